@@ -1,0 +1,1 @@
+//! The rules of kubeagents, without I/O.

@@ -1,0 +1,2 @@
+//! The native kubeagents server.
+fn main() {}
