@@ -1,1 +1,51 @@
-//! The rules of kubeagents, without I/O.
+//! The rules of kubeagents: what a report does, when a session expires, who may ask, and what every
+//! route answers.
+//!
+//! This crate does no I/O. It has no socket, runtime, thread, environment, clock or source of
+//! randomness: a host hands those in as [ports], feeds requests to [`App::handle`] and sends
+//! what comes back. The same crate therefore runs in a native server and in WebAssembly components,
+//! and given the same ports it is deterministic.
+//!
+//! A report is handled as load → decide → commit: [`Store::load`] fetches a [`Snapshot`] of constant
+//! size, [`decide`] works out the [`Commit`], and [`Store::commit`] applies it atomically or answers
+//! that the session has moved. Stores execute and never decide.
+#![forbid(unsafe_code)]
+
+mod account;
+mod agent;
+mod api_key;
+mod decide;
+pub mod delivery;
+mod hash;
+mod http;
+mod notification;
+mod paging;
+pub mod password;
+pub mod ports;
+mod recorder;
+mod report;
+mod session;
+pub mod settings;
+mod status;
+pub mod store;
+mod time;
+mod token;
+mod workspace;
+
+pub use account::{Account, AccountId, NewAccount, Verification, email_key};
+pub use agent::{Agent, search_key};
+pub use api_key::{ApiKey, Scope, Scopes};
+pub use decide::{AgentPatch, Commit, Decision, SessionHead, Snapshot, StatusEntry, decide};
+pub use hash::sha256_hex;
+pub use http::{App, BodyTimeout, MAX_BODY_BYTES, misconfigured};
+pub use notification::{Notification, Transition};
+pub use ports::Ports;
+pub use recorder::{Recorded, Recorder, ReportPolicy, conflict_pause};
+pub use report::Report;
+pub use session::{Session, SessionKey};
+pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};
+pub use status::{Status, StatusKind};
+pub use store::{Store, StoreError};
+pub use time::{Timestamp, format_go_duration, parse_go_duration};
+pub use token::RefreshToken;
+pub use workspace::Workspace;

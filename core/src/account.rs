@@ -1,0 +1,106 @@
+//! Accounts: people who register, log in, own a workspace and receive notifications.
+
+use serde::Serialize;
+
+use crate::Timestamp;
+
+/// The id of an account: a UUID in text form.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct AccountId(String);
+
+impl AccountId {
+    /// Wraps an id as storage or a signed token holds it.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An account as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub id: AccountId,
+    /// The address as it was registered.
+    pub email: String,
+    /// The bcrypt hash of its password.
+    pub password_hash: String,
+    /// What to call its owner; empty when none was given.
+    pub name: String,
+    /// Where its notifications go; empty when nowhere.
+    pub notification_webhook_url: String,
+    /// Whether the owner has proved to read the address.
+    pub email_verified: bool,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// An account about to be registered, not yet verified.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// Its id.
+    pub id: AccountId,
+    /// The address as given.
+    pub email: String,
+    /// The address as compared, see [`email_key`].
+    pub email_key: String,
+    /// The bcrypt hash of its password.
+    pub password_hash: String,
+    /// What to call its owner; may be empty.
+    pub name: String,
+    /// The proof that is awaited.
+    pub verification: Verification,
+    /// Now.
+    pub created_at: Timestamp,
+}
+
+/// A verification that has been mailed out and awaits its token.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    /// SHA-256 of the token.
+    pub token_hash: String,
+    /// When the token stops working.
+    pub expires_at: Timestamp,
+}
+
+/// The form in which addresses are compared: two addresses that differ in case are one.
+pub fn email_key(email: &str) -> String {
+    crate::search_key(email)
+}
+
+/// An account as its owner sees it.
+#[derive(Debug, Serialize)]
+pub(crate) struct UserView<'a> {
+    id: &'a AccountId,
+    email: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    notification_webhook_url: &'a str,
+    email_verified: bool,
+    #[serde(serialize_with = "crate::time::serialize")]
+    created_at: Timestamp,
+    #[serde(serialize_with = "crate::time::serialize")]
+    updated_at: Timestamp,
+}
+
+impl Account {
+    pub(crate) fn view(&self) -> UserView<'_> {
+        UserView {
+            id: &self.id,
+            email: &self.email,
+            name: &self.name,
+            notification_webhook_url: &self.notification_webhook_url,
+            email_verified: self.email_verified,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! SHA-256, the form in which every secret that the server hands out is stored.
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 in lower-case hexadecimal, 64 characters.
+///
+/// Enough for tokens of 32 random bytes; passwords are another matter (see [`password`](crate::password)).
+pub fn sha256_hex(secret: impl AsRef<[u8]>) -> String {
+    use std::fmt::Write;
+    Sha256::digest(secret)
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// Whether two secrets are equal, in a time that tells nothing about where they differ.
+pub(crate) fn equal(left: &str, right: &str) -> bool {
+    Sha256::digest(left) == Sha256::digest(right)
+}

@@ -1,0 +1,208 @@
+//! The HTTP contract: from a request to a whole response.
+
+mod accounts;
+mod agents;
+mod api_keys;
+mod body;
+mod cors;
+mod credentials;
+mod error;
+mod operations;
+mod reports;
+mod response;
+mod route;
+
+use bytes::Bytes;
+use http::header::{ALLOW, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
+
+pub use body::{BodyTimeout, MAX_BODY_BYTES};
+pub use error::misconfigured;
+
+use crate::ports::{Clock, Ports};
+use crate::settings::{CorsPolicy, is_loopback_authority};
+use crate::token::TokenSigner;
+use crate::{AuthMode, Settings, Timestamp};
+use credentials::Caller;
+use error::ApiError;
+use response::Answer;
+use route::{Access, Endpoint, Route};
+
+/// The application: answers requests by the contract, on the host's ports.
+pub struct App<P> {
+    ports: P,
+    settings: Settings,
+    cors: CorsPolicy,
+    signer: TokenSigner,
+}
+
+/// A request that has passed every gate before its body's.
+struct Admitted<'r> {
+    parts: &'r Parts,
+    caller: Caller,
+    body: Bytes,
+}
+
+impl<P: Ports> App<P> {
+    /// An application with this configuration.
+    pub fn new(ports: P, settings: Settings) -> Self {
+        Self {
+            ports,
+            cors: settings
+                .cors
+                .clone()
+                .unwrap_or_else(|| CorsPolicy::default_for(settings.mode)),
+            signer: TokenSigner::new(&settings.jwt_secret),
+            settings,
+        }
+    }
+
+    /// The host's ports.
+    pub fn ports(&self) -> &P {
+        &self.ports
+    }
+
+    /// The configuration.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Answers one request. The body is read only once the request has passed every gate before
+    /// it, and at most [`MAX_BODY_BYTES`] of it; the caller disposes of the rest.
+    ///
+    /// The answer is whole and carries its `Content-Length`; the answer to `HEAD` has no body and
+    /// the length that `GET`'s would have.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Bytes>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let mut response = if self.is_rebound(&parts) {
+            ApiError::forbidden("host is not allowed").response(&parts.uri)
+        } else if parts.method == Method::OPTIONS && parts.headers.contains_key(ORIGIN) {
+            cors::preflight(&self.cors, parts.headers.get(ORIGIN))
+        } else {
+            match self.answer(&parts, body).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    error.log(&parts.method, &parts.uri);
+                    error.response(&parts.uri)
+                }
+            }
+        };
+        cors::decorate(
+            &self.cors,
+            parts.headers.get(ORIGIN),
+            response.headers_mut(),
+        );
+        response::finish(&parts.method, response)
+    }
+
+    async fn answer<B>(&self, parts: &Parts, body: B) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let route = Route::find(parts.uri.path()).ok_or_else(ApiError::unknown_route)?;
+        if parts.method == Method::OPTIONS {
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static(route.allow()));
+            return Ok(response);
+        }
+        let endpoint = route
+            .endpoint(&parts.method)
+            .ok_or_else(|| ApiError::method_not_allowed(route.allow()))?;
+        let caller = self.admit(parts, endpoint.access()).await?;
+        if matches!(endpoint, Endpoint::Register) && !self.settings.registration_enabled {
+            return Err(ApiError::registration_disabled());
+        }
+        let body = match endpoint.takes_body() {
+            true => body::read(body).await?,
+            false => Bytes::new(),
+        };
+        let request = Admitted {
+            parts,
+            caller,
+            body,
+        };
+        self.dispatch(endpoint, &route, request).await
+    }
+
+    async fn admit(&self, parts: &Parts, access: Access) -> Result<Caller, ApiError> {
+        match access {
+            Access::Public => Ok(Caller::anonymous()),
+            Access::Scope(scope) => {
+                let caller = self.authenticate(&parts.headers).await?;
+                match caller.scopes.contains(scope) {
+                    true => Ok(caller),
+                    false => Err(ApiError::missing_scope(scope)),
+                }
+            }
+            Access::Account => self.authenticate_account(&parts.headers),
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        endpoint: Endpoint,
+        route: &Route<'_>,
+        request: Admitted<'_>,
+    ) -> Answer {
+        match endpoint {
+            Endpoint::Health => Ok(self.health()),
+            Endpoint::Ready => self.ready().await,
+            Endpoint::Report => self.report(request).await,
+            Endpoint::ListAgents => self.list_agents(request).await,
+            Endpoint::GetAgent => self.get_agent(route.agent_id()?, request).await,
+            Endpoint::ListSessions => self.list_sessions(route.agent_id()?, request).await,
+            Endpoint::GetSession => {
+                let topic = route.session_topic()?;
+                self.get_session(route.agent_id()?, topic, request).await
+            }
+            Endpoint::History => self.agent_history(route.agent_id()?, request).await,
+            Endpoint::LatestStatus => self.latest_status(route.agent_id()?, request).await,
+            Endpoint::Register => self.register(request).await,
+            Endpoint::Verify => self.verify(request).await,
+            Endpoint::ResendVerify => self.resend_verify(request).await,
+            Endpoint::Login => self.login(request).await,
+            Endpoint::Refresh => self.refresh(request).await,
+            Endpoint::Logout => self.logout(request).await,
+            Endpoint::GetMe => self.get_me(request).await,
+            Endpoint::PutMe => self.put_me(request).await,
+            Endpoint::CreateApiKey => self.create_api_key(request).await,
+            Endpoint::ListApiKeys => self.list_api_keys(request).await,
+            Endpoint::RevokeApiKey => self.revoke_api_key(route.api_key_id()?, request).await,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        crate::time::truncate(self.ports.clock().now())
+    }
+
+    /// Whether the request was made under a name that is not this machine's, which on a loopback
+    /// address only a rebound DNS name brings about. A browser always names the host.
+    fn is_rebound(&self, parts: &Parts) -> bool {
+        if !self.settings.loopback_only || self.settings.mode != AuthMode::Open {
+            return false;
+        }
+        let header = parts.headers.get(HOST).map(HeaderValue::as_bytes);
+        let host = header.or_else(|| parts.uri.authority().map(|a| a.as_str().as_bytes()));
+        host.is_some_and(|host| !std::str::from_utf8(host).is_ok_and(is_loopback_authority))
+    }
+}
+
+/// The first value of a query parameter, decoded.
+fn query_parameter(uri: &Uri, name: &str) -> Option<String> {
+    url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,421 @@
+//! `/api/auth/…`: registering, proving an address, logging in and out.
+
+use chrono::TimeDelta;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::body::parse;
+use super::response::{Answer, json, ok};
+use super::{Admitted, ApiError, App, query_parameter};
+use crate::account::UserView;
+use crate::notification::{InvalidWebhookUrl, check_webhook_url};
+use crate::ports::{Entropy, Mailer, Passwords, Ports, VerificationMail, random, random_uuid};
+use crate::report::storable;
+use crate::store::Registration;
+use crate::token::TokenType;
+use crate::{
+    Account, AccountId, NewAccount, RefreshToken, Store, Timestamp, Verification, email_key,
+    password, sha256_hex,
+};
+
+/// How long a verification link works.
+const VERIFICATION_EXPIRY: TimeDelta = TimeDelta::hours(24);
+
+/// How soon after a refresh token was spent it may turn up again without raising suspicion: two
+/// tabs of one browser, or a retry after a lost answer.
+const REUSE_GRACE: TimeDelta = TimeDelta::seconds(10);
+
+const INVALID_BODY: &str = "invalid request body";
+const INVALID_REFRESH: &str = "invalid or expired refresh token";
+const REVOKED_REFRESH: &str = "refresh token has been revoked";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RegisterRequest {
+    email: Option<String>,
+    password: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Registered<'a> {
+    message: &'static str,
+    user: RegisteredUser<'a>,
+}
+
+#[derive(Serialize)]
+struct RegisteredUser<'a> {
+    id: &'a AccountId,
+    email: &'a str,
+    name: &'a str,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ResendRequest {
+    email: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LoginRequest {
+    email: Option<String>,
+    password: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RefreshRequest {
+    refresh_token: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct UpdateRequest {
+    notification_webhook_url: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Tokens<'a> {
+    user: UserView<'a>,
+    access_token: String,
+    refresh_token: String,
+    expires_in: i64,
+}
+
+#[derive(Serialize)]
+struct Message {
+    message: &'static str,
+}
+
+impl<P: Ports> App<P> {
+    pub(super) async fn register(&self, request: Admitted<'_>) -> Answer {
+        let body: RegisterRequest =
+            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let password = body.password.unwrap_or_default();
+        let email = body.email.unwrap_or_default();
+        let name = body.name.unwrap_or_default();
+        check_registration(&email, &password, &name).map_err(ApiError::bad_request)?;
+
+        let salt = random(self.ports.entropy());
+        let password_hash = self.ports.passwords().hash(password, salt).await?;
+        let now = self.now();
+        let (token, verification) = self.new_verification(now);
+        let account = NewAccount {
+            id: AccountId::new(random_uuid(self.ports.entropy())),
+            email_key: email_key(&email),
+            email,
+            password_hash,
+            name,
+            verification,
+            created_at: now,
+        };
+        match self.ports.store().create_account(&account).await? {
+            Registration::EmailTaken => return Err(ApiError::conflict("email already exists")),
+            Registration::Created => {}
+        }
+        self.mail_verification(account.id.clone(), account.email.clone(), &token);
+        let body = Registered {
+            message: "注册成功，请检查邮箱完成验证",
+            user: RegisteredUser {
+                id: &account.id,
+                email: &account.email,
+                name: &account.name,
+            },
+        };
+        Ok(json(StatusCode::CREATED, &body))
+    }
+
+    pub(super) async fn verify(&self, request: Admitted<'_>) -> Answer {
+        let token = query_parameter(&request.parts.uri, "token").unwrap_or_default();
+        if token.is_empty() {
+            return Err(ApiError::bad_request("missing token"));
+        }
+        let store = self.ports.store();
+        let account = store.verify_account(&sha256_hex(token), self.now()).await?;
+        let account = account.ok_or_else(|| ApiError::bad_request("invalid or expired token"))?;
+        self.start_family(&account).await
+    }
+
+    pub(super) async fn resend_verify(&self, request: Admitted<'_>) -> Answer {
+        let body: ResendRequest =
+            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let account = self.find_account(&body.email.unwrap_or_default()).await?;
+        if let Some(account) = account.filter(|account| !account.email_verified) {
+            let (token, verification) = self.new_verification(self.now());
+            let store = self.ports.store();
+            store.set_verification(&account.id, &verification).await?;
+            self.mail_verification(account.id, account.email, &token);
+        }
+        ok(&Message {
+            message: "如果该邮箱已注册，您将收到一封验证邮件",
+        })
+    }
+
+    pub(super) async fn login(&self, request: Admitted<'_>) -> Answer {
+        let body: LoginRequest =
+            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let account = self.find_account(&body.email.unwrap_or_default()).await?;
+        let given = body.password.unwrap_or_default();
+        // What bcrypt would cut off is no part of any password.
+        let possible = given.len() <= password::MAX_BYTES;
+        let hash = account
+            .as_ref()
+            .map_or(password::DECOY, |account| &account.password_hash);
+        let right = self
+            .ports
+            .passwords()
+            .verify(given, hash.to_owned())
+            .await?
+            && possible;
+        match account.filter(|_| right) {
+            None => Err(ApiError::unauthorized("invalid email or password")),
+            Some(account) if !account.email_verified => Err(ApiError::email_not_verified()),
+            Some(account) => self.start_family(&account).await,
+        }
+    }
+
+    pub(super) async fn refresh(&self, request: Admitted<'_>) -> Answer {
+        let body: RefreshRequest =
+            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let token = body.refresh_token.unwrap_or_default();
+        let invalid = || ApiError::unauthorized(INVALID_REFRESH);
+        let revoked = || ApiError::unauthorized(REVOKED_REFRESH);
+        let now = self.now();
+        let store = self.ports.store();
+        self.signer
+            .verify(TokenType::Refresh, &token, now)
+            .ok_or_else(invalid)?;
+        let stored = store
+            .refresh_token(&sha256_hex(&token))
+            .await?
+            .filter(|stored| now < stored.expires_at)
+            .ok_or_else(invalid)?;
+        if stored.revoked {
+            return Err(revoked());
+        }
+        if let Some(spent_at) = stored.spent_at {
+            if now - spent_at >= REUSE_GRACE {
+                store.revoke_token_family(&stored.family_id).await?;
+                tracing::warn!(
+                    account = stored.account_id.as_str(),
+                    "a spent refresh token was presented again: its family is revoked"
+                );
+            }
+            return Err(revoked());
+        }
+        let account = store
+            .account(&stored.account_id)
+            .await?
+            .ok_or_else(invalid)?;
+        let (tokens, successor) = self.new_tokens(&account, stored.family_id, now)?;
+        let hash = &stored.token_hash;
+        match store.rotate_refresh_token(hash, now, &successor).await? {
+            true => ok(&tokens),
+            false => Err(revoked()),
+        }
+    }
+
+    pub(super) async fn logout(&self, request: Admitted<'_>) -> Answer {
+        let id = request.caller.account()?;
+        self.ports.store().revoke_refresh_tokens(id).await?;
+        ok(&Message {
+            message: "logged out successfully",
+        })
+    }
+
+    pub(super) async fn get_me(&self, request: Admitted<'_>) -> Answer {
+        let id = request.caller.account()?;
+        let account = self.ports.store().account(id).await?;
+        ok(&account.ok_or_else(Self::unknown_account)?.view())
+    }
+
+    pub(super) async fn put_me(&self, request: Admitted<'_>) -> Answer {
+        let body: UpdateRequest =
+            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let Some(url) = body.notification_webhook_url else {
+            return self.get_me(request).await;
+        };
+        let url = url.trim();
+        if !url.is_empty() {
+            check_notification_url(url).map_err(ApiError::bad_request)?;
+        }
+        let id = request.caller.account()?;
+        let store = self.ports.store();
+        let account = store.set_notification_url(id, url, self.now()).await?;
+        ok(&account.ok_or_else(Self::unknown_account)?.view())
+    }
+
+    /// The account of an address. One that no account can have is not looked up.
+    async fn find_account(&self, email: &str) -> Result<Option<Account>, ApiError> {
+        if email.is_empty() || storable("email", email).is_err() {
+            return Ok(None);
+        }
+        Ok(self.ports.store().account_by_email(email).await?)
+    }
+
+    /// Logs an account in: the first tokens of a new family.
+    async fn start_family(&self, account: &Account) -> Answer {
+        let family = random_uuid(self.ports.entropy());
+        let (tokens, stored) = self.new_tokens(account, family, self.now())?;
+        self.ports.store().insert_refresh_token(&stored).await?;
+        ok(&tokens)
+    }
+
+    fn new_tokens<'a>(
+        &self,
+        account: &'a Account,
+        family_id: String,
+        now: Timestamp,
+    ) -> Result<(Tokens<'a>, RefreshToken), ApiError> {
+        let settings = &self.settings;
+        let sign = |kind, expiry| {
+            self.signer
+                .sign(kind, account, now, expiry, self.ports.entropy())
+                .map_err(ApiError::internal)
+        };
+        let access_token = sign(TokenType::Access, settings.access_token_expiry)?;
+        let refresh_token = sign(TokenType::Refresh, settings.refresh_token_expiry)?;
+        let stored = RefreshToken {
+            token_hash: sha256_hex(&refresh_token),
+            account_id: account.id.clone(),
+            family_id,
+            created_at: now,
+            expires_at: now + settings.refresh_token_expiry,
+            spent_at: None,
+            revoked: false,
+        };
+        let tokens = Tokens {
+            user: account.view(),
+            access_token,
+            refresh_token,
+            expires_in: settings.access_token_expiry.num_seconds(),
+        };
+        Ok((tokens, stored))
+    }
+
+    /// A token to be mailed, and what is stored of it.
+    fn new_verification(&self, now: Timestamp) -> (String, Verification) {
+        let token = random_token(self.ports.entropy());
+        let verification = Verification {
+            token_hash: sha256_hex(&token),
+            expires_at: now + VERIFICATION_EXPIRY,
+        };
+        (token, verification)
+    }
+
+    fn mail_verification(&self, account_id: AccountId, to: String, token: &str) {
+        let link = format!("{}/verify?token={token}", self.settings.app_base_url);
+        self.ports.mailer().send(VerificationMail {
+            account_id,
+            to,
+            link,
+        });
+    }
+}
+
+/// 32 random bytes in hexadecimal.
+fn random_token(entropy: &impl Entropy) -> String {
+    sha256_hex(random::<32>(entropy))
+}
+
+/// Checks a registration's fields in the order of the contract's table.
+fn check_registration(email: &str, password: &str, name: &str) -> Result<(), String> {
+    if password.chars().count() < 8 {
+        return Err("password must be at least 8 characters".into());
+    }
+    if password.len() > password::MAX_BYTES {
+        return Err("password must be at most 72 bytes".into());
+    }
+    if email.trim().is_empty() {
+        return Err("email is required".into());
+    }
+    if !is_email(email) {
+        return Err("invalid email format".into());
+    }
+    if email.chars().count() > 255 {
+        return Err("email must be <= 255 characters".into());
+    }
+    if name.chars().count() > 200 {
+        return Err("name must be <= 200 characters".into());
+    }
+    storable("name", name)
+}
+
+/// Whether a text has the form of an address that mail on the internet reaches: `local@host.tld` in
+/// ASCII, the form that the Go server takes. Whether anyone reads it, the verification mail tells.
+fn is_email(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else {
+        return false;
+    };
+    let Some((host, tld)) = domain.rsplit_once('.') else {
+        return false;
+    };
+    let all = |text: &str, allowed: fn(u8) -> bool| !text.is_empty() && text.bytes().all(allowed);
+    all(local, |byte| {
+        byte.is_ascii_alphanumeric() || b"._%+-".contains(&byte)
+    }) && all(host, |byte| {
+        byte.is_ascii_alphanumeric() || b".-".contains(&byte)
+    }) && tld.len() >= 2
+        && all(tld, |byte| byte.is_ascii_alphabetic())
+}
+
+fn check_notification_url(url: &str) -> Result<(), String> {
+    storable("notification_webhook_url", url)?;
+    check_webhook_url(url).map_err(|error| match error {
+        InvalidWebhookUrl::Malformed => "invalid notification_webhook_url".into(),
+        InvalidWebhookUrl::Scheme => {
+            "notification_webhook_url must start with http or https".into()
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registrations_are_checked_field_by_field() {
+        let long_email = |length: usize| format!("{}@example.com", "a".repeat(length - 12));
+        let check = |email: &str, password: &str, name: &str| {
+            check_registration(email, password, name)
+                .err()
+                .unwrap_or_default()
+        };
+        assert_eq!(check("a@b.io", "12345678", ""), "");
+        assert_eq!(
+            check("", "1234567", ""),
+            "password must be at least 8 characters"
+        );
+        assert_eq!(check("a@b.io", "密码密码密码密码", ""), "");
+        assert_eq!(check("a@b.io", &"x".repeat(72), ""), "");
+        assert_eq!(
+            check("a@b.io", &"x".repeat(73), ""),
+            "password must be at most 72 bytes"
+        );
+        assert_eq!(
+            check("a@b.io", &"密".repeat(25), ""),
+            "password must be at most 72 bytes"
+        );
+        assert_eq!(check(" ", "12345678", ""), "email is required");
+        for email in [
+            "a", "a@b", "@b.io", "a@.", "a@b.c", "a b@c.io", "a@b.io ", "a@b@c.io", "a\0@b.io",
+        ] {
+            assert_eq!(
+                check(email, "12345678", ""),
+                "invalid email format",
+                "{email}"
+            );
+        }
+        assert_eq!(check(&long_email(255), "12345678", ""), "");
+        assert_eq!(
+            check(&long_email(256), "12345678", ""),
+            "email must be <= 255 characters"
+        );
+        assert_eq!(check("a@b.io", "12345678", &"名".repeat(200)), "");
+        assert_eq!(
+            check("a@b.io", "12345678", &"名".repeat(201)),
+            "name must be <= 200 characters"
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! `/api/agents…`: what agents, sessions and histories look like now.
+
+use http::{StatusCode, Uri};
+use serde::Serialize;
+
+use super::response::{Answer, json, link_next, ok};
+use super::{Admitted, ApiError, App, query_parameter};
+use crate::paging::Cursor;
+use crate::ports::Ports;
+use crate::report::storable;
+use crate::session::SessionView;
+use crate::store::{AgentQuery, Expiry, SessionQuery};
+use crate::{Agent, SessionKey, Status, StatusKind, Store, Workspace, search_key};
+
+/// The most rows of one answer, and as many as come without a limit.
+const MAX_LIMIT: usize = 10_000;
+
+/// Rows and where the next ones begin.
+#[derive(Serialize)]
+struct Paged<T> {
+    #[serde(flatten)]
+    rows: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct AgentList {
+    agents: Vec<Agent>,
+}
+
+#[derive(Serialize)]
+struct SessionList<'a> {
+    sessions: Vec<SessionView<'a>>,
+}
+
+#[derive(Serialize)]
+struct SessionDetail<'a> {
+    session: SessionView<'a>,
+    status_history: Vec<Status>,
+}
+
+#[derive(Serialize)]
+struct StatusList {
+    status_history: Vec<Status>,
+}
+
+impl<P: Ports> App<P> {
+    pub(super) async fn list_agents(&self, request: Admitted<'_>) -> Answer {
+        let uri = &request.parts.uri;
+        let search = query_parameter(uri, "search").unwrap_or_default();
+        storable("search", &search).map_err(ApiError::bad_request)?;
+        let status = query_parameter(uri, "status").unwrap_or_default();
+        let query = AgentQuery {
+            search: (!search.is_empty()).then(|| search_key(&search)),
+            status: match status.as_str() {
+                "" => None,
+                word => Some(StatusKind::parse(word).ok_or_else(|| {
+                    let message = "status must be one of: running, success, failed, pending";
+                    ApiError::bad_request(message)
+                })?),
+            },
+            limit: limit(uri)?,
+            after: cursor(uri)?,
+        };
+        let workspace = &request.caller.workspace;
+        let page = self
+            .ports
+            .store()
+            .agents(workspace, &query, self.now())
+            .await?;
+        let agents = page.items;
+        paged(uri, AgentList { agents }, page.next)
+    }
+
+    pub(super) async fn get_agent(&self, agent_id: String, request: Admitted<'_>) -> Answer {
+        ok(&self
+            .find_agent(&request.caller.workspace, &agent_id)
+            .await?)
+    }
+
+    async fn find_agent(&self, workspace: &Workspace, agent_id: &str) -> Result<Agent, ApiError> {
+        let store = self.ports.store();
+        let agent = store.agent(workspace, agent_id, self.now()).await?;
+        agent.ok_or_else(|| ApiError::not_found("Agent not found"))
+    }
+
+    pub(super) async fn list_sessions(&self, agent_id: String, request: Admitted<'_>) -> Answer {
+        let uri = &request.parts.uri;
+        let workspace = &request.caller.workspace;
+        let query = SessionQuery {
+            expiry: match query_parameter(uri, "expired").as_deref() {
+                Some("false") => Expiry::Unexpired,
+                Some("only") => Expiry::Expired,
+                _ => Expiry::Any,
+            },
+            limit: limit(uri)?,
+            after: cursor(uri)?,
+        };
+        let now = self.now();
+        let store = self.ports.store();
+        let page = store.sessions(workspace, &agent_id, &query, now).await?;
+        if page.items.is_empty() {
+            self.find_agent(workspace, &agent_id).await?;
+        }
+        let sessions = page.items.iter().map(|session| session.view(now)).collect();
+        paged(uri, SessionList { sessions }, page.next)
+    }
+
+    pub(super) async fn get_session(
+        &self,
+        agent_id: String,
+        session_topic: String,
+        request: Admitted<'_>,
+    ) -> Answer {
+        let uri = &request.parts.uri;
+        let key = SessionKey {
+            workspace: request.caller.workspace,
+            agent_id,
+            session_topic,
+        };
+        let (limit, before) = (limit(uri)?, cursor(uri)?);
+        let found = self.ports.store().session(&key, before, limit).await?;
+        let Some(found) = found else {
+            self.find_agent(&key.workspace, &key.agent_id).await?;
+            return Err(ApiError::not_found("Session not found"));
+        };
+        let rows = SessionDetail {
+            session: found.session.view(self.now()),
+            status_history: found.history.items,
+        };
+        paged(uri, rows, found.history.next)
+    }
+
+    pub(super) async fn agent_history(&self, agent_id: String, request: Admitted<'_>) -> Answer {
+        let uri = &request.parts.uri;
+        let workspace = &request.caller.workspace;
+        let (limit, before) = (limit(uri)?, cursor(uri)?);
+        let store = self.ports.store();
+        let page = store
+            .history(workspace, &agent_id, before.as_ref(), limit)
+            .await?;
+        if page.items.is_empty() {
+            self.find_agent(workspace, &agent_id).await?;
+        }
+        let status_history = page.items;
+        paged(uri, StatusList { status_history }, page.next)
+    }
+
+    pub(super) async fn latest_status(&self, agent_id: String, request: Admitted<'_>) -> Answer {
+        let store = self.ports.store();
+        let page = store
+            .history(&request.caller.workspace, &agent_id, None, 1)
+            .await?;
+        match page.items.first() {
+            Some(status) => ok(status),
+            None => Err(ApiError::not_found("No status found for agent")),
+        }
+    }
+}
+
+/// The limit that a request asks for.
+fn limit(uri: &Uri) -> Result<usize, ApiError> {
+    match query_parameter(uri, "limit") {
+        None => Ok(MAX_LIMIT),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            .ok_or_else(|| ApiError::bad_request("limit must be 1-10000")),
+    }
+}
+
+/// The place that a request goes on from; an empty one is the beginning.
+fn cursor<C: Cursor>(uri: &Uri) -> Result<Option<C>, ApiError> {
+    match query_parameter(uri, "cursor").filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => match C::decode(&text) {
+            Some(cursor) => Ok(Some(cursor)),
+            None => Err(ApiError::bad_request("cursor is invalid")),
+        },
+    }
+}
+
+/// A page, with a link to the next one where there is one.
+fn paged(uri: &Uri, rows: impl Serialize, next: Option<impl Cursor>) -> Answer {
+    let next_cursor = next.map(|next| next.encode());
+    let link = next_cursor.as_ref().map(|cursor| {
+        let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+            .filter(|(name, _)| name != "cursor");
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(query)
+            .append_pair("cursor", cursor)
+            .finish();
+        format!("{}?{query}", uri.path())
+    });
+    let mut response = json(StatusCode::OK, &Paged { rows, next_cursor });
+    if let Some(target) = link {
+        link_next(&mut response, &target);
+    }
+    Ok(response)
+}

@@ -1,0 +1,127 @@
+//! `/api/apikeys…`: an account's long-lived credentials.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE};
+use chrono::TimeDelta;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::body::parse;
+use super::response::{Answer, json, ok};
+use super::{Admitted, ApiError, App};
+use crate::ports::{Ports, random, random_uuid};
+use crate::report::storable;
+use crate::{ApiKey, Scopes, Store, Timestamp, sha256_hex};
+
+/// The longest that a key may work, in days, unless it works for ever.
+const MAX_EXPIRY_DAYS: i64 = 3650;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CreateRequest {
+    name: Option<String>,
+    expires_in: Option<i64>,
+    scopes: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    id: &'a str,
+    name: &'a str,
+    key: &'a str,
+    key_prefix: &'a str,
+    scopes: Scopes,
+    #[serde(serialize_with = "crate::time::serialize_option")]
+    expires_at: Option<Timestamp>,
+    #[serde(serialize_with = "crate::time::serialize")]
+    created_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct KeyList {
+    api_keys: Vec<ApiKey>,
+}
+
+#[derive(Serialize)]
+struct Message {
+    message: &'static str,
+}
+
+impl<P: Ports> App<P> {
+    pub(super) async fn create_api_key(&self, request: Admitted<'_>) -> Answer {
+        let body: CreateRequest =
+            parse(&request.body).map_err(|_| ApiError::bad_request("invalid request body"))?;
+        let (name, expires_in, scopes) = check(body).map_err(ApiError::bad_request)?;
+
+        let account_id = request.caller.account()?;
+        let store = self.ports.store();
+        let account = store.account(account_id).await?;
+        let account = account.ok_or_else(Self::unknown_account)?;
+
+        let entropy = self.ports.entropy();
+        let secret = URL_SAFE.encode(random::<32>(entropy));
+        let now = self.now();
+        let key = ApiKey {
+            id: random_uuid(entropy),
+            account_id: account.id,
+            name,
+            key_hash: sha256_hex(&secret),
+            key_prefix: secret[..8].to_owned(),
+            scopes,
+            expires_at: expires_in.map(|expiry| now + expiry),
+            last_used_at: None,
+            created_at: now,
+            revoked: false,
+        };
+        store.insert_api_key(&key).await?;
+        let created = Created {
+            id: &key.id,
+            name: &key.name,
+            key: &secret,
+            key_prefix: &key.key_prefix,
+            scopes: key.scopes,
+            expires_at: key.expires_at,
+            created_at: key.created_at,
+        };
+        Ok(json(StatusCode::CREATED, &created))
+    }
+
+    pub(super) async fn list_api_keys(&self, request: Admitted<'_>) -> Answer {
+        let account_id = request.caller.account()?;
+        let api_keys = self.ports.store().api_keys(account_id).await?;
+        ok(&KeyList { api_keys })
+    }
+
+    pub(super) async fn revoke_api_key(&self, id: String, request: Admitted<'_>) -> Answer {
+        let account_id = request.caller.account()?;
+        match self.ports.store().revoke_api_key(account_id, &id).await? {
+            true => ok(&Message {
+                message: "API key revoked successfully",
+            }),
+            false => Err(ApiError::not_found("API key not found")),
+        }
+    }
+}
+
+/// Checks the fields in the order of the contract's table.
+fn check(body: CreateRequest) -> Result<(String, Option<TimeDelta>, Scopes), String> {
+    let name = body.name.unwrap_or_default();
+    if name.trim().is_empty() {
+        return Err("name is required".into());
+    }
+    if name.chars().count() > 100 {
+        return Err("name must be <= 100 characters".into());
+    }
+    storable("name", &name)?;
+    let expires_in = match body.expires_in.unwrap_or(0) {
+        0 => None,
+        days @ 1..=MAX_EXPIRY_DAYS => Some(TimeDelta::days(days)),
+        _ => return Err("expires_in must be 0-3650 days".into()),
+    };
+    let scopes = match &body.scopes {
+        None => Scopes::REPORT,
+        Some(words) => {
+            Scopes::parse(words.iter().map(String::as_str)).ok_or("scopes must be report, read")?
+        }
+    };
+    Ok((name, expires_in, scopes))
+}

@@ -1,0 +1,192 @@
+//! Errors as clients see them, and their causes as the log does.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Response, StatusCode, Uri};
+use serde::Serialize;
+
+use crate::ports::PasswordFailure;
+use crate::{Scope, StoreError};
+
+use super::response::json;
+
+/// Why a request is refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}: {message}")]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    pub(crate) message: String,
+    /// The methods of the route, with 405.
+    allow: Option<&'static str>,
+    /// What went wrong inside. For the log only.
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: &'a str,
+    message: &'a str,
+    code: &'a str,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            allow: None,
+            source: None,
+        }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(crate) fn unauthorized(message: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    pub(crate) fn missing_scope(scope: Scope) -> Self {
+        Self::forbidden(format!("this key lacks the scope {}", scope.as_str()))
+    }
+
+    pub(crate) fn email_not_verified() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "email_not_verified",
+            "email not verified",
+        )
+    }
+
+    pub(crate) fn registration_disabled() -> Self {
+        let message = "registration is disabled";
+        Self::new(StatusCode::FORBIDDEN, "registration_disabled", message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(crate) fn unknown_route() -> Self {
+        Self::not_found("Not found")
+    }
+
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self {
+            allow: Some(allow),
+            ..Self::new(status, "method_not_allowed", "Method not allowed")
+        }
+    }
+
+    pub(crate) fn timeout() -> Self {
+        let message = "request body was not received in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
+    }
+
+    pub(crate) fn conflict(message: &'static str) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    pub(crate) fn too_large() -> Self {
+        let message = "request body exceeds 1 MiB";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self {
+            source: Some(cause.into()),
+            ..Self::new(status, "internal_error", "internal error")
+        }
+    }
+
+    fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let message = "storage is unavailable, try again";
+        Self {
+            source: Some(cause.into()),
+            ..Self::new(status, "unavailable", message)
+        }
+    }
+
+    /// Writes what went wrong inside to the log, cause by cause.
+    pub(crate) fn log(&self, method: &Method, uri: &Uri) {
+        let Some(source) = &self.source else { return };
+        let mut causes = source.to_string();
+        let mut next = source.source();
+        while let Some(cause) = next {
+            causes = format!("{causes}: {cause}");
+            next = cause.source();
+        }
+        tracing::error!(%method, path = uri.path(), status = self.status.as_u16(), %causes, "request failed");
+    }
+
+    /// The error in the form of the contract. `error` repeats the message where existing clients
+    /// look for it, and the code elsewhere.
+    pub(crate) fn response(&self, uri: &Uri) -> Response<Bytes> {
+        let under = |prefix: &str| {
+            uri.path()
+                .strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let repeats_message =
+            self.status == StatusCode::UNAUTHORIZED || under("/api/auth") || under("/api/apikeys");
+        let body = ErrorBody {
+            error: if repeats_message {
+                &self.message
+            } else {
+                self.code
+            },
+            message: &self.message,
+            code: self.code,
+        };
+        let mut response = json(self.status, &body);
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<PasswordFailure> for ApiError {
+    fn from(error: PasswordFailure) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+/// The answer of a host whose configuration is bad and who has no other way to say so: the reason
+/// is in its log.
+pub fn misconfigured() -> Response<Bytes> {
+    let body = ErrorBody {
+        error: "misconfigured",
+        message: "the server is misconfigured; its log says why",
+        code: "misconfigured",
+    };
+    json(StatusCode::INTERNAL_SERVER_ERROR, &body)
+}

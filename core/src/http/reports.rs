@@ -1,0 +1,42 @@
+//! `POST /webhook/status`.
+
+use serde::Serialize;
+
+use super::body::parse;
+use super::response::{Answer, ok};
+use super::{Admitted, ApiError, App};
+use crate::ports::{Notifier, Ports, Reports};
+use crate::report::RawReport;
+use crate::{Report, Workspace};
+
+#[derive(Serialize)]
+struct Reported {
+    success: bool,
+    message: &'static str,
+}
+
+impl<P: Ports> App<P> {
+    pub(super) async fn report(&self, request: Admitted<'_>) -> Answer {
+        let raw: RawReport = parse(&request.body)
+            .map_err(|error| ApiError::bad_request(format!("Invalid JSON: {error}")))?;
+        let report = raw.validate().map_err(ApiError::bad_request)?;
+        self.record(&request.caller.workspace, report).await?;
+        ok(&Reported {
+            success: true,
+            message: "Status reported successfully",
+        })
+    }
+
+    /// Stores a report and sets off the notifications that it queued.
+    pub(super) async fn record(
+        &self,
+        workspace: &Workspace,
+        report: Report,
+    ) -> Result<(), ApiError> {
+        let recorded = self.ports.reports().record(workspace, report).await?;
+        if recorded.notifications {
+            self.ports.notifier().wake();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! Whole responses.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK};
+use http::{HeaderValue, Method, Response, StatusCode};
+use serde::Serialize;
+
+pub(super) type Answer = Result<Response<Bytes>, super::ApiError>;
+
+/// A JSON response.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
+    let (status, body) = match serde_json::to_vec(body) {
+        Ok(body) => (status, body),
+        Err(error) => {
+            tracing::error!(%error, "response could not be serialised");
+            (StatusCode::INTERNAL_SERVER_ERROR, Vec::new())
+        }
+    };
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A JSON response with status 200.
+pub(super) fn ok(body: &impl Serialize) -> Answer {
+    Ok(json(StatusCode::OK, body))
+}
+
+/// Adds where the next page is.
+pub(super) fn link_next(response: &mut Response<Bytes>, target: &str) {
+    // Every character of the target comes from a parsed URI or from base64.
+    if let Ok(value) = HeaderValue::try_from(format!("<{target}>; rel=\"next\"")) {
+        response.headers_mut().insert(LINK, value);
+    }
+}
+
+/// Says how long the body is, and drops it where only its head was asked for. 204 has none.
+pub(super) fn finish(method: &Method, response: Response<Bytes>) -> Response<Bytes> {
+    let (mut parts, body) = response.into_parts();
+    if parts.status != StatusCode::NO_CONTENT {
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    let body = match *method {
+        Method::HEAD => Bytes::new(),
+        _ => body,
+    };
+    Response::from_parts(parts, body)
+}

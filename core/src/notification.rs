@@ -1,0 +1,178 @@
+//! What a user's webhook is told when a task stops running.
+
+use chrono::{SecondsFormat, TimeDelta};
+use serde_json::json;
+
+use crate::{StatusKind, Timestamp, format_go_duration};
+
+/// A session has gone from `running` to another status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// The agent.
+    pub agent_id: String,
+    /// Its name after the report; empty when it has none.
+    pub agent_name: String,
+    /// The session.
+    pub session_topic: String,
+    /// The status that ended the run.
+    pub to: StatusKind,
+    /// When it did.
+    pub timestamp: Timestamp,
+    /// How long the run took, from its first `running`.
+    pub duration: TimeDelta,
+    /// The message of the report; may be empty.
+    pub message: String,
+    /// The content of the report; may be empty.
+    pub content: String,
+}
+
+/// One notification to one receiver: an entry of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// Its id, a UUID in text form, the same for every attempt (`Webhook-Id`).
+    pub id: String,
+    /// Where it goes.
+    pub url: String,
+    /// The receiving host, `host:port`: what takes turns.
+    pub host: String,
+    /// The body to post, JSON.
+    pub body: String,
+    /// When the transition happened.
+    pub created_at: Timestamp,
+}
+
+impl Transition {
+    /// The body to post: the format of common chat webhooks, as existing receivers expect it.
+    pub fn body(&self) -> String {
+        use std::fmt::Write;
+        let mut text = format!(
+            "🔔 Session Status Change\n\nAgent ID: {}\nAgent Name: {}\nSession: {}\n\
+             Status: running → {}\nTimestamp: {}\nDuration: {}",
+            self.agent_id,
+            self.agent_name,
+            self.session_topic,
+            self.to.as_str(),
+            self.timestamp.to_rfc3339_opts(SecondsFormat::Secs, true),
+            format_go_duration(self.duration),
+        );
+        for (label, value) in [("Message", &self.message), ("Content", &self.content)] {
+            if !value.is_empty() {
+                let _ = write!(text, "\n{label}: {value}");
+            }
+        }
+        json!({"msg_type": "text", "content": {"text": text}}).to_string()
+    }
+
+    /// This transition as an outbox entry for the receiver at `url`; `None` when the URL names no
+    /// host (it was checked when it was set, so only a changed database can hold such a one).
+    pub(crate) fn notification(&self, id: String, url: &str) -> Option<Notification> {
+        Some(Notification {
+            id,
+            url: url.to_owned(),
+            host: receiver_host(url)?,
+            body: self.body(),
+            created_at: self.timestamp,
+        })
+    }
+}
+
+/// `host:port` of an HTTP URL.
+fn receiver_host(url: &str) -> Option<String> {
+    let url = url::Url::parse(url).ok()?;
+    Some(format!(
+        "{}:{}",
+        url.host_str()?,
+        url.port_or_known_default()?
+    ))
+}
+
+/// Why a text cannot be the address of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InvalidWebhookUrl {
+    /// It is no absolute URL with a host.
+    Malformed,
+    /// Its scheme is not HTTP.
+    Scheme,
+}
+
+/// Checks the address of a webhook: an absolute `http` or `https` URL.
+pub(crate) fn check_webhook_url(text: &str) -> Result<(), InvalidWebhookUrl> {
+    let url = url::Url::parse(text).map_err(|_| InvalidWebhookUrl::Malformed)?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(InvalidWebhookUrl::Scheme);
+    }
+    receiver_host(text)
+        .map(drop)
+        .ok_or(InvalidWebhookUrl::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transition(message: &str, content: &str) -> Transition {
+        Transition {
+            agent_id: "a1".into(),
+            agent_name: "Alice \"A\"".into(),
+            session_topic: "fix".into(),
+            to: StatusKind::Success,
+            timestamp: Timestamp::from_timestamp(1_767_225_600, 999_000).unwrap_or_default(),
+            duration: TimeDelta::microseconds(1_203_051),
+            message: message.into(),
+            content: content.into(),
+        }
+    }
+
+    fn text(transition: &Transition) -> String {
+        let body: serde_json::Value = serde_json::from_str(&transition.body()).unwrap();
+        assert_eq!(body["msg_type"], "text");
+        body["content"]["text"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_text_has_lines_for_message_and_content_only_when_given() {
+        let head = "🔔 Session Status Change\n\nAgent ID: a1\nAgent Name: Alice \"A\"\n\
+                    Session: fix\nStatus: running → success\nTimestamp: 2026-01-01T00:00:00Z\n\
+                    Duration: 1.203051s";
+        assert_eq!(text(&transition("", "")), head);
+        assert_eq!(text(&transition("m", "")), format!("{head}\nMessage: m"));
+        assert_eq!(text(&transition("", "c")), format!("{head}\nContent: c"));
+        assert_eq!(
+            text(&transition("m", "c")),
+            format!("{head}\nMessage: m\nContent: c")
+        );
+    }
+
+    #[test]
+    fn receivers_are_told_apart_by_host_and_port() {
+        for (url, host) in [
+            ("https://example.com/x?y", Some("example.com:443")),
+            ("http://user:pw@Example.com:81", Some("example.com:81")),
+            ("http://[::1]:9/x", Some("[::1]:9")),
+            ("mailto:someone@example.com", None),
+        ] {
+            assert_eq!(receiver_host(url).as_deref(), host, "{url}");
+        }
+    }
+
+    #[test]
+    fn webhook_urls_are_absolute_http() {
+        assert_eq!(check_webhook_url("https://example.com"), Ok(()));
+        assert_eq!(
+            check_webhook_url("ftp://example.com"),
+            Err(InvalidWebhookUrl::Scheme)
+        );
+        assert_eq!(
+            check_webhook_url("example.com/x"),
+            Err(InvalidWebhookUrl::Malformed)
+        );
+        assert_eq!(
+            check_webhook_url("http://"),
+            Err(InvalidWebhookUrl::Malformed)
+        );
+        assert_eq!(
+            check_webhook_url("/path"),
+            Err(InvalidWebhookUrl::Malformed)
+        );
+    }
+}

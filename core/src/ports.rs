@@ -1,0 +1,122 @@
+//! What a host hands to the core: everything that touches the world outside.
+//!
+//! Futures of these traits need not be `Send`: WebAssembly's are not. A native host's are, and the
+//! compiler checks it where it spawns them, since auto traits of a concrete type are seen through.
+
+use crate::{AccountId, Recorded, Report, Store, StoreError, Timestamp, Workspace};
+
+/// The host's clock, the only authority for what is stored.
+pub trait Clock {
+    /// The current instant.
+    fn now(&self) -> Timestamp;
+}
+
+/// The host's source of randomness, fit for secrets.
+pub trait Entropy {
+    /// Fills the buffer with random bytes.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// The random bytes of one value.
+pub(crate) fn random<const N: usize>(entropy: &impl Entropy) -> [u8; N] {
+    let mut bytes = [0; N];
+    entropy.fill(&mut bytes);
+    bytes
+}
+
+/// A random UUID in text form.
+pub(crate) fn random_uuid(entropy: &impl Entropy) -> String {
+    uuid::Builder::from_random_bytes(random(entropy))
+        .into_uuid()
+        .to_string()
+}
+
+/// Hashing passwords takes a processor for a quarter of a second: where and how many at a time is
+/// the host's decision. [`password`](crate::password) does the work.
+pub trait Passwords {
+    /// The bcrypt hash of a password.
+    fn hash(
+        &self,
+        password: String,
+        salt: [u8; 16],
+    ) -> impl Future<Output = Result<String, PasswordFailure>>;
+
+    /// Whether a password is the one that was hashed. `false` also for a hash that is none.
+    fn verify(
+        &self,
+        password: String,
+        hash: String,
+    ) -> impl Future<Output = Result<bool, PasswordFailure>>;
+}
+
+/// A password could not be hashed: the worker is gone, or the host is shutting down.
+#[derive(Debug, thiserror::Error)]
+#[error("password hashing failed: {0}")]
+pub struct PasswordFailure(pub String);
+
+/// A mail that asks its reader to prove that the address is theirs.
+#[derive(Debug, Clone)]
+pub struct VerificationMail {
+    /// Whose address it is.
+    pub account_id: AccountId,
+    /// The address.
+    pub to: String,
+    /// The link to follow. A secret: whoever has it is taken for the owner.
+    pub link: String,
+}
+
+/// Sends mail, or logs the link where no mail can be sent.
+pub trait Mailer {
+    /// Queues a mail. Returns at once: answers must not tell by their time whether one was sent.
+    fn send(&self, mail: VerificationMail);
+}
+
+/// Delivers what is in the outbox.
+pub trait Notifier {
+    /// Something has joined the outbox. Returns at once.
+    fn wake(&self);
+}
+
+/// Records reports: how several at a time get along on one session is the host's decision.
+/// [`Recorder`](crate::Recorder) does the work.
+pub trait Reports {
+    /// Stores a report. Answered `Ok`, it is stored.
+    fn record(
+        &self,
+        workspace: &Workspace,
+        report: Report,
+    ) -> impl Future<Output = Result<Recorded, StoreError>>;
+}
+
+/// Everything that the core needs of its host.
+pub trait Ports {
+    /// Where state lives.
+    type Store: Store;
+    /// The clock.
+    type Clock: Clock;
+    /// The source of randomness.
+    type Entropy: Entropy;
+    /// The password hasher.
+    type Passwords: Passwords;
+    /// The mailer.
+    type Mailer: Mailer;
+    /// The deliverer of notifications.
+    type Notifier: Notifier;
+    /// The recorder of reports.
+    type Reports: Reports;
+
+    /// Where state lives.
+    fn store(&self) -> &Self::Store;
+    /// The clock.
+    fn clock(&self) -> &Self::Clock;
+    /// The source of randomness.
+    fn entropy(&self) -> &Self::Entropy;
+    /// The password hasher.
+    fn passwords(&self) -> &Self::Passwords;
+    /// The mailer.
+    fn mailer(&self) -> &Self::Mailer;
+    /// The deliverer of notifications.
+    fn notifier(&self) -> &Self::Notifier;
+    /// The recorder of reports.
+    fn reports(&self) -> &Self::Reports;
+}

@@ -1,0 +1,142 @@
+//! Recording a report: load, decide, commit, and again when another was faster.
+
+use std::time::Duration;
+
+use crate::ports::{Clock, Entropy, random_uuid};
+use crate::store::{Audience, CommitOutcome};
+use crate::{
+    AuthMode, Commit, Report, Settings, Snapshot, Store, StoreError, Timestamp, Workspace, decide,
+};
+
+/// What the instance's configuration says about reports.
+#[derive(Debug, Clone)]
+pub struct ReportPolicy {
+    /// The TTL of a session whose first report names none, 1 to 1440 minutes.
+    pub default_ttl_minutes: u32,
+    /// Whether every account is told of what happens in the shared workspace.
+    pub mode: AuthMode,
+    /// Who else is told of what happens in the shared workspace.
+    pub notification_webhook_url: Option<String>,
+}
+
+impl ReportPolicy {
+    /// The part of the settings that reports need.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            default_ttl_minutes: settings.default_ttl_minutes,
+            mode: settings.mode,
+            notification_webhook_url: settings.notification_webhook_url.clone(),
+        }
+    }
+}
+
+/// What became of a report that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// Whether the report queued notifications.
+    pub notifications: bool,
+    /// The time under which it is stored.
+    pub timestamp: Timestamp,
+}
+
+/// Turns reports into commits on a store.
+#[derive(Debug, Clone)]
+pub struct Recorder<S, C, E> {
+    /// Where sessions are.
+    pub store: S,
+    /// The host's clock.
+    pub clock: C,
+    /// Ids for notifications.
+    pub entropy: E,
+    /// The instance's configuration.
+    pub policy: ReportPolicy,
+}
+
+impl<S: Store, C: Clock, E: Entropy> Recorder<S, C, E> {
+    /// What a report would change of a session in this state, receivers of notifications included.
+    /// Nothing is stored yet.
+    ///
+    /// # Errors
+    /// Those of reading the receivers' addresses, which is done only on a transition.
+    pub async fn prepare(
+        &self,
+        workspace: &Workspace,
+        report: &Report,
+        snapshot: &Snapshot,
+    ) -> Result<Commit, StoreError> {
+        let now = self.clock.now();
+        let ttl = self.policy.default_ttl_minutes;
+        let mut decision = decide(workspace, report, snapshot, now, ttl);
+        if let Some(transition) = &decision.transition {
+            for url in self.receivers(workspace).await? {
+                let id = random_uuid(&self.entropy);
+                decision
+                    .commit
+                    .notifications
+                    .extend(transition.notification(id, &url));
+            }
+        }
+        Ok(decision.commit)
+    }
+
+    /// Stores a report. When another report on the session was faster, `retry` is asked with the
+    /// number of conflicts so far: it may wait, and answers whether to try again.
+    ///
+    /// # Errors
+    /// [`StoreError::Contended`] when `retry` gave up; nothing is stored then.
+    /// [`StoreError::Unavailable`] when storage failed; then it is unknown whether the report is
+    /// stored, and it is not tried again, lest it be stored twice.
+    pub async fn record(
+        &self,
+        workspace: &Workspace,
+        report: &Report,
+        mut retry: impl AsyncFnMut(u32) -> bool,
+    ) -> Result<Recorded, StoreError> {
+        let key = report.session_key(workspace);
+        let mut conflicts = 0;
+        loop {
+            let snapshot = self.store.load(&key).await?;
+            let commit = self.prepare(workspace, report, &snapshot).await?;
+            match self.store.commit(&commit).await? {
+                CommitOutcome::Committed => return Ok(Recorded::of(&commit)),
+                CommitOutcome::Conflict => conflicts += 1,
+            }
+            if !retry(conflicts).await {
+                return Err(StoreError::Contended);
+            }
+        }
+    }
+
+    async fn receivers(&self, workspace: &Workspace) -> Result<Vec<String>, StoreError> {
+        let audience = match (workspace, self.policy.mode) {
+            (Workspace::Account(id), _) => Some(Audience::Account(id.clone())),
+            (Workspace::Shared, AuthMode::Open) => Some(Audience::EveryAccount),
+            (Workspace::Shared, AuthMode::Required) => None,
+        };
+        let mut urls = match audience {
+            Some(audience) => self.store.notification_urls(&audience).await?,
+            None => Vec::new(),
+        };
+        if *workspace == Workspace::Shared {
+            urls.extend(self.policy.notification_webhook_url.clone());
+        }
+        Ok(urls)
+    }
+}
+
+impl Recorded {
+    /// What to tell of a commit that is stored.
+    pub fn of(commit: &Commit) -> Self {
+        Self {
+            notifications: !commit.notifications.is_empty(),
+            timestamp: commit.session.last_updated,
+        }
+    }
+}
+
+/// How long to wait before the next try after `conflicts` of them: growing, up to 100 ms, and
+/// jittered (`random` is any number), so that writers on one session fall out of step.
+pub fn conflict_pause(conflicts: u32, random: u32) -> Duration {
+    let ceiling_micros = (1 << conflicts.min(7)).min(100) * 1000;
+    Duration::from_micros((random % ceiling_micros + 1).into())
+}

@@ -1,0 +1,314 @@
+//! Reports: what an agent posts to `POST /webhook/status`.
+
+use chrono::DateTime;
+use serde::Deserialize;
+
+use crate::{SessionKey, StatusKind, Workspace};
+
+/// A report whose every field keeps the contract's rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Who reports, 1 to 100 characters.
+    pub agent_id: String,
+    /// A new name for the agent, 1 to 200 characters; `None` keeps the old one.
+    pub agent_name: Option<String>,
+    /// A new source for the agent, 1 to 200 characters; `None` keeps the old one.
+    pub agent_source: Option<String>,
+    /// The task, 1 to 500 characters.
+    pub session_topic: String,
+    /// How it is going.
+    pub status: StatusKind,
+    /// A line for people, at most 1,000 characters; may be empty.
+    pub message: String,
+    /// Longer text, at most 10,000 characters; may be empty.
+    pub content: String,
+    /// A new TTL, 1 to 1440 minutes; `None` keeps the old one.
+    pub ttl_minutes: Option<u32>,
+}
+
+/// The fields of a report as they come in. An absent field and `null` are the same.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawReport {
+    pub(crate) agent_id: Option<String>,
+    pub(crate) agent_name: Option<String>,
+    pub(crate) agent_source: Option<String>,
+    pub(crate) session_topic: Option<String>,
+    pub(crate) status: Option<String>,
+    pub(crate) timestamp: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) content: Option<String>,
+    pub(crate) ttl_minutes: Option<i64>,
+}
+
+/// The longest TTL, one day. That nothing lives longer without a report bounds every search for
+/// unexpired sessions.
+pub(crate) const MAX_TTL_MINUTES: u32 = 1440;
+
+impl RawReport {
+    /// Checks the fields in the order of the contract's table; the error is the message for the
+    /// first that is broken.
+    pub(crate) fn validate(self) -> Result<Report, String> {
+        let agent_id = required("agent_id", self.agent_id, 100)?;
+        let agent_name = limited("agent_name", self.agent_name, 200)?;
+        let agent_source = limited("agent_source", self.agent_source, 200)?;
+        let session_topic = required("session_topic", self.session_topic, 500)?;
+        let status = self
+            .status
+            .as_deref()
+            .and_then(StatusKind::parse)
+            .ok_or("status must be one of: running, success, failed, pending")?;
+        let timestamp = self.timestamp.unwrap_or_default();
+        if timestamp.is_empty() {
+            return Err("timestamp is required".into());
+        }
+        DateTime::parse_from_rfc3339(&timestamp).map_err(|_| "timestamp must be RFC 3339")?;
+        let message = limited("message", self.message, 1000)?;
+        let content = limited("content", self.content, 10_000)?;
+        let ttl_minutes = match self.ttl_minutes.unwrap_or(0) {
+            0 => None,
+            minutes => Some(
+                u32::try_from(minutes)
+                    .ok()
+                    .filter(|minutes| *minutes <= MAX_TTL_MINUTES)
+                    .ok_or("ttl_minutes must be 0 or 1-1440")?,
+            ),
+        };
+        Ok(Report {
+            agent_id,
+            agent_name: agent_name.filter(|name| !name.is_empty()),
+            agent_source: agent_source.filter(|source| !source.is_empty()),
+            session_topic,
+            status,
+            message: message.unwrap_or_default(),
+            content: content.unwrap_or_default(),
+            ttl_minutes,
+        })
+    }
+}
+
+/// A text that must be there, not blank, of at most `max` characters.
+fn required(field: &str, value: Option<String>, max: usize) -> Result<String, String> {
+    let value = value.unwrap_or_default();
+    if value.trim().is_empty() {
+        return Err(format!("{field} is required"));
+    }
+    if value.chars().count() > max {
+        return Err(format!("{field} must be 1-{max} characters"));
+    }
+    storable(field, &value)?;
+    Ok(value)
+}
+
+/// A text of at most `max` characters that may be missing.
+fn limited(field: &str, value: Option<String>, max: usize) -> Result<Option<String>, String> {
+    if let Some(value) = &value {
+        if value.chars().count() > max {
+            return Err(format!("{field} must be 0-{max} characters"));
+        }
+        storable(field, value)?;
+    }
+    Ok(value)
+}
+
+/// Databases keep no U+0000 in text.
+pub(crate) fn storable(field: &str, value: &str) -> Result<(), String> {
+    match value.contains('\0') {
+        true => Err(format!("{field} must not contain U+0000")),
+        false => Ok(()),
+    }
+}
+
+impl Report {
+    /// The session that this report is on.
+    pub fn session_key(&self, workspace: &Workspace) -> SessionKey {
+        SessionKey {
+            workspace: workspace.clone(),
+            agent_id: self.agent_id.clone(),
+            session_topic: self.session_topic.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> RawReport {
+        RawReport {
+            agent_id: Some("a".into()),
+            session_topic: Some("t".into()),
+            status: Some("running".into()),
+            timestamp: Some("2026-01-01T00:00:00Z".into()),
+            ..RawReport::default()
+        }
+    }
+
+    fn error(change: impl FnOnce(&mut RawReport)) -> String {
+        let mut raw = raw();
+        change(&mut raw);
+        raw.validate().unwrap_err()
+    }
+
+    fn accepted(change: impl FnOnce(&mut RawReport)) -> Report {
+        let mut raw = raw();
+        change(&mut raw);
+        raw.validate().unwrap()
+    }
+
+    #[test]
+    fn limits_count_characters_and_hold_at_both_sides() {
+        type Set = fn(&mut RawReport, String);
+        let table: [(Set, usize, &str); 6] = [
+            (
+                |r, v| r.agent_id = Some(v),
+                100,
+                "agent_id must be 1-100 characters",
+            ),
+            (
+                |r, v| r.agent_name = Some(v),
+                200,
+                "agent_name must be 0-200 characters",
+            ),
+            (
+                |r, v| r.agent_source = Some(v),
+                200,
+                "agent_source must be 0-200 characters",
+            ),
+            (
+                |r, v| r.session_topic = Some(v),
+                500,
+                "session_topic must be 1-500 characters",
+            ),
+            (
+                |r, v| r.message = Some(v),
+                1000,
+                "message must be 0-1000 characters",
+            ),
+            (
+                |r, v| r.content = Some(v),
+                10_000,
+                "content must be 0-10000 characters",
+            ),
+        ];
+        for (set, max, message) in table {
+            for character in ["x", "é", "中", "🦀"] {
+                accepted(|raw| set(raw, character.repeat(max)));
+                assert_eq!(error(|raw| set(raw, character.repeat(max + 1))), message);
+            }
+        }
+    }
+
+    #[test]
+    fn ids_must_not_be_absent_or_blank() {
+        for blank in [None, Some(""), Some(" "), Some("\u{3000}\t")] {
+            let blank = || blank.map(str::to_owned);
+            assert_eq!(error(|raw| raw.agent_id = blank()), "agent_id is required");
+            assert_eq!(
+                error(|raw| raw.session_topic = blank()),
+                "session_topic is required"
+            );
+        }
+    }
+
+    #[test]
+    fn ids_are_kept_exactly_as_reported() {
+        assert_eq!(
+            accepted(|raw| raw.agent_id = Some(" a ".into())).agent_id,
+            " a "
+        );
+    }
+
+    #[test]
+    fn status_is_one_of_four_exact_words() {
+        let message = "status must be one of: running, success, failed, pending";
+        for word in [
+            None,
+            Some(""),
+            Some("Running"),
+            Some("done"),
+            Some(" running"),
+        ] {
+            assert_eq!(error(|raw| raw.status = word.map(str::to_owned)), message);
+        }
+        for kind in StatusKind::ALL {
+            let report = accepted(|raw| raw.status = Some(kind.as_str().into()));
+            assert_eq!(report.status, kind);
+        }
+    }
+
+    #[test]
+    fn timestamps_are_required_and_rfc_3339() {
+        for absent in [None, Some(String::new())] {
+            assert_eq!(error(|raw| raw.timestamp = absent), "timestamp is required");
+        }
+        for bad in [
+            "now",
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-13-01T00:00:00Z",
+            " ",
+        ] {
+            let message = error(|raw| raw.timestamp = Some(bad.into()));
+            assert_eq!(message, "timestamp must be RFC 3339", "{bad}");
+        }
+        for good in [
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T00:00:00.123456789+08:00",
+        ] {
+            accepted(|raw| raw.timestamp = Some(good.into()));
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_zero_or_a_day_at_most() {
+        for (minutes, ttl) in [
+            (None, None),
+            (Some(0), None),
+            (Some(1), Some(1)),
+            (Some(1440), Some(1440)),
+        ] {
+            assert_eq!(accepted(|raw| raw.ttl_minutes = minutes).ttl_minutes, ttl);
+        }
+        for minutes in [-1, 1441, i64::MAX, i64::MIN] {
+            let message = error(|raw| raw.ttl_minutes = Some(minutes));
+            assert_eq!(message, "ttl_minutes must be 0 or 1-1440");
+        }
+    }
+
+    #[test]
+    fn empty_names_keep_what_is_stored() {
+        let report = accepted(|raw| {
+            raw.agent_name = Some(String::new());
+            raw.agent_source = None;
+        });
+        assert_eq!((report.agent_name, report.agent_source), (None, None));
+    }
+
+    #[test]
+    fn no_text_holds_a_zero_character() {
+        for (field, change) in [
+            (
+                "agent_id",
+                (|r| r.agent_id = Some("a\0".into())) as fn(&mut RawReport),
+            ),
+            ("agent_name", |r| r.agent_name = Some("\0".into())),
+            ("agent_source", |r| r.agent_source = Some("\0".into())),
+            ("session_topic", |r| r.session_topic = Some("t\0".into())),
+            ("message", |r| r.message = Some("\0".into())),
+            ("content", |r| r.content = Some("\0".into())),
+        ] {
+            assert_eq!(error(change), format!("{field} must not contain U+0000"));
+        }
+    }
+
+    #[test]
+    fn the_first_broken_field_in_table_order_is_named() {
+        let message = error(|raw| {
+            raw.session_topic = None;
+            raw.status = None;
+            raw.ttl_minutes = Some(-1);
+        });
+        assert_eq!(message, "session_topic is required");
+    }
+}

@@ -1,0 +1,159 @@
+//! Sessions: one task of one agent, alive as long as reports renew it.
+
+use chrono::TimeDelta;
+use serde::Serialize;
+
+use crate::{StatusKind, Timestamp, Workspace};
+
+/// What names a session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey {
+    /// The workspace it is in.
+    pub workspace: Workspace,
+    /// The agent, exactly as reported.
+    pub agent_id: String,
+    /// The task, exactly as reported.
+    pub session_topic: String,
+}
+
+/// A session as it is stored. Whether it is expired is worked out when it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The agent whose task it is.
+    pub agent_id: String,
+    /// The task.
+    pub session_topic: String,
+    /// When its first report was stored.
+    pub created: Timestamp,
+    /// When its newest report was stored; never goes back.
+    pub last_updated: Timestamp,
+    /// How long it lives without a report, in minutes, 1 to 1440.
+    pub ttl_minutes: u32,
+    /// The newest status.
+    pub current_status: StatusKind,
+}
+
+/// The instant at which a session expires if nothing renews it.
+pub(crate) fn expires_at(last_updated: Timestamp, ttl_minutes: u32) -> Timestamp {
+    last_updated + TimeDelta::minutes(ttl_minutes.into())
+}
+
+impl Session {
+    /// The instant at which it expires if nothing renews it.
+    pub fn expires_at(&self) -> Timestamp {
+        expires_at(self.last_updated, self.ttl_minutes)
+    }
+
+    /// Whether it is expired at `now`: exactly when `now >= expires_at`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now >= self.expires_at()
+    }
+
+    /// The session as clients see it at `now`.
+    pub(crate) fn view(&self, now: Timestamp) -> SessionView<'_> {
+        let expired = self.is_expired(now);
+        let expires_at = self.expires_at();
+        SessionView {
+            agent_id: &self.agent_id,
+            session_topic: &self.session_topic,
+            created: self.created,
+            last_updated: self.last_updated,
+            expires_at,
+            expired,
+            expired_at: expired.then_some(expires_at),
+            ttl_minutes: self.ttl_minutes,
+            state: match (self.current_status.is_final(), expired) {
+                (true, _) => SessionState::Ended,
+                (false, true) => SessionState::Expired,
+                (false, false) => SessionState::Active,
+            },
+            current_status: self.current_status,
+        }
+    }
+}
+
+/// The state of a session in one word. Finished work does not turn `expired`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SessionState {
+    Active,
+    Ended,
+    Expired,
+}
+
+/// A session in the form of the contract.
+#[derive(Debug, Serialize)]
+pub(crate) struct SessionView<'a> {
+    agent_id: &'a str,
+    session_topic: &'a str,
+    #[serde(serialize_with = "crate::time::serialize")]
+    created: Timestamp,
+    #[serde(serialize_with = "crate::time::serialize")]
+    last_updated: Timestamp,
+    #[serde(serialize_with = "crate::time::serialize")]
+    expires_at: Timestamp,
+    expired: bool,
+    #[serde(
+        serialize_with = "crate::time::serialize_option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    expired_at: Option<Timestamp>,
+    ttl_minutes: u32,
+    state: SessionState,
+    current_status: StatusKind,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(status: StatusKind) -> Session {
+        Session {
+            agent_id: "a".into(),
+            session_topic: "t".into(),
+            created: Timestamp::UNIX_EPOCH,
+            last_updated: Timestamp::UNIX_EPOCH,
+            ttl_minutes: 1,
+            current_status: status,
+        }
+    }
+
+    #[test]
+    fn a_session_expires_exactly_at_its_instant() {
+        let session = session(StatusKind::Running);
+        let edge = session.expires_at();
+        assert_eq!(edge, Timestamp::UNIX_EPOCH + TimeDelta::seconds(60));
+        assert!(!session.is_expired(edge - TimeDelta::microseconds(1)));
+        assert!(session.is_expired(edge));
+    }
+
+    #[test]
+    fn state_is_ended_before_it_is_expired() {
+        let now = Timestamp::UNIX_EPOCH;
+        let later = now + TimeDelta::days(1);
+        for (status, fresh, old) in [
+            (
+                StatusKind::Running,
+                SessionState::Active,
+                SessionState::Expired,
+            ),
+            (
+                StatusKind::Pending,
+                SessionState::Active,
+                SessionState::Expired,
+            ),
+            (
+                StatusKind::Success,
+                SessionState::Ended,
+                SessionState::Ended,
+            ),
+            (StatusKind::Failed, SessionState::Ended, SessionState::Ended),
+        ] {
+            let session = session(status);
+            assert_eq!(session.view(now).state, fresh);
+            assert_eq!(session.view(later).state, old);
+            assert_eq!(session.view(now).expired_at, None);
+            assert_eq!(session.view(later).expired_at, Some(session.expires_at()));
+        }
+    }
+}

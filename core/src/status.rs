@@ -1,0 +1,67 @@
+//! What an agent reported, once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// The state of a task as its agent reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusKind {
+    /// Work is going on.
+    Running,
+    /// The task is done.
+    Success,
+    /// The task has failed.
+    Failed,
+    /// The task waits for something outside.
+    Pending,
+}
+
+impl StatusKind {
+    /// Every kind, in the order in which messages list them.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Success, Self::Failed, Self::Pending];
+
+    /// The word used on the wire and in storage.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Pending => "pending",
+        }
+    }
+
+    /// The kind of exactly this word; `None` for any other, also in another case.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// Whether the task is over: a session whose latest status this is has ended.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Success | Self::Failed)
+    }
+}
+
+/// One entry of a session's history, as clients read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The agent that reported.
+    pub agent_id: String,
+    /// The session it reported on.
+    pub session_topic: String,
+    /// What it reported.
+    pub status: StatusKind,
+    /// The server's clock when the report was decided.
+    #[serde(serialize_with = "crate::time::serialize")]
+    pub timestamp: Timestamp,
+    /// A line for people; empty when none was given.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Longer text; empty when none was given.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub content: String,
+    /// The place in the session's history, counted from 1. Orders history; not shown.
+    #[serde(skip)]
+    pub seq: u64,
+}
