@@ -1,0 +1,98 @@
+//! The outbox, by the database's clock: hosts that share it need not agree on the time.
+
+use std::time::Duration;
+
+use kubeagents_core::{
+    Notification, StoreError,
+    store::{LeaseRequest, LeasedNotification},
+};
+
+use crate::value::saturating;
+use crate::{Query, Row, UnexpectedResult, Value};
+
+/// Walks from receiving host to receiving host by the index, so that a long queue of one costs
+/// nothing where another's turn is looked for. A row that another host is leasing right now is
+/// passed over. `$1`: lease in microseconds; `$2`: limit; `$3`: busy hosts as a JSON array.
+const LEASE: &str = "\
+WITH RECURSIVE receivers(host) AS (\
+    (SELECT host FROM kubeagents_data.outbox WHERE due_at IS NOT NULL ORDER BY host LIMIT 1) \
+    UNION ALL \
+    SELECT (SELECT entry.host FROM kubeagents_data.outbox AS entry \
+        WHERE entry.due_at IS NOT NULL AND entry.host > receivers.host \
+        ORDER BY entry.host LIMIT 1) \
+    FROM receivers WHERE receivers.host IS NOT NULL), \
+due AS MATERIALIZED (\
+    SELECT first.id FROM receivers CROSS JOIN LATERAL (\
+        SELECT entry.id, entry.due_at FROM kubeagents_data.outbox AS entry \
+        WHERE entry.host = receivers.host AND entry.due_at <= kubeagents_data.now_micros() \
+        ORDER BY entry.due_at, entry.id LIMIT 1 FOR UPDATE SKIP LOCKED\
+    ) AS first \
+    WHERE receivers.host NOT IN (SELECT jsonb_array_elements_text($3::text::jsonb)) \
+    ORDER BY first.due_at, first.id LIMIT $2::bigint) \
+UPDATE kubeagents_data.outbox AS entry \
+SET due_at = kubeagents_data.now_micros() + $1::bigint, rounds = rounds + 1 \
+FROM due WHERE entry.id = due.id \
+RETURNING entry.id, entry.host, entry.url, entry.body, entry.created_at, entry.rounds";
+
+const DELIVERED: &str = "DELETE FROM kubeagents_data.outbox WHERE id = $1::text";
+
+const FAILED: &str = "\
+UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint \
+WHERE id = $1::text AND due_at IS NOT NULL";
+
+const ABANDONED: &str = "\
+UPDATE kubeagents_data.outbox SET due_at = NULL, abandoned_at = kubeagents_data.now_micros() \
+WHERE id = $1::text AND due_at IS NOT NULL";
+
+fn leased_from(row: &mut Row) -> Result<LeasedNotification, UnexpectedResult> {
+    Ok(LeasedNotification {
+        notification: Notification {
+            id: row.text()?,
+            host: row.text()?,
+            url: row.text()?,
+            body: row.text()?,
+            created_at: row.instant()?,
+        },
+        round: row.int()?,
+    })
+}
+
+fn micros(duration: Duration) -> Value<'static> {
+    saturating(duration.as_micros()).into()
+}
+
+pub(crate) async fn lease(
+    query: &impl Query,
+    request: &LeaseRequest,
+) -> Result<Vec<LeasedNotification>, StoreError> {
+    let busy = serde_json::Value::from(request.busy_hosts.clone()).to_string();
+    let params = [
+        micros(request.duration),
+        saturating(request.limit).into(),
+        Value::from(&busy),
+    ];
+    let rows = query.query(LEASE, &params).await?;
+    Ok(rows
+        .into_iter()
+        .map(|mut row| leased_from(&mut row))
+        .collect::<Result<_, _>>()?)
+}
+
+pub(crate) async fn delivered(query: &impl Query, id: &str) -> Result<(), StoreError> {
+    query.query(DELIVERED, &[id.into()]).await.map(drop)
+}
+
+pub(crate) async fn failed(
+    query: &impl Query,
+    id: &str,
+    pause: Duration,
+) -> Result<(), StoreError> {
+    query
+        .query(FAILED, &[id.into(), micros(pause)])
+        .await
+        .map(drop)
+}
+
+pub(crate) async fn abandoned(query: &impl Query, id: &str) -> Result<(), StoreError> {
+    query.query(ABANDONED, &[id.into()]).await.map(drop)
+}

@@ -1,0 +1,174 @@
+//! A report's two statements: one to load, one to commit.
+
+use kubeagents_core::{
+    Commit, Notification, SessionHead, SessionKey, Snapshot, StoreError, store::CommitOutcome,
+};
+
+use crate::{Query, Row, UnexpectedResult, Value};
+
+/// Always one row, so that an unknown agent and an unknown session are told apart.
+const LOAD: &str = "\
+SELECT agent.name, session.seq, session.created, session.last_updated, session.ttl_minutes, \
+    session.status, session.run_started \
+FROM (SELECT) AS one \
+LEFT JOIN kubeagents_data.agents AS agent \
+    ON agent.workspace = $1 AND agent.agent_id = $2 \
+LEFT JOIN kubeagents_data.sessions AS session \
+    ON session.workspace = $1 AND session.agent_id = $2 AND session.session_topic = $3";
+
+/// The session is the only gate: where it yields no row, nothing else is written.
+macro_rules! commit_statement {
+    ($gate:literal) => {
+        concat!(
+            "WITH gate AS (",
+            $gate,
+            " RETURNING seq), \
+            agent_patch AS (\
+                INSERT INTO kubeagents_data.agents AS agent (workspace, agent_id, agent_id_key, \
+                    name, name_key, source, registered, last_seen, session_count) \
+                SELECT $1::text, $2::text, $9::text, coalesce($10::text, ''), \
+                    coalesce($11::text, ''), coalesce($12::text, ''), $13::bigint, $13::bigint, \
+                    CASE seq WHEN 1 THEN 1 ELSE 0 END \
+                FROM gate \
+                ON CONFLICT (workspace, agent_id) DO UPDATE SET \
+                    name = coalesce($10::text, agent.name), \
+                    name_key = coalesce($11::text, agent.name_key), \
+                    source = coalesce($12::text, agent.source), \
+                    last_seen = greatest(agent.last_seen, excluded.last_seen), \
+                    session_count = agent.session_count + excluded.session_count), \
+            entry AS (\
+                INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
+                    \"timestamp\", status, message, content) \
+                SELECT $1::text, $2::text, $3::text, seq, $14::bigint, $15::text, $16::text, \
+                    $17::text \
+                FROM gate), \
+            notifications AS (\
+                INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at) \
+                SELECT n.id, n.host, n.url, n.body, n.created_at \
+                FROM gate, jsonb_to_recordset($18::text::jsonb) \
+                    AS n(id text, host text, url text, body text, created_at bigint)) \
+            SELECT seq FROM gate"
+        )
+    };
+}
+
+/// `$4` is when the session was created.
+const COMMIT_FIRST: &str = commit_statement!(
+    "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
+        last_updated, ttl_minutes, status, run_started) \
+    VALUES ($1::text, $2::text, $3::text, 1, $4::bigint, $5::bigint, $6::bigint, $7::text, \
+        $8::bigint) \
+    ON CONFLICT DO NOTHING"
+);
+
+/// `$4` is the version that the session must still have.
+const COMMIT_NEXT: &str = commit_statement!(
+    "UPDATE kubeagents_data.sessions SET seq = seq + 1, last_updated = $5::bigint, \
+        ttl_minutes = $6::bigint, status = $7::text, run_started = $8::bigint \
+    WHERE workspace = $1::text AND agent_id = $2::text AND session_topic = $3::text \
+        AND seq = $4::bigint"
+);
+
+/// The statement of [`Store::commit`](kubeagents_core::Store::commit) for a session that is there
+/// already, for benchmarks of the database alone.
+pub const COMMIT_STATEMENT: &str = COMMIT_NEXT;
+
+/// Reads what a load returns of an agent and a session, in the order of [`Snapshot`]'s fields.
+///
+/// # Errors
+/// [`UnexpectedResult`] when the row holds something else.
+pub fn snapshot(row: &mut Row) -> Result<Snapshot, UnexpectedResult> {
+    let agent_name = row.optional_text()?;
+    let session = match row.optional_int()? {
+        None => None,
+        Some(seq) => Some(SessionHead {
+            seq: u64::try_from(seq).map_err(|_| UnexpectedResult("a negative version"))?,
+            created: row.instant()?,
+            last_updated: row.instant()?,
+            ttl_minutes: row.int()?,
+            status: row.status()?,
+            run_started: row.optional_instant()?,
+        }),
+    };
+    Ok(Snapshot {
+        agent_name,
+        session,
+    })
+}
+
+/// Notifications as the JSON that a commit statement takes; `None` where there are none.
+pub fn notifications_json<'a>(
+    notifications: impl IntoIterator<Item = &'a Notification>,
+) -> Option<String> {
+    let entries: Vec<_> = notifications
+        .into_iter()
+        .map(|entry| {
+            serde_json::json!({
+                "id": entry.id,
+                "host": entry.host,
+                "url": entry.url,
+                "body": entry.body,
+                "created_at": entry.created_at.timestamp_micros(),
+            })
+        })
+        .collect();
+    (!entries.is_empty()).then(|| serde_json::Value::Array(entries).to_string())
+}
+
+pub(crate) async fn load(query: &impl Query, key: &SessionKey) -> Result<Snapshot, StoreError> {
+    let params = [
+        key.workspace.key().into(),
+        Value::from(&key.agent_id),
+        Value::from(&key.session_topic),
+    ];
+    let rows = query.query(LOAD, &params).await?;
+    let mut row = rows.into_iter().next().ok_or(UnexpectedResult("no row"))?;
+    Ok(snapshot(&mut row)?)
+}
+
+pub(crate) async fn commit(
+    query: &impl Query,
+    commit: &Commit,
+) -> Result<CommitOutcome, StoreError> {
+    let Commit {
+        key,
+        expected_seq,
+        agent,
+        session,
+        status,
+        notifications,
+    } = commit;
+    let first = *expected_seq == 0;
+    let agent_id_key = commit.agent_id_key();
+    let name_key = agent.name_key();
+    let notifications = notifications_json(notifications);
+    let params = [
+        key.workspace.key().into(),
+        Value::from(&key.agent_id),
+        Value::from(&key.session_topic),
+        match first {
+            true => session.created.into(),
+            false => Value::from(*expected_seq),
+        },
+        session.last_updated.into(),
+        session.ttl_minutes.into(),
+        session.status.as_str().into(),
+        session.run_started.into(),
+        Value::from(&agent_id_key),
+        agent.name.as_deref().into(),
+        name_key.as_deref().into(),
+        agent.source.as_deref().into(),
+        agent.last_seen.into(),
+        status.timestamp.into(),
+        status.status.as_str().into(),
+        Value::from(&status.message),
+        Value::from(&status.content),
+        notifications.as_deref().into(),
+    ];
+    let sql = if first { COMMIT_FIRST } else { COMMIT_NEXT };
+    let rows = query.query(sql, &params).await?;
+    Ok(match rows.is_empty() {
+        false => CommitOutcome::Committed,
+        true => CommitOutcome::Conflict,
+    })
+}

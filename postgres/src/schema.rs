@@ -1,0 +1,104 @@
+//! The schema and its versions.
+//!
+//! A migration runs as one `DO` statement, which is atomic on every driver: it takes a lock that
+//! all hosts share, looks whether it is still to be done, and records itself. Any number of hosts
+//! may start at once.
+
+use kubeagents_core::StoreError;
+
+use crate::{Query, Row, UnexpectedResult};
+
+/// The newest version of the schema that this crate knows.
+pub const VERSION: i64 = 1;
+
+/// The advisory lock that whoever changes the schema holds, until the end of their transaction.
+pub const LOCK: i64 = 7_743_203_321_898_820_974;
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// A newer kubeagents has been here, and what its schema means is unknown.
+    #[error(
+        "the database has schema version {found}, but this program knows only up to {VERSION}: \
+         run the newer program that made it"
+    )]
+    TooNew {
+        /// The version found.
+        found: i64,
+    },
+    /// The statement failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// `DO` takes no parameters, so each migration's text is put together at compile time.
+macro_rules! migration {
+    ($version:literal, $file:literal) => {
+        concat!(
+            "DO $kubeagents_migration$ BEGIN \
+            PERFORM pg_advisory_xact_lock(7743203321898820974); \
+            IF to_regclass('kubeagents_data.migrations') IS NULL THEN \
+                CREATE SCHEMA IF NOT EXISTS kubeagents_data; \
+                CREATE TABLE kubeagents_data.migrations (\
+                    version bigint PRIMARY KEY, \
+                    applied_at timestamptz NOT NULL DEFAULT now()); \
+            END IF; \
+            IF EXISTS (SELECT FROM kubeagents_data.migrations WHERE version >= ",
+            $version,
+            ") THEN RETURN; END IF;\n",
+            include_str!(concat!("../../migrations/postgres/", $file)),
+            "\nINSERT INTO kubeagents_data.migrations (version) VALUES (",
+            $version,
+            "); END $kubeagents_migration$"
+        )
+    };
+}
+
+/// Every migration in its order, each a complete statement that does nothing where it was run
+/// before.
+pub const MIGRATIONS: [&str; VERSION as usize] = [migration!(1, "0001_initial.sql")];
+
+const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";
+
+const CURRENT: &str = "SELECT coalesce(max(version), 0) FROM kubeagents_data.migrations";
+
+/// The version of the schema in the database; 0 when there is none.
+///
+/// # Errors
+/// Those of the driver.
+pub async fn version(query: &impl Query) -> Result<i64, StoreError> {
+    let one = |rows: Vec<Row>| rows.into_iter().next().ok_or(UnexpectedResult("no row"));
+    if !one(query.query(TABLE_EXISTS, &[]).await?)?.bool()? {
+        return Ok(0);
+    }
+    Ok(one(query.query(CURRENT, &[]).await?)?.int()?)
+}
+
+/// Brings the schema to [`VERSION`].
+///
+/// # Errors
+/// [`SchemaError::TooNew`] when it is beyond that already; nothing is changed then.
+pub async fn migrate(query: &impl Query) -> Result<(), SchemaError> {
+    let found = version(query).await?;
+    if found > VERSION {
+        return Err(SchemaError::TooNew { found });
+    }
+    for (migration, version) in MIGRATIONS.iter().zip(1..) {
+        if version > found {
+            query.query(migration, &[]).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_take_the_lock_that_is_published() {
+        for migration in MIGRATIONS {
+            assert!(migration.contains(&format!("pg_advisory_xact_lock({LOCK})")));
+        }
+    }
+}

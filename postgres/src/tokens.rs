@@ -1,0 +1,106 @@
+//! Refresh tokens and their families.
+
+use kubeagents_core::{AccountId, RefreshToken, StoreError, Timestamp};
+
+use crate::{Query, Row, UnexpectedResult, Value};
+
+const INSERT: &str = "\
+WITH family AS (\
+    INSERT INTO kubeagents_data.token_families (id, account_id, revoked) \
+    VALUES ($2::text, $3::text, $7::boolean) RETURNING id) \
+INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at, \
+    spent_at) \
+SELECT $1::text, id, $4::bigint, $5::bigint, $6::bigint FROM family";
+
+const BY_HASH: &str = "\
+SELECT token.token_hash, family.account_id, token.family_id, token.created_at, token.expires_at, \
+    token.spent_at, family.revoked \
+FROM kubeagents_data.refresh_tokens AS token \
+JOIN kubeagents_data.token_families AS family ON family.id = token.family_id \
+WHERE token.token_hash = $1::text";
+
+/// A revocation at the same time is not outrun, whichever is first: the successor is in the family.
+const ROTATE: &str = "\
+WITH spent AS (\
+    UPDATE kubeagents_data.refresh_tokens AS token SET spent_at = $2::bigint \
+    FROM kubeagents_data.token_families AS family \
+    WHERE token.token_hash = $1::text AND token.spent_at IS NULL \
+    AND family.id = token.family_id AND NOT family.revoked \
+    RETURNING token.family_id) \
+INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at) \
+SELECT $3::text, family_id, $4::bigint, $5::bigint FROM spent RETURNING token_hash";
+
+const REVOKE_FAMILY: &str = "\
+UPDATE kubeagents_data.token_families SET revoked = true WHERE id = $1::text AND NOT revoked";
+
+const REVOKE_ACCOUNT: &str = "\
+UPDATE kubeagents_data.token_families SET revoked = true \
+WHERE account_id = $1::text AND NOT revoked";
+
+fn token_from(row: &mut Row) -> Result<RefreshToken, UnexpectedResult> {
+    Ok(RefreshToken {
+        token_hash: row.text()?,
+        account_id: AccountId::new(row.text()?),
+        family_id: row.text()?,
+        created_at: row.instant()?,
+        expires_at: row.instant()?,
+        spent_at: row.optional_instant()?,
+        revoked: row.bool()?,
+    })
+}
+
+pub(crate) async fn insert(query: &impl Query, token: &RefreshToken) -> Result<(), StoreError> {
+    let params = [
+        Value::from(&token.token_hash),
+        Value::from(&token.family_id),
+        token.account_id.as_str().into(),
+        token.created_at.into(),
+        token.expires_at.into(),
+        token.spent_at.into(),
+        token.revoked.into(),
+    ];
+    query.query(INSERT, &params).await.map(drop)
+}
+
+pub(crate) async fn by_hash(
+    query: &impl Query,
+    token_hash: &str,
+) -> Result<Option<RefreshToken>, StoreError> {
+    let rows = query.query(BY_HASH, &[token_hash.into()]).await?;
+    Ok(rows
+        .into_iter()
+        .next()
+        .map(|mut row| token_from(&mut row))
+        .transpose()?)
+}
+
+pub(crate) async fn rotate(
+    query: &impl Query,
+    token_hash: &str,
+    spent_at: Timestamp,
+    successor: &RefreshToken,
+) -> Result<bool, StoreError> {
+    let params = [
+        token_hash.into(),
+        spent_at.into(),
+        Value::from(&successor.token_hash),
+        successor.created_at.into(),
+        successor.expires_at.into(),
+    ];
+    let rows = query.query(ROTATE, &params).await?;
+    Ok(!rows.is_empty())
+}
+
+pub(crate) async fn revoke_family(query: &impl Query, family_id: &str) -> Result<(), StoreError> {
+    query
+        .query(REVOKE_FAMILY, &[family_id.into()])
+        .await
+        .map(drop)
+}
+
+pub(crate) async fn revoke_account(query: &impl Query, id: &AccountId) -> Result<(), StoreError> {
+    query
+        .query(REVOKE_ACCOUNT, &[id.as_str().into()])
+        .await
+        .map(drop)
+}
