@@ -749,3 +749,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+
+    static STORE: LazyLock<MemoryStore> = LazyLock::new(MemoryStore::default);
+
+    fn run(case: &str, test: impl AsyncFnOnce(&MemoryStore, &str)) {
+        futures_executor::block_on(test(&STORE, case));
+    }
+
+    crate::store_suite!(run);
+}
