@@ -186,3 +186,180 @@ pub fn decide(
         transition,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use StatusKind::{Failed, Pending, Running, Success};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + TimeDelta::seconds(second)
+    }
+
+    fn report(status: StatusKind) -> Report {
+        Report {
+            agent_id: "a".into(),
+            agent_name: None,
+            agent_source: None,
+            session_topic: "t".into(),
+            status,
+            message: "m".into(),
+            content: "c".into(),
+            ttl_minutes: None,
+        }
+    }
+
+    /// Decides reports of these statuses at these seconds, one after the other.
+    fn play(steps: &[(StatusKind, i64)]) -> (Snapshot, Vec<Option<Transition>>) {
+        let mut snapshot = Snapshot::default();
+        let mut transitions = Vec::new();
+        for (status, second) in steps {
+            let report = report(*status);
+            let decision = decide(&Workspace::Shared, &report, &snapshot, at(*second), 60);
+            snapshot = snapshot.after(&decision.commit);
+            transitions.push(decision.transition);
+        }
+        (snapshot, transitions)
+    }
+
+    #[test]
+    fn only_leaving_running_is_a_transition() {
+        for from in StatusKind::ALL {
+            for to in StatusKind::ALL {
+                let (_, transitions) = play(&[(from, 0), (to, 1)]);
+                let expected = from == Running && to != Running;
+                assert_eq!(transitions[1].is_some(), expected, "{from:?} to {to:?}");
+                assert_eq!(transitions[0], None, "a first report is no transition");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_lasts_from_its_first_running() {
+        for (steps, seconds) in [
+            (&[(Running, 0), (Success, 5)][..], 5),
+            (&[(Running, 0), (Running, 3), (Failed, 5)], 5),
+            (&[(Pending, 0), (Running, 2), (Pending, 5)], 3),
+            (
+                &[
+                    (Running, 0),
+                    (Success, 5),
+                    (Running, 7),
+                    (Running, 8),
+                    (Success, 9),
+                ],
+                2,
+            ),
+            (&[(Running, 10), (Success, 4)], 0),
+        ] {
+            let (_, transitions) = play(steps);
+            let last = transitions.last().cloned().flatten().unwrap();
+            assert_eq!(last.duration, TimeDelta::seconds(seconds), "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_transition_tells_what_the_report_told() {
+        let named = Report {
+            agent_name: Some("Alice".into()),
+            ..report(Running)
+        };
+        let first = decide(&Workspace::Shared, &named, &Snapshot::default(), at(0), 60);
+        let snapshot = Snapshot::default().after(&first.commit);
+        let decision = decide(&Workspace::Shared, &report(Failed), &snapshot, at(2), 60);
+        let transition = decision.transition.unwrap();
+        assert_eq!(transition.agent_name, "Alice");
+        assert_eq!((transition.to, transition.timestamp), (Failed, at(2)));
+        assert_eq!(
+            (transition.message.as_str(), transition.content.as_str()),
+            ("m", "c")
+        );
+        let renaming = Report {
+            agent_name: Some("Bob".into()),
+            ..report(Failed)
+        };
+        let decision = decide(&Workspace::Shared, &renaming, &snapshot, at(2), 60);
+        assert_eq!(decision.transition.unwrap().agent_name, "Bob");
+    }
+
+    #[test]
+    fn a_ttl_is_kept_until_a_report_names_another() {
+        let mut snapshot = Snapshot::default();
+        for (given, kept) in [
+            (None, 60),
+            (None, 60),
+            (Some(5), 5),
+            (None, 5),
+            (Some(1440), 1440),
+        ] {
+            let report = Report {
+                ttl_minutes: given,
+                ..report(Running)
+            };
+            let decision = decide(&Workspace::Shared, &report, &snapshot, at(0), 60);
+            assert_eq!(decision.commit.session.ttl_minutes, kept);
+            snapshot = snapshot.after(&decision.commit);
+        }
+        let changed_default = decide(&Workspace::Shared, &report(Running), &snapshot, at(0), 7);
+        assert_eq!(changed_default.commit.session.ttl_minutes, 1440);
+    }
+
+    #[test]
+    fn an_expired_session_is_renewed_by_any_report() {
+        let (snapshot, _) = play(&[(Running, 0), (Running, 100_000)]);
+        let session = snapshot.session.unwrap();
+        assert_eq!(
+            (session.seq, session.created, session.last_updated),
+            (2, at(0), at(100_000))
+        );
+        assert_eq!(session.expires_at(), at(100_000 + 3600));
+    }
+
+    #[test]
+    fn time_never_goes_back_within_a_session() {
+        let (snapshot, _) = play(&[(Running, 10), (Running, 4)]);
+        assert_eq!(snapshot.session.unwrap().last_updated, at(10));
+    }
+
+    #[test]
+    fn what_is_stored_has_whole_microseconds() {
+        let now = at(0) + TimeDelta::nanoseconds(1_999);
+        let commit = decide(
+            &Workspace::Shared,
+            &report(Running),
+            &Snapshot::default(),
+            now,
+            60,
+        )
+        .commit;
+        let micro = at(0) + TimeDelta::microseconds(1);
+        assert_eq!(commit.status.timestamp, micro);
+        assert_eq!(
+            (commit.session.created, commit.agent.last_seen),
+            (micro, micro)
+        );
+    }
+
+    #[test]
+    fn a_commit_expects_the_version_it_was_decided_on() {
+        let (snapshot, _) = play(&[(Running, 0), (Running, 1)]);
+        let fresh = decide(
+            &Workspace::Shared,
+            &report(Running),
+            &Snapshot::default(),
+            at(2),
+            60,
+        );
+        let third = decide(&Workspace::Shared, &report(Running), &snapshot, at(2), 60);
+        assert_eq!(
+            (fresh.commit.expected_seq, fresh.commit.session.seq),
+            (0, 1)
+        );
+        assert_eq!(
+            (third.commit.expected_seq, third.commit.session.seq),
+            (2, 3)
+        );
+    }
+}

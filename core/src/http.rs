@@ -203,6 +203,3 @@ fn query_parameter(uri: &Uri, name: &str) -> Option<String> {
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
 }
-
-#[cfg(test)]
-mod tests;

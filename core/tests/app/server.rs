@@ -1,0 +1,205 @@
+//! An application on ports that a test holds in its hands.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use kubeagents_core::ports::{
+    Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports, VerificationMail,
+};
+use kubeagents_core::store::MemoryStore;
+use kubeagents_core::{
+    App, AuthMode, Recorded, Recorder, Report, ReportPolicy, Settings, StoreError, Timestamp,
+    Workspace, password,
+};
+use serde_json::Value;
+
+/// A clock that stands still until it is moved. Clones are one clock.
+#[derive(Clone)]
+pub(crate) struct TestClock(Arc<AtomicI64>);
+
+impl TestClock {
+    pub(crate) fn advance(&self, by: TimeDelta) {
+        let micros = by.num_microseconds().unwrap();
+        self.0.fetch_add(micros, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        DateTime::from_timestamp_micros(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+}
+
+/// Bytes that differ at every call and are the same in every run.
+#[derive(Clone, Default)]
+pub(crate) struct CountingEntropy(Arc<AtomicU64>);
+
+impl Entropy for CountingEntropy {
+    fn fill(&self, buffer: &mut [u8]) {
+        let count = self.0.fetch_add(1, Ordering::Relaxed);
+        let stream = kubeagents_core::sha256_hex(count.to_le_bytes());
+        for (byte, random) in buffer.iter_mut().zip(stream.bytes().cycle()) {
+            *byte = random;
+        }
+    }
+}
+
+pub(crate) struct TestPorts {
+    store: MemoryStore,
+    clock: TestClock,
+    entropy: CountingEntropy,
+    recorder: Recorder<MemoryStore, TestClock, CountingEntropy>,
+    mails: Mutex<Vec<VerificationMail>>,
+}
+
+impl Passwords for TestPorts {
+    async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, PasswordFailure> {
+        password::hash(&password, salt)
+    }
+    async fn verify(&self, password: String, hash: String) -> Result<bool, PasswordFailure> {
+        Ok(password::verify(&password, &hash))
+    }
+}
+
+impl Mailer for TestPorts {
+    fn send(&self, mail: VerificationMail) {
+        self.mails.lock().unwrap().push(mail);
+    }
+}
+
+impl Notifier for TestPorts {
+    fn wake(&self) {}
+}
+
+impl Reports for TestPorts {
+    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
+        self.recorder
+            .record(workspace, &report, async |_| true)
+            .await
+    }
+}
+
+impl Ports for TestPorts {
+    type Store = MemoryStore;
+    type Clock = TestClock;
+    type Entropy = CountingEntropy;
+    type Passwords = Self;
+    type Mailer = Self;
+    type Notifier = Self;
+    type Reports = Self;
+
+    fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+    fn clock(&self) -> &TestClock {
+        &self.clock
+    }
+    fn entropy(&self) -> &CountingEntropy {
+        &self.entropy
+    }
+    fn passwords(&self) -> &Self {
+        self
+    }
+    fn mailer(&self) -> &Self {
+        self
+    }
+    fn notifier(&self) -> &Self {
+        self
+    }
+    fn reports(&self) -> &Self {
+        self
+    }
+}
+
+pub(crate) const JWT_SECRET: &str = "a secret of the tests, long enough for HS256";
+
+pub(crate) fn settings(mode: AuthMode) -> Settings {
+    Settings {
+        mode,
+        loopback_only: false,
+        static_key: None,
+        jwt_secret: JWT_SECRET.into(),
+        access_token_expiry: TimeDelta::minutes(15),
+        refresh_token_expiry: TimeDelta::hours(168),
+        cors: None,
+        registration_enabled: true,
+        default_ttl_minutes: 60,
+        app_base_url: "http://localhost:5173".into(),
+        notification_webhook_url: None,
+    }
+}
+
+/// A server without a socket.
+pub(crate) struct Server {
+    pub(crate) app: App<TestPorts>,
+    pub(crate) clock: TestClock,
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) response: Response<Bytes>,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(self.response.body()).unwrap()
+    }
+}
+
+impl Server {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let store = MemoryStore::default();
+        let clock = TestClock(Arc::new(AtomicI64::new(1_800_000_000_000_000)));
+        let entropy = CountingEntropy::default();
+        let recorder = Recorder {
+            store: store.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            policy: ReportPolicy::new(&settings),
+        };
+        let ports = TestPorts {
+            store,
+            clock: clock.clone(),
+            entropy,
+            recorder,
+            mails: Mutex::default(),
+        };
+        Self {
+            app: App::new(ports, settings),
+            clock,
+        }
+    }
+
+    pub(crate) fn send(&self, request: Request<String>) -> Reply {
+        let request = request.map(|body| Full::new(Bytes::from(body)));
+        let response = futures_executor::block_on(self.app.handle(request));
+        Reply {
+            status: response.status(),
+            response,
+        }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        self.send(Request::get(path).body(String::new()).unwrap())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(Request::post(path).body(body.to_string()).unwrap())
+    }
+
+    pub(crate) fn get_as(&self, token: &str, path: &str) -> Reply {
+        let request = Request::get(path).header("authorization", format!("Bearer {token}"));
+        self.send(request.body(String::new()).unwrap())
+    }
+
+    /// The token of the newest verification mail.
+    pub(crate) fn mailed_token(&self) -> String {
+        let mails = self.app.ports().mails.lock().unwrap();
+        let link = &mails.last().unwrap().link;
+        link.split_once("token=").unwrap().1.to_owned()
+    }
+}

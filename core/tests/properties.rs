@@ -1,0 +1,117 @@
+//! What holds for any sequence of reports by any number of interleaved writers.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta};
+use futures_executor::block_on;
+use kubeagents_core::store::{AgentQuery, CommitOutcome, MemoryStore};
+use kubeagents_core::{Commit, Report, SessionKey, StatusKind, Store, Workspace, decide};
+use proptest::prelude::*;
+
+/// One writer's next move: to read what its next report is decided on, or to commit that report.
+#[derive(Debug, Clone)]
+struct Move {
+    writer: usize,
+    topic: u8,
+    status: StatusKind,
+    ttl_minutes: Option<u32>,
+    clock_skew_seconds: i64,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = (
+        0..4usize,
+        0..3u8,
+        prop::sample::select(StatusKind::ALL.to_vec()),
+        prop::option::of(1..1440u32),
+        -120..120i64,
+    )
+        .prop_map(
+            |(writer, topic, status, ttl_minutes, clock_skew_seconds)| Move {
+                writer,
+                topic,
+                status,
+                ttl_minutes,
+                clock_skew_seconds,
+            },
+        );
+    prop::collection::vec(one, 1..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn histories_are_complete_and_in_order_and_counts_are_right(moves in moves()) {
+        let store = MemoryStore::default();
+        let workspace = Workspace::Shared;
+        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut pending: HashMap<usize, Commit> = HashMap::new();
+        let mut landed: HashMap<String, Vec<String>> = HashMap::new();
+        let mut conflicts = 0;
+        let mut now = start;
+        for (n, one) in moves.iter().enumerate() {
+            now = start + TimeDelta::seconds(n as i64) + TimeDelta::seconds(one.clock_skew_seconds);
+            if let Some(commit) = pending.remove(&one.writer) {
+                match block_on(store.commit(&commit)).unwrap() {
+                    CommitOutcome::Committed => landed
+                        .entry(commit.key.session_topic.clone())
+                        .or_default()
+                        .push(commit.status.message),
+                    CommitOutcome::Conflict => conflicts += 1,
+                }
+                continue;
+            }
+            let report = Report {
+                agent_id: "a".into(),
+                agent_name: None,
+                agent_source: None,
+                session_topic: format!("t{}", one.topic),
+                status: one.status,
+                message: format!("{n}"),
+                content: String::new(),
+                ttl_minutes: one.ttl_minutes,
+            };
+            let snapshot = block_on(store.load(&report.session_key(&workspace))).unwrap();
+            let decision = decide(&workspace, &report, &snapshot, now, 60);
+            let head = snapshot.session;
+            prop_assert_eq!(
+                decision.transition.is_some(),
+                head.is_some_and(|head| head.status == StatusKind::Running)
+                    && one.status != StatusKind::Running
+            );
+            if let Some(transition) = &decision.transition {
+                prop_assert!(transition.duration >= TimeDelta::zero());
+            }
+            pending.insert(one.writer, decision.commit);
+        }
+
+        let mut active = 0;
+        for (topic, messages) in &landed {
+            let key = SessionKey {
+                workspace: workspace.clone(),
+                agent_id: "a".into(),
+                session_topic: topic.clone(),
+            };
+            let found = block_on(store.session(&key, None, 10_000)).unwrap().unwrap();
+            let history: Vec<_> = found.history.items.iter().rev().collect();
+            let stored: Vec<&str> = history.iter().map(|status| status.message.as_str()).collect();
+            prop_assert_eq!(stored, messages.iter().map(String::as_str).collect::<Vec<_>>());
+            prop_assert!(history.windows(2).all(|pair| pair[0].timestamp <= pair[1].timestamp));
+            prop_assert!(history.iter().zip(1..).all(|(status, seq)| status.seq == seq));
+            prop_assert_eq!(found.session.last_updated, history.last().unwrap().timestamp);
+            prop_assert_eq!(found.session.current_status, history.last().unwrap().status);
+            active += u64::from(!found.session.is_expired(now));
+        }
+        let total: usize = landed.values().map(Vec::len).sum();
+        let commits = moves.len() - total - conflicts - pending.len();
+        prop_assert_eq!(commits, total + conflicts, "every move was a load or a commit");
+        let query = AgentQuery { limit: 10, ..AgentQuery::default() };
+        let agents = block_on(store.agents(&workspace, &query, now)).unwrap().items;
+        if total > 0 {
+            prop_assert_eq!(agents.len(), 1);
+            prop_assert_eq!(agents[0].session_count, landed.len() as u64);
+            prop_assert_eq!(agents[0].active_session_count, active);
+        }
+    }
+}
