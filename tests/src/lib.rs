@@ -1,1 +1,41 @@
-//! The HTTP contract as an executable suite.
+//! The HTTP contract of kubeagents as an executable suite.
+//!
+//! A [`Host`] says where a server listens and how it was configured; [`trials`] turns the
+//! contract into [`libtest_mimic`] trials against it, and [`run`] runs them. The suite knows
+//! nothing of the server but its HTTP interface and, for accounts, the verification links in
+//! its [`Log`].
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the crate is a test suite: a panic is how a scenario fails"
+)]
+
+mod accounts;
+mod api_keys;
+mod client;
+mod cors;
+mod credentials;
+mod gates;
+mod host;
+mod jwt;
+mod notifications;
+mod operations;
+mod paging;
+mod paths;
+mod process;
+mod queries;
+mod receiver;
+mod reports;
+mod scenario;
+mod sessions;
+mod tokens;
+mod workspaces;
+mod world;
+
+pub use host::{Host, Mode};
+pub use libtest_mimic::{Arguments, Conclusion, Trial};
+pub use process::{Log, Process};
+pub use receiver::Receiver;
+pub use scenario::{run, trials};

@@ -1,0 +1,531 @@
+//! `/api/auth`: registration, verification, sign-in and the account's settings.
+
+use std::sync::Arc;
+
+use http::Method;
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Client};
+use crate::receiver::ELSEWHERE;
+use crate::scenario::scenarios;
+use crate::world::{PASSWORD, World, text, time};
+
+scenarios! {
+    a_registration_is_answered_with_its_user [Accounts],
+    a_registration_without_a_name_shows_an_empty_one [Accounts],
+    a_registration_is_validated,
+    a_registration_at_the_limits_is_accepted [Accounts],
+    an_email_is_registered_once_whatever_its_case [Accounts],
+    registration_can_be_closed [ClosedRegistration],
+    an_account_cannot_sign_in_before_it_is_verified [Accounts],
+    a_verification_link_works_once [Accounts],
+    a_bad_verification_token_is_refused,
+    a_new_verification_link_replaces_the_old [Accounts],
+    resending_a_link_never_tells_who_is_registered [Accounts],
+    signing_in_answers_with_tokens [Accounts],
+    an_email_signs_in_whatever_its_case [Accounts],
+    a_wrong_password_is_refused [Accounts],
+    an_unknown_email_is_refused,
+    a_password_is_not_cut_off [Accounts],
+    an_account_reads_itself [Accounts],
+    an_account_sets_and_clears_its_webhook [Accounts],
+    a_webhook_that_is_no_http_url_is_refused [Accounts],
+    a_body_that_does_not_parse_is_refused,
+    u0000_is_refused_in_what_is_stored [Accounts],
+    a_head_request_does_not_spend_a_verification_token [Accounts],
+}
+
+async fn register(client: &Client, body: &Value) -> Answer {
+    client.post("/api/auth/register", body).await
+}
+
+async fn login(client: &Client, email: &str, password: &str) -> Answer {
+    let body = json!({"email": email, "password": password});
+    client.post("/api/auth/login", &body).await
+}
+
+async fn a_registration_is_answered_with_its_user(world: Arc<World>) {
+    let email = world.email();
+    let body = json!({"email": email, "password": PASSWORD, "name": "Ada 🚀"});
+    let answer = register(&world.anonymous(), &body).await;
+    let id = text(&answer.json()["user"]["id"]);
+    assert!(!id.is_empty());
+    insta::assert_snapshot!(answer.redacted(&[(&id, "[id]"), (&email, "[email]")]), @r#"
+    201 Created
+
+    {
+      "message": "注册成功，请检查邮箱完成验证",
+      "user": {
+        "email": "[email]",
+        "id": "[id]",
+        "name": "Ada 🚀"
+      }
+    }
+    "#);
+}
+
+async fn a_registration_without_a_name_shows_an_empty_one(world: Arc<World>) {
+    for name in [json!(null), json!("")] {
+        let body = json!({"email": world.email(), "password": PASSWORD, "name": name});
+        let answer = register(&world.anonymous(), &body).await.expect(201);
+        assert_eq!(answer.json()["user"]["name"], "");
+    }
+    let body = json!({"email": world.email(), "password": PASSWORD});
+    let answer = register(&world.anonymous(), &body).await.expect(201);
+    assert_eq!(answer.json()["user"]["name"], "");
+}
+
+/// An address of so many characters.
+fn long_email(world: &World, length: usize) -> String {
+    let local = world.email().replace("@example.com", "");
+    let mut email = format!("{local}@");
+    while email.len() < length {
+        let label = (length - email.len() - 1).min(60);
+        // A label is never empty, and the last one ends the address.
+        let label = if length - email.len() - label == 2 {
+            label - 1
+        } else {
+            label
+        };
+        email.push_str(&"d".repeat(label.max(1)));
+        if email.len() < length {
+            email.push('.');
+        }
+    }
+    email
+}
+
+async fn a_registration_is_validated(world: Arc<World>) {
+    if !world.host.registration {
+        return;
+    }
+    let client = world.anonymous();
+    let email = world.email();
+    let valid = json!({"email": email, "password": PASSWORD, "name": "n"});
+    let cases = [
+        (
+            "password",
+            json!(""),
+            "password must be at least 8 characters",
+        ),
+        (
+            "password",
+            json!("1234567"),
+            "password must be at least 8 characters",
+        ),
+        (
+            "password",
+            json!("🚀🚀🚀🚀🚀🚀🚀"),
+            "password must be at least 8 characters",
+        ),
+        (
+            "password",
+            json!("x".repeat(73)),
+            "password must be at most 72 bytes",
+        ),
+        (
+            "password",
+            json!("中".repeat(25)),
+            "password must be at most 72 bytes",
+        ),
+        ("email", json!(""), "email is required"),
+        ("email", json!("nobody"), "invalid email format"),
+        ("email", json!("@example.com"), "invalid email format"),
+        ("email", json!("nobody@"), "invalid email format"),
+        (
+            "email",
+            json!("no body@example.com"),
+            "invalid email format",
+        ),
+        (
+            "email",
+            json!(long_email(&world, 256)),
+            "email must be <= 255 characters",
+        ),
+        (
+            "name",
+            json!("n".repeat(201)),
+            "name must be <= 200 characters",
+        ),
+        (
+            "name",
+            json!("名".repeat(201)),
+            "name must be <= 200 characters",
+        ),
+        ("email", json!(7), "invalid request body"),
+        ("password", json!(["long enough"]), "invalid request body"),
+        ("name", json!({}), "invalid request body"),
+    ];
+    for (field, value, message) in cases {
+        let mut body = valid.clone();
+        body[field] = value;
+        let answer = register(&client, &body).await;
+        answer.error(400, "bad_request", message);
+    }
+    let answer = register(&client, &json!({"password": PASSWORD})).await;
+    answer.error(400, "bad_request", "email is required");
+    let answer = register(&client, &json!({"email": email})).await;
+    answer.error(400, "bad_request", "password must be at least 8 characters");
+}
+
+async fn a_registration_at_the_limits_is_accepted(world: Arc<World>) {
+    let client = world.anonymous();
+    for (email, password, name) in [
+        (
+            long_email(&world, 255),
+            "12345678".to_owned(),
+            "n".repeat(200),
+        ),
+        (world.email(), "中".repeat(24), "名".repeat(200)),
+        (world.email(), "🚀".repeat(8), "🚀".repeat(200)),
+    ] {
+        let body = json!({"email": email, "password": password, "name": name});
+        let answer = register(&client, &body).await.expect(201);
+        assert_eq!(answer.json()["user"]["name"], name);
+    }
+}
+
+async fn an_email_is_registered_once_whatever_its_case(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.email();
+    world.register(&email).await;
+    for again in [email.clone(), email.to_uppercase()] {
+        let body = json!({"email": again, "password": "another password"});
+        let answer = register(&client, &body).await;
+        answer.error(409, "conflict", "email already exists");
+    }
+    let email = world.email();
+    let registrations = (0..4).map(|_| async {
+        let body = json!({"email": email, "password": PASSWORD});
+        register(&client, &body).await.status.as_u16()
+    });
+    let mut statuses = futures_util::future::join_all(registrations).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409, 409]);
+}
+
+async fn registration_can_be_closed(world: Arc<World>) {
+    let body = json!({"email": world.email(), "password": PASSWORD});
+    let answer = register(&world.anonymous(), &body).await;
+    answer.error(403, "registration_disabled", "registration is disabled");
+}
+
+async fn an_account_cannot_sign_in_before_it_is_verified(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.email();
+    world.register(&email).await;
+    let answer = login(&client, &email, "not the password").await;
+    answer.error(401, "unauthorized", "invalid email or password");
+    let answer = login(&client, &email, PASSWORD).await;
+    answer.error(403, "email_not_verified", "email not verified");
+    world.verify(&email).await;
+    login(&client, &email, PASSWORD).await.ok();
+}
+
+async fn a_verification_link_works_once(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.email();
+    world.register(&email).await;
+    let token = &world.verification_tokens(&email, 1).await[0];
+    let path = format!("/api/auth/verify?token={token}");
+    let tokens = client.get(&path).await.ok();
+    assert_eq!(tokens["user"]["email"], email.as_str());
+    assert_eq!(tokens["user"]["email_verified"], true);
+    world
+        .signed_in(&tokens)
+        .client
+        .get("/api/auth/me")
+        .await
+        .ok();
+    let answer = client.get(&path).await;
+    answer.error(400, "bad_request", "invalid or expired token");
+}
+
+async fn a_bad_verification_token_is_refused(world: Arc<World>) {
+    let client = world.anonymous();
+    for query in ["", "?token=", "?other=x"] {
+        let answer = client.get(&format!("/api/auth/verify{query}")).await;
+        answer.error(400, "bad_request", "missing token");
+    }
+    for token in ["x", &"0".repeat(64), "%00", "%F0%9F%9A%80", "a%2Fb"] {
+        let answer = client.get(&format!("/api/auth/verify?token={token}")).await;
+        answer.error(400, "bad_request", "invalid or expired token");
+    }
+}
+
+const RESENT: &str = "如果该邮箱已注册，您将收到一封验证邮件";
+
+async fn resend(client: &Client, email: &str) {
+    let body = json!({"email": email});
+    let answer = client.post("/api/auth/resend-verify", &body).await;
+    assert_eq!(answer.ok(), json!({"message": RESENT}));
+}
+
+async fn a_new_verification_link_replaces_the_old(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.email();
+    world.register(&email).await;
+    resend(&client, &email.to_uppercase()).await;
+    let tokens = world.verification_tokens(&email, 2).await;
+    assert_ne!(tokens[0], tokens[1]);
+    let answer = client
+        .get(&format!("/api/auth/verify?token={}", tokens[0]))
+        .await;
+    answer.error(400, "bad_request", "invalid or expired token");
+    client
+        .get(&format!("/api/auth/verify?token={}", tokens[1]))
+        .await
+        .ok();
+}
+
+async fn resending_a_link_never_tells_who_is_registered(world: Arc<World>) {
+    let client = world.anonymous();
+    resend(&client, &world.email()).await;
+    resend(&client, "").await;
+    resend(&client, "not an address").await;
+    let verified = &world.account(0).await.email;
+    let before = world.verification_tokens(verified, 1).await;
+    resend(&client, verified).await;
+    let unverified = world.email();
+    world.register(&unverified).await;
+    resend(&client, &unverified).await;
+    world.verification_tokens(&unverified, 2).await;
+    assert_eq!(world.verification_tokens(verified, 1).await, before);
+}
+
+async fn signing_in_answers_with_tokens(world: Arc<World>) {
+    let account = world.new_account().await;
+    let answer = login(&world.anonymous(), &account.email, PASSWORD).await;
+    let body = answer.json();
+    let (access, refresh) = (text(&body["access_token"]), text(&body["refresh_token"]));
+    let redacted = answer.redacted(&[
+        (&access, "[access token]"),
+        (&refresh, "[refresh token]"),
+        (&account.id, "[id]"),
+        (&account.email, "[email]"),
+    ]);
+    insta::assert_snapshot!(redacted, @r#"
+    200 OK
+
+    {
+      "access_token": "[access token]",
+      "expires_in": 900,
+      "refresh_token": "[refresh token]",
+      "user": {
+        "created_at": "[time]",
+        "email": "[email]",
+        "email_verified": true,
+        "id": "[id]",
+        "updated_at": "[time]"
+      }
+    }
+    "#);
+    world.signed_in(&body).client.get("/api/auth/me").await.ok();
+}
+
+async fn an_email_signs_in_whatever_its_case(world: Arc<World>) {
+    let email = world.email().to_uppercase();
+    world.register(&email).await;
+    let account = world.verify(&email).await;
+    let again = login(&world.anonymous(), &email.to_lowercase(), PASSWORD)
+        .await
+        .ok();
+    assert_eq!(again["user"]["id"], account.id.as_str());
+    let again = login(&world.anonymous(), &email, PASSWORD).await.ok();
+    assert_eq!(again["user"]["id"], account.id.as_str());
+}
+
+async fn a_wrong_password_is_refused(world: Arc<World>) {
+    let email = &world.account(0).await.email;
+    for password in [
+        "",
+        "wrong password",
+        &PASSWORD.to_uppercase(),
+        &format!("{PASSWORD} "),
+    ] {
+        let answer = login(&world.anonymous(), email, password).await;
+        answer.error(401, "unauthorized", "invalid email or password");
+    }
+}
+
+async fn an_unknown_email_is_refused(world: Arc<World>) {
+    for email in [world.email(), "not an address".to_owned(), String::new()] {
+        let answer = login(&world.anonymous(), &email, PASSWORD).await;
+        answer.error(401, "unauthorized", "invalid email or password");
+    }
+}
+
+async fn a_password_is_not_cut_off(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.email();
+    let password = "p".repeat(72);
+    let body = json!({"email": email, "password": password});
+    register(&client, &body).await.expect(201);
+    world.verify(&email).await;
+    login(&client, &email, &password).await.ok();
+    let answer = login(&client, &email, &"p".repeat(71)).await;
+    answer.error(401, "unauthorized", "invalid email or password");
+    let answer = login(&client, &email, &"p".repeat(73)).await;
+    answer.error_code(401, "unauthorized");
+}
+
+async fn an_account_reads_itself(world: Arc<World>) {
+    let email = world.email();
+    let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
+    register(&world.anonymous(), &body).await.expect(201);
+    let account = world.verify(&email).await;
+    let answer = account.client.get("/api/auth/me").await;
+    let user = answer.json();
+    assert!(time(&user["updated_at"]) >= time(&user["created_at"]));
+    insta::assert_snapshot!(answer.redacted(&[(&account.id, "[id]"), (&email, "[email]")]), @r#"
+    200 OK
+
+    {
+      "created_at": "[time]",
+      "email": "[email]",
+      "email_verified": true,
+      "id": "[id]",
+      "name": "Ada",
+      "updated_at": "[time]"
+    }
+    "#);
+}
+
+async fn an_account_sets_and_clears_its_webhook(world: Arc<World>) {
+    let client = world.new_account().await.client;
+    let url = world.receiver().await.url(ELSEWHERE);
+    let https = url.replace("http:", "https:");
+    let put = async |value: Value| {
+        let body = json!({"notification_webhook_url": value});
+        client.put("/api/auth/me", &body).await.ok()
+    };
+    let set = put(json!(format!(" \t{url} \n"))).await;
+    assert_eq!(set["notification_webhook_url"], url.as_str());
+    assert_eq!(client.get("/api/auth/me").await.ok(), set);
+
+    assert_eq!(
+        put(Value::Null).await["notification_webhook_url"],
+        url.as_str()
+    );
+    let kept = client.put("/api/auth/me", &json!({})).await.ok();
+    assert_eq!(kept["notification_webhook_url"], url.as_str());
+    let kept = client
+        .put("/api/auth/me", &json!({"name": "ignored"}))
+        .await
+        .ok();
+    assert_eq!(kept["notification_webhook_url"], url.as_str());
+    assert_eq!(kept.get("name"), None);
+    assert_eq!(
+        put(json!(https)).await["notification_webhook_url"],
+        https.as_str()
+    );
+
+    for nothing in ["", "  "] {
+        put(json!(url)).await;
+        assert_eq!(
+            put(json!(nothing)).await.get("notification_webhook_url"),
+            None
+        );
+        let me = client.get("/api/auth/me").await.ok();
+        assert_eq!(me.get("notification_webhook_url"), None);
+    }
+}
+
+async fn a_webhook_that_is_no_http_url_is_refused(world: Arc<World>) {
+    let client = &world.account(0).await.client;
+    let before = client.get("/api/auth/me").await.ok();
+    let put = async |value: Value| {
+        let body = json!({"notification_webhook_url": value});
+        client.put("/api/auth/me", &body).await
+    };
+    for url in ["http://[::1", "nonsense", "example.com/hook"] {
+        let answer = put(json!(url)).await;
+        answer.error(400, "bad_request", "invalid notification_webhook_url");
+    }
+    for url in ["ftp://127.0.0.1/x", "file:///etc/passwd", "ws://127.0.0.1/"] {
+        let answer = put(json!(url)).await;
+        answer.error(
+            400,
+            "bad_request",
+            "notification_webhook_url must start with http or https",
+        );
+    }
+    for wrong in [json!(7), json!(["http://127.0.0.1/"]), json!({})] {
+        put(wrong).await.error_code(400, "bad_request");
+    }
+    assert_eq!(client.get("/api/auth/me").await.ok(), before);
+}
+
+async fn a_body_that_does_not_parse_is_refused(world: Arc<World>) {
+    let client = world.anonymous();
+    let bodies = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "7",
+        "\"text\"",
+        "{} {}",
+        "{\"email\":7}",
+    ];
+    for body in bodies {
+        if world.host.registration {
+            let answer = client
+                .request(Method::POST, "/api/auth/register")
+                .body(body)
+                .await;
+            answer.error(400, "bad_request", "invalid request body");
+        }
+        for path in ["/api/auth/login", "/api/auth/resend-verify"] {
+            let answer = client.request(Method::POST, path).body(body).await;
+            answer.error_code(400, "bad_request");
+        }
+    }
+    for body in ["", "{", "null", "[]", "{} {}", r#"{"refresh_token":7}"#] {
+        let answer = client
+            .request(Method::POST, "/api/auth/refresh")
+            .body(body)
+            .await;
+        answer.error_code(400, "bad_request");
+    }
+    let twice = r#"{"email":"a@example.com","email":"b@example.com","password":"12345678"}"#;
+    for path in ["/api/auth/login", "/api/auth/resend-verify"] {
+        let answer = client.request(Method::POST, path).body(twice).await;
+        answer.error_code(400, "bad_request");
+    }
+}
+
+async fn u0000_is_refused_in_what_is_stored(world: Arc<World>) {
+    let client = world.anonymous();
+    for (email, name) in [
+        (world.email(), "a\0b".to_owned()),
+        (format!("\0{}", world.email()), String::new()),
+    ] {
+        let body = json!({"email": email, "password": PASSWORD, "name": name});
+        register(&client, &body)
+            .await
+            .error_code(400, "bad_request");
+    }
+    let client = &world.account(0).await.client;
+    let body = json!({"notification_webhook_url": "http://127.0.0.1/\0"});
+    client
+        .put("/api/auth/me", &body)
+        .await
+        .error_code(400, "bad_request");
+    let body = json!({"name": "a\0b"});
+    client
+        .post("/api/apikeys", &body)
+        .await
+        .error_code(400, "bad_request");
+}
+
+async fn a_head_request_does_not_spend_a_verification_token(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.email();
+    world.register(&email).await;
+    let token = &world.verification_tokens(&email, 1).await[0];
+    let path = format!("/api/auth/verify?token={token}");
+    client.request(Method::HEAD, &path).await.expect(405);
+    client.get(&path).await.ok();
+}

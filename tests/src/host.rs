@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use crate::{Log, Receiver};
+
+/// Who may use a server without credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Everybody, in the one shared workspace.
+    Open,
+    /// Nobody: every account has a workspace of its own.
+    Required,
+}
+
+/// A running server, as the suite needs to know it.
+///
+/// What a field leaves unset is not guessed: scenarios that need it are reported as ignored.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Base URLs without a trailing slash, `http` only. Requests go to them in turn, so several
+    /// hosts over one storage can be put to the contract as one.
+    pub urls: Vec<String>,
+    /// The server's `AUTH_MODE`.
+    pub mode: Mode,
+    /// The instance's `KUBEAGENTS_API_KEY`.
+    pub static_key: Option<String>,
+    /// The instance's `JWT_SECRET`, with which the suite signs tokens of its own.
+    pub jwt_secret: Option<String>,
+    /// Where the server writes verification links. Without it there are no accounts.
+    pub log: Option<Log>,
+    /// Receives what the server sends to its `NOTIFICATION_WEBHOOK_URL`, which must be
+    /// [`Receiver::instance_url`].
+    pub instance_receiver: Option<Receiver>,
+    /// Whether `REGISTRATION_ENABLED` is true.
+    pub registration: bool,
+    /// Whether notifications reach receivers on this machine's loopback addresses.
+    pub notifies_loopback: bool,
+    /// How long another host may go on accepting a revoked key: zero for a single host, at most
+    /// 5 seconds by the contract.
+    pub revocation_delay: Duration,
+}
+
+impl Host {
+    /// A single host with registration, a fresh configuration otherwise.
+    pub fn new(url: impl Into<String>, mode: Mode) -> Self {
+        Self {
+            urls: vec![url.into()],
+            mode,
+            static_key: None,
+            jwt_secret: None,
+            log: None,
+            instance_receiver: None,
+            registration: true,
+            notifies_loopback: true,
+            revocation_delay: Duration::ZERO,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Conclusion, Trial};
+use tokio::runtime::Runtime;
+
+use crate::world::World;
+use crate::{Host, Mode};
+
+/// What a scenario cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A server in open mode.
+    Open,
+    /// A server in required mode.
+    Required,
+    /// Accounts that can be registered and verified.
+    Accounts,
+    /// A server that has closed registration.
+    ClosedRegistration,
+    /// The instance's static key.
+    StaticKey,
+    /// The instance's secret for signing tokens.
+    JwtSecret,
+    /// Notifications that reach this machine's loopback addresses.
+    Notifications,
+    /// A receiver at the instance's own webhook URL.
+    InstanceReceiver,
+}
+
+impl Need {
+    fn is_met_by(self, host: &Host) -> bool {
+        match self {
+            Self::Open => host.mode == Mode::Open,
+            Self::Required => host.mode == Mode::Required,
+            Self::Accounts => host.log.is_some() && host.registration,
+            Self::ClosedRegistration => !host.registration,
+            Self::StaticKey => host.static_key.is_some(),
+            Self::JwtSecret => host.jwt_secret.is_some(),
+            Self::Notifications => host.notifies_loopback,
+            Self::InstanceReceiver => host.notifies_loopback && host.instance_receiver.is_some(),
+        }
+    }
+
+    /// Whether a host that does not meet it is another kind of host, rather than one that the
+    /// suite was told too little about.
+    fn selects(self) -> bool {
+        matches!(self, Self::Open | Self::Required | Self::ClosedRegistration)
+    }
+}
+
+type Run = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// One behaviour of the contract.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) needs: &'static [Need],
+    pub(crate) run: Run,
+}
+
+/// Lists an area's scenarios: `name`, or `name [Need, …]`.
+macro_rules! scenarios {
+    ($($name:ident $([$($need:ident),+])?),+ $(,)?) => {
+        pub(crate) fn scenarios() -> Vec<$crate::scenario::Scenario> {
+            vec![$($crate::scenario::Scenario {
+                name: stringify!($name),
+                needs: &[$($($crate::scenario::Need::$need),+)?],
+                run: |world| Box::pin($name(world)),
+            }),+]
+        }
+    };
+}
+pub(crate) use scenarios;
+
+/// Serves every host and receiver of the process.
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+});
+
+/// Longer than the slowest scenario, which waits for a session of one minute to expire.
+const SCENARIO_DEADLINE: Duration = Duration::from_secs(150);
+
+/// Scenarios wait for the server far more than they compute.
+const SCENARIOS_AT_ONCE: usize = 16;
+
+/// The contract as trials against `host`, named `<prefix>::<area>::<behaviour>`.
+///
+/// Scenarios of another mode are left out; those that need something that `host` does not offer
+/// are marked ignored.
+pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
+    let areas = [
+        ("sessions", crate::sessions::scenarios()),
+        ("accounts", crate::accounts::scenarios()),
+        ("tokens", crate::tokens::scenarios()),
+        ("api_keys", crate::api_keys::scenarios()),
+        ("credentials", crate::credentials::scenarios()),
+        ("workspaces", crate::workspaces::scenarios()),
+        ("notifications", crate::notifications::scenarios()),
+        ("reports", crate::reports::scenarios()),
+        ("queries", crate::queries::scenarios()),
+        ("paging", crate::paging::scenarios()),
+        ("paths", crate::paths::scenarios()),
+        ("gates", crate::gates::scenarios()),
+        ("cors", crate::cors::scenarios()),
+        ("operations", crate::operations::scenarios()),
+    ];
+    let world = Arc::new(World::new(host.clone()));
+    let mut trials = Vec::new();
+    for (area, scenarios) in areas {
+        for scenario in scenarios {
+            let unmet = |need: &&Need| !need.is_met_by(host);
+            let mut missing = scenario.needs.iter().filter(unmet);
+            if missing.clone().any(|need| need.selects()) {
+                continue;
+            }
+            let world = world.clone();
+            let trial = Trial::test(format!("{prefix}::{area}::{}", scenario.name), move || {
+                let run = tokio::time::timeout(SCENARIO_DEADLINE, (scenario.run)(world));
+                RUNTIME.block_on(async { run.await.expect("the scenario came to no end") });
+                Ok(())
+            });
+            trials.push(trial.with_ignored_flag(missing.next().is_some()));
+        }
+    }
+    trials
+}
+
+/// Runs trials as `cargo test` expects it, many at once unless `arguments` say otherwise.
+pub fn run(mut arguments: Arguments, trials: Vec<Trial>) -> Conclusion {
+    arguments.test_threads.get_or_insert(SCENARIOS_AT_ONCE);
+    libtest_mimic::run(&arguments, trials)
+}
