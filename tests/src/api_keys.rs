@@ -232,16 +232,14 @@ async fn a_revoked_key_is_refused(world: Arc<World>) {
         answer.ok(),
         json!({"message": "API key revoked successfully"})
     );
-    // Twice the delay: the measure is the server's clock, not this machine's load.
-    within(
-        world.host.revocation_delay * 2,
-        "a revoked key is refused",
-        async || {
-            let answer = client.post("/webhook/status", &report).await;
-            world.host.revocation_delay.is_zero() || answer.status == 401
-        },
-    )
-    .await;
+    if !world.host.revocation_delay.is_zero() {
+        // Twice the delay: the measure is the server's clock, not this machine's load.
+        let deadline = world.host.revocation_delay * 2;
+        within(deadline, "a revoked key is refused", async || {
+            client.post("/webhook/status", &report).await.status == 401
+        })
+        .await;
+    }
     let answer = client.post("/webhook/status", &report).await;
     answer.error(401, "unauthorized", "invalid or expired token");
     let answer = client.get("/api/agents").await;
@@ -255,7 +253,6 @@ async fn an_unknown_key_cannot_be_revoked(world: Arc<World>) {
         "00000000-0000-4000-8000-000000000000",
         "nonsense",
         "1",
-        "%00",
         "a%2Fb",
         "..",
     ] {

@@ -19,7 +19,7 @@ type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 /// Password hashes queue up behind each other on a machine with few cores.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Sends requests as they are: nothing is normalised, followed or retried.
+/// Sends requests as they are: nothing is normalised or followed.
 #[derive(Clone)]
 pub(crate) struct Client {
     connections: Arc<Connections>,
@@ -38,7 +38,6 @@ impl Client {
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             // Shorter than any server's patience with an idle connection.
             .pool_idle_timeout(Duration::from_secs(1))
-            .retry_canceled_requests(false)
             .build_http();
         let turn = AtomicUsize::new(0);
         Self {

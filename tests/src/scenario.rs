@@ -1,9 +1,12 @@
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use crate::world::World;
 use crate::{Host, Mode};
@@ -48,6 +51,11 @@ impl Need {
     fn selects(self) -> bool {
         matches!(self, Self::Open | Self::Required | Self::ClosedRegistration)
     }
+}
+
+thread_local! {
+    /// Where the thread last panicked, and why.
+    static PANIC: Cell<String> = const { Cell::new(String::new()) };
 }
 
 type Run = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -119,10 +127,15 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
                 continue;
             }
             let world = world.clone();
+            let run = scenario.run;
             let trial = Trial::test(format!("{prefix}::{area}::{}", scenario.name), move || {
-                let run = tokio::time::timeout(SCENARIO_DEADLINE, (scenario.run)(world));
-                RUNTIME.block_on(async { run.await.expect("the scenario came to no end") });
-                Ok(())
+                let scenario = async { timeout(SCENARIO_DEADLINE, run(world)).await };
+                let scenario = || RUNTIME.block_on(scenario);
+                match catch_unwind(AssertUnwindSafe(scenario)) {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(elapsed)) => Err(elapsed.into()),
+                    Err(_) => Err(PANIC.take().into()),
+                }
             });
             trials.push(trial.with_ignored_flag(missing.next().is_some()));
         }
@@ -133,5 +146,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
 /// Runs trials as `cargo test` expects it, many at once unless `arguments` say otherwise.
 pub fn run(mut arguments: Arguments, trials: Vec<Trial>) -> Conclusion {
     arguments.test_threads.get_or_insert(SCENARIOS_AT_ONCE);
+    // A failure is reported with its scenario, not among the results of others.
+    std::panic::set_hook(Box::new(|panic| PANIC.set(panic.to_string())));
     libtest_mimic::run(&arguments, trials)
 }
