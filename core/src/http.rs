@@ -19,7 +19,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 
 pub use body::{BodyTimeout, MAX_BODY_BYTES};
-pub use error::misconfigured;
+pub use error::{misconfigured, unavailable};
+pub use operations::health;
 
 use crate::ports::{Clock, Ports};
 use crate::settings::{CorsPolicy, is_loopback_authority};

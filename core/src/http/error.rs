@@ -12,6 +12,8 @@ use crate::{Scope, StoreError};
 
 use super::response::json;
 
+const UNAVAILABLE: &str = "storage is unavailable, try again";
+
 /// Why a request is refused or failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{status}: {message}")]
@@ -112,10 +114,9 @@ impl ApiError {
 
     fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let message = "storage is unavailable, try again";
         Self {
             source: Some(cause.into()),
-            ..Self::new(status, "unavailable", message)
+            ..Self::new(status, "unavailable", UNAVAILABLE)
         }
     }
 
@@ -189,4 +190,19 @@ pub fn misconfigured() -> Response<Bytes> {
         code: "misconfigured",
     };
     json(StatusCode::INTERNAL_SERVER_ERROR, &body)
+}
+
+/// The answer of a host that has no [`App`](super::App) yet because storage did not answer when it
+/// was to be set up.
+pub fn unavailable() -> Response<Bytes> {
+    let body = ErrorBody {
+        error: "unavailable",
+        message: UNAVAILABLE,
+        code: "unavailable",
+    };
+    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &body);
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }

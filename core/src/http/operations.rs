@@ -16,14 +16,19 @@ struct Health {
     timestamp: Timestamp,
 }
 
+/// The answer of `/health` at `now`, also for a host that has no [`App`] yet: the process lives.
+pub fn health(now: Timestamp) -> Response<Bytes> {
+    let body = Health {
+        status: "ok",
+        timestamp: now,
+    };
+    json(StatusCode::OK, &body)
+}
+
 impl<P: Ports> App<P> {
     /// The process lives. Storage is not asked.
     pub(super) fn health(&self) -> Response<Bytes> {
-        let body = Health {
-            status: "ok",
-            timestamp: self.now(),
-        };
-        json(StatusCode::OK, &body)
+        health(self.now())
     }
 
     /// The process can do its work: storage answers.

@@ -1,0 +1,119 @@
+//! What one instance of a component keeps while the platform reuses it.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response};
+use http_body::Body;
+use kubeagents_core::ports::{Clock, Entropy};
+use kubeagents_core::settings::{JWT_SECRET_NAME, generate_jwt_secret};
+use kubeagents_core::{
+    App, Recorder, ReportPolicy, Store, StoreError, health, misconfigured, unavailable,
+};
+
+use crate::delivery::Delivery;
+use crate::ports::{SystemEntropy, Waker, WallClock};
+use crate::{Config, ConfigError, Platform, WasmPorts};
+
+/// The application with its configuration, secrets and storage, ready for requests.
+pub struct Instance<S, P> {
+    app: App<WasmPorts<S, P>>,
+    delivery: Delivery<S, P>,
+}
+
+/// Why an instance cannot serve the contract yet. The next request tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is bad.
+    #[error("the configuration is bad")]
+    Config(#[from] ConfigError),
+    /// Storage did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl StartError {
+    /// The answer to a request for `path` that met this error; logs its causes.
+    pub fn answer(&self, path: &str) -> Response<Bytes> {
+        tracing::error!(causes = %causes(self), "the instance cannot start");
+        let mut answer = match self {
+            Self::Config(_) => misconfigured(),
+            Self::Store(_) if path == "/health" => health(WallClock.now()),
+            Self::Store(_) => unavailable(),
+        };
+        let length = answer.body().len().into();
+        answer.headers_mut().insert(CONTENT_LENGTH, length);
+        answer
+    }
+}
+
+/// An error with everything behind it, in one line.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+impl<S: Store + Clone, P: Platform> Instance<S, P> {
+    /// An instance on this storage. Where no signing secret is configured, it is the one that
+    /// storage keeps, made if need be.
+    ///
+    /// # Errors
+    /// Those of reading the secret.
+    pub async fn start(config: Config, store: S, platform: P) -> Result<Self, StoreError> {
+        let mut settings = config.settings;
+        if settings.jwt_secret.is_empty() {
+            let mut bytes = [0; 32];
+            SystemEntropy.fill(&mut bytes);
+            let candidate = generate_jwt_secret(bytes);
+            settings.jwt_secret = store.secret(JWT_SECRET_NAME, &candidate).await?;
+        }
+        let waker = Waker::default();
+        let delivery = Delivery::new(
+            store.clone(),
+            platform.clone(),
+            waker.clone(),
+            config.notification_timeout,
+        );
+        let recorder = Recorder {
+            store,
+            clock: WallClock,
+            entropy: SystemEntropy,
+            policy: ReportPolicy::new(&settings),
+        };
+        let ports = WasmPorts {
+            recorder,
+            platform,
+            waker,
+        };
+        Ok(Self {
+            app: App::new(ports, settings),
+            delivery,
+        })
+    }
+
+    /// Answers one request. Several may be under way at once.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Bytes>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.app.handle(request).await
+    }
+
+    /// Whether notifications may be waiting: then [`Instance::deliver`] is due after the answer.
+    pub fn may_deliver(&self) -> bool {
+        self.delivery.is_due()
+    }
+
+    /// Delivers what waits in the outbox, at most four notifications: each in three attempts at
+    /// most, of which each takes no longer than the configured timeout.
+    pub async fn deliver(&self) {
+        self.delivery.run().await;
+    }
+}

@@ -1,0 +1,18 @@
+//! What kubeagents' WebAssembly components share: reading the configuration, the ports of the core
+//! that every platform has, delivery of notifications after the answer, and the log.
+//!
+//! The crate has no bindings to a platform: what the standard library lacks, a component hands in
+//! as a [`Platform`]. An [`Instance`] is what one instance of a component keeps while it is reused.
+#![forbid(unsafe_code)]
+
+mod config;
+mod delivery;
+mod instance;
+pub mod log;
+mod platform;
+mod ports;
+
+pub use config::{Config, ConfigError, SETTINGS};
+pub use instance::{Instance, StartError};
+pub use platform::{Platform, PostError};
+pub use ports::WasmPorts;

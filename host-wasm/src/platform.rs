@@ -1,0 +1,30 @@
+//! What a component's platform does for it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+
+/// The platform, as far as the standard library does not reach it. Clones are the same platform.
+pub trait Platform: Clone {
+    /// Waits, without holding up the instance's other requests.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+
+    /// Sends a request and waits for the answer's head; the rest of the answer is left unread, and
+    /// redirects are not followed. May take for ever: the caller gives up by dropping the future.
+    ///
+    /// # Errors
+    /// [`PostError`], when there is no answer.
+    fn post(&self, request: Request<Bytes>) -> impl Future<Output = Result<StatusCode, PostError>>;
+}
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// The platform forbids connections to this address.
+    #[error("the platform does not allow connections to this address")]
+    Forbidden,
+    /// Anything else: refused, broken off. The text must not name the URL.
+    #[error("{0}")]
+    Failed(String),
+}

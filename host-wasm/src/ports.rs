@@ -1,0 +1,154 @@
+//! The ports of the core, on what every component has.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use kubeagents_core::ports::{
+    Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports, VerificationMail,
+};
+use kubeagents_core::{
+    Recorded, Recorder, Report, Store, StoreError, Timestamp, Workspace, conflict_pause, password,
+};
+
+use crate::Platform;
+
+/// How long a report keeps trying while others change its session.
+const CONTENTION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Everything that the core needs of its host.
+pub struct WasmPorts<S, P> {
+    pub(crate) recorder: Recorder<S, WallClock, SystemEntropy>,
+    pub(crate) platform: P,
+    pub(crate) waker: Waker,
+}
+
+/// The platform's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+}
+
+/// The platform's source of randomness.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    #[expect(clippy::expect_used, reason = "`wasi:random` cannot fail")]
+    fn fill(&self, buffer: &mut [u8]) {
+        getrandom::fill(buffer).expect("the platform has randomness");
+    }
+}
+
+/// A random number, for jitter.
+pub(crate) fn random_u32() -> u32 {
+    let mut bytes = [0; 4];
+    SystemEntropy.fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
+/// Hashes on the instance's one thread, which holds up its other requests.
+#[derive(Debug, Clone, Copy)]
+pub struct InlinePasswords;
+
+impl Passwords for InlinePasswords {
+    async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, PasswordFailure> {
+        password::hash(&password, salt)
+    }
+
+    async fn verify(&self, password: String, hash: String) -> Result<bool, PasswordFailure> {
+        Ok(password::verify(&password, &hash))
+    }
+}
+
+/// Writes links to the log: components cannot send mail.
+#[derive(Debug, Clone, Copy)]
+pub struct LogMailer;
+
+impl Mailer for LogMailer {
+    fn send(&self, mail: VerificationMail) {
+        tracing::warn!(
+            email = %mail.to, link = %mail.link,
+            "components send no mail: the account is verified by following this link",
+        );
+    }
+}
+
+/// Remembers that something has joined the outbox. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Waker(Rc<Cell<bool>>);
+
+impl Waker {
+    /// Whether something has joined the outbox since this was last asked.
+    pub(crate) fn take(&self) -> bool {
+        self.0.take()
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.get()
+    }
+}
+
+impl Notifier for Waker {
+    fn wake(&self) {
+        self.0.set(true);
+    }
+}
+
+impl<S: Store, P: Platform> Reports for WasmPorts<S, P> {
+    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
+        let start = Instant::now();
+        let retry = async |conflicts| {
+            let in_time = start.elapsed() < CONTENTION_DEADLINE;
+            if in_time {
+                self.platform
+                    .sleep(conflict_pause(conflicts, random_u32()))
+                    .await;
+            }
+            in_time
+        };
+        self.recorder.record(workspace, &report, retry).await
+    }
+}
+
+impl<S: Store, P: Platform> Ports for WasmPorts<S, P> {
+    type Store = S;
+    type Clock = WallClock;
+    type Entropy = SystemEntropy;
+    type Passwords = InlinePasswords;
+    type Mailer = LogMailer;
+    type Notifier = Waker;
+    type Reports = Self;
+
+    fn store(&self) -> &S {
+        &self.recorder.store
+    }
+
+    fn clock(&self) -> &WallClock {
+        &WallClock
+    }
+
+    fn entropy(&self) -> &SystemEntropy {
+        &SystemEntropy
+    }
+
+    fn passwords(&self) -> &InlinePasswords {
+        &InlinePasswords
+    }
+
+    fn mailer(&self) -> &LogMailer {
+        &LogMailer
+    }
+
+    fn notifier(&self) -> &Waker {
+        &self.waker
+    }
+
+    fn reports(&self) -> &Self {
+        self
+    }
+}
