@@ -1,2 +1,178 @@
 //! The native kubeagents server.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod body;
+mod config;
+mod connection;
+mod delivery;
+mod health;
+mod logging;
+mod mail;
+mod passwords;
+mod ports;
+mod server;
+mod shutdown;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kubeagents_core::ports::{Entropy, Reports};
+use kubeagents_core::settings::{JWT_SECRET_NAME, generate_jwt_secret};
+use kubeagents_core::store::MemoryStore;
+use kubeagents_core::{App, ReportPolicy, Settings, Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use config::{Cli, Config, ConfigError, Task};
+use delivery::{Deliverer, DeliveryPolicy, Waker};
+use mail::Mail;
+use passwords::PasswordThreads;
+use ports::{MemoryReports, NativePorts, SystemEntropy};
+
+/// The exit code for a configuration that cannot be worked with.
+const BAD_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let outcome = Cli::read().map_err(StartError::from).and_then(|cli| {
+        logging::start(cli.config.log_format, &cli.config.rust_log);
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?
+            .block_on(run(cli))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", causes(&error));
+            match error {
+                StartError::Config(_) => ExitCode::from(BAD_CONFIGURATION),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Why the process ends with an error.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("threads cannot be started")]
+    Runtime(#[source] std::io::Error),
+    #[error("the random number generator does not answer")]
+    Entropy(#[from] getrandom::Error),
+    #[error("cannot listen on {0}")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    #[error("mail cannot be set up")]
+    Mail(#[from] lettre::transport::smtp::Error),
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+    #[error("the signing secret cannot be read from storage")]
+    Secret(#[from] StoreError),
+    #[error(transparent)]
+    Health(#[from] health::Unhealthy),
+}
+
+async fn run(cli: Cli) -> Result<(), StartError> {
+    match cli.task {
+        Some(Task::Health) => Ok(health::check(cli.config.address()).await?),
+        None => serve(&cli.config).await,
+    }
+}
+
+async fn serve(config: &Config) -> Result<(), StartError> {
+    // Its failure is told here rather than in the midst of a request.
+    getrandom::fill(&mut [0])?;
+    let stop = shutdown::on_signals().map_err(StartError::Signals)?;
+    let (stop_background, background_stopping) = watch::channel(false);
+    let (mail, mailing) = mail::start(config.smtp()?, background_stopping.clone())?;
+
+    let store = MemoryStore::default();
+    let settings = settings(config, &store).await?;
+    let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
+    let (app, deliverer) = assemble(config, settings, store, reports, mail)?;
+    let delivering = tokio::spawn(deliverer.run(background_stopping));
+    let handle = move |request| {
+        let app = app.clone();
+        async move { app.handle(request).await }
+    };
+
+    let limit = server::connection_limit();
+    let listen_error = |error| StartError::Listen(config.address(), error);
+    let listener = TcpListener::bind(config.address())
+        .await
+        .map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+    tracing::info!(address = %format_args!("http://{address}"), "listening");
+    server::serve(listener, limit, handle, stop).await;
+
+    stop_background.send_replace(true);
+    shutdown::finish_background(mailing.into_iter().chain([delivering])).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What the configuration and the storage's secret mean to the core.
+async fn settings<S: Store>(config: &Config, store: &S) -> Result<Settings, StartError> {
+    let mode = config.auth_mode(S::DURABLE);
+    config.warn(mode);
+    let jwt_secret = match config.jwt_secret() {
+        Some(secret) => secret.to_owned(),
+        None => {
+            let mut bytes = [0; 32];
+            SystemEntropy.fill(&mut bytes);
+            store
+                .secret(JWT_SECRET_NAME, &generate_jwt_secret(bytes))
+                .await?
+        }
+    };
+    Ok(config.settings(mode, jwt_secret))
+}
+
+type NativeApp<S, R> = Arc<App<NativePorts<S, R>>>;
+
+/// The application over a storage, and what delivers its notifications.
+///
+/// Neither is spawned here, where the types are not known and so neither is whether the futures are
+/// `Send`.
+fn assemble<S: Store + Clone, R: Reports>(
+    config: &Config,
+    settings: Settings,
+    store: S,
+    reports: R,
+    mail: Mail,
+) -> Result<(NativeApp<S, R>, Deliverer<S>), StartError> {
+    let notifier = Waker::default();
+    let policy = DeliveryPolicy {
+        timeout: config.notification_timeout_seconds,
+        allow_private: config.allows_private_receivers(settings.mode),
+    };
+    let deliverer = Deliverer::new(store.clone(), notifier.clone(), policy)?;
+    let ports = NativePorts {
+        store,
+        reports,
+        passwords: PasswordThreads::start().map_err(StartError::Runtime)?,
+        mail,
+        notifier,
+    };
+    Ok((Arc::new(App::new(ports, settings)), deliverer))
+}
+
+/// An error with its causes, on one line.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some errors repeat their cause in their own text.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,219 @@
+//! A client's connection as hyper sees it, with the limits that hyper does not know: how long it may
+//! be idle, how long a request's head may take, how long a client may leave an answer unread, and an
+//! end that lets the client read what it was told.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long a connection may stay open between requests: longer than the idle time of common load
+/// balancers (60 s), since they must be the ones to close it.
+const IDLE: Duration = Duration::from_secs(75);
+
+/// How long the head of a request may take from its first byte.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// How long a client may take no byte of its answer.
+const UNREAD_ANSWER: Duration = Duration::from_secs(30);
+
+/// How long, and how much of, what a client still sends is thrown away after the last answer.
+/// Closing at once would reset the connection, and the client would lose the answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 8 << 20;
+
+/// What the requests of a connection tell its transport.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    started: AtomicUsize,
+    in_flight: AtomicUsize,
+    multiplexed: AtomicBool,
+    unread: AtomicBool,
+}
+
+/// A request under way; ends when dropped.
+pub(crate) struct InFlight(Arc<Activity>);
+
+impl Activity {
+    /// Notes that a request's head has been read. `multiplexed`: others may follow before its answer.
+    pub(crate) fn start(self: &Arc<Self>, multiplexed: bool) -> InFlight {
+        self.multiplexed.store(multiplexed, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.started.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    /// Notes that a request was answered before it was read to its end.
+    pub(crate) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection's transport.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    /// How many requests had started when `reading_head` and `deadline` were last set.
+    seen: usize,
+    reading_head: bool,
+    /// When the client must have sent more; none while a request is under way.
+    deadline: Option<Instant>,
+    read_timer: Option<Pin<Box<Sleep>>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+    lingering: Option<Linger>,
+}
+
+#[derive(Debug)]
+struct Linger {
+    timer: Pin<Box<Sleep>>,
+    bytes_left: usize,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self {
+            stream,
+            activity,
+            seen: 0,
+            reading_head: false,
+            deadline: None,
+            read_timer: None,
+            write_timer: None,
+            lingering: None,
+        }
+    }
+
+    /// Ready when the client has been silent for too long.
+    fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + IDLE);
+        let timer = self
+            .read_timer
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // A timer that fires early is set again then; most requests find it far away and leave it.
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+
+    /// Passes on the outcome of a write, unless the client has taken nothing for too long.
+    fn limit_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if outcome.is_ready() {
+            self.write_timer = None;
+            return outcome;
+        }
+        let timer = self
+            .write_timer
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + UNREAD_ANSWER)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let started = this.activity.started.load(Ordering::Relaxed);
+        if started != this.seen {
+            this.seen = started;
+            this.reading_head = false;
+            this.deadline = None;
+        }
+        if this.activity.in_flight.load(Ordering::Relaxed) > 0 {
+            return outcome;
+        }
+        if outcome.is_pending() {
+            ready!(this.poll_read_deadline(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        // Between multiplexed requests come frames that are no request.
+        let multiplexed = this.activity.multiplexed.load(Ordering::Relaxed);
+        if buffer.filled().len() > before && !this.reading_head && !multiplexed {
+            this.reading_head = true;
+            this.deadline = Some(Instant::now() + HEAD);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.limit_write(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.limit_write(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.reading_head && !this.activity.unread.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let linger = this.lingering.get_or_insert_with(|| Linger {
+            timer: Box::pin(sleep_until(Instant::now() + LINGER)),
+            bytes_left: LINGER_BYTES,
+        });
+        let mut scratch = [0; 4096];
+        while linger.bytes_left > 0 && linger.timer.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer));
+            let count = buffer.filled().len();
+            if read.is_err() || count == 0 {
+                break;
+            }
+            linger.bytes_left = linger.bytes_left.saturating_sub(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,186 @@
+//! Verification mails.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use kubeagents_core::ports::{Mailer, VerificationMail};
+use lettre::message::{Mailbox, header::ContentType};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::config::Smtp;
+
+/// How many mails wait at most.
+const QUEUE: usize = 1000;
+
+/// The pauses between attempts at one mail.
+const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// How long the mail server may take for one step.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The port of submission over TLS from the start (RFC 8314).
+const IMPLICIT_TLS_PORT: u16 = 465;
+
+/// Where verification mails go.
+pub(crate) enum Mail {
+    /// To the log: there is no mail server.
+    Log,
+    /// To the task that talks to the mail server.
+    Queue(mpsc::Sender<VerificationMail>),
+}
+
+impl Mailer for Mail {
+    fn send(&self, mail: VerificationMail) {
+        match self {
+            Self::Log => tracing::warn!(
+                email = %mail.to, link = %mail.link,
+                "no SMTP_HOST is set: the account is verified by following this link",
+            ),
+            Self::Queue(queue) => {
+                if let Err(error) = queue.try_send(mail) {
+                    let account = match &error {
+                        mpsc::error::TrySendError::Full(mail)
+                        | mpsc::error::TrySendError::Closed(mail) => mail.account_id.as_str(),
+                    };
+                    tracing::error!(account, "too many mails are waiting: this one is dropped");
+                }
+            }
+        }
+    }
+}
+
+/// Starts sending mail. The task ends when `stop` turns true and what was queued by then is sent.
+///
+/// # Errors
+/// When TLS cannot be set up.
+pub(crate) fn start(
+    smtp: Option<Smtp>,
+    stop: watch::Receiver<bool>,
+) -> Result<(Mail, Option<JoinHandle<()>>), lettre::transport::smtp::Error> {
+    let Some(smtp) = smtp else {
+        return Ok((Mail::Log, None));
+    };
+    let transport = transport(&smtp)?;
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let task = tokio::spawn(run(transport, smtp.from, queue, stop));
+    Ok((Mail::Queue(sender), Some(task)))
+}
+
+fn transport(
+    smtp: &Smtp,
+) -> Result<AsyncSmtpTransport<Tokio1Executor>, lettre::transport::smtp::Error> {
+    let host = &smtp.host;
+    let tls = if smtp.port == IMPLICIT_TLS_PORT {
+        Tls::Wrapper(TlsParameters::new(host.clone())?)
+    } else if is_loopback(host) {
+        // Nobody stands between, so nobody needs to be kept out; and relays on the same machine
+        // offer certificates that no authority has signed.
+        let parameters = TlsParameters::builder(host.clone()).dangerous_accept_invalid_certs(true);
+        Tls::Opportunistic(parameters.build()?)
+    } else {
+        Tls::Required(TlsParameters::new(host.clone())?)
+    };
+    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
+        .port(smtp.port)
+        .tls(tls)
+        .timeout(Some(TIMEOUT));
+    if let Some((user, password)) = smtp.credentials.clone() {
+        builder = builder.credentials(Credentials::new(user, password));
+    }
+    Ok(builder.build())
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+async fn run(
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+    mut queue: mpsc::Receiver<VerificationMail>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let mail = tokio::select! {
+            mail = queue.recv() => mail,
+            _ = stop.wait_for(|stop| *stop), if !queue.is_closed() => {
+                queue.close();
+                continue;
+            }
+        };
+        match mail {
+            Some(mail) => send(&transport, &from, &mail).await,
+            None => return,
+        }
+    }
+}
+
+async fn send(
+    transport: &AsyncSmtpTransport<Tokio1Executor>,
+    from: &Mailbox,
+    mail: &VerificationMail,
+) {
+    let account = mail.account_id.as_str();
+    let message = match message(from, mail) {
+        Ok(message) => message,
+        Err(error) => {
+            tracing::error!(account, %error, "the verification mail cannot be written");
+            return;
+        }
+    };
+    let mut pauses = RETRIES.iter();
+    loop {
+        let error = match transport.send(message.clone()).await {
+            Ok(_) => {
+                tracing::info!(account, "the verification mail is sent");
+                return;
+            }
+            Err(error) => error,
+        };
+        let pause = pauses.next().filter(|_| !error.is_permanent());
+        let causes = crate::causes(&error);
+        match pause {
+            Some(pause) => {
+                tracing::warn!(account, %causes, "the verification mail is not sent yet");
+                sleep(*pause).await;
+            }
+            None => {
+                tracing::error!(account, %causes, "the verification mail is not sent");
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum MessageError {
+    #[error("the address cannot receive mail")]
+    Address(#[from] lettre::address::AddressError),
+    #[error(transparent)]
+    Message(#[from] lettre::error::Error),
+}
+
+fn message(from: &Mailbox, mail: &VerificationMail) -> Result<Message, MessageError> {
+    let link = &mail.link;
+    let text = format!(
+        "欢迎使用 KubeAgents！请在 24 小时内打开下面的链接，验证您的邮箱：\n\
+         Welcome to KubeAgents! Please open this link within 24 hours to verify your address:\n\n\
+         {link}\n\n\
+         如果您没有注册，请忽略此邮件。\n\
+         If you have not registered, please ignore this mail.\n"
+    );
+    Ok(Message::builder()
+        .from(from.clone())
+        .to(Mailbox::new(None, mail.to.parse()?))
+        .subject("KubeAgents：验证您的邮箱 / Verify your email address")
+        .header(ContentType::TEXT_PLAIN)
+        .body(text)?)
+}

@@ -1,0 +1,105 @@
+//! The core's ports on a machine of one's own.
+
+use chrono::Utc;
+use kubeagents_core::ports::{Clock, Entropy, Reports};
+use kubeagents_core::store::MemoryStore;
+use kubeagents_core::{
+    Ports, Recorded, Recorder, Report, ReportPolicy, Store, StoreError, Timestamp, Workspace,
+};
+
+use crate::delivery::Waker;
+use crate::mail::Mail;
+use crate::passwords::PasswordThreads;
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Utc::now()
+    }
+}
+
+/// The system's random number generator.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    #[expect(
+        clippy::expect_used,
+        reason = "the kernel's generator does not fail once it has answered, and there is no going on without it"
+    )]
+    fn fill(&self, buffer: &mut [u8]) {
+        getrandom::fill(buffer).expect("the system's random number generator failed");
+    }
+}
+
+/// A random number where nothing depends on its being a secret.
+pub(crate) fn random_u32() -> u32 {
+    let mut bytes = [0; 4];
+    SystemEntropy.fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
+/// Records reports in memory, where a conflict means that another report has just been stored:
+/// there is always progress, and so no reason to give up.
+pub(crate) struct MemoryReports(Recorder<MemoryStore, SystemClock, SystemEntropy>);
+
+impl MemoryReports {
+    pub(crate) fn new(store: MemoryStore, policy: ReportPolicy) -> Self {
+        Self(Recorder {
+            store,
+            clock: SystemClock,
+            entropy: SystemEntropy,
+            policy,
+        })
+    }
+}
+
+impl Reports for MemoryReports {
+    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
+        self.0.record(workspace, &report, async |_| true).await
+    }
+}
+
+/// The native host's ports over a store and its way of recording reports.
+pub(crate) struct NativePorts<S, R> {
+    pub(crate) store: S,
+    pub(crate) reports: R,
+    pub(crate) passwords: PasswordThreads,
+    pub(crate) mail: Mail,
+    pub(crate) notifier: Waker,
+}
+
+impl<S: Store, R: Reports> Ports for NativePorts<S, R> {
+    type Store = S;
+    type Clock = SystemClock;
+    type Entropy = SystemEntropy;
+    type Passwords = PasswordThreads;
+    type Mailer = Mail;
+    type Notifier = Waker;
+    type Reports = R;
+
+    fn store(&self) -> &S {
+        &self.store
+    }
+    fn clock(&self) -> &SystemClock {
+        &SystemClock
+    }
+    fn entropy(&self) -> &SystemEntropy {
+        &SystemEntropy
+    }
+    fn passwords(&self) -> &PasswordThreads {
+        &self.passwords
+    }
+    fn mailer(&self) -> &Mail {
+        &self.mail
+    }
+    fn notifier(&self) -> &Waker {
+        &self.notifier
+    }
+    fn reports(&self) -> &R {
+        &self.reports
+    }
+}
