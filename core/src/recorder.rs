@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::ports::{Clock, Entropy, random_uuid};
 use crate::store::{Audience, CommitOutcome};
 use crate::{
-    AuthMode, Commit, Report, Settings, Snapshot, Store, StoreError, Timestamp, Workspace, decide,
+    AuthMode, Commit, Decision, Report, Settings, Snapshot, Store, StoreError, Timestamp,
+    Workspace, decide,
 };
 
 /// What the instance's configuration says about reports.
@@ -64,19 +65,34 @@ impl<S: Store, C: Clock, E: Entropy> Recorder<S, C, E> {
         report: &Report,
         snapshot: &Snapshot,
     ) -> Result<Commit, StoreError> {
-        let now = self.clock.now();
+        let decision = self.decide(workspace, report, snapshot);
+        let receivers = match decision.transition {
+            Some(_) => self.receivers(workspace).await?,
+            None => Vec::new(),
+        };
+        Ok(self.commit(decision, &receivers))
+    }
+
+    /// Works out what a report changes of a session in this state, by the host's clock.
+    pub fn decide(&self, workspace: &Workspace, report: &Report, snapshot: &Snapshot) -> Decision {
         let ttl = self.policy.default_ttl_minutes;
-        let mut decision = decide(workspace, report, snapshot, now, ttl);
-        if let Some(transition) = &decision.transition {
-            for url in self.receivers(workspace).await? {
-                let id = random_uuid(&self.entropy);
-                decision
-                    .commit
-                    .notifications
-                    .extend(transition.notification(id, &url));
-            }
+        decide(workspace, report, snapshot, self.clock.now(), ttl)
+    }
+
+    /// A decision with a notification of its transition, if it has one, to each of these receivers.
+    pub fn commit(&self, decision: Decision, receivers: &[String]) -> Commit {
+        let Decision {
+            mut commit,
+            transition,
+        } = decision;
+        if let Some(transition) = transition {
+            commit.notifications.extend(
+                receivers
+                    .iter()
+                    .filter_map(|url| transition.notification(random_uuid(&self.entropy), url)),
+            );
         }
-        Ok(decision.commit)
+        commit
     }
 
     /// Stores a report. When another report on the session was faster, `retry` is asked with the
@@ -107,7 +123,11 @@ impl<S: Store, C: Clock, E: Entropy> Recorder<S, C, E> {
         }
     }
 
-    async fn receivers(&self, workspace: &Workspace) -> Result<Vec<String>, StoreError> {
+    /// Where notifications of what happens in a workspace go.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn receivers(&self, workspace: &Workspace) -> Result<Vec<String>, StoreError> {
         let audience = match (workspace, self.policy.mode) {
             (Workspace::Account(id), _) => Some(Audience::Account(id.clone())),
             (Workspace::Shared, AuthMode::Open) => Some(Audience::EveryAccount),
