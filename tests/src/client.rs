@@ -1,6 +1,6 @@
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -333,8 +333,7 @@ impl Answer {
         for (value, name) in names {
             text = text.replace(value, name);
         }
-        let time = Regex::new(TIME).unwrap();
-        time.replace_all(&text, "[time]").into_owned()
+        TIME.replace_all(&text, "[time]").into_owned()
     }
 }
 
@@ -347,7 +346,8 @@ impl std::fmt::Display for Answer {
     }
 }
 
-const TIME: &str = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z";
+static TIME: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z\b").unwrap());
 
 const TIMES: [&str; 10] = [
     "created",
@@ -372,5 +372,5 @@ const OPTIONAL: [&str; 6] = [
 ];
 
 fn is_time(text: &str) -> bool {
-    Regex::new(&format!("^{TIME}$")).unwrap().is_match(text)
+    TIME.find(text).is_some_and(|time| time.as_str() == text)
 }

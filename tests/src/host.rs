@@ -30,8 +30,10 @@ pub struct Host {
     /// Receives what the server sends to its `NOTIFICATION_WEBHOOK_URL`, which must be
     /// [`Receiver::instance_url`].
     pub instance_receiver: Option<Receiver>,
-    /// Whether `REGISTRATION_ENABLED` is true.
-    pub registration: bool,
+    /// The instance's `JWT_ACCESS_TOKEN_EXPIRY`, 15 minutes by default.
+    pub access_token_expiry: Duration,
+    /// Whether the instance runs with [`SETTINGS`]. It is then put to the scenarios of those alone.
+    pub has_settings: bool,
     /// Whether notifications reach receivers on this machine's loopback addresses.
     pub notifies_loopback: bool,
     /// How long another host may go on accepting a revoked key: zero for a single host, at most
@@ -40,7 +42,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A single host with registration, a fresh configuration otherwise.
+    /// A single host that is configured by default, and of which nothing else is known.
     pub fn new(url: impl Into<String>, mode: Mode) -> Self {
         Self {
             urls: vec![url.into()],
@@ -49,9 +51,20 @@ impl Host {
             jwt_secret: None,
             log: None,
             instance_receiver: None,
-            registration: true,
+            access_token_expiry: Duration::from_secs(15 * 60),
+            has_settings: false,
             notifies_loopback: true,
             revocation_delay: Duration::ZERO,
         }
     }
 }
+
+/// Settings that differ from the default, as environment variables.
+pub const SETTINGS: [(&str, &str); 3] = [
+    ("REGISTRATION_ENABLED", "false"),
+    (
+        "CORS_ALLOWED_ORIGINS",
+        "https://app.example.com, https://*.example.org",
+    ),
+    ("DEFAULT_TTL_MINUTES", "7"),
+];

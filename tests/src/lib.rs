@@ -30,11 +30,12 @@ mod receiver;
 mod reports;
 mod scenario;
 mod sessions;
+mod settings;
 mod tokens;
 mod workspaces;
 mod world;
 
-pub use host::{Host, Mode};
+pub use host::{Host, Mode, SETTINGS};
 pub use libtest_mimic::{Arguments, Conclusion, Trial};
 pub use process::{Log, Process};
 pub use receiver::Receiver;

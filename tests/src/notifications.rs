@@ -21,6 +21,7 @@ scenarios! {
     every_notification_has_an_id_of_its_own [Accounts, Notifications],
     the_duration_runs_from_the_start_of_the_run [Accounts, Notifications],
     a_failed_delivery_is_tried_again_with_the_same_id [Accounts, Notifications],
+    a_failed_delivery_is_logged_without_its_path [Accounts, Notifications],
     a_redirect_is_not_followed [Accounts, Notifications],
     a_report_does_not_wait_for_its_notification [Accounts, Notifications],
     a_receiver_that_hangs_does_not_delay_another [Accounts, Notifications],
@@ -248,6 +249,28 @@ async fn a_failed_delivery_is_tried_again_with_the_same_id(world: Arc<World>) {
         assert_eq!(attempt.body, attempts[0].body);
     }
     assert_ne!(deliveries[5].webhook_id(), deliveries[0].webhook_id());
+}
+
+async fn a_failed_delivery_is_logged_without_its_path(world: Arc<World>) {
+    let account = world.new_account().await;
+    let receiver = world.receiver().await;
+    let (id, secret) = (world.name("agent"), world.name("secret"));
+    let path = format!("/{secret}");
+    let set = async |url: &str| {
+        let settings = json!({"notification_webhook_url": url});
+        account.client.put("/api/auth/me", &settings).await.ok();
+    };
+    set(&receiver.url(&format!("{path}?key={secret}"))).await;
+    receiver.reply(&id, Reply::FailFirst(usize::MAX));
+    run(&account.client, &id, "t", "success").await;
+    wait_for(&world, receiver, &path, &id, 3).await;
+    set("").await;
+    let last = world.name("sentinel");
+    run(&world.notified().await.client, &last, "t", "success").await;
+    notified(&world, &last, 1).await;
+    let log = world.host.log.as_ref().unwrap().lines();
+    let lines: Vec<_> = log.iter().filter(|line| line.contains(&secret)).collect();
+    assert!(lines.is_empty(), "{lines:#?}");
 }
 
 async fn a_redirect_is_not_followed(world: Arc<World>) {

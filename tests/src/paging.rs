@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::join_all;
 use http::Uri;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use crate::scenario::scenarios;
 use crate::world::{World, report, segment, text, texts, with};
 
 scenarios! {
+    a_page_holds_10000_at_most,
     a_limit_is_a_number_from_1_to_10000,
     a_broken_cursor_is_refused,
     a_walk_sees_the_whole_list_in_its_order,
@@ -83,6 +85,34 @@ fn next_link(page: &Answer) -> Option<String> {
         .and_then(|l| l.strip_suffix(r#">; rel="next""#));
     let target: Uri = target.expect("<…>; rel=\"next\"").parse().expect("a URI");
     Some(target.path_and_query().expect("a path").to_string())
+}
+
+async fn a_page_holds_10000_at_most(world: Arc<World>) {
+    const MOST: usize = 10_000;
+    const REPORTERS: usize = 16;
+    let client = world.client().await;
+    let id = world.name("agent");
+    join_all((0..REPORTERS).map(|reporter| {
+        let (client, id) = (&client, &id);
+        async move {
+            for n in (0..=MOST).skip(reporter).step_by(REPORTERS) {
+                let report = report(id, &reporter.to_string(), "running");
+                client.report(&with(report, "message", n.to_string())).await;
+            }
+        }
+    }))
+    .await;
+
+    let page = client.get(&format!("/api/agents/{id}/history")).await;
+    let rest = next_link(&page).expect("a second page");
+    let page = page.ok();
+    let rest = client.get(&rest).await.ok();
+    assert_eq!(rest.get("next_cursor"), None);
+    let mut messages = texts(&page["status_history"], "message");
+    assert_eq!(messages.len(), MOST);
+    messages.extend(texts(&rest["status_history"], "message"));
+    let distinct: HashSet<_> = messages.iter().collect();
+    assert_eq!((messages.len(), distinct.len()), (MOST + 1, MOST + 1));
 }
 
 async fn a_limit_is_a_number_from_1_to_10000(world: Arc<World>) {

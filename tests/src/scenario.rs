@@ -20,8 +20,8 @@ pub(crate) enum Need {
     Required,
     /// Accounts that can be registered and verified.
     Accounts,
-    /// A server that has closed registration.
-    ClosedRegistration,
+    /// A server with [`SETTINGS`](crate::SETTINGS).
+    Settings,
     /// The instance's static key.
     StaticKey,
     /// The instance's secret for signing tokens.
@@ -37,8 +37,8 @@ impl Need {
         match self {
             Self::Open => host.mode == Mode::Open,
             Self::Required => host.mode == Mode::Required,
-            Self::Accounts => host.log.is_some() && host.registration,
-            Self::ClosedRegistration => !host.registration,
+            Self::Accounts => host.log.is_some(),
+            Self::Settings => host.has_settings,
             Self::StaticKey => host.static_key.is_some(),
             Self::JwtSecret => host.jwt_secret.is_some(),
             Self::Notifications => host.notifies_loopback,
@@ -49,7 +49,7 @@ impl Need {
     /// Whether a host that does not meet it is another kind of host, rather than one that the
     /// suite was told too little about.
     fn selects(self) -> bool {
-        matches!(self, Self::Open | Self::Required | Self::ClosedRegistration)
+        matches!(self, Self::Open | Self::Required | Self::Settings)
     }
 }
 
@@ -98,7 +98,7 @@ const SCENARIOS_AT_ONCE: usize = 16;
 
 /// The contract as trials against `host`, named `<prefix>::<area>::<behaviour>`.
 ///
-/// Scenarios of another mode are left out; those that need something that `host` does not offer
+/// Scenarios of another mode or configuration are left out; those that need something that `host` does not offer
 /// are marked ignored.
 pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
     let areas = [
@@ -116,6 +116,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("gates", crate::gates::scenarios()),
         ("cors", crate::cors::scenarios()),
         ("operations", crate::operations::scenarios()),
+        ("settings", crate::settings::scenarios()),
     ];
     let world = Arc::new(World::new(host.clone()));
     let mut trials = Vec::new();
@@ -123,7 +124,8 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         for scenario in scenarios {
             let unmet = |need: &&Need| !need.is_met_by(host);
             let mut missing = scenario.needs.iter().filter(unmet);
-            if missing.clone().any(|need| need.selects()) {
+            let is_for_settings = scenario.needs.contains(&Need::Settings);
+            if is_for_settings != host.has_settings || missing.clone().any(|need| need.selects()) {
                 continue;
             }
             let world = world.clone();

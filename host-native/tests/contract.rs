@@ -1,0 +1,65 @@
+//! The HTTP contract against the real binary, with its storage in memory.
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use kubeagents_contract::{Arguments, Host, Mode, Process, Receiver, SETTINGS, run, trials};
+
+const STATIC_KEY: &str = "static-key-of-the-contract";
+const JWT_SECRET: &str = "signs the tokens of the contract's servers";
+
+/// Long enough for a binary to start on a machine that is busy building others.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let (_open, open) = server(Mode::Open, &[]);
+    let (_required, required) = server(
+        Mode::Required,
+        &[
+            ("AUTH_MODE", "required"),
+            ("JWT_ACCESS_TOKEN_EXPIRY", "10m"),
+            ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
+        ],
+    );
+    let (_configured, configured) = server(Mode::Open, &SETTINGS);
+    let required = Host {
+        access_token_expiry: Duration::from_secs(10 * 60),
+        ..required
+    };
+    let configured = Host {
+        has_settings: true,
+        ..configured
+    };
+
+    let mut all = trials(&open, "open");
+    all.extend(trials(&required, "required"));
+    all.extend(trials(&configured, "configured"));
+    run(arguments, all).exit_code()
+}
+
+/// Starts a server on a free port, with nothing but these variables in its environment.
+fn server(mode: Mode, environment: &[(&str, &str)]) -> (Process, Host) {
+    let receiver = Receiver::start();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubeagents"));
+    command
+        .env_clear()
+        .env("PORT", "0")
+        .env("KUBEAGENTS_API_KEY", STATIC_KEY)
+        .env("JWT_SECRET", JWT_SECRET)
+        .env("NOTIFICATION_WEBHOOK_URL", receiver.instance_url())
+        .envs(environment.iter().copied());
+    let process = Process::start(&mut command).expect("the server starts");
+    let listening = process
+        .log()
+        .wait_for(START_DEADLINE, |line| line.contains("listening"));
+    let (_, address) = listening.split_once("address=").expect("an address");
+    let host = Host {
+        static_key: Some(STATIC_KEY.to_owned()),
+        jwt_secret: Some(JWT_SECRET.to_owned()),
+        log: Some(process.log()),
+        instance_receiver: Some(receiver),
+        ..Host::new(address.trim(), mode)
+    };
+    (process, host)
+}

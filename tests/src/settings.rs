@@ -1,0 +1,99 @@
+//! What an instance with [`SETTINGS`](crate::SETTINGS) does otherwise.
+
+use std::sync::Arc;
+
+use pretty_assertions::assert_eq;
+use serde_json::json;
+
+use crate::scenario::scenarios;
+use crate::world::{PASSWORD, World, report};
+
+scenarios! {
+    registration_can_be_closed [Settings],
+    configured_origins_are_allowed_with_credentials [Settings],
+    other_origins_get_no_cors_headers [Settings],
+    the_default_ttl_can_be_set [Settings],
+}
+
+async fn registration_can_be_closed(world: Arc<World>) {
+    let client = world.anonymous();
+    let body = json!({"email": world.email(), "password": PASSWORD});
+    let answer = client.post("/api/auth/register", &body).await;
+    answer.error(403, "registration_disabled", "registration is disabled");
+    let answer = client.post("/api/auth/login", &body).await;
+    answer.error(401, "unauthorized", "invalid email or password");
+}
+
+async fn configured_origins_are_allowed_with_credentials(world: Arc<World>) {
+    for origin in [
+        "https://app.example.com",
+        "https://a.example.org",
+        "https://b-1.example.org",
+    ] {
+        let get = world
+            .anonymous()
+            .get("/health")
+            .header("origin", origin)
+            .await;
+        let preflight = world
+            .anonymous()
+            .options("/webhook/status")
+            .header("origin", origin);
+        let preflight = preflight
+            .header("access-control-request-method", "POST")
+            .await;
+        for answer in [get, preflight] {
+            assert!(answer.status.is_success(), "{answer}");
+            assert_eq!(
+                answer.header("access-control-allow-origin").as_deref(),
+                Some(origin)
+            );
+            let credentials = answer.header("access-control-allow-credentials");
+            assert_eq!(credentials.as_deref(), Some("true"));
+            assert!(
+                answer.list("vary").contains(&"origin".to_owned()),
+                "{answer}"
+            );
+        }
+    }
+}
+
+async fn other_origins_get_no_cors_headers(world: Arc<World>) {
+    for origin in [
+        "http://app.example.com",
+        "https://app.example.com:8443",
+        "https://app.example.com.example.net",
+        "https://example.org",
+        "https://a.example.org.example.net",
+        "https://aexample.org",
+        "http://localhost:3000",
+        "null",
+    ] {
+        let answer = world
+            .anonymous()
+            .get("/health")
+            .header("origin", origin)
+            .await;
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            None,
+            "{answer}"
+        );
+        assert_eq!(
+            answer.header("access-control-allow-credentials"),
+            None,
+            "{answer}"
+        );
+    }
+}
+
+async fn the_default_ttl_can_be_set(world: Arc<World>) {
+    let client = world.client().await;
+    let id = world.name("agent");
+    client.report(&report(&id, "t", "running")).await;
+    let found = client
+        .get(&format!("/api/agents/{id}/sessions/t"))
+        .await
+        .ok();
+    assert_eq!(found["session"]["ttl_minutes"], 7);
+}
