@@ -53,6 +53,11 @@ impl Activity {
     pub(crate) fn leave_unread(&self) {
         self.unread.store(true, Ordering::Relaxed);
     }
+
+    /// Whether a request was answered before it was read to its end.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for InFlight {
@@ -196,7 +201,7 @@ impl AsyncWrite for Connection {
         let this = &mut *self;
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.reading_head && !this.activity.unread.load(Ordering::Relaxed) {
+            if !this.reading_head && !this.activity.has_unread() {
                 return Poll::Ready(Ok(()));
             }
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -147,14 +148,20 @@ where
     H: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<Bytes>>,
 {
-    let _in_flight = activity.start(request.version() == Version::HTTP_2);
+    let multiplexed = request.version() == Version::HTTP_2;
+    let _in_flight = activity.start(multiplexed);
     // Without the query, which may hold a token.
     let line = tracing::enabled!(tracing::Level::DEBUG).then(|| {
         let path = request.uri().path().to_owned();
         (request.method().clone(), path, Instant::now())
     });
-    let request = request.map(|incoming| RequestBody::new(incoming, activity));
-    let response = handle(request).await;
+    let request = request.map(|incoming| RequestBody::new(incoming, activity.clone()));
+    let mut response = handle(request).await;
+    if !multiplexed && activity.has_unread() {
+        // The connection ends with this answer, and the client must not send its next request on it.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
     if let Some((method, path, started)) = line {
         let (status, elapsed) = (response.status().as_u16(), started.elapsed());
         tracing::debug!(%method, path, status, ?elapsed, "answered");
