@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
 use crate::receiver::ELSEWHERE;
-use crate::scenario::scenarios;
+use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{PASSWORD, World, text, time};
 
 scenarios! {
@@ -50,7 +50,7 @@ async fn a_registration_is_answered_with_its_user(world: Arc<World>) {
     let answer = register(&world.anonymous(), &body).await;
     let id = text(&answer.json()["user"]["id"]);
     assert!(!id.is_empty());
-    insta::assert_snapshot!(answer.redacted(&[(&id, "[id]"), (&email, "[email]")]), @r#"
+    assert_answer_snapshot!(answer.redacted(&[(&id, "[id]"), (&email, "[email]")]), @r#"
     201 Created
 
     {
@@ -294,7 +294,7 @@ async fn signing_in_answers_with_tokens(world: Arc<World>) {
         (&account.email, "[email]"),
         (&body["expires_in"].to_string(), "[expiry]"),
     ]);
-    insta::assert_snapshot!(redacted, @r#"
+    assert_answer_snapshot!(redacted, @r#"
     200 OK
 
     {
@@ -367,7 +367,7 @@ async fn an_account_reads_itself(world: Arc<World>) {
     let answer = account.client.get("/api/auth/me").await;
     let user = answer.json();
     assert!(time(&user["updated_at"]) >= time(&user["created_at"]));
-    insta::assert_snapshot!(answer.redacted(&[(&account.id, "[id]"), (&email, "[email]")]), @r#"
+    assert_answer_snapshot!(answer.redacted(&[(&account.id, "[id]"), (&email, "[email]")]), @r#"
     200 OK
 
     {

@@ -10,7 +10,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::scenario::scenarios;
+use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{World, eventually, report, text, texts, time, within};
 
 scenarios! {
@@ -44,7 +44,7 @@ async fn a_key_is_shown_at_its_creation(world: Arc<World>) {
     let created = answer.json();
     let (id, key) = (text(&created["id"]), text(&created["key"]));
     let redacted = answer.redacted(&[(&id, "[id]"), (&key, "[key]"), (&key[..8], "[prefix]")]);
-    insta::assert_snapshot!(redacted, @r#"
+    assert_answer_snapshot!(redacted, @r#"
     201 Created
 
     {

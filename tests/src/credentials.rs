@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Mode;
 use crate::client::{Client, Request};
 use crate::jwt;
-use crate::scenario::scenarios;
+use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{PASSWORD, World, report, with, without};
 
 scenarios! {
@@ -305,7 +305,7 @@ async fn a_401_says_how_to_authenticate(world: Arc<World>) {
     };
     let answer = client.get("/api/agents").await;
     let name = [(MISSING, "[message]"), (INVALID, "[message]")];
-    insta::assert_snapshot!(answer.redacted(&name), @r#"
+    assert_answer_snapshot!(answer.redacted(&name), @r#"
     401 Unauthorized
     www-authenticate: Bearer
 

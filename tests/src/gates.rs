@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::Mode;
 use crate::client::Client;
-use crate::scenario::scenarios;
+use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{World, report, with};
 
 scenarios! {
@@ -326,7 +326,7 @@ async fn an_error_has_the_form_of_its_route(world: Arc<World>) {
     let answer = client
         .post("/webhook/status", &report("a", "t", "done"))
         .await;
-    insta::assert_snapshot!(answer.redacted(&[]), @r#"
+    assert_answer_snapshot!(answer.redacted(&[]), @r#"
     400 Bad Request
 
     {
@@ -336,7 +336,7 @@ async fn an_error_has_the_form_of_its_route(world: Arc<World>) {
     }
     "#);
     let answer = world.anonymous().get("/api/auth/verify").await;
-    insta::assert_snapshot!(answer.redacted(&[]), @r#"
+    assert_answer_snapshot!(answer.redacted(&[]), @r#"
     400 Bad Request
 
     {

@@ -6,7 +6,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::scenario::scenarios;
+use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{World, report, segment, texts, time, with};
 
 scenarios! {
@@ -368,8 +368,7 @@ async fn nothing_is_found_under_an_unknown_session(world: Arc<World>) {
         let answer = client
             .get(&format!("/api/agents/{id}/sessions/{topic}"))
             .await;
-        insta::allow_duplicates! {
-        insta::assert_snapshot!(answer.redacted(&[]), @r#"
+        assert_answer_snapshot!(answer.redacted(&[]), @r#"
         404 Not Found
 
         {
@@ -378,7 +377,6 @@ async fn nothing_is_found_under_an_unknown_session(world: Arc<World>) {
           "message": "Session not found"
         }
         "#);
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
-use crate::scenario::scenarios;
+use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{World, report, segment, text, texts, time, with, without};
 
 scenarios! {
@@ -114,7 +114,7 @@ async fn history(client: &Client, id: &str) -> Value {
 async fn a_report_is_acknowledged(world: Arc<World>) {
     let client = world.client().await;
     let answer = post(&client, &full_report(&world).1).await;
-    insta::assert_snapshot!(answer.redacted(&[]), @r#"
+    assert_answer_snapshot!(answer.redacted(&[]), @r#"
     200 OK
 
     {
@@ -132,7 +132,7 @@ async fn a_first_report_registers_the_agent_and_its_session(world: Arc<World>) {
 
     if client.get(&format!("/api/agents/{id}")).await.ok()["user_id"].is_null() {
         let answer = client.get(&format!("/api/agents/{id}")).await;
-        insta::assert_snapshot!(answer.redacted(&names), @r#"
+        assert_answer_snapshot!(answer.redacted(&names), @r#"
         200 OK
 
         {
@@ -152,7 +152,7 @@ async fn a_first_report_registers_the_agent_and_its_session(world: Arc<World>) {
     let answer = client
         .get(&format!("/api/agents/{id}/sessions/nightly"))
         .await;
-    insta::assert_snapshot!(answer.redacted(&names), @r#"
+    assert_answer_snapshot!(answer.redacted(&names), @r#"
     200 OK
 
     {
@@ -191,7 +191,7 @@ async fn a_report_without_optional_fields_shows_none(world: Arc<World>) {
     assert_eq!(found.get("latest_message"), None);
 
     let answer = client.get(&format!("/api/agents/{id}/status")).await;
-    insta::assert_snapshot!(answer.redacted(&[(&id, "[agent]")]), @r#"
+    assert_answer_snapshot!(answer.redacted(&[(&id, "[agent]")]), @r#"
     200 OK
 
     {

@@ -81,6 +81,16 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
+/// An inline snapshot of an answer, as every host gives it.
+macro_rules! assert_answer_snapshot {
+    ($answer:expr, @$snapshot:literal) => {
+        insta::allow_duplicates! {
+            insta::assert_snapshot!($answer, @$snapshot)
+        }
+    };
+}
+pub(crate) use assert_answer_snapshot;
+
 /// Serves every host and receiver of the process.
 pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
