@@ -1,5 +1,6 @@
 //! The HTTP contract against the real binary, with its storage in memory.
 
+use std::error::Error;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ const JWT_SECRET: &str = "signs the tokens of the contract's servers";
 /// Long enough for a binary to start on a machine that is busy building others.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
-fn main() -> ExitCode {
+fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::from_args();
-    let (_open, open) = server(Mode::Open, &[]);
+    let (_open, open) = server(Mode::Open, &[])?;
     let (_required, required) = server(
         Mode::Required,
         &[
@@ -21,8 +22,8 @@ fn main() -> ExitCode {
             ("JWT_ACCESS_TOKEN_EXPIRY", "10m"),
             ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
         ],
-    );
-    let (_configured, configured) = server(Mode::Open, &SETTINGS);
+    )?;
+    let (_configured, configured) = server(Mode::Open, &SETTINGS)?;
     let required = Host {
         access_token_expiry: Duration::from_secs(10 * 60),
         ..required
@@ -35,11 +36,11 @@ fn main() -> ExitCode {
     let mut all = trials(&open, "open");
     all.extend(trials(&required, "required"));
     all.extend(trials(&configured, "configured"));
-    run(arguments, all).exit_code()
+    Ok(run(arguments, all).exit_code())
 }
 
 /// Starts a server on a free port, with nothing but these variables in its environment.
-fn server(mode: Mode, environment: &[(&str, &str)]) -> (Process, Host) {
+fn server(mode: Mode, environment: &[(&str, &str)]) -> Result<(Process, Host), Box<dyn Error>> {
     let receiver = Receiver::start();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubeagents"));
     command
@@ -49,11 +50,13 @@ fn server(mode: Mode, environment: &[(&str, &str)]) -> (Process, Host) {
         .env("JWT_SECRET", JWT_SECRET)
         .env("NOTIFICATION_WEBHOOK_URL", receiver.instance_url())
         .envs(environment.iter().copied());
-    let process = Process::start(&mut command).expect("the server starts");
+    let process = Process::start(&mut command)?;
     let listening = process
         .log()
         .wait_for(START_DEADLINE, |line| line.contains("listening"));
-    let (_, address) = listening.split_once("address=").expect("an address");
+    let (_, address) = listening
+        .split_once("address=")
+        .ok_or("no address is logged")?;
     let host = Host {
         static_key: Some(STATIC_KEY.to_owned()),
         jwt_secret: Some(JWT_SECRET.to_owned()),
@@ -61,5 +64,5 @@ fn server(mode: Mode, environment: &[(&str, &str)]) -> (Process, Host) {
         instance_receiver: Some(receiver),
         ..Host::new(address.trim(), mode)
     };
-    (process, host)
+    Ok((process, host))
 }
