@@ -7,6 +7,7 @@ mod body;
 mod cors;
 mod credentials;
 mod error;
+mod mcp;
 mod operations;
 mod reports;
 mod response;
@@ -84,7 +85,8 @@ impl<P: Ports> App<P> {
         let mut response = if self.is_rebound(&parts) {
             ApiError::forbidden("host is not allowed").response(&parts.uri)
         } else if parts.method == Method::OPTIONS && parts.headers.contains_key(ORIGIN) {
-            cors::preflight(&self.cors, parts.headers.get(ORIGIN))
+            let route = Route::find(parts.uri.path());
+            cors::preflight(&self.cors, parts.headers.get(ORIGIN), route)
         } else {
             match self.answer(&parts, body).await {
                 Ok(answer) => answer,
@@ -119,6 +121,9 @@ impl<P: Ports> App<P> {
         let endpoint = route
             .endpoint(&parts.method)
             .ok_or_else(|| ApiError::method_not_allowed(route.allow()))?;
+        if matches!(endpoint, Endpoint::Mcp) {
+            cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
+        }
         let caller = self.admit(parts, endpoint.access()).await?;
         if matches!(endpoint, Endpoint::Register) && !self.settings.registration_enabled {
             return Err(ApiError::registration_disabled());
@@ -145,6 +150,7 @@ impl<P: Ports> App<P> {
                     false => Err(ApiError::missing_scope(scope)),
                 }
             }
+            Access::Workspace => self.authenticate(&parts.headers).await,
             Access::Account => self.authenticate_account(&parts.headers),
         }
     }
@@ -179,6 +185,7 @@ impl<P: Ports> App<P> {
             Endpoint::CreateApiKey => self.create_api_key(request).await,
             Endpoint::ListApiKeys => self.list_api_keys(request).await,
             Endpoint::RevokeApiKey => self.revoke_api_key(route.api_key_id()?, request).await,
+            Endpoint::Mcp => self.mcp(request).await,
         }
     }
 

@@ -18,6 +18,7 @@ mod decide;
 pub mod delivery;
 mod hash;
 mod http;
+pub mod mcp;
 mod notification;
 mod paging;
 pub mod password;

@@ -45,10 +45,26 @@ pub(crate) struct RawReport {
 /// unexpired sessions.
 pub(crate) const MAX_TTL_MINUTES: u32 = 1440;
 
+/// What a report may be, by the way it comes in.
+pub(crate) struct ReportRules {
+    /// The statuses that it may report.
+    pub(crate) statuses: &'static [StatusKind],
+    /// Whether it must say when it was made.
+    pub(crate) needs_timestamp: bool,
+}
+
+impl ReportRules {
+    /// Those of `POST /webhook/status`.
+    pub(crate) const WEBHOOK: Self = Self {
+        statuses: &StatusKind::ALL,
+        needs_timestamp: true,
+    };
+}
+
 impl RawReport {
     /// Checks the fields in the order of the contract's table; the error is the message for the
     /// first that is broken.
-    pub(crate) fn validate(self) -> Result<Report, String> {
+    pub(crate) fn validate(self, rules: &ReportRules) -> Result<Report, String> {
         let agent_id = required("agent_id", self.agent_id, 100)?;
         let agent_name = limited("agent_name", self.agent_name, 200)?;
         let agent_source = limited("agent_source", self.agent_source, 200)?;
@@ -57,12 +73,15 @@ impl RawReport {
             .status
             .as_deref()
             .and_then(StatusKind::parse)
-            .ok_or("status must be one of: running, success, failed, pending")?;
-        let timestamp = self.timestamp.unwrap_or_default();
-        if timestamp.is_empty() {
-            return Err("timestamp is required".into());
+            .filter(|status| rules.statuses.contains(status))
+            .ok_or_else(|| StatusKind::rule(rules.statuses))?;
+        if rules.needs_timestamp {
+            let timestamp = self.timestamp.unwrap_or_default();
+            if timestamp.is_empty() {
+                return Err("timestamp is required".into());
+            }
+            DateTime::parse_from_rfc3339(&timestamp).map_err(|_| "timestamp must be RFC 3339")?;
         }
-        DateTime::parse_from_rfc3339(&timestamp).map_err(|_| "timestamp must be RFC 3339")?;
         let message = limited("message", self.message, 1000)?;
         let content = limited("content", self.content, 10_000)?;
         let ttl_minutes = match self.ttl_minutes.unwrap_or(0) {
@@ -147,13 +166,13 @@ mod tests {
     fn error(change: impl FnOnce(&mut RawReport)) -> String {
         let mut raw = raw();
         change(&mut raw);
-        raw.validate().unwrap_err()
+        raw.validate(&ReportRules::WEBHOOK).unwrap_err()
     }
 
     fn accepted(change: impl FnOnce(&mut RawReport)) -> Report {
         let mut raw = raw();
         change(&mut raw);
-        raw.validate().unwrap()
+        raw.validate(&ReportRules::WEBHOOK).unwrap()
     }
 
     #[test]

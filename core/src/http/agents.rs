@@ -9,15 +9,17 @@ use crate::paging::Cursor;
 use crate::ports::Ports;
 use crate::report::storable;
 use crate::session::SessionView;
-use crate::store::{AgentQuery, Expiry, SessionQuery};
-use crate::{Agent, SessionKey, Status, StatusKind, Store, Workspace, search_key};
+use crate::store::{AgentQuery, Expiry, SessionHistory, SessionQuery};
+use crate::{
+    Agent, Session, SessionKey, Status, StatusKind, Store, Timestamp, Workspace, search_key,
+};
 
 /// The most rows of one answer, and as many as come without a limit.
 const MAX_LIMIT: usize = 10_000;
 
 /// Rows and where the next ones begin.
 #[derive(Serialize)]
-struct Paged<T> {
+pub(super) struct Paged<T> {
     #[serde(flatten)]
     rows: T,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,8 +27,8 @@ struct Paged<T> {
 }
 
 #[derive(Serialize)]
-struct AgentList {
-    agents: Vec<Agent>,
+pub(super) struct AgentList {
+    pub(super) agents: Vec<Agent>,
 }
 
 #[derive(Serialize)]
@@ -35,7 +37,7 @@ struct SessionList<'a> {
 }
 
 #[derive(Serialize)]
-struct SessionDetail<'a> {
+pub(super) struct SessionDetail<'a> {
     session: SessionView<'a>,
     status_history: Vec<Status>,
 }
@@ -43,6 +45,23 @@ struct SessionDetail<'a> {
 #[derive(Serialize)]
 struct StatusList {
     status_history: Vec<Status>,
+}
+
+impl<T> Paged<T> {
+    pub(super) fn new(rows: T, next: Option<impl Cursor>) -> Self {
+        let next_cursor = next.map(|next| next.encode());
+        Self { rows, next_cursor }
+    }
+}
+
+impl<'a> SessionDetail<'a> {
+    pub(super) fn new(session: &'a Session, status_history: Vec<Status>, now: Timestamp) -> Self {
+        let session = session.view(now);
+        Self {
+            session,
+            status_history,
+        }
+    }
 }
 
 impl<P: Ports> App<P> {
@@ -55,10 +74,10 @@ impl<P: Ports> App<P> {
             search: (!search.is_empty()).then(|| search_key(&search)),
             status: match status.as_str() {
                 "" => None,
-                word => Some(StatusKind::parse(word).ok_or_else(|| {
-                    let message = "status must be one of: running, success, failed, pending";
-                    ApiError::bad_request(message)
-                })?),
+                word => Some(
+                    StatusKind::parse(word)
+                        .ok_or_else(|| ApiError::bad_request(StatusKind::rule(&StatusKind::ALL)))?,
+                ),
             },
             limit: limit(uri)?,
             after: cursor(uri)?,
@@ -119,17 +138,25 @@ impl<P: Ports> App<P> {
             agent_id,
             session_topic,
         };
-        let (limit, before) = (limit(uri)?, cursor(uri)?);
-        let found = self.ports.store().session(&key, before, limit).await?;
-        let Some(found) = found else {
-            self.find_agent(&key.workspace, &key.agent_id).await?;
-            return Err(ApiError::not_found("Session not found"));
-        };
-        let rows = SessionDetail {
-            session: found.session.view(self.now()),
-            status_history: found.history.items,
-        };
+        let found = self.find_session(&key, cursor(uri)?, limit(uri)?).await?;
+        let rows = SessionDetail::new(&found.session, found.history.items, self.now());
         paged(uri, rows, found.history.next)
+    }
+
+    /// A session and a page of its history.
+    pub(super) async fn find_session(
+        &self,
+        key: &SessionKey,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<SessionHistory, ApiError> {
+        match self.ports.store().session(key, before, limit).await? {
+            Some(found) => Ok(found),
+            None => {
+                self.find_agent(&key.workspace, &key.agent_id).await?;
+                Err(ApiError::not_found("Session not found"))
+            }
+        }
     }
 
     pub(super) async fn agent_history(&self, agent_id: String, request: Admitted<'_>) -> Answer {
@@ -173,9 +200,14 @@ fn limit(uri: &Uri) -> Result<usize, ApiError> {
 
 /// The place that a request goes on from; an empty one is the beginning.
 fn cursor<C: Cursor>(uri: &Uri) -> Result<Option<C>, ApiError> {
-    match query_parameter(uri, "cursor").filter(|text| !text.is_empty()) {
+    decode_cursor(query_parameter(uri, "cursor").as_deref())
+}
+
+/// The place that a cursor stands for.
+pub(super) fn decode_cursor<C: Cursor>(text: Option<&str>) -> Result<Option<C>, ApiError> {
+    match text.filter(|text| !text.is_empty()) {
         None => Ok(None),
-        Some(text) => match C::decode(&text) {
+        Some(text) => match C::decode(text) {
             Some(cursor) => Ok(Some(cursor)),
             None => Err(ApiError::bad_request("cursor is invalid")),
         },
@@ -184,8 +216,8 @@ fn cursor<C: Cursor>(uri: &Uri) -> Result<Option<C>, ApiError> {
 
 /// A page, with a link to the next one where there is one.
 fn paged(uri: &Uri, rows: impl Serialize, next: Option<impl Cursor>) -> Answer {
-    let next_cursor = next.map(|next| next.encode());
-    let link = next_cursor.as_ref().map(|cursor| {
+    let page = Paged::new(rows, next);
+    let link = page.next_cursor.as_ref().map(|cursor| {
         let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
             .filter(|(name, _)| name != "cursor");
         let query = url::form_urlencoded::Serializer::new(String::new())
@@ -194,7 +226,7 @@ fn paged(uri: &Uri, rows: impl Serialize, next: Option<impl Cursor>) -> Answer {
             .finish();
         format!("{}?{query}", uri.path())
     });
-    let mut response = json(StatusCode::OK, &Paged { rows, next_cursor });
+    let mut response = json(StatusCode::OK, &page);
     if let Some(target) = link {
         link_next(&mut response, &target);
     }

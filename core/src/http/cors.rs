@@ -7,10 +7,16 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use super::ApiError;
+use super::route::Route;
 use crate::settings::CorsPolicy;
 
 /// The answer to a preflight request, but for what [`decorate`] adds to every answer.
-pub(super) fn preflight(policy: &CorsPolicy, origin: Option<&HeaderValue>) -> Response<Bytes> {
+pub(super) fn preflight(
+    policy: &CorsPolicy,
+    origin: Option<&HeaderValue>,
+    route: Option<Route<'_>>,
+) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     if allows(policy, origin) {
@@ -21,7 +27,13 @@ pub(super) fn preflight(policy: &CorsPolicy, origin: Option<&HeaderValue>) -> Re
             ),
             (
                 ACCESS_CONTROL_ALLOW_HEADERS,
-                "Accept, Authorization, Content-Type, X-CSRF-Token",
+                match route {
+                    Some(Route::Mcp) => {
+                        "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, \
+                         MCP-Protocol-Version, Mcp-Session-Id, X-CSRF-Token"
+                    }
+                    _ => "Accept, Authorization, Content-Type, X-CSRF-Token",
+                },
             ),
             (ACCESS_CONTROL_MAX_AGE, "300"),
         ] {
@@ -57,6 +69,18 @@ pub(super) fn decorate(policy: &CorsPolicy, origin: Option<&HeaderValue>, header
         ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("Link"),
     );
+}
+
+/// Refuses what a web page sends that may not use the instance. The Model Context Protocol asks for
+/// it: a page can send requests even where it cannot read the answers. Pages of this machine may.
+pub(super) fn check_origin(
+    policy: &CorsPolicy,
+    origin: Option<&HeaderValue>,
+) -> Result<(), ApiError> {
+    match origin.is_none() || allows(policy, origin) || allows(&CorsPolicy::Loopback, origin) {
+        true => Ok(()),
+        false => Err(ApiError::forbidden("origin is not allowed")),
+    }
 }
 
 fn allows(policy: &CorsPolicy, origin: Option<&HeaderValue>) -> bool {

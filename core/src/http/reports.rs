@@ -6,7 +6,7 @@ use super::body::parse;
 use super::response::{Answer, ok};
 use super::{Admitted, ApiError, App};
 use crate::ports::{Notifier, Ports, Reports};
-use crate::report::RawReport;
+use crate::report::{RawReport, ReportRules};
 use crate::{Report, Workspace};
 
 #[derive(Serialize)]
@@ -19,7 +19,9 @@ impl<P: Ports> App<P> {
     pub(super) async fn report(&self, request: Admitted<'_>) -> Answer {
         let raw: RawReport = parse(&request.body)
             .map_err(|error| ApiError::bad_request(format!("Invalid JSON: {error}")))?;
-        let report = raw.validate().map_err(ApiError::bad_request)?;
+        let report = raw
+            .validate(&ReportRules::WEBHOOK)
+            .map_err(ApiError::bad_request)?;
         self.record(&request.caller.workspace, report).await?;
         ok(&Reported {
             success: true,

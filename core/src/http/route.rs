@@ -29,6 +29,7 @@ pub(super) enum Route<'p> {
     Me,
     ApiKeys,
     ApiKey(&'p str),
+    Mcp,
 }
 
 /// What a method does on a route.
@@ -54,6 +55,7 @@ pub(super) enum Endpoint {
     CreateApiKey,
     ListApiKeys,
     RevokeApiKey,
+    Mcp,
 }
 
 /// Who may use an endpoint.
@@ -63,6 +65,8 @@ pub(super) enum Access {
     Public,
     /// Whoever works in a workspace and has this scope.
     Scope(Scope),
+    /// Whoever works in a workspace; what they do there takes scopes.
+    Workspace,
     /// The owner of an account, by access token.
     Account,
 }
@@ -103,6 +107,7 @@ impl<'p> Route<'p> {
             ["api", "auth", "me"] => Self::Me,
             ["api", "apikeys"] => Self::ApiKeys,
             ["api", "apikeys", id] => Self::ApiKey(id),
+            ["mcp"] => Self::Mcp,
             _ => return None,
         })
     }
@@ -135,6 +140,7 @@ impl<'p> Route<'p> {
             (Self::ApiKeys, &Method::POST) => Endpoint::CreateApiKey,
             (Self::ApiKeys, &Method::GET) => Endpoint::ListApiKeys,
             (Self::ApiKey(_), &Method::DELETE) => Endpoint::RevokeApiKey,
+            (Self::Mcp, &Method::POST) => Endpoint::Mcp,
             _ => return None,
         })
     }
@@ -151,7 +157,8 @@ impl<'p> Route<'p> {
             | Self::ResendVerify
             | Self::Login
             | Self::Refresh
-            | Self::Logout => "POST, OPTIONS",
+            | Self::Logout
+            | Self::Mcp => "POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -222,6 +229,7 @@ impl Endpoint {
             | Self::GetSession
             | Self::History
             | Self::LatestStatus => Access::Scope(Scope::Read),
+            Self::Mcp => Access::Workspace,
             Self::Logout
             | Self::GetMe
             | Self::PutMe
@@ -242,6 +250,7 @@ impl Endpoint {
                 | Self::Refresh
                 | Self::PutMe
                 | Self::CreateApiKey
+                | Self::Mcp
         )
     }
 }

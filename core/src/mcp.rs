@@ -1,0 +1,724 @@
+//! The Model Context Protocol: its revisions, the tools, and what a call asks for.
+//!
+//! What a tool is called, takes and answers is written here once; the HTTP endpoint and the native
+//! host's server on standard input serve the same definitions and read calls with the same rules.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::report::{RawReport, ReportRules, storable};
+use crate::{Report, Scope, StatusKind};
+
+/// The name under which the server introduces itself.
+pub const SERVER_NAME: &str = "kubeagents";
+
+/// How an agent is told to use the tools.
+pub const INSTRUCTIONS: &str = "Report your work with these tools, so that the people who rely on \
+it can see what you are doing. Call start_session before you begin a task, report_status at each \
+milestone and whenever you wait for someone or something, and end_session exactly once when the task \
+is over, also when it failed. Use the same agent_id for everything you do, and the same \
+session_topic for every report on one task. When a report fails, go on with the task.";
+
+/// A revision of the protocol. Later ones compare greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProtocolVersion {
+    /// The first with Streamable HTTP, and the only one with batches.
+    V2025_03_26,
+    /// Titles and structured output.
+    V2025_06_18,
+    /// The last that opens with `initialize`.
+    V2025_11_25,
+    /// Without a handshake: each request says which revision it is in.
+    V2026_07_28,
+}
+
+impl ProtocolVersion {
+    /// Every revision that is spoken, the newest first.
+    pub const ALL: [Self; 4] = [
+        Self::V2026_07_28,
+        Self::V2025_11_25,
+        Self::V2025_06_18,
+        Self::V2025_03_26,
+    ];
+
+    /// The date that names the revision.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2025_03_26 => "2025-03-26",
+            Self::V2025_06_18 => "2025-06-18",
+            Self::V2025_11_25 => "2025-11-25",
+            Self::V2026_07_28 => "2026-07-28",
+        }
+    }
+
+    /// The revision of exactly this name; `None` for one that is not spoken.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|version| version.as_str() == name)
+    }
+
+    /// Whether requests stand alone, without `initialize` before them.
+    pub fn is_stateless(self) -> bool {
+        self >= Self::V2026_07_28
+    }
+
+    /// Whether tools have titles, output schemas and structured output.
+    pub fn has_structured_output(self) -> bool {
+        self >= Self::V2025_06_18
+    }
+}
+
+/// One of the tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tool {
+    /// Reports that a task begins.
+    StartSession,
+    /// Reports how a task is going.
+    ReportStatus,
+    /// Reports that a task is over.
+    EndSession,
+    /// Reads which agents there are.
+    ListAgents,
+    /// Reads one task of one agent.
+    GetSession,
+}
+
+/// A tool as `tools/list` shows it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Definition {
+    /// What calls name it by.
+    pub name: &'static str,
+    /// What people read.
+    pub title: &'static str,
+    /// When and how to use it, for a language model.
+    pub description: &'static str,
+    /// What it takes, a JSON Schema 2020-12.
+    pub input_schema: Value,
+    /// What it answers, where that is structured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<Value>,
+    /// What it does to the world.
+    pub annotations: Annotations,
+}
+
+/// Hints on what a tool does to the world.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Annotations {
+    /// It changes nothing.
+    pub read_only_hint: bool,
+    /// It undoes or overwrites something.
+    pub destructive_hint: bool,
+    /// A second call with the same arguments changes nothing more.
+    pub idempotent_hint: bool,
+    /// It reaches beyond the server.
+    pub open_world_hint: bool,
+}
+
+/// What a call asks for, every argument within its rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// Store this report.
+    Report(Report),
+    /// List agents.
+    ListAgents(ListAgents),
+    /// Show a session.
+    GetSession(GetSession),
+}
+
+/// The arguments of `list_agents`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListAgents {
+    /// Only agents whose id or name contains this, in any case.
+    pub search: Option<String>,
+    /// Only agents whose latest status is this.
+    pub status: Option<StatusKind>,
+    /// At most this many, 1 to 100.
+    pub limit: usize,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// The arguments of `get_session`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetSession {
+    /// Whose task it is.
+    pub agent_id: String,
+    /// The task.
+    pub session_topic: String,
+    /// At most this many statuses, 1 to 100, the newest first.
+    pub limit: usize,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// How many rows a reading tool answers with at most, and unless told otherwise: a language model
+/// reads every one of them.
+const MAX_LIMIT: usize = 100;
+const DEFAULT_LIMIT: usize = 20;
+
+impl Tool {
+    /// Every tool, in the order of `tools/list`.
+    pub const ALL: [Self; 5] = [
+        Self::StartSession,
+        Self::ReportStatus,
+        Self::EndSession,
+        Self::ListAgents,
+        Self::GetSession,
+    ];
+
+    /// What calls name it by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::StartSession => "start_session",
+            Self::ReportStatus => "report_status",
+            Self::EndSession => "end_session",
+            Self::ListAgents => "list_agents",
+            Self::GetSession => "get_session",
+        }
+    }
+
+    /// The tool of exactly this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|tool| tool.name() == name)
+    }
+
+    /// The scope that calling it takes.
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::StartSession | Self::ReportStatus | Self::EndSession => Scope::Report,
+            Self::ListAgents | Self::GetSession => Scope::Read,
+        }
+    }
+
+    /// The statuses that it may report.
+    const fn statuses(self) -> &'static [StatusKind] {
+        match self {
+            Self::StartSession => &[StatusKind::Running],
+            Self::ReportStatus => &[StatusKind::Running, StatusKind::Pending, StatusKind::Failed],
+            Self::EndSession => &[StatusKind::Success, StatusKind::Failed],
+            Self::ListAgents | Self::GetSession => &[],
+        }
+    }
+
+    /// Reads the arguments of a call. Unknown ones are ignored, and `null` counts as absent.
+    ///
+    /// # Errors
+    /// The message for an argument that breaks its rule, in the words that the HTTP contract has
+    /// for the field.
+    pub fn read(self, arguments: &Map<String, Value>) -> Result<Call, String> {
+        match self {
+            Self::StartSession => {
+                let status = Some(StatusKind::Running.as_str().to_owned());
+                self.report(arguments, status).map(Call::Report)
+            }
+            Self::ReportStatus | Self::EndSession => {
+                let status = text(arguments, "status")?;
+                self.report(arguments, status).map(Call::Report)
+            }
+            Self::ListAgents => Ok(Call::ListAgents(ListAgents {
+                search: stored_text(arguments, "search")?.filter(|search| !search.is_empty()),
+                status: match text(arguments, "status")?.as_deref() {
+                    None | Some("") => None,
+                    Some(word) => Some(
+                        StatusKind::parse(word)
+                            .ok_or_else(|| StatusKind::rule(&StatusKind::ALL))?,
+                    ),
+                },
+                limit: limit(arguments)?,
+                cursor: text(arguments, "cursor")?,
+            })),
+            Self::GetSession => Ok(Call::GetSession(GetSession {
+                agent_id: name(arguments, "agent_id")?,
+                session_topic: name(arguments, "session_topic")?,
+                limit: limit(arguments)?,
+                cursor: text(arguments, "cursor")?,
+            })),
+        }
+    }
+
+    fn report(
+        self,
+        arguments: &Map<String, Value>,
+        status: Option<String>,
+    ) -> Result<Report, String> {
+        let raw = RawReport {
+            agent_id: text(arguments, "agent_id")?,
+            agent_name: text(arguments, "agent_name")?,
+            agent_source: text(arguments, "agent_source")?,
+            session_topic: text(arguments, "session_topic")?,
+            status,
+            timestamp: None,
+            message: text(arguments, "message")?,
+            content: text(arguments, "content")?,
+            ttl_minutes: integer(arguments, "ttl_minutes")?,
+        };
+        raw.validate(&ReportRules {
+            statuses: self.statuses(),
+            needs_timestamp: false,
+        })
+    }
+
+    /// The tool as `tools/list` shows it.
+    pub fn definition(self) -> Definition {
+        let reads = self.scope() == Scope::Read;
+        let (title, description) = match self {
+            Self::StartSession => (
+                "Start a session",
+                "Reports that you begin a task; its status becomes running. Call it once, before \
+                 the first step, and again if you take up a task that had ended. Choose a short \
+                 session_topic that tells people what the task is, and repeat it exactly in every \
+                 later report on the task.",
+            ),
+            Self::ReportStatus => (
+                "Report a status",
+                "Reports how a task is going: running while you work, pending while you wait for a \
+                 person or for something outside, failed when a step failed and you may still \
+                 recover. Call it at each milestone, and at least every half hour on a long task, \
+                 since a session without reports expires. To finish, call end_session.",
+            ),
+            Self::EndSession => (
+                "End a session",
+                "Reports that a task is over: success when it is done, failed when you give up. \
+                 Call it exactly once for each task, as the last thing you do for it.",
+            ),
+            Self::ListAgents => (
+                "List agents",
+                "Shows which agents report here, what they were doing last and when, the ones seen \
+                 last first. Use it to see whether another agent is at work before you begin \
+                 something that could get in its way.",
+            ),
+            Self::GetSession => (
+                "Get a session",
+                "Shows one task of one agent: its state, when it expires, and its recent history, \
+                 newest first.",
+            ),
+        };
+        Definition {
+            name: self.name(),
+            title,
+            description,
+            input_schema: self.input_schema(),
+            output_schema: self.output_schema(),
+            annotations: Annotations {
+                read_only_hint: reads,
+                destructive_hint: false,
+                idempotent_hint: reads,
+                open_world_hint: false,
+            },
+        }
+    }
+
+    fn input_schema(self) -> Value {
+        let agent_id = json!({
+            "type": "string", "minLength": 1, "maxLength": 100,
+            "description": "Who reports: a name for you that stays the same across tasks, such as \
+                claude-code-alice or ci-reviewer.",
+        });
+        let session_topic = json!({
+            "type": "string", "minLength": 1, "maxLength": 500,
+            "description": "The task in a few words, such as \"Fix the login redirect\". The same \
+                words name the same session.",
+        });
+        let message = json!({
+            "type": "string", "maxLength": 1000,
+            "description": "One line for people: what you are doing, what you wait for, or what \
+                came out. No secrets.",
+        });
+        let content = json!({
+            "type": "string", "maxLength": 10_000,
+            "description": "Details, if they help: results, errors, links. No secrets.",
+        });
+        let ttl_minutes = json!({
+            "type": "integer", "minimum": 0, "maximum": 1440,
+            "description": "How many minutes the session lives without another report. 0 or \
+                nothing keeps what it has, 60 at first. Set it higher when the next report may take \
+                longer.",
+        });
+        let status = |words: &[StatusKind]| {
+            let words: Vec<_> = words.iter().map(|kind| kind.as_str()).collect();
+            json!({"type": "string", "enum": words})
+        };
+        let limit = json!({
+            "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT,
+            "description": "How many to show at most.",
+        });
+        let cursor = json!({
+            "type": "string",
+            "description": "The next_cursor of the answer before, to go on from there.",
+        });
+        match self {
+            Self::StartSession => json!({
+                "type": "object",
+                "properties": {
+                    "agent_id": agent_id,
+                    "session_topic": session_topic,
+                    "agent_name": {
+                        "type": "string", "maxLength": 200,
+                        "description": "Your name as people should read it.",
+                    },
+                    "agent_source": {
+                        "type": "string", "maxLength": 200,
+                        "description": "The program you run in, such as cursor or claude-code.",
+                    },
+                    "ttl_minutes": ttl_minutes,
+                    "message": message,
+                },
+                "required": ["agent_id", "session_topic"],
+            }),
+            Self::ReportStatus => json!({
+                "type": "object",
+                "properties": {
+                    "agent_id": agent_id,
+                    "session_topic": session_topic,
+                    "status": status(self.statuses()),
+                    "message": message,
+                    "content": content,
+                    "ttl_minutes": ttl_minutes,
+                },
+                "required": ["agent_id", "session_topic", "status"],
+            }),
+            Self::EndSession => json!({
+                "type": "object",
+                "properties": {
+                    "agent_id": agent_id,
+                    "session_topic": session_topic,
+                    "status": status(self.statuses()),
+                    "message": message,
+                    "content": content,
+                },
+                "required": ["agent_id", "session_topic", "status"],
+            }),
+            Self::ListAgents => {
+                let mut status = status(&StatusKind::ALL);
+                status["description"] = "Only agents whose latest status is this.".into();
+                json!({
+                    "type": "object",
+                    "properties": {
+                        "search": {
+                            "type": "string",
+                            "description": "Only agents whose id or name contains this, in upper or \
+                                lower case.",
+                        },
+                        "status": status,
+                        "limit": limit,
+                        "cursor": cursor,
+                    },
+                })
+            }
+            Self::GetSession => json!({
+                "type": "object",
+                "properties": {
+                    "agent_id": {"type": "string", "description": "Whose task it is."},
+                    "session_topic": {"type": "string", "description": "The task, in exactly its words."},
+                    "limit": limit,
+                    "cursor": cursor,
+                },
+                "required": ["agent_id", "session_topic"],
+            }),
+        }
+    }
+
+    fn output_schema(self) -> Option<Value> {
+        let status = || json!({"enum": StatusKind::ALL});
+        let time = || json!({"type": "string", "format": "date-time"});
+        let text = || json!({"type": "string"});
+        let count = || json!({"type": "integer", "minimum": 0});
+        match self {
+            Self::StartSession | Self::ReportStatus | Self::EndSession => None,
+            Self::ListAgents => Some(json!({
+                "type": "object",
+                "properties": {
+                    "agents": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "agent_id": text(),
+                                "user_id": text(),
+                                "name": text(),
+                                "source": text(),
+                                "registered": time(),
+                                "last_seen": time(),
+                                "session_count": count(),
+                                "active_session_count": count(),
+                                "latest_status": status(),
+                                "latest_message": text(),
+                            },
+                            "required": [
+                                "agent_id", "registered", "last_seen", "session_count",
+                                "active_session_count",
+                            ],
+                        },
+                    },
+                    "next_cursor": text(),
+                },
+                "required": ["agents"],
+            })),
+            Self::GetSession => Some(json!({
+                "type": "object",
+                "properties": {
+                    "session": {
+                        "type": "object",
+                        "properties": {
+                            "agent_id": text(),
+                            "session_topic": text(),
+                            "created": time(),
+                            "last_updated": time(),
+                            "expires_at": time(),
+                            "expired": {"type": "boolean"},
+                            "expired_at": time(),
+                            "ttl_minutes": count(),
+                            "state": {"enum": ["active", "ended", "expired"]},
+                            "current_status": status(),
+                        },
+                        "required": [
+                            "agent_id", "session_topic", "created", "last_updated", "expires_at",
+                            "expired", "ttl_minutes", "state", "current_status",
+                        ],
+                    },
+                    "status_history": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "agent_id": text(),
+                                "session_topic": text(),
+                                "status": status(),
+                                "timestamp": time(),
+                                "message": text(),
+                                "content": text(),
+                            },
+                            "required": ["agent_id", "session_topic", "status", "timestamp"],
+                        },
+                    },
+                    "next_cursor": text(),
+                },
+                "required": ["session", "status_history"],
+            })),
+        }
+    }
+}
+
+/// A text argument.
+fn text(arguments: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
+    match arguments.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(format!("{field} must be a string")),
+    }
+}
+
+/// A text argument that storage is asked for.
+fn stored_text(arguments: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
+    let text = text(arguments, field)?;
+    storable(field, text.as_deref().unwrap_or_default())?;
+    Ok(text)
+}
+
+/// A text argument that names something stored.
+fn name(arguments: &Map<String, Value>, field: &str) -> Result<String, String> {
+    stored_text(arguments, field)?
+        .filter(|name| !name.trim().is_empty())
+        .ok_or_else(|| format!("{field} is required"))
+}
+
+/// An integer argument. JSON Schema counts `5.0` among the integers.
+fn integer(arguments: &Map<String, Value>, field: &str) -> Result<Option<i64>, String> {
+    let number = match arguments.get(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number,
+        Some(_) => return Err(format!("{field} must be an integer")),
+    };
+    let whole = |number: f64| (number.fract() == 0.0).then_some(number as i64);
+    number
+        .as_i64()
+        .or_else(|| number.as_f64().and_then(whole))
+        .map(Some)
+        .ok_or_else(|| format!("{field} must be an integer"))
+}
+
+/// How many rows are asked for.
+fn limit(arguments: &Map<String, Value>) -> Result<usize, String> {
+    match integer(arguments, "limit")? {
+        None => Ok(DEFAULT_LIMIT),
+        Some(limit) => usize::try_from(limit)
+            .ok()
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            .ok_or_else(|| format!("limit must be 1-{MAX_LIMIT}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(tool: Tool, arguments: Value) -> Result<Call, String> {
+        tool.read(arguments.as_object().unwrap())
+    }
+
+    fn reported(tool: Tool, arguments: Value) -> Report {
+        match read(tool, arguments) {
+            Ok(Call::Report(report)) => report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn starting_a_session_reports_running_whatever_else_is_said() {
+        let report = reported(
+            Tool::StartSession,
+            json!({
+                "agent_id": "a", "session_topic": "t", "status": "failed", "agent_name": "A",
+                "agent_source": "cursor", "ttl_minutes": 5, "message": "m", "unknown": [],
+            }),
+        );
+        assert_eq!(report.status, StatusKind::Running);
+        assert_eq!(report.agent_name.as_deref(), Some("A"));
+        assert_eq!(report.agent_source.as_deref(), Some("cursor"));
+        assert_eq!(report.ttl_minutes, Some(5));
+        assert_eq!(report.message, "m");
+    }
+
+    #[test]
+    fn each_tool_reports_only_its_own_statuses() {
+        for (tool, allowed, rule) in [
+            (
+                Tool::ReportStatus,
+                vec!["running", "pending", "failed"],
+                "status must be one of: running, pending, failed",
+            ),
+            (
+                Tool::EndSession,
+                vec!["success", "failed"],
+                "status must be one of: success, failed",
+            ),
+        ] {
+            for word in ["running", "success", "failed", "pending", "done", ""] {
+                let arguments = json!({"agent_id": "a", "session_topic": "t", "status": word});
+                match allowed.contains(&word) {
+                    true => assert_eq!(reported(tool, arguments).status.as_str(), word),
+                    false => assert_eq!(read(tool, arguments), Err(rule.to_owned()), "{word}"),
+                }
+            }
+            let missing = json!({"agent_id": "a", "session_topic": "t"});
+            assert_eq!(read(tool, missing), Err(rule.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_broken_argument_is_named_in_the_words_of_the_contract() {
+        for (arguments, message) in [
+            (json!({}), "agent_id is required"),
+            (json!({"agent_id": null}), "agent_id is required"),
+            (json!({"agent_id": " "}), "agent_id is required"),
+            (json!({"agent_id": 5}), "agent_id must be a string"),
+            (
+                json!({"agent_id": "x".repeat(101)}),
+                "agent_id must be 1-100 characters",
+            ),
+            (json!({"agent_id": "a"}), "session_topic is required"),
+            (
+                json!({"agent_id": "a", "session_topic": "t", "message": "x".repeat(1001)}),
+                "message must be 0-1000 characters",
+            ),
+            (
+                json!({"agent_id": "a", "session_topic": "t", "message": "\0"}),
+                "message must not contain U+0000",
+            ),
+            (
+                json!({"agent_id": "a", "session_topic": "t", "ttl_minutes": 1441}),
+                "ttl_minutes must be 0 or 1-1440",
+            ),
+            (
+                json!({"agent_id": "a", "session_topic": "t", "ttl_minutes": 1e300}),
+                "ttl_minutes must be 0 or 1-1440",
+            ),
+            (
+                json!({"agent_id": "a", "session_topic": "t", "ttl_minutes": "5"}),
+                "ttl_minutes must be an integer",
+            ),
+            (
+                json!({"agent_id": "a", "session_topic": "t", "ttl_minutes": 1.5}),
+                "ttl_minutes must be an integer",
+            ),
+        ] {
+            let answer = read(Tool::StartSession, arguments);
+            assert_eq!(answer, Err(message.to_owned()));
+        }
+        for (tool, arguments, message) in [
+            (
+                Tool::ListAgents,
+                json!({"limit": 101}),
+                "limit must be 1-100",
+            ),
+            (Tool::ListAgents, json!({"limit": 0}), "limit must be 1-100"),
+            (
+                Tool::ListAgents,
+                json!({"status": "done"}),
+                "status must be one of: running, success, failed, pending",
+            ),
+            (
+                Tool::ListAgents,
+                json!({"search": "\0"}),
+                "search must not contain U+0000",
+            ),
+            (
+                Tool::GetSession,
+                json!({"session_topic": "t"}),
+                "agent_id is required",
+            ),
+            (
+                Tool::GetSession,
+                json!({"agent_id": "a"}),
+                "session_topic is required",
+            ),
+        ] {
+            assert_eq!(read(tool, arguments), Err(message.to_owned()));
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_integers_however_they_are_written() {
+        let arguments = json!({"agent_id": "a", "session_topic": "t", "ttl_minutes": 5.0});
+        assert_eq!(reported(Tool::StartSession, arguments).ttl_minutes, Some(5));
+    }
+
+    #[test]
+    fn reading_tools_show_a_page_that_a_model_can_read() {
+        let Ok(Call::ListAgents(list)) =
+            read(Tool::ListAgents, json!({"search": "", "status": ""}))
+        else {
+            panic!()
+        };
+        let all = ListAgents {
+            search: None,
+            status: None,
+            limit: 20,
+            cursor: None,
+        };
+        assert_eq!(list, all);
+    }
+
+    #[test]
+    fn every_required_argument_is_described() {
+        for tool in Tool::ALL {
+            let schema = tool.definition().input_schema;
+            for field in schema["required"].as_array().into_iter().flatten() {
+                assert!(schema["properties"][field.as_str().unwrap()].is_object());
+            }
+            assert_eq!(Tool::parse(tool.name()), Some(tool));
+        }
+    }
+
+    #[test]
+    fn revisions_are_known_by_their_dates_and_in_order() {
+        assert!(ProtocolVersion::ALL.is_sorted_by(|a, b| a > b));
+        for version in ProtocolVersion::ALL {
+            assert_eq!(ProtocolVersion::parse(version.as_str()), Some(version));
+        }
+        assert_eq!(ProtocolVersion::parse("2024-11-05"), None);
+    }
+}
