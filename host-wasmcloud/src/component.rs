@@ -1,0 +1,173 @@
+//! Requests in, answers out.
+
+mod bucket;
+mod platform;
+mod postgres;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use kubeagents_core::{Store, StoreError};
+use kubeagents_host_wasm::{Config, Instance, StartError, log};
+use kubeagents_postgres::PostgresStore;
+use tokio::sync::OnceCell;
+use wasip3::http::types::{ErrorCode, Request, Response as WasiResponse};
+use wasip3::http_compat::{http_from_wasi_request, http_into_wasi_response};
+
+use crate::KeyValueStore;
+use crate::key_value::KeyValueError;
+use bucket::Bucket;
+use platform::Wasi;
+use postgres::Postgres;
+
+mod bindings {
+    wit_bindgen::generate!({ path: "wit", world: "imports", generate_all });
+}
+
+struct Component;
+
+wasip3::http::service::export!(Component);
+
+/// What the requests that this instance serves share, on either kind of storage. It holds nothing
+/// of any of them.
+enum Ready {
+    KeyValue(Instance<KeyValueStore<Bucket>, Wasi>, Bucket),
+    Postgres(Instance<PostgresStore<Postgres>, Wasi>),
+}
+
+type Shared = Rc<OnceCell<Ready>>;
+
+thread_local! {
+    static INSTANCE: Shared = Rc::default();
+}
+
+/// The bucket that holds the state where `BUCKET` names no other.
+const DEFAULT_BUCKET: &str = "kubeagents";
+
+fn environment(name: &str) -> Result<Option<String>, String> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(error @ std::env::VarError::NotUnicode(_)) => Err(error.to_string()),
+    }
+}
+
+/// Why there is no instance.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("STORAGE must be keyvalue or postgres")]
+    Storage,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+async fn start() -> Result<Ready, Failure> {
+    log::init();
+    let config = Config::read(async |setting| {
+        // As the native server names them.
+        match setting {
+            "api_key" => environment("KUBEAGENTS_API_KEY"),
+            _ => environment(&setting.to_uppercase()),
+        }
+    })
+    .await
+    .map_err(StartError::from)?;
+    match std::env::var("STORAGE").as_deref() {
+        Err(_) | Ok("" | "keyvalue") => {
+            let name = std::env::var("BUCKET").ok().filter(|name| !name.is_empty());
+            let bucket = Bucket::open(name.as_deref().unwrap_or(DEFAULT_BUCKET)).await?;
+            let store = KeyValueStore::new(bucket.clone());
+            let instance = Instance::start(config, store, Wasi).await?;
+            Ok(Ready::KeyValue(instance, bucket))
+        }
+        Ok("postgres") => {
+            let store = Postgres::open().await?;
+            Ok(Ready::Postgres(Instance::start(config, store, Wasi).await?))
+        }
+        Ok(_) => Err(Failure::Storage),
+    }
+}
+
+impl wasip3::exports::http::handler::Guest for Component {
+    async fn handle(request: Request) -> Result<WasiResponse, ErrorCode> {
+        let request = http_from_wasi_request(request)?;
+        let shared = INSTANCE.with(Rc::clone);
+        let path = request.uri().path().to_owned();
+        let answer = match shared.get_or_try_init(start).await {
+            Ok(Ready::KeyValue(instance, bucket)) => {
+                let answer = answer(instance, request, &shared).await;
+                if bucket.cannot_swap() {
+                    refusal(&KeyValueError::Unsupported)
+                } else {
+                    answer
+                }
+            }
+            Ok(Ready::Postgres(instance)) => answer(instance, request, &shared).await,
+            Err(Failure::Storage) => refusal(&Failure::Storage),
+            Err(Failure::Start(error)) => match unsupported(&error) {
+                Some(cause) => refusal(cause),
+                None => error.answer(&path),
+            },
+        };
+        http_into_wasi_response(answer.map(Full::<Bytes>::new))
+    }
+}
+
+async fn answer<S: Store + Clone>(
+    instance: &Instance<S, Wasi>,
+    request: http::Request<wasip3::http_compat::IncomingRequestBody>,
+    shared: &Shared,
+) -> Response<Bytes> {
+    let answer = instance.handle(request).await;
+    if instance.may_deliver() {
+        let shared = Rc::clone(shared);
+        // What is spawned runs on when the answer has been handed over.
+        wasip3::spawn_local(async move {
+            match shared.get() {
+                Some(Ready::KeyValue(instance, _)) => instance.deliver().await,
+                Some(Ready::Postgres(instance)) => instance.deliver().await,
+                None => {}
+            }
+        });
+    }
+    answer
+}
+
+/// The backend's refusal, if that is why an instance did not start.
+fn unsupported(error: &StartError) -> Option<&KeyValueError> {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        if let Some(found @ KeyValueError::Unsupported) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What is answered to every request while the component is deployed in a way that cannot work.
+fn refusal(reason: &impl std::error::Error) -> Response<Bytes> {
+    tracing::error!("{reason}");
+    let body = serde_json::json!({
+        "error": "misconfigured",
+        "message": reason.to_string(),
+        "code": "misconfigured",
+    })
+    .to_string();
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    let length = response.body().len();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, length.into());
+    response
+}

@@ -1,0 +1,109 @@
+//! A bucket of the platform's key-value interface.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use kubeagents_core::StoreError;
+
+use super::bindings::wasmcloud::keyvalue::{cas, store, types};
+use crate::key_value::{Entry, KeyValue, KeyValueError, Swap, Version};
+
+/// Clones are the same bucket.
+#[derive(Clone)]
+pub(super) struct Bucket {
+    bucket: Rc<types::Bucket>,
+    cannot_swap: Rc<Cell<bool>>,
+}
+
+/// The platform refused an operation.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("there is no such bucket: a NATS bucket must be created first")]
+    NoSuchStore,
+    #[error("{0:?}")]
+    Other(types::Error),
+}
+
+impl Bucket {
+    pub(super) async fn open(name: &str) -> Result<Self, StoreError> {
+        let bucket = store::open(name.to_owned()).await;
+        let bucket = bucket.map_err(|error| StoreError::unavailable(failure(error)))?;
+        Ok(Self {
+            bucket: Rc::new(bucket),
+            cannot_swap: Rc::default(),
+        })
+    }
+
+    /// Whether the backend has turned out to lack compare-and-swap.
+    pub(super) fn cannot_swap(&self) -> bool {
+        self.cannot_swap.get()
+    }
+
+    fn failure(&self, error: types::Error) -> KeyValueError {
+        let failure = failure(error);
+        if matches!(failure, KeyValueError::Unsupported) {
+            self.cannot_swap.set(true);
+        }
+        failure
+    }
+}
+
+fn failure(error: types::Error) -> KeyValueError {
+    match error {
+        // The interface has no case for it, only this text.
+        types::Error::Other(text) if text.contains("compare-and-swap is not supported") => {
+            KeyValueError::Unsupported
+        }
+        types::Error::NoSuchStore => KeyValueError::Failed(Box::new(Refused::NoSuchStore)),
+        other => KeyValueError::Failed(Box::new(Refused::Other(other))),
+    }
+}
+
+fn entry(entry: cas::Entry) -> Entry {
+    Entry {
+        value: entry.value,
+        version: Version(entry.version),
+    }
+}
+
+impl KeyValue for Bucket {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, KeyValueError> {
+        let found = cas::current(&self.bucket, key.to_owned()).await;
+        let found = found.map_err(|error| self.failure(error))?;
+        Ok(found.map(entry))
+    }
+
+    async fn create(&self, key: &str, value: Vec<u8>) -> Result<bool, KeyValueError> {
+        let options = types::SetOptions {
+            ttl_ms: None,
+            if_not_exists: true,
+        };
+        match self.bucket.set(key.to_owned(), value, Some(options)).await {
+            Ok(()) => Ok(true),
+            Err(types::Error::PreconditionFailed) => Ok(false),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        version: &Version,
+    ) -> Result<Swap, KeyValueError> {
+        let options = cas::CasOptions {
+            require_version: Some(version.0.clone()),
+            require_value: None,
+        };
+        match cas::swap(&self.bucket, key.to_owned(), value, options).await {
+            Ok(cas::CasResult::Swapped) => Ok(Swap::Swapped),
+            Ok(cas::CasResult::Stale(current)) => Ok(Swap::Stale(current.map(entry))),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
+        let deleted = self.bucket.delete(key.to_owned()).await;
+        deleted.map_err(|error| self.failure(error))
+    }
+}

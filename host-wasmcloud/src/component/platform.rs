@@ -1,0 +1,33 @@
+//! WASI, as far as the shared parts need it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use kubeagents_host_wasm::{Platform, PostError};
+use wasip3::clocks::monotonic_clock;
+use wasip3::http::client;
+use wasip3::http::types::ErrorCode;
+use wasip3::http_compat::http_into_wasi_request;
+
+#[derive(Clone)]
+pub(super) struct Wasi;
+
+impl Platform for Wasi {
+    async fn sleep(&self, duration: Duration) {
+        let nanos = duration.as_nanos().try_into().unwrap_or(u64::MAX);
+        monotonic_clock::wait_for(nanos).await;
+    }
+
+    async fn post(&self, request: Request<Bytes>) -> Result<StatusCode, PostError> {
+        let failed = |error: ErrorCode| match error {
+            ErrorCode::HttpRequestDenied => PostError::Forbidden,
+            error => PostError::Failed(format!("{error:?}")),
+        };
+        let request = http_into_wasi_request(request.map(Full::new)).map_err(failed)?;
+        let response = client::send(request).await.map_err(failed)?;
+        StatusCode::from_u16(response.get_status_code())
+            .map_err(|_| PostError::Failed("the answer has no status".into()))
+    }
+}

@@ -1,0 +1,225 @@
+//! Reading and writing documents: JSON values under hashed keys.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kubeagents_core::{StoreError, sha256_hex};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::key_value::{Entry, KeyValue, KeyValueError, Swap, Version};
+
+/// How many rounds of lost races an update survives. Each round that is lost is one that another
+/// writer has won, so only a very crowded document gets this far.
+const MAX_ROUNDS: u32 = 200;
+
+/// How many documents are asked for at once where many are needed.
+const READS_AT_ONCE: usize = 32;
+
+/// A document as it was read, with what it takes to replace it.
+#[derive(Debug, Clone)]
+pub(super) struct Document<T> {
+    pub(super) value: T,
+    pub(super) version: Version,
+}
+
+/// What an update does with a document.
+pub(super) enum Change<T> {
+    /// Leaves it.
+    Keep,
+    /// Creates or replaces it.
+    Write(T),
+}
+
+/// The key of a document: its kind, and the hash of what names it. The separator is a character
+/// that no stored text can hold, so different names never hash the same bytes.
+pub(super) fn key(kind: &str, names: &[&str]) -> String {
+    format!("{kind}/{}", sha256_hex(names.join("\0")))
+}
+
+/// Counts rounds of a compare-and-swap loop.
+#[derive(Default)]
+pub(super) struct Rounds(u32);
+
+impl Rounds {
+    /// Notes a lost race.
+    pub(super) fn lost(&mut self) -> Result<(), StoreError> {
+        self.0 += 1;
+        if self.0 < MAX_ROUNDS {
+            Ok(())
+        } else {
+            Err(StoreError::Contended)
+        }
+    }
+}
+
+/// How large documents grow before a part of them moves to documents of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The bytes from which the tail of a list becomes a page. What one request adds comes on top,
+    /// less than 300 KiB, so that no document comes near a mebibyte.
+    pub(super) tail_bytes: usize,
+    /// The most sessions, and the bytes of them, that an agent's head holds.
+    pub(super) hot_sessions: usize,
+    pub(super) hot_bytes: usize,
+    /// The bytes from which an agent's head is tidied up at any cost.
+    pub(super) crowded_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tail_bytes: 16 * 1024,
+            hot_sessions: 32,
+            hot_bytes: 32 * 1024,
+            crowded_bytes: 256 * 1024,
+        }
+    }
+}
+
+/// The documents of a bucket.
+#[derive(Debug, Clone)]
+pub(super) struct Documents<K> {
+    pub(super) bucket: K,
+    pub(super) limits: Limits,
+}
+
+fn unavailable(error: KeyValueError) -> StoreError {
+    StoreError::unavailable(error)
+}
+
+pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(StoreError::unavailable)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(entry: Entry) -> Result<Document<T>, StoreError> {
+    Ok(Document {
+        value: serde_json::from_slice(&entry.value).map_err(StoreError::unavailable)?,
+        version: entry.version,
+    })
+}
+
+impl<K: KeyValue> Documents<K> {
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<Document<T>>, StoreError> {
+        let entry = self.bucket.get(key).await.map_err(unavailable)?;
+        entry.map(decode).transpose()
+    }
+
+    /// Reads many documents at once, in the order of their keys.
+    pub(super) async fn read_all<T: DeserializeOwned>(
+        &self,
+        keys: impl IntoIterator<Item = String>,
+    ) -> Result<Vec<Option<Document<T>>>, StoreError> {
+        stream::iter(keys)
+            .map(|key| async move { self.read(&key).await })
+            .buffered(READS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    pub(super) async fn create(
+        &self,
+        key: &str,
+        value: &impl Serialize,
+    ) -> Result<bool, StoreError> {
+        self.bucket
+            .create(key, encode(value)?)
+            .await
+            .map_err(unavailable)
+    }
+
+    /// Replaces a document; where another was faster, `Some` of what is there now (if anything).
+    pub(super) async fn swap<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        value: &T,
+        version: &Version,
+    ) -> Result<Option<Option<Document<T>>>, StoreError> {
+        match self
+            .bucket
+            .swap(key, encode(value)?, version)
+            .await
+            .map_err(unavailable)?
+        {
+            Swap::Swapped => Ok(None),
+            Swap::Stale(entry) => entry.map(decode).transpose().map(Some),
+        }
+    }
+
+    pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.bucket.delete(key).await.map_err(unavailable)
+    }
+
+    /// Changes one document as one step: `change` sees what is there and says what shall be, again
+    /// whenever another writer was faster.
+    pub(super) async fn update<T: Serialize + DeserializeOwned, R>(
+        &self,
+        key: &str,
+        change: impl FnMut(Option<T>) -> (Change<T>, R),
+    ) -> Result<R, StoreError> {
+        let current = self.read(key).await?;
+        self.update_from(key, current, change).await
+    }
+
+    /// [`Documents::update`] of a document that has been read before.
+    pub(super) async fn update_from<T: Serialize + DeserializeOwned, R>(
+        &self,
+        key: &str,
+        mut current: Option<Document<T>>,
+        mut change: impl FnMut(Option<T>) -> (Change<T>, R),
+    ) -> Result<R, StoreError> {
+        let mut rounds = Rounds::default();
+        loop {
+            let (value, version) = match current {
+                Some(Document { value, version }) => (Some(value), Some(version)),
+                None => (None, None),
+            };
+            let (change, result) = change(value);
+            let Change::Write(value) = change else {
+                return Ok(result);
+            };
+            current = match version {
+                Some(version) => match self.swap(key, &value, &version).await? {
+                    None => return Ok(result),
+                    Some(current) => current,
+                },
+                None if self.create(key, &value).await? => return Ok(result),
+                None => self.read(key).await?,
+            };
+            rounds.lost()?;
+        }
+    }
+
+    /// Changes a document until it holds at least what `value` does: `covers` tells whether what
+    /// is there need not be replaced. What is there only ever grows, so a writer that was held up
+    /// cannot undo what came after it.
+    pub(super) async fn grow<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        value: &T,
+        known: Option<&Version>,
+        covers: impl Fn(&T) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut rounds = Rounds::default();
+        let mut known = known.cloned();
+        loop {
+            let current = match &known {
+                Some(version) => match self.swap(key, value, version).await? {
+                    None => return Ok(()),
+                    Some(current) => current,
+                },
+                None if self.create(key, value).await? => return Ok(()),
+                None => self.read(key).await?,
+            };
+            if current
+                .as_ref()
+                .is_some_and(|document| covers(&document.value))
+            {
+                return Ok(());
+            }
+            known = current.map(|document| document.version);
+            rounds.lost()?;
+        }
+    }
+}

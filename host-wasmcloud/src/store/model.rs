@@ -1,0 +1,185 @@
+//! A key-value backend in memory that misbehaves as real ones may: operations of several writers
+//! interleave, swaps lose races, and a writer can die before or after any operation.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use crate::key_value::{Entry, KeyValue, KeyValueError, Swap, Version};
+
+/// NATS' default limit of a message, headers included.
+const MAX_VALUE_BYTES: usize = 1024 * 1024 - 4096;
+
+/// A bucket; clones are other clients of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bucket {
+    state: Arc<Mutex<State>>,
+    /// What this client may still do before it dies; `None`: everything.
+    life: Arc<Mutex<Option<Life>>>,
+    /// Of how many swaps one loses a race against a writer that writes the same again.
+    lose_one_in: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<String, (Vec<u8>, u64)>,
+    writes: u64,
+    operations: u64,
+    random: u64,
+    largest: usize,
+}
+
+/// How a client dies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Life {
+    /// The operations that it still completes.
+    pub(super) operations: u64,
+    /// Whether the one after them takes effect, though its client never learns of it.
+    pub(super) last_takes_effect: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the writer has died")]
+struct Died;
+
+impl State {
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn entry(&self, key: &str) -> Option<Entry> {
+        self.entries.get(key).map(|(value, version)| Entry {
+            value: value.clone(),
+            version: Version(version.to_string()),
+        })
+    }
+
+    fn put(&mut self, key: &str, value: Vec<u8>) {
+        let allowed = |c: u8| c.is_ascii_alphanumeric() || b"/=_-.".contains(&c);
+        assert!(
+            key.bytes().all(allowed) && key.len() < 256,
+            "a key that NATS refuses: {key}"
+        );
+        assert!(
+            value.len() < MAX_VALUE_BYTES,
+            "{key} has {} bytes",
+            value.len()
+        );
+        self.largest = self.largest.max(value.len());
+        self.writes += 1;
+        self.entries.insert(key.to_owned(), (value, self.writes));
+    }
+}
+
+impl Bucket {
+    /// A bucket whose swaps often lose.
+    pub(super) fn contended() -> Self {
+        Self {
+            lose_one_in: Some(8),
+            ..Self::default()
+        }
+    }
+
+    /// Another client, which dies as told.
+    pub(super) fn mortal(&self, life: Life) -> Self {
+        Self {
+            life: Arc::new(Mutex::new(Some(life))),
+            ..self.clone()
+        }
+    }
+
+    /// How many operations there have been.
+    pub(super) fn operations(&self) -> u64 {
+        self.state.lock().unwrap().operations
+    }
+
+    /// The largest value ever written, in bytes.
+    pub(super) fn largest(&self) -> usize {
+        self.state.lock().unwrap().largest
+    }
+
+    async fn operate<R>(
+        &self,
+        operation: impl FnOnce(&mut State) -> R,
+    ) -> Result<R, KeyValueError> {
+        let turns = Cell::new(self.state.lock().unwrap().random() % 4);
+        std::future::poll_fn(|context| {
+            if turns.get() == 0 {
+                return Poll::Ready(());
+            }
+            turns.set(turns.get() - 1);
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        let mut state = self.state.lock().unwrap();
+        state.operations += 1;
+        let died = || KeyValueError::Failed(Box::new(Died));
+        match &mut *self.life.lock().unwrap() {
+            None => {}
+            Some(Life { operations, .. }) if *operations > 0 => *operations -= 1,
+            Some(life) => {
+                if std::mem::replace(&mut life.last_takes_effect, false) {
+                    operation(&mut state);
+                }
+                return Err(died());
+            }
+        }
+        Ok(operation(&mut state))
+    }
+}
+
+impl KeyValue for Bucket {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, KeyValueError> {
+        self.operate(|state| state.entry(key)).await
+    }
+
+    async fn create(&self, key: &str, value: Vec<u8>) -> Result<bool, KeyValueError> {
+        self.operate(|state| {
+            let absent = !state.entries.contains_key(key);
+            if absent {
+                state.put(key, value);
+            }
+            absent
+        })
+        .await
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        value: Vec<u8>,
+        version: &Version,
+    ) -> Result<Swap, KeyValueError> {
+        self.operate(|state| {
+            if self.lose_one_in.is_some_and(|n| state.random() % n == 0)
+                && let Some(entry) = state.entry(key)
+            {
+                state.put(key, entry.value);
+            }
+            let current = state.entry(key);
+            if current
+                .as_ref()
+                .is_some_and(|entry| entry.version == *version)
+            {
+                state.put(key, value);
+                Swap::Swapped
+            } else {
+                Swap::Stale(current)
+            }
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
+        self.operate(|state| {
+            state.entries.remove(key);
+        })
+        .await
+    }
+}

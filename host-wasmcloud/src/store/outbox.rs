@@ -1,0 +1,297 @@
+//! The outbox. What to send stands in the history entry of the report that caused it, so that it is
+//! stored by the same swap. Before that swap, a shard of the outbox names the place where it will
+//! stand: so that it is found, whatever happens afterwards. A name whose place turned out to hold
+//! another report's entry belongs to a commit that never was.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use kubeagents_core::store::{LeaseRequest, LeasedNotification};
+use kubeagents_core::{Notification, StoreError, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::agents::{Head, HistoryEntry, head_key, history_list};
+use super::documents::{Change, Document};
+use super::log::read_page;
+use super::{KeyValueStore, micros};
+use crate::key_value::KeyValue;
+
+/// Notifications share the shards by their ids.
+const SHARDS: u8 = 4;
+
+/// The most notifications that wait in one shard; the oldest give way. An entry takes less than 480
+/// bytes.
+const SHARD_CAPACITY: usize = 2000;
+
+/// The most bytes of addresses that one report notifies.
+const ADDRESS_BYTES: usize = 96 * 1024;
+
+/// One body to send, and to whom.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Outgoing {
+    body: String,
+    #[serde(with = "micros")]
+    created: Timestamp,
+    to: Vec<Receiver>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Receiver {
+    id: String,
+    url: String,
+}
+
+impl Outgoing {
+    pub(super) fn size(&self) -> usize {
+        let addresses = self.to.iter().map(|to| to.url.len() + 60);
+        self.body.len() + addresses.sum::<usize>() + 60
+    }
+}
+
+/// A notification as its shard knows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Waiting {
+    id: String,
+    host: String,
+    #[serde(with = "micros")]
+    due: Timestamp,
+    round: u32,
+    /// The agent whose history holds it, the page it is on and its place.
+    agent: String,
+    page: u64,
+    place: u64,
+}
+
+type Shard = Vec<Waiting>;
+
+fn shard_key(shard: u8) -> String {
+    format!("outbox/{shard}")
+}
+
+fn shard_of(id: &str) -> u8 {
+    id.bytes().fold(0, u8::wrapping_add) % SHARDS
+}
+
+/// What became of a notification that a shard names.
+enum Found {
+    /// Its commit is stored.
+    Committed(Notification),
+    /// Its commit may still come.
+    Undecided,
+    /// Its commit never was, or it has been dealt with.
+    Void,
+}
+
+impl<K: KeyValue> KeyValueStore<K> {
+    /// Prepares the notifications of a commit on this head.
+    pub(super) async fn announce(
+        &self,
+        agent: &str,
+        head: &Head,
+        notifications: &[Notification],
+    ) -> Result<Vec<Outgoing>, StoreError> {
+        if notifications.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut room = ADDRESS_BYTES;
+        let mut outgoing: BTreeMap<(&str, Timestamp), Outgoing> = BTreeMap::new();
+        let mut shards: BTreeMap<u8, Shard> = BTreeMap::new();
+        for notification in notifications {
+            let size = notification.url.len() + 60;
+            if size > room {
+                tracing::error!(
+                    receiver = notification.host,
+                    "a notification was dropped: the report notifies too many addresses"
+                );
+                continue;
+            }
+            room -= size;
+            outgoing
+                .entry((&notification.body, notification.created_at))
+                .or_insert_with(|| Outgoing {
+                    body: notification.body.clone(),
+                    created: notification.created_at,
+                    to: Vec::new(),
+                })
+                .to
+                .push(Receiver {
+                    id: notification.id.clone(),
+                    url: notification.url.clone(),
+                });
+            shards
+                .entry(shard_of(&notification.id))
+                .or_default()
+                .push(Waiting {
+                    id: notification.id.clone(),
+                    host: notification.host.clone(),
+                    due: notification.created_at,
+                    round: 0,
+                    agent: agent.to_owned(),
+                    page: head.history.pages,
+                    place: head.commits,
+                });
+        }
+        for (shard, added) in shards {
+            self.wait(shard, &added).await?;
+        }
+        Ok(outgoing.into_values().collect())
+    }
+
+    /// Adds notifications to a shard, in place of earlier tries to commit them.
+    async fn wait(&self, shard: u8, added: &Shard) -> Result<(), StoreError> {
+        self.documents
+            .update(&shard_key(shard), |entries: Option<Shard>| {
+                let mut entries = entries.unwrap_or_default();
+                entries.retain(|entry| added.iter().all(|new| new.id != entry.id));
+                entries.extend(added.iter().cloned());
+                let excess = entries.len().saturating_sub(SHARD_CAPACITY);
+                for dropped in entries.drain(..excess) {
+                    tracing::error!(
+                        receiver = dropped.host,
+                        "a notification was dropped: too many are waiting"
+                    );
+                }
+                (Change::Write(entries), ())
+            })
+            .await
+    }
+
+    async fn find(&self, waiting: &Waiting) -> Result<Found, StoreError> {
+        let head: Option<Document<Head>> = self.documents.read(&head_key(&waiting.agent)).await?;
+        let Some(Document { value: head, .. }) = head else {
+            return Ok(Found::Undecided);
+        };
+        if head.commits <= waiting.place {
+            return Ok(Found::Undecided);
+        }
+        let items = if head.history.pages > waiting.page {
+            let list = history_list(&waiting.agent);
+            read_page::<K, HistoryEntry>(&self.documents, &list, waiting.page)
+                .await?
+                .items
+        } else {
+            head.history.tail
+        };
+        let outgoing = items.into_iter().flat_map(|entry| entry.outgoing);
+        let found = outgoing
+            .flat_map(|outgoing| {
+                let Outgoing { body, created, to } = outgoing;
+                to.into_iter().map(move |to| (body.clone(), created, to))
+            })
+            .find(|(_, _, to)| to.id == waiting.id);
+        Ok(match found {
+            Some((body, created_at, to)) => Found::Committed(Notification {
+                id: to.id,
+                url: to.url,
+                host: waiting.host.clone(),
+                body,
+                created_at,
+            }),
+            None => Found::Void,
+        })
+    }
+
+    pub(super) async fn lease(
+        &self,
+        request: &LeaseRequest,
+    ) -> Result<Vec<LeasedNotification>, StoreError> {
+        let keys = (0..SHARDS).map(shard_key);
+        let shards = self.documents.read_all::<Shard>(keys).await?;
+        let entries = shards.into_iter().flatten().flat_map(|shard| shard.value);
+        let mut due: Vec<Waiting> = entries
+            .filter(|entry| entry.due <= request.now && !request.busy_hosts.contains(&entry.host))
+            .collect();
+        due.sort_by_key(|entry| entry.due);
+
+        let mut hosts = HashSet::new();
+        let mut leased = Vec::new();
+        for waiting in due {
+            if leased.len() >= request.limit {
+                break;
+            }
+            if hosts.contains(&waiting.host) {
+                continue;
+            }
+            match self.find(&waiting).await? {
+                Found::Undecided => {}
+                Found::Void => self.end(&waiting.id).await?,
+                Found::Committed(notification) => {
+                    if let Some(round) = self.take(&waiting, request).await? {
+                        hosts.insert(waiting.host);
+                        leased.push(LeasedNotification {
+                            notification,
+                            round,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(leased)
+    }
+
+    /// Leases a notification unless another host has, and answers which round this is.
+    async fn take(
+        &self,
+        waiting: &Waiting,
+        request: &LeaseRequest,
+    ) -> Result<Option<u32>, StoreError> {
+        let until = after(request.now, request.duration);
+        self.documents
+            .update(
+                &shard_key(shard_of(&waiting.id)),
+                |entries: Option<Shard>| {
+                    let mut entries = entries.unwrap_or_default();
+                    let free =
+                        |entry: &&mut Waiting| entry.id == waiting.id && entry.due <= request.now;
+                    let Some(entry) = entries.iter_mut().find(free) else {
+                        return (Change::Keep, None);
+                    };
+                    entry.due = until;
+                    entry.round += 1;
+                    let round = entry.round;
+                    (Change::Write(entries), Some(round))
+                },
+            )
+            .await
+    }
+
+    /// Removes a notification.
+    pub(super) async fn end(&self, id: &str) -> Result<(), StoreError> {
+        self.documents
+            .update(&shard_key(shard_of(id)), |entries: Option<Shard>| {
+                let mut entries = entries.unwrap_or_default();
+                let before = entries.len();
+                entries.retain(|entry| entry.id != id);
+                if entries.len() == before {
+                    (Change::Keep, ())
+                } else {
+                    (Change::Write(entries), ())
+                }
+            })
+            .await
+    }
+
+    pub(super) async fn postpone(
+        &self,
+        id: &str,
+        now: Timestamp,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let due = after(now, pause);
+        self.documents
+            .update(&shard_key(shard_of(id)), |entries: Option<Shard>| {
+                let mut entries = entries.unwrap_or_default();
+                let Some(entry) = entries.iter_mut().find(|entry| entry.id == id) else {
+                    return (Change::Keep, ());
+                };
+                entry.due = due;
+                (Change::Write(entries), ())
+            })
+            .await
+    }
+}
+
+fn after(now: Timestamp, duration: Duration) -> Timestamp {
+    now + TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}

@@ -1,0 +1,73 @@
+//! Append-only sets of names, the newest in a head document, older ones in numbered pages. A name
+//! is added before what it names is created, so readers skip names of what does not exist.
+
+use std::collections::BTreeSet;
+
+use kubeagents_core::StoreError;
+use serde::{Deserialize, Serialize};
+
+use super::documents::{Document, Documents, Rounds};
+use super::log::page_key;
+use crate::key_value::KeyValue;
+
+/// The head document.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Roll {
+    pages: u64,
+    tail: Vec<String>,
+}
+
+impl Roll {
+    /// Adds a name, unless it is among the newest already. A name that two writers add at once may
+    /// stand there twice.
+    pub(super) async fn add<K: KeyValue>(
+        documents: &Documents<K>,
+        list: &str,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let mut rounds = Rounds::default();
+        let mut current: Option<Document<Self>> = documents.read(list).await?;
+        loop {
+            let (mut roll, version) = match current {
+                Some(Document { value, version }) => (value, Some(version)),
+                None => (Self::default(), None),
+            };
+            if roll.tail.iter().any(|known| known == name) {
+                return Ok(());
+            }
+            if roll.tail.iter().map(String::len).sum::<usize>() > documents.limits.tail_bytes {
+                let page = std::mem::take(&mut roll.tail);
+                let longer = |there: &Vec<String>| there.len() >= page.len();
+                documents
+                    .grow(&page_key(list, roll.pages), &page, None, longer)
+                    .await?;
+                roll.pages += 1;
+            }
+            roll.tail.push(name.to_owned());
+            current = match version {
+                Some(version) => match documents.swap(list, &roll, &version).await? {
+                    None => return Ok(()),
+                    Some(current) => current,
+                },
+                None if documents.create(list, &roll).await? => return Ok(()),
+                None => documents.read(list).await?,
+            };
+            rounds.lost()?;
+        }
+    }
+
+    /// All names, each once.
+    pub(super) async fn read<K: KeyValue>(
+        documents: &Documents<K>,
+        list: &str,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let Some(roll) = documents.read::<Self>(list).await? else {
+            return Ok(BTreeSet::new());
+        };
+        let Self { pages, tail } = roll.value;
+        let keys = (0..pages).map(|page| page_key(list, page));
+        let pages = documents.read_all::<Vec<String>>(keys).await?;
+        let paged = pages.into_iter().flatten().flat_map(|page| page.value);
+        Ok(paged.chain(tail).collect())
+    }
+}

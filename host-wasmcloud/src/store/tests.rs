@@ -1,0 +1,414 @@
+//! The store on the model of a backend.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta};
+use futures_executor::block_on;
+use kubeagents_core::store::{
+    AgentQuery, Audience, CommitOutcome, Expiry, LeaseRequest, MemoryStore, Registration,
+    SessionQuery,
+};
+use kubeagents_core::{
+    AccountId, ApiKey, NewAccount, Notification, RefreshToken, Report, Scopes, SessionKey,
+    StatusKind, Store, StoreError, Timestamp, Verification, Workspace, decide,
+};
+
+use super::KeyValueStore;
+use super::documents::Limits;
+use super::model::{Bucket, Life};
+
+/// Limits that make every list and every agent spill over after a few reports.
+const TIGHT: Limits = Limits {
+    tail_bytes: 400,
+    hot_sessions: 2,
+    hot_bytes: 600,
+    crowded_bytes: 4096,
+};
+
+mod roomy {
+    use super::*;
+
+    fn run(case: &str, test: impl AsyncFnOnce(&KeyValueStore<Bucket>, &str)) {
+        let bucket = Bucket::contended();
+        block_on(test(&KeyValueStore::new(bucket), case));
+    }
+
+    kubeagents_core::store_suite!(run);
+}
+
+mod tight {
+    use super::*;
+
+    fn run(case: &str, test: impl AsyncFnOnce(&KeyValueStore<Bucket>, &str)) {
+        let bucket = Bucket::contended();
+        block_on(test(&KeyValueStore::with_limits(bucket, TIGHT), case));
+    }
+
+    kubeagents_core::store_suite!(run);
+}
+
+const AGENT: &str = "agent";
+
+fn start() -> Timestamp {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+fn after(seconds: usize) -> Timestamp {
+    start() + TimeDelta::seconds(seconds.try_into().unwrap())
+}
+
+fn account_id() -> AccountId {
+    AccountId::new("5f0c7a52-6b8e-4c0f-9a52-0e5d2f1b7c11")
+}
+
+fn workspace() -> Workspace {
+    Workspace::Account(account_id())
+}
+
+fn report(topic: &str, status: StatusKind) -> Report {
+    Report {
+        agent_id: AGENT.into(),
+        agent_name: None,
+        agent_source: None,
+        session_topic: topic.into(),
+        status,
+        message: format!("{status:?} {topic}"),
+        content: String::new(),
+        ttl_minutes: None,
+    }
+}
+
+/// Records a report, with a notification where it ends a run.
+async fn record(
+    store: &impl Store,
+    report: &Report,
+    now: Timestamp,
+    id: &str,
+) -> Result<kubeagents_core::Commit, StoreError> {
+    loop {
+        let snapshot = store.load(&report.session_key(&workspace())).await?;
+        let decision = decide(&workspace(), report, &snapshot, now, 60);
+        let mut commit = decision.commit;
+        commit.notifications = decision
+            .transition
+            .iter()
+            .map(|transition| Notification {
+                id: id.to_owned(),
+                url: "https://example.com/hook".into(),
+                host: "example.com:443".into(),
+                body: transition.body(),
+                created_at: transition.timestamp,
+            })
+            .collect();
+        if store.commit(&commit).await? == CommitOutcome::Committed {
+            return Ok(commit);
+        }
+    }
+}
+
+/// Everything that queries show of the agent.
+async fn seen(store: &impl Store, topics: &[String], now: Timestamp) -> Vec<String> {
+    let ws = workspace();
+    let agents = AgentQuery {
+        limit: 100,
+        ..AgentQuery::default()
+    };
+    let mut seen = vec![
+        format!("{:#?}", store.agents(&ws, &agents, now).await.unwrap()),
+        format!("{:#?}", store.agent(&ws, AGENT, now).await.unwrap()),
+        format!(
+            "{:#?}",
+            store.history(&ws, AGENT, None, 1000).await.unwrap()
+        ),
+    ];
+    for expiry in [Expiry::Any, Expiry::Unexpired, Expiry::Expired] {
+        let query = SessionQuery {
+            expiry,
+            limit: 100,
+            ..SessionQuery::default()
+        };
+        let sessions = store.sessions(&ws, AGENT, &query, now).await.unwrap();
+        seen.push(format!("{sessions:#?}"));
+    }
+    for topic in topics {
+        let key = SessionKey {
+            workspace: ws.clone(),
+            agent_id: AGENT.into(),
+            session_topic: topic.clone(),
+        };
+        let session = store.session(&key, None, 1000).await.unwrap();
+        seen.push(format!("{session:#?}"));
+    }
+    seen
+}
+
+/// Delivers everything that waits.
+async fn delivered(store: &impl Store, now: Timestamp) -> BTreeSet<String> {
+    let request = LeaseRequest {
+        now,
+        duration: Duration::from_secs(10),
+        limit: 10,
+        busy_hosts: Vec::new(),
+    };
+    let mut ids = BTreeSet::new();
+    loop {
+        let leased = store.lease_notifications(&request).await.unwrap();
+        if leased.is_empty() {
+            return ids;
+        }
+        for lease in leased {
+            let id = lease.notification.id;
+            store.notification_delivered(&id).await.unwrap();
+            assert!(ids.insert(id.clone()), "{id} was delivered twice");
+        }
+    }
+}
+
+#[test]
+fn a_writer_that_dies_between_any_two_operations_leaves_all_of_a_report_or_nothing() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let survivor = KeyValueStore::with_limits(bucket.clone(), TIGHT);
+        let model = MemoryStore::default();
+        let topics: Vec<String> = (0..7).map(|n| format!("topic {n}")).collect();
+        let mut deaths = 0;
+        for step in 0..90 {
+            // Sessions rest for a while, long enough to move to documents of their own.
+            let topic = &topics[(step * step / 7 + step / 3) % topics.len()];
+            let status = StatusKind::ALL[step % 4 / 2];
+            let report = report(topic, status);
+            let now = after(step * 40);
+            for death in 0.. {
+                let id = format!("{step}-{death}");
+                let mortal = bucket.mortal(Life {
+                    operations: death / 2,
+                    last_takes_effect: death % 2 == 1,
+                });
+                let mortal = KeyValueStore::with_limits(mortal, TIGHT);
+                let key = report.session_key(&workspace());
+                let before = survivor.load(&key).await.unwrap();
+                let outcome = record(&mortal, &report, now, &id).await;
+                let stored = survivor.load(&key).await.unwrap() != before;
+                assert!(stored || outcome.is_err(), "an answered report is lost");
+                if stored {
+                    record(&model, &report, now, &id).await.unwrap();
+                }
+                assert_eq!(
+                    seen(&survivor, &topics, now).await,
+                    seen(&model, &topics, now).await,
+                    "step {step}, death {death}"
+                );
+                if stored {
+                    break;
+                }
+                deaths += 1;
+            }
+        }
+        assert!(deaths > 200, "only {deaths} deaths were tried");
+        let end = after(100_000);
+        assert_eq!(
+            delivered(&survivor, end).await,
+            delivered(&model, end).await
+        );
+    });
+}
+
+#[test]
+fn a_report_costs_at_most_eight_operations_however_much_there_is() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let store = KeyValueStore::new(bucket.clone());
+        let key = api_key();
+        let _ = register(&store).await;
+        store.insert_api_key(&key).await.unwrap();
+        store
+            .set_notification_url(&account_id(), "https://example.com/hook", start())
+            .await
+            .unwrap();
+        let mut most = 0;
+        let before = bucket.operations();
+        let reports = 1500;
+        for step in 0..reports {
+            let now = after(step * 70);
+            // One session that goes on for ever, new ones, and old ones that come back.
+            let topic = match step % 4 {
+                0 => "long".to_owned(),
+                1 => format!("new {step}"),
+                _ => format!("new {}", (step / 8 * 4 + 1) % (step + 1)),
+            };
+            let status = StatusKind::ALL[step / 3 % 2];
+            let begun = bucket.operations();
+            let key = store.api_key_by_hash(&key.key_hash).await.unwrap().unwrap();
+            store.touch_api_key(&key, now).await.unwrap();
+            let report = report(&topic, status);
+            let snapshot = store.load(&report.session_key(&workspace())).await.unwrap();
+            let decision = decide(&workspace(), &report, &snapshot, now, 60);
+            let mut commit = decision.commit;
+            if let Some(transition) = decision.transition {
+                let audience = Audience::Account(account_id());
+                for url in store.notification_urls(&audience).await.unwrap() {
+                    commit.notifications.push(Notification {
+                        id: format!("{step}"),
+                        url,
+                        host: "example.com:443".into(),
+                        body: transition.body(),
+                        created_at: now,
+                    });
+                }
+            }
+            assert_eq!(
+                store.commit(&commit).await.unwrap(),
+                CommitOutcome::Committed
+            );
+            most = most.max(bucket.operations() - begun);
+        }
+        let average = (bucket.operations() - before) / reports as u64;
+        assert!(most <= 8, "operations of the dearest report: {most}");
+        assert!(average <= 5, "operations of a report on average: {average}");
+        assert!(bucket.largest() < 100_000, "{}", bucket.largest());
+    });
+}
+
+#[test]
+fn no_document_outgrows_a_message_however_long_the_texts() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let store = KeyValueStore::new(bucket.clone());
+        let control = "\u{1}";
+        for step in 0..400 {
+            let report = Report {
+                agent_name: Some(control.repeat(200)),
+                message: control.repeat(1000),
+                content: control.repeat(10_000),
+                ..report(
+                    &format!("{}{}", control.repeat(490), step * 7 % 97),
+                    StatusKind::ALL[step / 97 % 2],
+                )
+            };
+            let id = step.to_string();
+            record(&store, &report, after(step), &id).await.unwrap();
+        }
+        assert!(bucket.largest() > 100_000);
+        let history = store
+            .history(&workspace(), AGENT, None, 1000)
+            .await
+            .unwrap();
+        assert_eq!(history.items.len(), 400);
+    });
+}
+
+async fn register(store: &impl Store) -> Registration {
+    let account = NewAccount {
+        id: account_id(),
+        email: "Someone@example.com".into(),
+        email_key: "someone@example.com".into(),
+        password_hash: "hash".into(),
+        name: String::new(),
+        verification: Verification {
+            token_hash: "token".into(),
+            expires_at: after(86_400),
+        },
+        created_at: start(),
+    };
+    store
+        .create_account(&account)
+        .await
+        .unwrap_or(Registration::EmailTaken)
+}
+
+fn api_key() -> ApiKey {
+    ApiKey {
+        id: "key".into(),
+        account_id: account_id(),
+        name: "key".into(),
+        key_hash: "key hash".into(),
+        key_prefix: "prefix".into(),
+        scopes: Scopes::REPORT,
+        expires_at: None,
+        last_used_at: None,
+        created_at: start(),
+        revoked: false,
+    }
+}
+
+fn token(name: &str) -> RefreshToken {
+    RefreshToken {
+        token_hash: name.into(),
+        account_id: account_id(),
+        family_id: "family".into(),
+        created_at: start(),
+        expires_at: after(86_400),
+        spent_at: None,
+        revoked: false,
+    }
+}
+
+/// Every way for a writer to die within its first ten operations, each on a bucket of its own.
+async fn for_every_death(test: impl AsyncFn(&KeyValueStore<Bucket>, &KeyValueStore<Bucket>)) {
+    for death in 0..20 {
+        let bucket = Bucket::default();
+        let mortal = bucket.mortal(Life {
+            operations: death / 2,
+            last_takes_effect: death % 2 == 1,
+        });
+        test(&KeyValueStore::new(mortal), &KeyValueStore::new(bucket)).await;
+    }
+}
+
+#[test]
+fn a_registration_that_was_cut_short_can_be_repeated_or_is_whole() {
+    block_on(for_every_death(async |mortal, survivor| {
+        let _ = register(mortal).await;
+        let found = survivor
+            .account_by_email("someone@EXAMPLE.com")
+            .await
+            .unwrap();
+        let again = register(survivor).await;
+        let expected = match &found {
+            Some(_) => Registration::EmailTaken,
+            None => Registration::Created,
+        };
+        assert_eq!(again, expected);
+        let account = survivor.account(&account_id()).await.unwrap().unwrap();
+        assert!(found.is_none_or(|found| found == account));
+        let verified = survivor.verify_account("token", after(1)).await.unwrap();
+        assert!(verified.is_some_and(|account| account.email_verified));
+    }));
+}
+
+#[test]
+fn a_rotation_that_was_cut_short_has_spent_the_token_or_not_begun() {
+    block_on(for_every_death(async |mortal, survivor| {
+        survivor
+            .insert_refresh_token(&token("first"))
+            .await
+            .unwrap();
+        let _ = mortal
+            .rotate_refresh_token("first", after(1), &token("second"))
+            .await;
+        let first = survivor.refresh_token("first").await.unwrap().unwrap();
+        let second = survivor.refresh_token("second").await.unwrap();
+        assert_eq!(first.spent_at.is_some(), second.is_some());
+        let rotated = survivor
+            .rotate_refresh_token("first", after(2), &token("third"))
+            .await;
+        assert_eq!(rotated.unwrap(), second.is_none());
+    }));
+}
+
+#[test]
+fn an_api_key_is_listed_exactly_when_it_works_whenever_its_writer_died() {
+    block_on(for_every_death(async |mortal, survivor| {
+        let _ = mortal.insert_api_key(&api_key()).await;
+        let works = survivor
+            .api_key_by_hash("key hash")
+            .await
+            .unwrap()
+            .is_some();
+        let listed = survivor.api_keys(&account_id()).await.unwrap();
+        assert_eq!(listed.len(), usize::from(works));
+        survivor.insert_api_key(&api_key()).await.unwrap();
+        assert_eq!(survivor.api_keys(&account_id()).await.unwrap(), [api_key()]);
+    }));
+}
