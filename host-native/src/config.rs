@@ -233,7 +233,7 @@ impl Cli {
                     command.clone().get_matches_from(arguments);
                     error.exit()
                 }
-                _ => explain(&error, &command),
+                _ => explain(&error, command.clone()),
             })?;
         cli.config.smtp()?;
         Ok(cli)
@@ -241,7 +241,9 @@ impl Cli {
 }
 
 /// One line that names the variable, its value, and what would be right.
-fn explain(error: &clap::Error, command: &Command) -> ConfigError {
+fn explain(error: &clap::Error, mut command: Command) -> ConfigError {
+    // An argument shows itself as errors do only once its command is built.
+    command.build();
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,

@@ -27,6 +27,9 @@ use client::{PostError, Receiver, WebhookClient};
 /// How often a durable outbox is looked into unasked: pauses end, and other hosts die or fill it.
 const POLL: Duration = Duration::from_secs(2);
 
+/// How many places are kept for receivers to which nothing is under way.
+const RESERVED: usize = MAX_IN_FLIGHT / 4;
+
 /// How long to leave storage alone when it has failed.
 const STORAGE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -79,7 +82,12 @@ impl<S: Store> Deliverer<S> {
         let mut hosts = HostsUnderWay::default();
         loop {
             let room = MAX_IN_FLIGHT - under_way.len();
-            let mut leasing = pin!(self.lease(room, hosts.busy()));
+            // The last places go to receivers that have none, lest a few that hang take them all.
+            let per_host = match room > RESERVED {
+                true => MAX_IN_FLIGHT_PER_HOST,
+                false => 1,
+            };
+            let mut leasing = pin!(self.lease(room, hosts.busy(per_host)));
             let mut released = false;
             let leased = loop {
                 tokio::select! {
@@ -211,10 +219,11 @@ impl HostsUnderWay {
         }
     }
 
-    fn busy(&self) -> Vec<String> {
+    /// The hosts that have this many or more.
+    fn busy(&self, limit: usize) -> Vec<String> {
         self.0
             .iter()
-            .filter(|(_, count)| **count >= MAX_IN_FLIGHT_PER_HOST)
+            .filter(|(_, count)| **count >= limit)
             .map(|(host, _)| host.clone())
             .collect()
     }

@@ -1,0 +1,277 @@
+use std::process::Output;
+
+use http::StatusCode;
+
+use crate::support::{Server, command};
+
+/// Every variable with its default, as `--help` must show it.
+const VARIABLES: [(&str, &str); 23] = [
+    ("HOST", "[default: 127.0.0.1]"),
+    ("PORT", "[default: 8080]"),
+    ("AUTH_MODE", "[default: open when"),
+    ("KUBEAGENTS_API_KEY", ""),
+    ("CORS_ALLOWED_ORIGINS", "[default: `*` in required mode"),
+    ("REGISTRATION_ENABLED", "[default: true]"),
+    ("DEFAULT_TTL_MINUTES", "[default: 60]"),
+    ("NOTIFICATION_TIMEOUT_SECONDS", "[default: 5]"),
+    ("NOTIFICATION_WEBHOOK_URL", ""),
+    (
+        "NOTIFICATION_ALLOW_PRIVATE_ADDRESSES",
+        "[default: true in open mode",
+    ),
+    ("APP_BASE_URL", "[default: http://localhost:5173]"),
+    ("JWT_SECRET", "[default: generated"),
+    ("JWT_ACCESS_TOKEN_EXPIRY", "[default: 15m]"),
+    ("JWT_REFRESH_TOKEN_EXPIRY", "[default: 168h]"),
+    ("SMTP_HOST", ""),
+    ("SMTP_PORT", "[default: 587]"),
+    ("SMTP_USER", ""),
+    ("SMTP_PASSWORD", ""),
+    ("SMTP_FROM", ""),
+    ("LOG_FORMAT", "[default: text]"),
+    ("RUST_LOG", "[default: info]"),
+    // Listed once more, so that a variable that is only a part of another's name does not pass.
+    ("HOST", "[env: HOST"),
+    ("PORT", "[env: PORT"),
+];
+
+fn run(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(variables).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn a_bad_value_stops_the_start_with_one_line_that_says_what_would_be_right() {
+    let webhook_rule = "must be a URL that starts with http:// or https://";
+    let expiry_rule = "must be a duration of at least a second such as 90s, 15m or 1h30m";
+    let origins_rule = "must be *, or origins such as https://app.example.com or \
+                        https://*.example.com, with commas between them";
+    for (variable, value, rule) in [
+        (
+            "HOST",
+            "example",
+            "must be localhost or an IP address such as 127.0.0.1, 0.0.0.0 or ::",
+        ),
+        ("PORT", "65536", "must be a port number from 0 to 65535"),
+        (
+            "PORT",
+            "tcp://10.0.0.1:80",
+            "must be a port number from 0 to 65535",
+        ),
+        ("AUTH_MODE", "closed", "must be open or required"),
+        ("CORS_ALLOWED_ORIGINS", "app.example.com", origins_rule),
+        ("REGISTRATION_ENABLED", "yes", "must be true or false"),
+        (
+            "DEFAULT_TTL_MINUTES",
+            "0",
+            "must be a number of minutes from 1 to 1440",
+        ),
+        (
+            "NOTIFICATION_TIMEOUT_SECONDS",
+            "61",
+            "must be a number of seconds from 1 to 60",
+        ),
+        (
+            "NOTIFICATION_ALLOW_PRIVATE_ADDRESSES",
+            "no",
+            "must be true or false",
+        ),
+        ("APP_BASE_URL", "localhost", webhook_rule),
+        ("JWT_ACCESS_TOKEN_EXPIRY", "15", expiry_rule),
+        ("JWT_REFRESH_TOKEN_EXPIRY", "7d", expiry_rule),
+        (
+            "SMTP_HOST",
+            "mail:25",
+            "must be a host name or an IP address, without a port",
+        ),
+        ("SMTP_PORT", "smtp", "must be a port number from 0 to 65535"),
+        (
+            "SMTP_FROM",
+            "kubeagents",
+            "must be an address such as kubeagents@example.com, with or without a name",
+        ),
+        ("LOG_FORMAT", "xml", "must be text or json"),
+        (
+            "RUST_LOG",
+            "kubeagents=loud",
+            "must be a level such as info, or directives such as info,kubeagents=debug",
+        ),
+    ] {
+        let (code, stdout, stderr) = run(&[(variable, value)], &[]);
+        assert_eq!(stderr, format!("{variable} {rule}, not {value:?}\n"));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{variable}");
+
+        let flag = format!("--{}={value}", variable.to_lowercase().replace('_', "-"));
+        assert_eq!(run(&[], &[&flag]), (code, stdout, stderr), "{flag}");
+    }
+}
+
+#[test]
+fn a_bad_secret_is_not_repeated() {
+    let webhook_rule = "must be a URL that starts with http:// or https://";
+    for (variable, value, rule) in [
+        (
+            "KUBEAGENTS_API_KEY",
+            "too-short",
+            "must be at least 16 characters",
+        ),
+        (
+            "KUBEAGENTS_API_KEY",
+            "with spaces and long enough",
+            "must be printable ASCII without spaces",
+        ),
+        (
+            "NOTIFICATION_WEBHOOK_URL",
+            "example.com/secret",
+            webhook_rule,
+        ),
+    ] {
+        let (code, _, stderr) = run(&[(variable, value)], &[]);
+        assert_eq!(stderr, format!("{variable} {rule}\n"));
+        assert_eq!(code, Some(2), "{variable}");
+    }
+}
+
+#[test]
+fn half_a_mail_server_is_refused() {
+    let host = ("SMTP_HOST", "localhost");
+    let from = ("SMTP_FROM", "kubeagents@example.com");
+    for (variables, message) in [
+        (vec![host], "SMTP_FROM must be set with SMTP_HOST"),
+        (
+            vec![host, from, ("SMTP_USER", "u")],
+            "SMTP_PASSWORD must be set with SMTP_USER",
+        ),
+        (
+            vec![host, from, ("SMTP_PASSWORD", "hidden")],
+            "SMTP_USER must be set with SMTP_PASSWORD",
+        ),
+    ] {
+        let (code, _, stderr) = run(&variables, &[]);
+        assert_eq!((code, stderr), (Some(2), format!("{message}\n")));
+    }
+}
+
+#[test]
+fn unknown_arguments_are_refused_on_one_line() {
+    for arguments in [["--nonsense"], ["nonsense"]] {
+        let (code, _, stderr) = run(&[], &arguments);
+        assert_eq!(code, Some(2));
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains("nonsense"), "{stderr}");
+    }
+}
+
+#[test]
+fn help_lists_every_variable_with_its_default() {
+    let (code, help, _) = run(&[("PORT", "")], &["--help"]);
+    assert_eq!(code, Some(0));
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (variable, default) in VARIABLES {
+        let flag = format!("--{} <", variable.to_lowercase().replace('_', "-"));
+        let (_, rest) = help.split_once(&flag).expect(variable);
+        let entry = rest.split(" --").next().unwrap();
+        assert!(entry.contains(&format!("[env: {variable}")), "{entry}");
+        assert!(entry.contains(default), "{entry}");
+    }
+}
+
+#[test]
+fn help_shows_no_secret() {
+    let secrets = [
+        ("KUBEAGENTS_API_KEY", "secret-secret-secret"),
+        ("JWT_SECRET", "secret-secret-secret"),
+        ("SMTP_PASSWORD", "secret-secret-secret"),
+        ("NOTIFICATION_WEBHOOK_URL", "https://secret-secret-secret"),
+    ];
+    let (_, help, _) = run(&secrets, &["--help"]);
+    assert!(!help.contains("secret-secret"), "{help}");
+}
+
+#[tokio::test]
+async fn empty_variables_count_as_unset_and_flags_win() {
+    let empty: Vec<_> = VARIABLES.map(|(name, _)| (name, "")).into();
+    let mut command = command(&empty);
+    command.env("DEFAULT_TTL_MINUTES", "nonsense");
+    command.args(["--port", "0", "--default-ttl-minutes", "7"]);
+    let server = Server::of(&mut command);
+    server.report("topic", "running").await;
+    let answer = server.get("/api/agents/agent/sessions/topic").await;
+    assert_eq!(answer.body["session"]["ttl_minutes"], 7);
+}
+
+#[tokio::test]
+async fn in_memory_the_server_is_open_on_loopback_and_needs_credentials_elsewhere() {
+    let loopback = Server::start(&[]);
+    assert_eq!(loopback.get("/api/agents").await.status, StatusCode::OK);
+
+    let elsewhere = Server::start(&[("HOST", "0.0.0.0")]);
+    let answer = elsewhere.get("/api/agents").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+
+    let open = Server::start(&[("HOST", "0.0.0.0"), ("AUTH_MODE", "open")]);
+    assert_eq!(open.get("/api/agents").await.status, StatusCode::OK);
+    open.logged(&["WARN", "AUTH_MODE is open"]).await;
+}
+
+#[tokio::test]
+async fn a_short_signing_secret_is_warned_of() {
+    let short = "x".repeat(31);
+    let server = Server::start(&[("JWT_SECRET", &short)]);
+    let line = server.logged(&["WARN", "JWT_SECRET"]).await;
+    assert!(!line.contains(&short), "{line}");
+
+    let server = Server::start(&[("JWT_SECRET", &"x".repeat(32))]);
+    let lines = server.process.log().lines();
+    assert!(!lines.iter().any(|line| line.contains("WARN")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn the_log_is_json_when_asked_for() {
+    let mut command = command(&[("LOG_FORMAT", "json"), ("PORT", "0")]);
+    let process = kubeagents_contract::Process::start(&mut command).unwrap();
+    let line = process
+        .log()
+        .wait_for(crate::support::PATIENCE, |line| line.contains("listening"));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["message"], "listening");
+    assert!(
+        line["address"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://127.0.0.1:")
+    );
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_stops_the_start() {
+    let server = Server::start(&[]);
+    let port = server.address.port().to_string();
+    let (code, _, stderr) = run(&[("PORT", &port)], &[]);
+    assert_eq!(code, Some(1));
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.starts_with(&format!("cannot listen on 127.0.0.1:{port}: ")),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn health_tells_a_server_from_none() {
+    let mut server = Server::start(&[("HOST", "0.0.0.0")]);
+    let port = server.address.port().to_string();
+    let ask = || run(&[("PORT", &port), ("HOST", "0.0.0.0")], &["health"]);
+    assert_eq!(ask(), (Some(0), String::new(), String::new()));
+
+    server.signal(rustix::process::Signal::TERM);
+    server.exit_code().await;
+    let (code, _, stderr) = ask();
+    assert_eq!(code, Some(1));
+    assert!(stderr.starts_with("the server does not answer"), "{stderr}");
+}

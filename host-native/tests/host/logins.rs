@@ -1,0 +1,105 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{Method, StatusCode};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::{Server, eventually, registration};
+
+#[tokio::test]
+async fn a_flood_of_logins_leaves_reports_answered() {
+    const LOGINS: usize = 60;
+    let server = Arc::new(Server::start(&[]));
+    let finished = Arc::new(AtomicUsize::new(0));
+    let mut logins = JoinSet::new();
+    for n in 0..LOGINS {
+        let (server, finished) = (server.clone(), finished.clone());
+        logins.spawn(async move {
+            let login = registration(&format!("nobody{n}@example.com"));
+            let answer = server.post("/api/auth/login", &login).await;
+            finished.fetch_add(1, Ordering::Relaxed);
+            answer.status
+        });
+    }
+    eventually("the first login to be answered", || {
+        (finished.load(Ordering::Relaxed) > 0).then_some(())
+    })
+    .await;
+    for n in 0..20 {
+        server.report(&n.to_string(), "running").await;
+    }
+    assert!(
+        finished.load(Ordering::Relaxed) < LOGINS,
+        "reports waited for every login"
+    );
+    while let Some(status) = logins.join_next().await {
+        assert_eq!(status.unwrap(), StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn more_logins_than_can_be_checked_are_told_to_come_again() {
+    let server = Arc::new(Server::start(&[]));
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut logins = JoinSet::new();
+    // Enough to fill any queue: one password takes longer than to send this many.
+    for _ in 0..cores * 200 {
+        let server = server.clone();
+        logins.spawn(async move {
+            server
+                .post("/api/auth/login", &registration("nobody@example.com"))
+                .await
+        });
+    }
+    while let Some(answer) = logins.join_next().await {
+        let answer = answer.unwrap();
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE {
+            assert!(answer.headers.contains_key("retry-after"));
+            return;
+        }
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    panic!("the queue has no end");
+}
+
+#[tokio::test]
+async fn the_log_holds_no_token_but_the_verification_link_once() {
+    let server = Server::start(&[("AUTH_MODE", "required"), ("RUST_LOG", "debug")]);
+    let email = "user@example.com";
+    let verified = server.account(email).await;
+    let verification = server.verification_token(email).await;
+    let login = server
+        .post("/api/auth/login", &registration(email))
+        .await
+        .body;
+    let refresh = json!({"refresh_token": login["refresh_token"]});
+    let refreshed = server.post("/api/auth/refresh", &refresh).await.body;
+    let access = refreshed["access_token"].as_str();
+    let body = json!({"name": "key", "scopes": ["report", "read"]});
+    let key = server
+        .send(Method::POST, "/api/apikeys", access, &body)
+        .await
+        .body;
+    let agents = server
+        .send(
+            Method::GET,
+            "/api/agents",
+            key["key"].as_str(),
+            &json!(null),
+        )
+        .await;
+    assert_eq!(agents.status, StatusCode::OK, "{agents:?}");
+
+    server.logged(&["answered", "/api/agents"]).await;
+    let lines = server.process.log().lines();
+    let occurrences = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    for tokens in [&verified, &login, &refreshed] {
+        for name in ["access_token", "refresh_token"] {
+            assert_eq!(occurrences(tokens[name].as_str().unwrap()), 0, "{name}");
+        }
+    }
+    assert_eq!(occurrences(key["key"].as_str().unwrap()), 0, "API key");
+    assert_eq!(occurrences("correct horse"), 0, "password");
+    assert_eq!(occurrences(&verification), 1, "verification token");
+}

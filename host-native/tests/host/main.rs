@@ -1,0 +1,16 @@
+//! What the native server does beyond the HTTP contract: its configuration, its clients' limits, its
+//! end, and what it sends by itself.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a panic is how a test fails"
+)]
+
+mod clients;
+mod configuration;
+mod logins;
+mod mail;
+mod notifications;
+mod shutdown;
+mod support;

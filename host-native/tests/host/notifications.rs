@@ -1,0 +1,284 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{Method, StatusCode};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+
+use crate::support::{PATIENCE, Receiver, Reply, Server, eventually};
+
+fn notifying(url: &str) -> Server {
+    Server::start(&[("NOTIFICATION_WEBHOOK_URL", url)])
+}
+
+#[tokio::test]
+async fn a_transition_is_posted_with_its_id_and_the_urls_credentials() {
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let url = format!("http://us%40er:pass@{}/hook?key=1#part", receiver.address);
+    let server = notifying(&url);
+    server.finish("topic").await;
+    let delivery = receiver.wait_for(1).await.remove(0);
+    assert_eq!(delivery.path, "/hook?key=1");
+    assert_eq!(delivery.headers["content-type"], "application/json");
+    assert_eq!(delivery.headers["host"], receiver.address.to_string());
+    // us@er:pass
+    assert_eq!(delivery.headers["authorization"], "Basic dXNAZXI6cGFzcw==");
+    assert!(
+        delivery.text.contains("Status: running → success"),
+        "{}",
+        delivery.text
+    );
+    assert_eq!(delivery.id.len(), 36);
+}
+
+#[tokio::test]
+async fn a_failure_is_tried_three_times_and_logged_without_the_urls_secrets() {
+    let receiver = Receiver::start(|_| Reply::Status(500)).await;
+    let address = receiver.address;
+    let server = notifying(&format!("http://user:password@{address}/path?token=query"));
+    server.finish("topic").await;
+    let line = server.logged(&["ERROR", "given up", "answered 500"]).await;
+    assert!(line.contains(&format!("http://{address}")), "{line}");
+    let attempts: Vec<_> = receiver.attempts().into_values().collect();
+    assert_eq!(attempts, [3]);
+    for line in server.process.log().lines() {
+        for secret in ["user", "password", "path", "query"] {
+            assert!(!line.contains(secret), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_times_out_is_followed_by_another() {
+    let receiver = Receiver::start(|before| match before {
+        0 => Reply::Hang,
+        _ => Reply::Status(204),
+    })
+    .await;
+    let server = Server::start(&[
+        ("NOTIFICATION_WEBHOOK_URL", &receiver.url()),
+        ("NOTIFICATION_TIMEOUT_SECONDS", "1"),
+    ]);
+    server.finish("topic").await;
+    let deliveries = receiver.wait_for(2).await;
+    assert_eq!(deliveries[0].id, deliveries[1].id);
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_is_not_asked_again() {
+    let receiver = Receiver::start(|_| Reply::Status(410)).await;
+    let server = notifying(&receiver.url());
+    server.finish("topic").await;
+    server.logged(&["given up", "answered 410"]).await;
+    assert_eq!(receiver.deliveries().len(), 1);
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let target = Receiver::start(|_| Reply::Status(200)).await;
+    let address = target.address;
+    let receiver = Receiver::start(move |_| Reply::Redirect(address)).await;
+    let server = notifying(&receiver.url());
+    server.finish("topic").await;
+    server.logged(&["given up", "answered 302"]).await;
+    assert_eq!(receiver.deliveries().len(), 3);
+    assert_eq!(target.deliveries().len(), 0);
+}
+
+#[tokio::test]
+async fn at_most_four_are_under_way_to_one_host_and_all_arrive() {
+    const COUNT: usize = 20;
+    let released = Arc::new(AtomicBool::new(false));
+    let release = released.clone();
+    let receiver = Receiver::start(move |_| match released.load(Ordering::Relaxed) {
+        true => Reply::Status(200),
+        false => Reply::Hang,
+    })
+    .await;
+    let server = Server::start(&[
+        ("NOTIFICATION_WEBHOOK_URL", &receiver.url()),
+        ("NOTIFICATION_TIMEOUT_SECONDS", "1"),
+    ]);
+    for topic in 0..COUNT {
+        server.finish(&topic.to_string()).await;
+    }
+    eventually("four under way", || {
+        (receiver.in_flight() == 4).then_some(())
+    })
+    .await;
+    release.store(true, Ordering::Relaxed);
+    eventually("all to arrive", || {
+        (receiver.attempts().len() == COUNT).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.most_in_flight(), 4);
+}
+
+#[tokio::test]
+async fn receivers_that_hang_do_not_delay_another() {
+    let server = Server::start(&[("NOTIFICATION_TIMEOUT_SECONDS", "60")]);
+    let set_url = async |n: usize, url: &str| {
+        let tokens = server.account(&format!("user{n}@example.com")).await;
+        let token = tokens["access_token"].as_str();
+        let body = json!({"notification_webhook_url": url});
+        let answer = server.send(Method::PUT, "/api/auth/me", token, &body).await;
+        assert_eq!(answer.status, StatusCode::OK);
+    };
+    let mut hanging = Vec::new();
+    for n in 0..16 {
+        let receiver = Receiver::start(|_| Reply::Hang).await;
+        set_url(n, &receiver.url()).await;
+        hanging.push(receiver);
+    }
+    // Enough for each of them to take as many places as it may.
+    for topic in 0..5 {
+        server.finish(&topic.to_string()).await;
+    }
+    for receiver in &hanging {
+        receiver.wait_for(1).await;
+    }
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    set_url(16, &receiver.url()).await;
+    server.finish("another").await;
+    receiver.wait_for(1).await;
+    let attempts: HashSet<_> = hanging.iter().flat_map(Receiver::attempts).collect();
+    assert!(
+        attempts.iter().all(|(_, attempts)| *attempts == 1),
+        "none has timed out yet"
+    );
+    assert!(
+        hanging
+            .iter()
+            .all(|receiver| receiver.most_in_flight() <= 4)
+    );
+}
+
+#[tokio::test]
+async fn private_addresses_are_connected_to_only_when_allowed() {
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let port = receiver.address.port();
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "[::ffff:127.0.0.1]",
+        "[::1]",
+        "10.0.0.1",
+    ] {
+        let url = format!("http://{host}:{port}/");
+        let server = Server::start(&[
+            ("NOTIFICATION_WEBHOOK_URL", &url),
+            ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "false"),
+        ]);
+        server.finish("topic").await;
+        server
+            .logged(&["given up", "may not go to this address"])
+            .await;
+    }
+    assert_eq!(receiver.deliveries().len(), 0);
+    let server = notifying(&format!("http://localhost:{port}/"));
+    server.finish("topic").await;
+    receiver.wait_for(1).await;
+}
+
+#[tokio::test]
+async fn metadata_addresses_are_never_connected_to() {
+    for url in [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[fd00:ec2::254]/",
+        "http://[fe80::1]/",
+        "http://0.0.0.0:80/",
+        "http://100.100.100.200/",
+        // What resolvers read as an address.
+        "http://0xa9fea9fe/",
+    ] {
+        let server = Server::start(&[
+            ("NOTIFICATION_WEBHOOK_URL", url),
+            ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
+        ]);
+        server.finish("topic").await;
+        server
+            .logged(&["given up", "may not go to this address"])
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn no_proxy_is_taken_from_the_environment() {
+    let proxy = Receiver::start(|_| Reply::Status(200)).await;
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let address = format!("http://{}", proxy.address);
+    let server = Server::start(&[
+        ("NOTIFICATION_WEBHOOK_URL", &receiver.url()),
+        ("HTTP_PROXY", &address),
+        ("http_proxy", &address),
+        ("ALL_PROXY", &address),
+    ]);
+    server.finish("topic").await;
+    receiver.wait_for(1).await;
+    assert_eq!(proxy.deliveries().len(), 0);
+}
+
+#[tokio::test]
+async fn https_receivers_need_a_certificate_that_the_system_trusts() {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://localhost:{}/",
+        listener.local_addr().unwrap().port()
+    );
+    let receiving = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut request = Vec::new();
+            // A client that does not trust us hangs up in the handshake or, by TLS 1.3, after it.
+            while stream
+                .read_buf(&mut request)
+                .await
+                .is_ok_and(|count| count > 0)
+            {
+                if request.ends_with(b"}") {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(answer).await.unwrap();
+                    stream.flush().await.unwrap();
+                    return String::from_utf8(request).unwrap();
+                }
+            }
+        }
+    });
+
+    let server = notifying(&url);
+    server.finish("topic").await;
+    server.logged(&["given up", "certificate"]).await;
+
+    let authority = std::env::temp_dir().join(format!("authority-{}.pem", std::process::id()));
+    std::fs::write(&authority, cert.pem()).unwrap();
+    let server = Server::start(&[
+        ("NOTIFICATION_WEBHOOK_URL", &url),
+        ("SSL_CERT_FILE", authority.to_str().unwrap()),
+    ]);
+    server.finish("topic").await;
+    let request = tokio::time::timeout(PATIENCE, receiving)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
+    std::fs::remove_file(authority).unwrap();
+}
