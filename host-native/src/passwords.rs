@@ -15,7 +15,7 @@ const QUEUE_PER_THREAD: usize = 64;
 /// How far the threads give way to those that serve requests. A flood of logins may use what
 /// processor time is left, and no more.
 #[cfg(target_os = "linux")]
-const NICENESS: i32 = 15;
+const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
