@@ -7,7 +7,6 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
-use crate::receiver::ELSEWHERE;
 use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{PASSWORD, World, text, time};
 
@@ -383,7 +382,7 @@ async fn an_account_reads_itself(world: Arc<World>) {
 
 async fn an_account_sets_and_clears_its_webhook(world: Arc<World>) {
     let client = world.new_account().await.client;
-    let url = world.receiver().await.url(ELSEWHERE);
+    let url = world.receiver().await.url("/set-and-cleared");
     let https = url.replace("http:", "https:");
     let put = async |value: Value| {
         let body = json!({"notification_webhook_url": value});

@@ -25,7 +25,8 @@ pub struct Host {
     pub static_key: Option<String>,
     /// The instance's `JWT_SECRET`, with which the suite signs tokens of its own.
     pub jwt_secret: Option<String>,
-    /// Where the server writes verification links. Without it there are no accounts.
+    /// Where the server writes verification links, each in a line with its address. Without it
+    /// there are no accounts.
     pub log: Option<Log>,
     /// Receives what the server sends to its `NOTIFICATION_WEBHOOK_URL`, which must be
     /// [`Receiver::instance_url`].

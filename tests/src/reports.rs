@@ -29,6 +29,7 @@ scenarios! {
     field_names_are_case_sensitive,
     the_content_type_is_not_checked,
     duplicate_fields_are_refused,
+    duplicate_unknown_fields_are_refused,
     trailing_data_is_refused,
     anything_but_an_object_is_refused,
     json_that_does_not_parse_is_refused,
@@ -417,6 +418,14 @@ async fn duplicate_fields_are_refused(world: Arc<World>) {
         .get(&format!("/api/agents/{id}"))
         .await
         .error_code(404, "not_found");
+}
+
+async fn duplicate_unknown_fields_are_refused(world: Arc<World>) {
+    let client = world.client().await;
+    let (_, report) = full_report(&world);
+    let twice = format!(r#"{{"unknown":1,"unknown":2,{}"#, &report.to_string()[1..]);
+    let answer = post_text(&client, twice).await;
+    answer.error_starting(400, "bad_request", "Invalid JSON: ");
 }
 
 async fn trailing_data_is_refused(world: Arc<World>) {
