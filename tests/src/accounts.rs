@@ -64,14 +64,13 @@ async fn a_registration_is_answered_with_its_user(world: Arc<World>) {
 }
 
 async fn a_registration_without_a_name_shows_an_empty_one(world: Arc<World>) {
-    for name in [json!(null), json!("")] {
-        let body = json!({"email": world.email(), "password": PASSWORD, "name": name});
+    for body in [
+        json!({"email": world.email(), "password": PASSWORD}),
+        json!({"email": world.email(), "password": PASSWORD, "name": null}),
+    ] {
         let answer = register(&world.anonymous(), &body).await.expect(201);
         assert_eq!(answer.json()["user"]["name"], "");
     }
-    let body = json!({"email": world.email(), "password": PASSWORD});
-    let answer = register(&world.anonymous(), &body).await.expect(201);
-    assert_eq!(answer.json()["user"]["name"], "");
 }
 
 /// An address of so many characters.
@@ -326,19 +325,14 @@ async fn an_email_signs_in_whatever_its_case(world: Arc<World>) {
 
 async fn a_wrong_password_is_refused(world: Arc<World>) {
     let email = &world.account(0).await.email;
-    for password in [
-        "",
-        "wrong password",
-        &PASSWORD.to_uppercase(),
-        &format!("{PASSWORD} "),
-    ] {
+    for password in [&PASSWORD.to_uppercase(), &format!("{PASSWORD} ")] {
         let answer = login(&world.anonymous(), email, password).await;
         answer.error(401, "unauthorized", "invalid email or password");
     }
 }
 
 async fn an_unknown_email_is_refused(world: Arc<World>) {
-    for email in [world.email(), "not an address".to_owned(), String::new()] {
+    for email in [world.email(), "not an address".to_owned()] {
         let answer = login(&world.anonymous(), &email, PASSWORD).await;
         answer.error(401, "unauthorized", "invalid email or password");
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
 /// Password hashes queue up behind each other on a machine with few cores.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Sends requests as they are: nothing is normalised or followed.
 #[derive(Clone)]
