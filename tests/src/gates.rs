@@ -242,23 +242,27 @@ async fn the_credentials_come_before_the_scope(world: Arc<World>) {
 }
 
 async fn the_credentials_come_before_the_body(world: Arc<World>) {
-    let mut clients = vec![world.anonymous().with_token("stale")];
+    let (stale, anonymous) = (world.anonymous().with_token("stale"), world.anonymous());
+    let report = (Method::POST, "/webhook/status");
+    let settings = (Method::PUT, "/api/auth/me");
+    let mut requests = vec![
+        (&stale, &report),
+        (&stale, &settings),
+        (&anonymous, &settings),
+    ];
     if world.host.mode == Mode::Required {
-        clients.push(world.anonymous());
+        requests.push((&anonymous, &report));
     }
-    for client in clients {
+    for (client, (method, path)) in requests {
         for body in ["{".to_owned(), "x".repeat(TOO_LARGE)] {
-            let answer = client
-                .request(Method::POST, "/webhook/status")
-                .body(body)
-                .await;
+            let answer = client.request(method.clone(), path).body(body).await;
             answer.error_code(401, "unauthorized");
         }
-        client
-            .get("/api/agents?limit=0")
-            .await
-            .error_code(401, "unauthorized");
     }
+    stale
+        .get("/api/agents?limit=0")
+        .await
+        .error_code(401, "unauthorized");
 }
 
 async fn the_scope_comes_before_the_size_of_the_body(world: Arc<World>) {

@@ -109,8 +109,8 @@ const SCENARIOS_AT_ONCE: usize = 16;
 
 /// The contract as trials against `host`, named `<prefix>::<area>::<behaviour>`.
 ///
-/// Scenarios of another mode or configuration are left out; those that need something that `host` does not offer
-/// are marked ignored.
+/// Scenarios of another mode or configuration are left out; those that need something that `host`
+/// does not offer are marked ignored.
 pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
     let areas = [
         ("sessions", crate::sessions::scenarios()),
