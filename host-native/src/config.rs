@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
 use kubeagents_core::settings::{
     self, parse_base_url, parse_expiry, parse_static_key, parse_switch, parse_timeout_seconds,
     parse_ttl_minutes, parse_webhook_url,
@@ -14,6 +14,8 @@ use kubeagents_core::settings::{
 use kubeagents_core::{AuthMode, CorsPolicy, InvalidSetting, Settings};
 use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
+
+use crate::mcp::McpOptions;
 
 /// Collects what AI agents report about their work, and shows it.
 ///
@@ -33,6 +35,9 @@ pub(crate) struct Cli {
 pub(crate) enum Task {
     /// Ask the server at HOST and PORT whether it is alive: exit code 0 if it is, else 1.
     Health,
+    /// Serve the Model Context Protocol on standard input and output, for agents that start a
+    /// command, and pass on what they report to the server at KUBEAGENTS_SERVER_URL.
+    Mcp(McpOptions),
 }
 
 #[derive(Args)]
@@ -210,20 +215,31 @@ impl Cli {
     /// # Errors
     /// [`ConfigError`] for a value that breaks its rule, without the value where that is a secret.
     pub(crate) fn read() -> Result<Self, ConfigError> {
-        let command = Self::command();
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        let mut command = Self::command();
+        if arguments.get(1).is_some_and(|argument| argument == "mcp") {
+            // An agent starts it in whatever environment it runs in: HOST there is not this one.
+            command = command.mut_args(|arg| match arg.get_id().as_str() {
+                "log_format" | "rust_log" => arg,
+                _ => arg.env(None::<&str>),
+            });
+        }
         for variable in command.get_arguments().filter_map(|arg| arg.get_env()) {
             if std::env::var_os(variable).is_some_and(|value| value.to_str().is_none()) {
                 let name = variable.to_string_lossy();
                 return Err(ConfigError(format!("{name} must be UTF-8")));
             }
         }
-        let arguments: Vec<OsString> = std::env::args_os().collect();
-        let mut without_empty = command.clone().mut_args(|arg| match arg.get_env() {
+        let unless_empty = |arg: Arg| match arg.get_env() {
             Some(name) if std::env::var_os(name).is_some_and(|value| value.is_empty()) => {
                 arg.env(None::<&str>)
             }
             _ => arg,
-        });
+        };
+        let mut without_empty = command
+            .clone()
+            .mut_args(unless_empty)
+            .mut_subcommands(|task| task.mut_args(unless_empty));
         let cli = without_empty
             .try_get_matches_from_mut(arguments.clone())
             .and_then(|matches| Self::from_arg_matches(&matches))
@@ -248,8 +264,11 @@ fn explain(error: &clap::Error, mut command: Command) -> ConfigError {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
-    let arg = context(ContextKind::InvalidArg)
-        .and_then(|shown| command.get_arguments().find(|arg| arg.to_string() == shown));
+    let arg = context(ContextKind::InvalidArg).and_then(|shown| {
+        let of_tasks = command.get_subcommands().flat_map(Command::get_arguments);
+        let mut known = command.get_arguments().chain(of_tasks);
+        known.find(|arg| arg.to_string() == shown)
+    });
     let rule = std::error::Error::source(error);
     ConfigError(match (arg, rule) {
         (Some(arg), Some(rule)) => {

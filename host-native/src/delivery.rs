@@ -22,6 +22,7 @@ use tokio::time::sleep;
 
 use crate::causes;
 use crate::ports::{SystemClock, random_u32};
+pub(crate) use client::tls_config;
 use client::{PostError, Receiver, WebhookClient};
 
 /// How often a durable outbox is looked into unasked: pauses end, and other hosts die or fill it.

@@ -8,6 +8,7 @@ mod delivery;
 mod health;
 mod logging;
 mod mail;
+mod mcp;
 mod passwords;
 mod ports;
 mod server;
@@ -36,11 +37,14 @@ const BAD_CONFIGURATION: u8 = 2;
 fn main() -> ExitCode {
     let outcome = Cli::read().map_err(StartError::from).and_then(|cli| {
         logging::start(cli.config.log_format, &cli.config.rust_log);
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
-            .map_err(StartError::Runtime)?
-            .block_on(run(cli))
+            .map_err(StartError::Runtime)?;
+        let outcome = runtime.block_on(run(cli));
+        // A thread that reads standard input would be waited for.
+        runtime.shutdown_background();
+        outcome
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,11 +79,17 @@ enum StartError {
     Secret(#[from] StoreError),
     #[error(transparent)]
     Health(#[from] health::Unhealthy),
+    #[error(transparent)]
+    Mcp(#[from] mcp::McpError),
 }
 
 async fn run(cli: Cli) -> Result<(), StartError> {
     match cli.task {
         Some(Task::Health) => Ok(health::check(cli.config.address()).await?),
+        Some(Task::Mcp(options)) => {
+            let stop = shutdown::on_signals().map_err(StartError::Signals)?;
+            Ok(mcp::serve(options, stop).await?)
+        }
         None => serve(&cli.config).await,
     }
 }

@@ -112,7 +112,7 @@ impl WebhookClient {
 
 /// TLS by the system's certificate authorities, so that an operator's own are trusted. Without any,
 /// as in an empty container, only HTTPS fails.
-fn tls_config() -> Result<ClientConfig, rustls::Error> {
+pub(crate) fn tls_config() -> Result<ClientConfig, rustls::Error> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!(%error, "certificate authorities cannot be read");
@@ -120,7 +120,7 @@ fn tls_config() -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        tracing::warn!("no certificate authorities are found: notifications to HTTPS will fail");
+        tracing::warn!("no certificate authorities are found: connections by HTTPS will fail");
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
