@@ -20,6 +20,7 @@ mod credentials;
 mod gates;
 mod host;
 mod jwt;
+pub mod mcp_clients;
 mod notifications;
 mod operations;
 mod paging;
