@@ -14,18 +14,20 @@ use super::{
 use crate::{
     Account, AccountId, Agent, ApiKey, Commit, NewAccount, Notification, RefreshToken, Session,
     SessionHead, SessionKey, Snapshot, Status, StatusEntry, Timestamp, Verification, Workspace,
-    email_key,
+    email_key, report::MAX_TTL_MINUTES, session::expires_at,
 };
 
-/// How many notifications wait at most by default.
+/// How many notifications wait at most, and how many of them for one receiving host: one that hangs
+/// must not use up the room of the others.
 const OUTBOX_CAPACITY: usize = 10_000;
+const OUTBOX_CAPACITY_PER_HOST: usize = 1_000;
 
 /// State that lives as long as the process. Clones share it.
-#[derive(Debug, Clone)]
-pub struct MemoryStore {
-    state: Arc<Mutex<State>>,
-    outbox_capacity: usize,
-}
+///
+/// At most 10,000 notifications wait, and 1,000 for one receiving host; what is more is dropped, and
+/// the log says so.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -68,7 +70,38 @@ struct AgentState {
 struct SessionState {
     head: SessionHead,
     /// The status with `seq` n is at n - 1.
-    history: Vec<StatusEntry>,
+    history: Vec<Arc<StatusEntry>>,
+}
+
+/// A status on its way out: texts are copied once the store is unlocked, since a page may hold a
+/// hundred megabytes of them.
+struct StoredStatus {
+    topic: Arc<str>,
+    seq: u64,
+    entry: Arc<StatusEntry>,
+}
+
+impl StoredStatus {
+    fn shown(self, agent_id: &str) -> Status {
+        Status {
+            agent_id: agent_id.to_owned(),
+            session_topic: self.topic.to_string(),
+            status: self.entry.status,
+            timestamp: self.entry.timestamp,
+            message: self.entry.message.clone(),
+            content: self.entry.content.clone(),
+            seq: self.seq,
+        }
+    }
+}
+
+/// The page with its statuses as clients see them.
+fn shown<C>(page: Page<StoredStatus, C>, agent_id: &str) -> Page<Status, C> {
+    let statuses = page.items.into_iter();
+    Page {
+        items: statuses.map(|status| status.shown(agent_id)).collect(),
+        next: page.next,
+    }
 }
 
 #[derive(Debug)]
@@ -80,8 +113,9 @@ struct AccountState {
 #[derive(Debug, Default)]
 struct Outbox {
     entries: HashMap<String, OutboxEntry>,
-    /// When each entry is next to be taken on: at once, after a pause, or when its lease runs out.
-    by_due: BTreeSet<(Timestamp, String)>,
+    /// The entries of each receiving host by when they are next to be taken on: at once, after a
+    /// pause, or when their lease runs out.
+    by_host: BTreeMap<String, BTreeSet<(Timestamp, String)>>,
     dropped: u64,
 }
 
@@ -92,35 +126,10 @@ struct OutboxEntry {
     due: Timestamp,
 }
 
-impl Default for MemoryStore {
-    fn default() -> Self {
-        Self::with_outbox_capacity(OUTBOX_CAPACITY)
-    }
-}
-
 impl MemoryStore {
-    /// An empty store in which at most this many notifications wait; what is more is dropped, and
-    /// the log says so.
-    pub fn with_outbox_capacity(outbox_capacity: usize) -> Self {
-        Self {
-            state: Arc::default(),
-            outbox_capacity,
-        }
-    }
-
-    /// How many notifications wait or are under way.
-    pub fn outbox_len(&self) -> usize {
-        self.lock().outbox.entries.len()
-    }
-
-    /// How many notifications were dropped because too many waited.
-    pub fn dropped_notifications(&self) -> u64 {
-        self.lock().outbox.dropped
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // No operation leaves the state half changed when it panics: each checks, then changes.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -219,7 +228,7 @@ impl AgentState {
             Arc::clone(&topic),
             Reverse(head.seq),
         ));
-        history.push(commit.status.clone());
+        history.push(Arc::new(commit.status.clone()));
         self.sessions.insert(topic, SessionState { head, history });
     }
 
@@ -231,6 +240,7 @@ impl AgentState {
         let latest = self
             .by_last_updated
             .iter()
+            .take_while(|(Reverse(updated), _)| now < expires_at(*updated, MAX_TTL_MINUTES))
             .find_map(|(_, topic)| unexpired(topic))
             .and_then(|session| session.history.last());
         let just_after_now = (now + chrono::TimeDelta::nanoseconds(1), Arc::from(""));
@@ -251,17 +261,13 @@ impl AgentState {
         }
     }
 
-    fn status(&self, topic: &str, seq: u64) -> Option<Status> {
+    fn status(&self, topic: &Arc<str>, seq: u64) -> Option<StoredStatus> {
         let place = usize::try_from(seq).ok()?.checked_sub(1)?;
         let entry = self.sessions.get(topic)?.history.get(place)?;
-        Some(Status {
-            agent_id: self.id.to_string(),
-            session_topic: topic.to_owned(),
-            status: entry.status,
-            timestamp: entry.timestamp,
-            message: entry.message.clone(),
-            content: entry.content.clone(),
+        Some(StoredStatus {
+            topic: Arc::clone(topic),
             seq,
+            entry: Arc::clone(entry),
         })
     }
 
@@ -279,18 +285,64 @@ impl AgentState {
 }
 
 impl Outbox {
+    fn add(&mut self, notification: &Notification) {
+        let waiting_for_host = self
+            .by_host
+            .get(&notification.host)
+            .map_or(0, BTreeSet::len);
+        if self.entries.len() >= OUTBOX_CAPACITY || waiting_for_host >= OUTBOX_CAPACITY_PER_HOST {
+            self.dropped += 1;
+            tracing::warn!(
+                receiver = notification.host,
+                dropped = self.dropped,
+                "a notification was dropped: too many are waiting"
+            );
+            return;
+        }
+        let (id, due) = (notification.id.clone(), notification.created_at);
+        let queue = self.by_host.entry(notification.host.clone()).or_default();
+        queue.insert((due, id.clone()));
+        let entry = OutboxEntry {
+            notification: notification.clone(),
+            round: 0,
+            due,
+        };
+        self.entries.insert(id, entry);
+    }
+
     fn set_due(&mut self, id: &str, due: Timestamp) {
-        if let Some(entry) = self.entries.get_mut(id) {
-            self.by_due.remove(&(entry.due, id.to_owned()));
-            self.by_due.insert((due, id.to_owned()));
+        if let Some(entry) = self.entries.get_mut(id)
+            && let Some(queue) = self.by_host.get_mut(&entry.notification.host)
+        {
+            queue.remove(&(entry.due, id.to_owned()));
+            queue.insert((due, id.to_owned()));
             entry.due = due;
         }
     }
 
     fn remove(&mut self, id: &str) {
-        if let Some(entry) = self.entries.remove(id) {
-            self.by_due.remove(&(entry.due, id.to_owned()));
+        if let Some(entry) = self.entries.remove(id)
+            && let Some(queue) = self.by_host.get_mut(&entry.notification.host)
+        {
+            queue.remove(&(entry.due, id.to_owned()));
+            if queue.is_empty() {
+                self.by_host.remove(&entry.notification.host);
+            }
         }
+    }
+
+    /// The longest due entry of each host that is not busy, longest due first.
+    fn due(&self, request: &LeaseRequest) -> Vec<String> {
+        let mut due: Vec<&(Timestamp, String)> = self
+            .by_host
+            .iter()
+            .filter(|(host, _)| !request.busy_hosts.contains(host))
+            .filter_map(|(_, queue)| queue.first())
+            .filter(|(due, _)| *due <= request.now)
+            .collect();
+        due.sort();
+        due.truncate(request.limit);
+        due.into_iter().map(|(_, id)| id.clone()).collect()
     }
 }
 
@@ -343,26 +395,8 @@ impl Store for MemoryStore {
             .entry(commit.key.workspace.clone())
             .or_default()
             .apply(commit);
-        let outbox = &mut state.outbox;
         for notification in &commit.notifications {
-            if outbox.entries.len() >= self.outbox_capacity {
-                outbox.dropped += 1;
-                tracing::warn!(
-                    receiver = notification.host,
-                    dropped = outbox.dropped,
-                    "a notification was dropped: too many are waiting"
-                );
-                continue;
-            }
-            let (id, due) = (notification.id.clone(), notification.created_at);
-            outbox.by_due.insert((due, id.clone()));
-            let notification = notification.clone();
-            let entry = OutboxEntry {
-                notification,
-                round: 0,
-                due,
-            };
-            outbox.entries.insert(id, entry);
+            state.outbox.add(notification);
         }
         Ok(CommitOutcome::Committed)
     }
@@ -454,20 +488,19 @@ impl Store for MemoryStore {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Option<SessionHistory>, StoreError> {
-        let state = self.lock();
-        let topic = key.session_topic.as_str();
-        let found = state
-            .agent(&key.workspace, &key.agent_id)
-            .and_then(|agent| Some((agent, agent.session(topic)?, agent.sessions.get(topic)?)));
-        Ok(found.map(|(agent, session, state)| {
-            let end = before.map_or(state.head.seq, |before| {
-                before.saturating_sub(1).min(state.head.seq)
-            });
+        let read = || {
+            let state = self.lock();
+            let agent = state.agent(&key.workspace, &key.agent_id)?;
+            let (topic, found) = agent.sessions.get_key_value(key.session_topic.as_str())?;
+            let newest = found.head.seq;
+            let end = before.map_or(newest, |before| before.saturating_sub(1).min(newest));
             let history = (1..=end).rev().filter_map(|seq| agent.status(topic, seq));
-            SessionHistory {
-                session,
-                history: page(history, limit, |status| status.seq),
-            }
+            let history = page(history, limit, |status| status.seq);
+            Some((agent.session(topic)?, history))
+        };
+        Ok(read().map(|(session, history)| SessionHistory {
+            history: shown(history, &session.agent_id),
+            session,
         }))
     }
 
@@ -478,13 +511,6 @@ impl Store for MemoryStore {
         before: Option<&HistoryCursor>,
         limit: usize,
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
-        let state = self.lock();
-        let Some(agent) = state.agent(workspace, agent_id) else {
-            return Ok(Page {
-                items: Vec::new(),
-                next: None,
-            });
-        };
         let before = match before {
             Some(before) => Excluded((
                 Reverse(before.timestamp),
@@ -493,15 +519,24 @@ impl Store for MemoryStore {
             )),
             None => Unbounded,
         };
-        let history = agent
-            .timeline
-            .range((before, Unbounded))
-            .filter_map(|(_, topic, Reverse(seq))| agent.status(topic, *seq));
-        Ok(page(history, limit, |status| HistoryCursor {
-            timestamp: status.timestamp,
-            session_topic: status.session_topic.clone(),
-            seq: status.seq,
-        }))
+        let read = || {
+            let state = self.lock();
+            let agent = state.agent(workspace, agent_id)?;
+            let history = agent
+                .timeline
+                .range((before, Unbounded))
+                .filter_map(|(_, topic, Reverse(seq))| agent.status(topic, *seq));
+            Some(page(history, limit, |status| HistoryCursor {
+                timestamp: status.entry.timestamp,
+                session_topic: status.topic.to_string(),
+                seq: status.seq,
+            }))
+        };
+        let nothing = Page {
+            items: Vec::new(),
+            next: None,
+        };
+        Ok(read().map_or(nothing, |page| shown(page, agent_id)))
     }
 
     async fn create_account(&self, new: &NewAccount) -> Result<Registration, StoreError> {
@@ -702,21 +737,10 @@ impl Store for MemoryStore {
     ) -> Result<Vec<LeasedNotification>, StoreError> {
         let mut state = self.lock();
         let outbox = &mut state.outbox;
-        let mut taken: BTreeMap<String, String> = BTreeMap::new();
-        for (due, id) in &outbox.by_due {
-            if *due > request.now || taken.len() >= request.limit {
-                break;
-            }
-            if let Some(OutboxEntry { notification, .. }) = outbox.entries.get(id)
-                && !request.busy_hosts.contains(&notification.host)
-            {
-                let host = notification.host.clone();
-                taken.entry(host).or_insert_with(|| id.clone());
-            }
-        }
         let until = instant_after(request.now, request.duration);
-        Ok(taken
-            .into_values()
+        Ok(outbox
+            .due(request)
+            .into_iter()
             .filter_map(|id| {
                 outbox.set_due(&id, until);
                 let entry = outbox.entries.get_mut(&id)?;
@@ -757,6 +781,36 @@ mod tests {
     use super::*;
 
     static STORE: LazyLock<MemoryStore> = LazyLock::new(MemoryStore::default);
+
+    fn notification(n: usize, host: &str) -> Notification {
+        Notification {
+            id: format!("{host} {n}"),
+            url: format!("http://{host}"),
+            host: host.to_owned(),
+            body: String::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_full_outbox_drops_what_is_more_and_no_host_fills_it_alone() {
+        let mut outbox = Outbox::default();
+        for n in 0..OUTBOX_CAPACITY_PER_HOST + 5 {
+            outbox.add(&notification(n, "hanging"));
+        }
+        assert_eq!(
+            (outbox.entries.len(), outbox.dropped),
+            (OUTBOX_CAPACITY_PER_HOST, 5)
+        );
+        for n in 0..OUTBOX_CAPACITY {
+            outbox.add(&notification(n, &format!("host {}", n % 100)));
+        }
+        assert_eq!(outbox.entries.len(), OUTBOX_CAPACITY);
+        assert_eq!(outbox.dropped as usize, 5 + OUTBOX_CAPACITY_PER_HOST);
+        outbox.remove("hanging 0");
+        outbox.add(&notification(0, "another"));
+        assert_eq!(outbox.entries.len(), OUTBOX_CAPACITY);
+    }
 
     fn run(case: &str, test: impl AsyncFnOnce(&MemoryStore, &str)) {
         futures_executor::block_on(test(&STORE, case));
