@@ -128,10 +128,7 @@ impl<P: Ports> App<P> {
         if matches!(endpoint, Endpoint::Register) && !self.settings.registration_enabled {
             return Err(ApiError::registration_disabled());
         }
-        let body = match endpoint.takes_body() {
-            true => body::read(body).await?,
-            false => Bytes::new(),
-        };
+        let body = body::read(body).await?;
         let request = Admitted {
             parts,
             caller,
@@ -169,8 +166,9 @@ impl<P: Ports> App<P> {
             Endpoint::GetAgent => self.get_agent(route.agent_id()?, request).await,
             Endpoint::ListSessions => self.list_sessions(route.agent_id()?, request).await,
             Endpoint::GetSession => {
-                let topic = route.session_topic()?;
-                self.get_session(route.agent_id()?, topic, request).await
+                let agent_id = route.agent_id()?;
+                self.get_session(agent_id, route.session_topic()?, request)
+                    .await
             }
             Endpoint::History => self.agent_history(route.agent_id()?, request).await,
             Endpoint::LatestStatus => self.latest_status(route.agent_id()?, request).await,

@@ -89,15 +89,22 @@ fn receiver_host(url: &str) -> Option<String> {
 /// Why a text cannot be the address of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InvalidWebhookUrl {
-    /// It is no absolute URL with a host.
+    /// It is no absolute URL with a host, or too long.
     Malformed,
     /// Its scheme is not HTTP.
     Scheme,
 }
 
-/// Checks the address of a webhook: an absolute `http` or `https` URL.
+/// The longest address of a webhook, in bytes, as given and as sent: every notification carries it,
+/// and databases index it.
+const MAX_URL_BYTES: usize = 2048;
+
+/// Checks the address of a webhook: an absolute `http` or `https` URL of at most 2048 bytes.
 pub(crate) fn check_webhook_url(text: &str) -> Result<(), InvalidWebhookUrl> {
     let url = url::Url::parse(text).map_err(|_| InvalidWebhookUrl::Malformed)?;
+    if text.len().max(url.as_str().len()) > MAX_URL_BYTES {
+        return Err(InvalidWebhookUrl::Malformed);
+    }
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidWebhookUrl::Scheme);
     }
@@ -168,6 +175,17 @@ mod tests {
         );
         assert_eq!(
             check_webhook_url("http://"),
+            Err(InvalidWebhookUrl::Malformed)
+        );
+        let long = |bytes: usize| format!("http://a/{}", "x".repeat(bytes - 9));
+        assert_eq!(check_webhook_url(&long(2048)), Ok(()));
+        assert_eq!(
+            check_webhook_url(&long(2049)),
+            Err(InvalidWebhookUrl::Malformed)
+        );
+        let grows_when_sent = format!("http://a/{}", "中".repeat(600));
+        assert_eq!(
+            check_webhook_url(&grows_when_sent),
             Err(InvalidWebhookUrl::Malformed)
         );
         assert_eq!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ports::{Clock, Entropy, random_uuid};
 use crate::store::{Audience, CommitOutcome};
 use crate::{
-    AuthMode, Commit, Decision, Report, Settings, Snapshot, Store, StoreError, Timestamp,
+    AuthMode, Commit, Decision, Report, SessionKey, Settings, Snapshot, Store, StoreError,
     Workspace, decide,
 };
 
@@ -36,8 +36,6 @@ impl ReportPolicy {
 pub struct Recorded {
     /// Whether the report queued notifications.
     pub notifications: bool,
-    /// The time under which it is stored.
-    pub timestamp: Timestamp,
 }
 
 /// Turns reports into commits on a store.
@@ -111,16 +109,30 @@ impl<S: Store, C: Clock, E: Entropy> Recorder<S, C, E> {
         let key = report.session_key(workspace);
         let mut conflicts = 0;
         loop {
-            let snapshot = self.store.load(&key).await?;
-            let commit = self.prepare(workspace, report, &snapshot).await?;
-            match self.store.commit(&commit).await? {
-                CommitOutcome::Committed => return Ok(Recorded::of(&commit)),
-                CommitOutcome::Conflict => conflicts += 1,
+            match self.attempt(workspace, report, &key).await {
+                Ok(Some(recorded)) => return Ok(recorded),
+                Ok(None) | Err(StoreError::Contended) => conflicts += 1,
+                Err(error) => return Err(error),
             }
             if !retry(conflicts).await {
                 return Err(StoreError::Contended);
             }
         }
+    }
+
+    /// Loads, decides and commits once; `None` when another report on the session was faster.
+    async fn attempt(
+        &self,
+        workspace: &Workspace,
+        report: &Report,
+        key: &SessionKey,
+    ) -> Result<Option<Recorded>, StoreError> {
+        let snapshot = self.store.load(key).await?;
+        let commit = self.prepare(workspace, report, &snapshot).await?;
+        Ok(match self.store.commit(&commit).await? {
+            CommitOutcome::Committed => Some(Recorded::of(&commit)),
+            CommitOutcome::Conflict => None,
+        })
     }
 
     /// Where notifications of what happens in a workspace go.
@@ -149,7 +161,6 @@ impl Recorded {
     pub fn of(commit: &Commit) -> Self {
         Self {
             notifications: !commit.notifications.is_empty(),
-            timestamp: commit.session.last_updated,
         }
     }
 }

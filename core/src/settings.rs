@@ -223,6 +223,13 @@ impl CorsPolicy {
 impl OriginPattern {
     fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
+        // Browsers leave the default port out of an origin.
+        let default_port = if text.starts_with("https:") {
+            ":443"
+        } else {
+            ":80"
+        };
+        let text = text.strip_suffix(default_port).unwrap_or(&text);
         let sample = text.replacen('*', "wildcard", 1);
         let url = url::Url::parse(&sample).ok()?;
         let is_bare = url.path() == "/"
@@ -322,7 +329,7 @@ mod tests {
     #[test]
     fn cors_patterns_match_whole_origins() {
         let policy = CorsPolicy::parse(
-            " https://app.example.com, https://*.example.org,http://localhost:5173,https://a.b:443",
+            " https://app.example.com, https://*.example.org,http://localhost:5173,https://a.b:443,https://*.a.c:443",
         )
         .unwrap();
         for (origin, allowed) in [
@@ -338,6 +345,8 @@ mod tests {
             ("http://localhost:5173", true),
             ("http://localhost:5174", false),
             ("https://a.b", true),
+            ("https://x.a.c", true),
+            ("https://x.a.c:80", false),
             ("null", false),
         ] {
             assert_eq!(policy.allows(origin), allowed, "{origin}");

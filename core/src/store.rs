@@ -25,7 +25,7 @@ pub enum StoreError {
     /// unknown.
     #[error("storage is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// Others changed the same rows until the host's deadline; nothing was stored.
+    /// Others were at the same rows for too long; nothing was stored.
     #[error("storage is too contended")]
     Contended,
 }

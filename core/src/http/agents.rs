@@ -138,7 +138,8 @@ impl<P: Ports> App<P> {
             agent_id,
             session_topic,
         };
-        let found = self.find_session(&key, cursor(uri)?, limit(uri)?).await?;
+        let (limit, before) = (limit(uri)?, cursor(uri)?);
+        let found = self.find_session(&key, before, limit).await?;
         let rows = SessionDetail::new(&found.session, found.history.items, self.now());
         paged(uri, rows, found.history.next)
     }

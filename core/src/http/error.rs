@@ -12,7 +12,7 @@ use crate::{Scope, StoreError};
 
 use super::response::json;
 
-const UNAVAILABLE: &str = "storage is unavailable, try again";
+const UNAVAILABLE: &str = "temporarily unavailable, try again";
 
 /// Why a request is refused or failed.
 #[derive(Debug, thiserror::Error)]

@@ -238,21 +238,6 @@ impl Endpoint {
             | Self::RevokeApiKey => Access::Account,
         }
     }
-
-    /// Whether it looks at the request's body.
-    pub(super) fn takes_body(self) -> bool {
-        matches!(
-            self,
-            Self::Report
-                | Self::Register
-                | Self::ResendVerify
-                | Self::Login
-                | Self::Refresh
-                | Self::PutMe
-                | Self::CreateApiKey
-                | Self::Mcp
-        )
-    }
 }
 
 #[cfg(test)]
