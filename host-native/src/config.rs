@@ -35,8 +35,10 @@ pub(crate) struct Cli {
 pub(crate) enum Task {
     /// Ask the server at HOST and PORT whether it is alive: exit code 0 if it is, else 1.
     Health,
-    /// Serve the Model Context Protocol on standard input and output, for agents that start a
-    /// command, and pass on what they report to the server at KUBEAGENTS_SERVER_URL.
+    /// Serve the Model Context Protocol on standard input and output.
+    ///
+    /// For agents that start a command: what they report is passed on to a kubeagents server. Of the
+    /// variables and flags of the server, only those of the log count here.
     Mcp(McpOptions),
 }
 

@@ -85,7 +85,13 @@ impl Installed {
         );
         succeed(
             Command::new(self.program("python"))
-                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                ])
                 .args(["--requirement", "requirements.txt"])
                 .current_dir(&self.0),
         );

@@ -11,6 +11,7 @@ mod clients;
 mod configuration;
 mod logins;
 mod mail;
+mod mcp;
 mod notifications;
 mod shutdown;
 mod support;
