@@ -1,23 +1,41 @@
-//! When to try a notification again, and when to give up. Hosts do the posting.
+//! Delivering notifications: to whom, how, how often, and when to give up. Hosts do the posting.
 
+mod address;
+
+use std::collections::HashMap;
+use std::error::Error;
 use std::time::Duration;
 
-use crate::Timestamp;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderName, HeaderValue, Request};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use crate::ports::{Clock, Entropy, random};
+use crate::store::LeasedNotification;
+use crate::{Notification, Store, StoreError, Timestamp, causes};
+
+pub use address::{Reach, reach, reach_by_name};
 
 /// The pauses between the first attempts, which one host makes in a row on one lease.
-pub const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
+const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
 
 /// The most deliveries under way at once to one receiving host (`host:port`).
-pub const MAX_IN_FLIGHT_PER_HOST: usize = 4;
+const MAX_IN_FLIGHT_PER_HOST: usize = 4;
 
 /// The most deliveries under way at once.
-pub const MAX_IN_FLIGHT: usize = 64;
+const MAX_IN_FLIGHT: usize = 64;
+
+/// How many places are kept for receiving hosts to which nothing is under way.
+const RESERVED: usize = MAX_IN_FLIGHT / 4;
 
 /// How long a notification is worth trying, where it survives that long.
-pub const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The header that carries [`Notification::id`](crate::Notification::id).
-pub const ID_HEADER: &str = "webhook-id";
+/// The header that carries [`Notification::id`].
+const ID_HEADER: HeaderName = HeaderName::from_static("webhook-id");
 
 /// How long a lease must last: every quick attempt may take `timeout`, and then some.
 pub fn lease_duration(timeout: Duration) -> Duration {
@@ -25,9 +43,172 @@ pub fn lease_duration(timeout: Duration) -> Duration {
     (timeout + Duration::from_secs(2)) * (QUICK_RETRIES.len() as u32 + 1) + pauses
 }
 
+/// What a host does for deliveries.
+pub trait Poster {
+    /// Posts once, and answers with the receiver's status. Follows no redirect, and gives up when
+    /// the configured time is over.
+    fn post(&self, request: Request<Bytes>) -> impl Future<Output = Result<u16, PostError>>;
+
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+}
+
+/// Why a notification was not posted. Its texts must not name the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// The receiver is at an address that this host must not connect to.
+    #[error("notifications may not go to this address")]
+    Forbidden,
+    /// The URL cannot be asked for. It was checked when it was set.
+    #[error("the receiver's URL is invalid")]
+    Url(#[source] Box<dyn Error + Send + Sync>),
+    /// No answer within the configured time.
+    #[error("no answer in time")]
+    Timeout,
+    /// No answer: refused, broken off.
+    #[error(transparent)]
+    Failed(Box<dyn Error + Send + Sync>),
+}
+
+/// Tries to deliver a leased notification, three times at most, and stores what came of it.
+pub async fn deliver<S: Store>(
+    store: &S,
+    poster: &impl Poster,
+    clock: &impl Clock,
+    entropy: &impl Entropy,
+    leased: &LeasedNotification,
+) {
+    let notification = &leased.notification;
+    let mut outcome = post(poster, notification).await;
+    for pause in QUICK_RETRIES {
+        let attempt = Attempt::of(&outcome);
+        if attempt.is_success() || attempt.is_final() {
+            break;
+        }
+        poster.sleep(pause).await;
+        outcome = post(poster, notification).await;
+    }
+    let random = u32::from_le_bytes(random(entropy));
+    if let Err(error) = settle(store, leased, &outcome, clock.now(), random).await {
+        let (id, causes) = (&notification.id, causes(&error));
+        tracing::warn!(%id, %causes, "what became of a notification is not stored");
+    }
+}
+
+async fn post(poster: &impl Poster, notification: &Notification) -> Result<u16, PostError> {
+    poster.post(request(notification)?).await
+}
+
+async fn settle<S: Store>(
+    store: &S,
+    leased: &LeasedNotification,
+    outcome: &Result<u16, PostError>,
+    now: Timestamp,
+    random: u32,
+) -> Result<(), StoreError> {
+    let Notification {
+        id,
+        host: receiver,
+        created_at,
+        ..
+    } = &leased.notification;
+    let attempt = Attempt::of(outcome);
+    if attempt.is_success() {
+        tracing::debug!(%id, %receiver, "notification delivered");
+        return store.notification_delivered(id).await;
+    }
+    let reason = match outcome {
+        Ok(status) => format!("answered {status}"),
+        Err(error) => causes(error),
+    };
+    match after_failure(attempt, leased.round, *created_at, now, S::DURABLE, random) {
+        Next::After(pause) => {
+            tracing::warn!(%id, %receiver, %reason, ?pause, "notification failed, will be tried again");
+            store.notification_failed(id, now, pause).await
+        }
+        Next::Abandon => {
+            tracing::error!(%id, %receiver, %reason, "notification failed and is given up");
+            store.notification_abandoned(id).await
+        }
+    }
+}
+
+/// The request that delivers a notification. A user and password in the URL go into a header.
+fn request(notification: &Notification) -> Result<Request<Bytes>, PostError> {
+    let mut url = Url::parse(&notification.url).map_err(|error| PostError::Url(error.into()))?;
+    let credentials = basic_credentials(&url);
+    // Only a URL without a host refuses, and a receiver has one.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    url.set_fragment(None);
+    let mut request = Request::post(url.as_str())
+        .header(CONTENT_TYPE, "application/json")
+        .header(
+            USER_AGENT,
+            concat!("kubeagents/", env!("CARGO_PKG_VERSION")),
+        )
+        .header(ID_HEADER, &notification.id)
+        .body(notification.body.clone().into())
+        .map_err(|error| PostError::Url(error.into()))?;
+    if let Some(credentials) = credentials {
+        request.headers_mut().insert(AUTHORIZATION, credentials);
+    }
+    Ok(request)
+}
+
+/// The user and password of a URL, as a header.
+fn basic_credentials(url: &Url) -> Option<HeaderValue> {
+    let (user, password) = (url.username(), url.password().unwrap_or_default());
+    if user.is_empty() && password.is_empty() {
+        return None;
+    }
+    let mut pair: Vec<u8> = percent_decode_str(user).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(password));
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// How many deliveries are under way to each receiving host.
+#[derive(Debug, Default)]
+pub struct HostsUnderWay(HashMap<String, usize>);
+
+impl HostsUnderWay {
+    /// Counts a delivery that begins.
+    pub fn take(&mut self, host: &str) {
+        *self.0.entry(host.to_owned()).or_default() += 1;
+    }
+
+    /// Counts a delivery that has ended.
+    pub fn release(&mut self, host: &str) {
+        if let Some(count) = self.0.get_mut(host) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(host);
+            }
+        }
+    }
+
+    /// How many more deliveries may begin, to hosts that are not busy.
+    pub fn room(&self) -> usize {
+        MAX_IN_FLIGHT.saturating_sub(self.0.values().sum())
+    }
+
+    /// The hosts to which no more may begin.
+    pub fn busy(&self) -> Vec<String> {
+        // The last places go to hosts that have none, lest a few that hang take them all.
+        let most = match self.room() > RESERVED {
+            true => MAX_IN_FLIGHT_PER_HOST,
+            false => 1,
+        };
+        let busy = self.0.iter().filter(|(_, count)| **count >= most);
+        busy.map(|(host, _)| host.clone()).collect()
+    }
+}
+
 /// What one attempt came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
+enum Attempt {
     /// The receiver answered with this status.
     Answered(u16),
     /// No answer: refused, broken off, timed out.
@@ -37,21 +218,29 @@ pub enum Attempt {
 }
 
 impl Attempt {
+    fn of(outcome: &Result<u16, PostError>) -> Self {
+        match outcome {
+            Ok(status) => Self::Answered(*status),
+            Err(PostError::Forbidden) => Self::Forbidden,
+            Err(_) => Self::Failed,
+        }
+    }
+
     /// Whether the receiver has taken the notification: any 2xx. A redirect is not followed and
     /// counts as a failure.
-    pub fn is_success(self) -> bool {
+    fn is_success(self) -> bool {
         matches!(self, Self::Answered(200..=299))
     }
 
     /// Whether trying again is pointless: the receiver is gone for good (410), or may not be asked.
-    pub fn is_final(self) -> bool {
+    fn is_final(self) -> bool {
         matches!(self, Self::Answered(410) | Self::Forbidden)
     }
 }
 
 /// What to do with a notification whose quick attempts have all failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+enum Next {
     /// Try another round after this pause.
     After(Duration),
     /// Give it up.
@@ -63,7 +252,7 @@ pub enum Next {
 /// `random`: any number, for jitter.
 ///
 /// Pauses grow fourfold from 5 seconds to an hour, each shortened by up to a fifth.
-pub fn after_failure(
+fn after_failure(
     last: Attempt,
     round: u32,
     created_at: Timestamp,
@@ -132,5 +321,55 @@ mod tests {
         ] {
             assert_eq!(Attempt::Answered(status).is_success(), taken);
         }
+    }
+    fn to(url: &str) -> Request<Bytes> {
+        let notification = Notification {
+            id: "the id".into(),
+            url: url.into(),
+            host: "example.com:443".into(),
+            body: "{}".into(),
+            created_at: START,
+        };
+        request(&notification).unwrap()
+    }
+
+    #[test]
+    fn credentials_in_a_url_travel_in_a_header() {
+        let request = to("https://user%40x:p%3Aw@example.com/hook?a=b#part");
+        assert_eq!(request.uri(), "https://example.com/hook?a=b");
+        let expected = format!("Basic {}", STANDARD.encode("user@x:p:w"));
+        assert_eq!(request.headers()[AUTHORIZATION], expected);
+        assert!(request.headers()[AUTHORIZATION].is_sensitive());
+        assert_eq!(request.headers()["webhook-id"], "the id");
+        assert_eq!(
+            to("https://example.com/").headers().get(AUTHORIZATION),
+            None
+        );
+    }
+
+    #[test]
+    fn four_deliveries_to_one_host_and_64_in_all_may_be_under_way_and_a_quarter_is_reserved() {
+        let mut hosts = HostsUnderWay::default();
+        for _ in 0..3 {
+            hosts.take("a");
+        }
+        assert!(hosts.busy().is_empty());
+        hosts.take("a");
+        assert_eq!((hosts.busy(), hosts.room()), (vec!["a".to_owned()], 60));
+        for n in 0..43 {
+            hosts.take(&n.to_string());
+        }
+        assert_eq!((hosts.busy().len(), hosts.room()), (1, 17));
+        hosts.take("b");
+        assert_eq!((hosts.busy().len(), hosts.room()), (45, 16));
+        for n in 100..116 {
+            hosts.take(&n.to_string());
+        }
+        assert_eq!(hosts.room(), 0);
+        for _ in 0..4 {
+            hosts.release("a");
+        }
+        assert!(!hosts.busy().contains(&"a".to_owned()));
+        assert_eq!(hosts.room(), 4);
     }
 }

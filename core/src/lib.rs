@@ -14,6 +14,7 @@
 mod account;
 mod agent;
 mod api_key;
+mod causes;
 mod decide;
 pub mod delivery;
 mod hash;
@@ -36,6 +37,7 @@ mod workspace;
 pub use account::{Account, AccountId, NewAccount, Verification, email_key};
 pub use agent::{Agent, search_key};
 pub use api_key::{ApiKey, Scope, Scopes};
+pub use causes::causes;
 pub use decide::{AgentPatch, Commit, Decision, SessionHead, Snapshot, StatusEntry, decide};
 pub use hash::sha256_hex;
 pub use http::{App, BodyTimeout, MAX_BODY_BYTES, health, misconfigured, unavailable};

@@ -1,35 +1,26 @@
 //! Delivering the outbox in the background.
 
-mod address;
 mod client;
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use kubeagents_core::delivery::{
-    Attempt, MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_HOST, Next, QUICK_RETRIES, after_failure,
-    lease_duration,
-};
+use kubeagents_core::delivery::{HostsUnderWay, deliver, lease_duration};
 use kubeagents_core::ports::{Clock, Notifier};
 use kubeagents_core::store::{LeaseRequest, LeasedNotification};
-use kubeagents_core::{Notification, Store, StoreError};
+use kubeagents_core::{Store, causes};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-use crate::causes;
-use crate::ports::{SystemClock, random_u32};
+use crate::ports::{SystemClock, SystemEntropy};
+use client::WebhookClient;
 pub(crate) use client::tls_config;
-use client::{PostError, Receiver, WebhookClient};
 
 /// How often a durable outbox is looked into unasked: pauses end, and other hosts die or fill it.
 const POLL: Duration = Duration::from_secs(2);
-
-/// How many places are kept for receivers to which nothing is under way.
-const RESERVED: usize = MAX_IN_FLIGHT / 4;
 
 /// How long to leave storage alone when it has failed.
 const STORAGE_PAUSE: Duration = Duration::from_secs(1);
@@ -82,19 +73,13 @@ impl<S: Store> Deliverer<S> {
         let mut under_way = FuturesUnordered::new();
         let mut hosts = HostsUnderWay::default();
         loop {
-            let room = MAX_IN_FLIGHT - under_way.len();
-            // The last places go to receivers that have none, lest a few that hang take them all.
-            let per_host = match room > RESERVED {
-                true => MAX_IN_FLIGHT_PER_HOST,
-                false => 1,
-            };
-            let mut leasing = pin!(self.lease(room, hosts.busy(per_host)));
+            let mut leasing = pin!(self.lease(hosts.room(), hosts.busy()));
             let mut released = false;
             let leased = loop {
                 tokio::select! {
                     leased = &mut leasing => break leased,
-                    Some(host) = under_way.next() => {
-                        hosts.release(host);
+                    Some::<String>(host) = under_way.next() => {
+                        hosts.release(&host);
                         released = true;
                     }
                 }
@@ -112,7 +97,7 @@ impl<S: Store> Deliverer<S> {
                 return;
             }
             tokio::select! {
-                Some(host) = under_way.next() => hosts.release(host),
+                Some::<String>(host) = under_way.next() => hosts.release(&host),
                 () = self.waker.0.notified() => {}
                 () = sleep(POLL), if S::DURABLE => {}
                 _ = stop.wait_for(|stop| *stop), if !stopping => {}
@@ -142,90 +127,8 @@ impl<S: Store> Deliverer<S> {
 
     /// Tries to deliver a notification, and returns its receiving host.
     async fn deliver(&self, leased: LeasedNotification) -> String {
-        let LeasedNotification {
-            notification,
-            round,
-        } = leased;
-        let mut outcome = self.client.post(&notification).await;
-        for pause in QUICK_RETRIES {
-            let attempt = attempt(&outcome);
-            if attempt.is_success() || attempt.is_final() {
-                break;
-            }
-            sleep(pause).await;
-            outcome = self.client.post(&notification).await;
-        }
-        if let Err(error) = self.settle(&notification, round, &outcome).await {
-            let id = &notification.id;
-            tracing::warn!(%id, causes = %causes(&error), "what became of a notification is not stored");
-        }
-        notification.host
-    }
-
-    async fn settle(
-        &self,
-        notification: &Notification,
-        round: u32,
-        outcome: &Result<u16, PostError>,
-    ) -> Result<(), StoreError> {
-        let id = notification.id.as_str();
-        let receiver = Receiver(&notification.url);
-        let attempt = attempt(outcome);
-        if attempt.is_success() {
-            tracing::debug!(%id, %receiver, "notification delivered");
-            return self.store.notification_delivered(id).await;
-        }
-        let reason = match outcome {
-            Ok(status) => format!("answered {status}"),
-            Err(error) => causes(error),
-        };
-        let now = SystemClock.now();
-        let created = notification.created_at;
-        match after_failure(attempt, round, created, now, S::DURABLE, random_u32()) {
-            Next::After(pause) => {
-                tracing::warn!(%id, %receiver, %reason, ?pause, "notification failed, will be tried again");
-                self.store.notification_failed(id, now, pause).await
-            }
-            Next::Abandon => {
-                tracing::error!(%id, %receiver, %reason, "notification failed and is given up");
-                self.store.notification_abandoned(id).await
-            }
-        }
-    }
-}
-
-fn attempt(outcome: &Result<u16, PostError>) -> Attempt {
-    match outcome {
-        Ok(status) => Attempt::Answered(*status),
-        Err(error) if error.is_forbidden() => Attempt::Forbidden,
-        Err(_) => Attempt::Failed,
-    }
-}
-
-/// How many deliveries are under way to each receiving host.
-#[derive(Debug, Default)]
-struct HostsUnderWay(HashMap<String, usize>);
-
-impl HostsUnderWay {
-    fn take(&mut self, host: &str) {
-        *self.0.entry(host.to_owned()).or_default() += 1;
-    }
-
-    fn release(&mut self, host: String) {
-        if let Some(count) = self.0.get_mut(&host) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(&host);
-            }
-        }
-    }
-
-    /// The hosts that have this many or more.
-    fn busy(&self, limit: usize) -> Vec<String> {
-        self.0
-            .iter()
-            .filter(|(_, count)| **count >= limit)
-            .map(|(host, _)| host.clone())
-            .collect()
+        let (store, client) = (&self.store, &self.client);
+        deliver(store, client, &SystemClock, &SystemEntropy, &leased).await;
+        leased.notification.host
     }
 }

@@ -14,14 +14,13 @@ mod ports;
 mod server;
 mod shutdown;
 
-use std::error::Error;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use kubeagents_core::ports::{Entropy, Reports};
 use kubeagents_core::settings::{JWT_SECRET_NAME, generate_jwt_secret};
 use kubeagents_core::store::MemoryStore;
-use kubeagents_core::{App, ReportPolicy, Settings, Store, StoreError};
+use kubeagents_core::{App, ReportPolicy, Settings, Store, StoreError, causes};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -170,19 +169,4 @@ fn assemble<S: Store + Clone, R: Reports>(
         notifier,
     };
     Ok((Arc::new(App::new(ports, settings)), deliverer))
-}
-
-/// An error with its causes, on one line.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        // Some errors repeat their cause in their own text.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

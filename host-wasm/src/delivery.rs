@@ -2,29 +2,22 @@
 //! its own answer; what is cut off is taken up again when its lease has run out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::future::{Either, join_all, select};
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Request, StatusCode};
+use futures_util::lock::Mutex;
+use http::Request;
 use kubeagents_core::delivery::{
-    Attempt, ID_HEADER, MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_HOST, Next, QUICK_RETRIES, after_failure,
-    lease_duration,
+    HostsUnderWay, PostError, Poster, Reach, deliver, lease_duration, reach_by_name,
 };
 use kubeagents_core::ports::Clock;
 use kubeagents_core::store::{LeaseRequest, LeasedNotification};
-use kubeagents_core::{Notification, Store, StoreError};
-use percent_encoding::percent_decode_str;
-use url::Url;
+use kubeagents_core::{Store, causes};
 
-use crate::instance::causes;
-use crate::ports::{Waker, WallClock, random_u32};
-use crate::{Platform, PostError};
+use crate::Platform;
+use crate::ports::{SystemEntropy, Waker, WallClock};
 
 /// The most notifications that one request delivers.
 const PER_REQUEST: usize = 4;
@@ -39,20 +32,29 @@ pub(crate) struct Delivery<S, P> {
     waker: Waker,
     timeout: Duration,
     looked: Cell<Option<Instant>>,
-    in_flight: RefCell<HashMap<String, usize>>,
+    /// Held while leasing, so that requests at once do not each take what one may.
+    leasing: Mutex<()>,
+    under_way: RefCell<HostsUnderWay>,
 }
 
-/// Why an attempt failed.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("the receiver's URL is invalid")]
-    Url(#[from] url::ParseError),
-    #[error("the receiver's URL cannot be asked for")]
-    Request(#[from] http::Error),
-    #[error(transparent)]
-    Post(#[from] PostError),
-    #[error("no answer in time")]
-    Timeout,
+/// A delivery under way; ends when dropped, as when the platform cuts the request off.
+struct UnderWay<'a> {
+    hosts: &'a RefCell<HostsUnderWay>,
+    host: String,
+}
+
+impl<'a> UnderWay<'a> {
+    fn new(hosts: &'a RefCell<HostsUnderWay>, leased: &LeasedNotification) -> Self {
+        let host = leased.notification.host.clone();
+        hosts.borrow_mut().take(&host);
+        Self { hosts, host }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.hosts.borrow_mut().release(&self.host);
+    }
 }
 
 impl<S: Store, P: Platform> Delivery<S, P> {
@@ -63,7 +65,8 @@ impl<S: Store, P: Platform> Delivery<S, P> {
             waker,
             timeout,
             looked: Cell::default(),
-            in_flight: RefCell::default(),
+            leasing: Mutex::default(),
+            under_way: RefCell::default(),
         }
     }
 
@@ -88,24 +91,22 @@ impl<S: Store, P: Platform> Delivery<S, P> {
                 return;
             }
             rest -= leased.len().min(rest);
-            join_all(leased.into_iter().map(|leased| self.deliver(leased))).await;
+            join_all(leased.into_iter().map(async |(_under_way, leased)| {
+                deliver(&self.store, self, &WallClock, &SystemEntropy, &leased).await;
+            }))
+            .await;
         }
         // More may be waiting: the next request is to look at once.
         self.looked.set(None);
     }
 
-    async fn lease(&self, limit: usize) -> Vec<LeasedNotification> {
-        let (limit, busy_hosts) = {
-            let in_flight = self.in_flight.borrow();
-            let room = MAX_IN_FLIGHT.saturating_sub(in_flight.values().sum());
-            let busy = in_flight
-                .iter()
-                .filter(|(_, count)| **count >= MAX_IN_FLIGHT_PER_HOST);
-            (
-                limit.min(room),
-                busy.map(|(host, _)| host.clone()).collect(),
-            )
+    async fn lease(&self, limit: usize) -> Vec<(UnderWay<'_>, LeasedNotification)> {
+        let _turn = self.leasing.lock().await;
+        let (room, busy_hosts) = {
+            let hosts = self.under_way.borrow();
+            (hosts.room(), hosts.busy())
         };
+        let limit = limit.min(room);
         if limit == 0 {
             return Vec::new();
         }
@@ -115,121 +116,33 @@ impl<S: Store, P: Platform> Delivery<S, P> {
             limit,
             busy_hosts,
         };
-        let leased = self
-            .store
-            .lease_notifications(&request)
-            .await
-            .unwrap_or_else(|error| {
-                tracing::warn!(causes = %causes(&error), "notifications cannot be leased");
-                Vec::new()
-            });
-        let mut in_flight = self.in_flight.borrow_mut();
-        for LeasedNotification { notification, .. } in &leased {
-            *in_flight.entry(notification.host.clone()).or_default() += 1;
-        }
+        let leased = self.store.lease_notifications(&request).await;
+        let leased = leased.unwrap_or_else(|error| {
+            tracing::warn!(causes = %causes(&error), "notifications cannot be leased");
+            Vec::new()
+        });
         leased
+            .into_iter()
+            .map(|leased| (UnderWay::new(&self.under_way, &leased), leased))
+            .collect()
     }
+}
 
-    async fn deliver(&self, leased: LeasedNotification) {
-        let LeasedNotification {
-            notification,
-            round,
-        } = leased;
-        let mut outcome = self.attempt(&notification).await;
-        for pause in QUICK_RETRIES {
-            let attempt = attempt(&outcome);
-            if attempt.is_success() || attempt.is_final() {
-                break;
-            }
-            self.platform.sleep(pause).await;
-            outcome = self.attempt(&notification).await;
+impl<S: Store, P: Platform> Poster for Delivery<S, P> {
+    async fn post(&self, request: Request<Bytes>) -> Result<u16, PostError> {
+        // Names are the platform's to judge, by its allowed hosts.
+        if reach_by_name(request.uri()) == Reach::Forbidden {
+            return Err(PostError::Forbidden);
         }
-        self.release(&notification.host);
-        if let Err(error) = self.settle(&notification, round, &outcome).await {
-            let id = &notification.id;
-            let causes = causes(&error);
-            tracing::warn!(%id, %causes, "what became of a notification is not stored");
-        }
-    }
-
-    fn release(&self, host: &str) {
-        let mut in_flight = self.in_flight.borrow_mut();
-        if let Some(count) = in_flight.get_mut(host) {
-            *count -= 1;
-            if *count == 0 {
-                in_flight.remove(host);
-            }
-        }
-    }
-
-    async fn attempt(&self, notification: &Notification) -> Result<StatusCode, Failure> {
-        let request = request(notification)?;
         let answer = pin!(self.platform.post(request));
         let timeout = pin!(self.platform.sleep(self.timeout));
         match select(answer, timeout).await {
-            Either::Left((answer, _)) => Ok(answer?),
-            Either::Right(((), _)) => Err(Failure::Timeout),
+            Either::Left((answer, _)) => answer.map(|status| status.as_u16()),
+            Either::Right(((), _)) => Err(PostError::Timeout),
         }
     }
 
-    async fn settle(
-        &self,
-        notification: &Notification,
-        round: u32,
-        outcome: &Result<StatusCode, Failure>,
-    ) -> Result<(), StoreError> {
-        let Notification {
-            id,
-            host: receiver,
-            created_at,
-            ..
-        } = notification;
-        let attempt = attempt(outcome);
-        if attempt.is_success() {
-            return self.store.notification_delivered(id).await;
-        }
-        let reason = match outcome {
-            Ok(status) => format!("answered {}", status.as_u16()),
-            Err(error) => causes(error),
-        };
-        let now = WallClock.now();
-        match after_failure(attempt, round, *created_at, now, S::DURABLE, random_u32()) {
-            Next::After(pause) => {
-                tracing::warn!(%id, %receiver, %reason, ?pause, "a notification failed and will be tried again");
-                self.store.notification_failed(id, now, pause).await
-            }
-            Next::Abandon => {
-                tracing::error!(%id, %receiver, %reason, "a notification failed and is given up");
-                self.store.notification_abandoned(id).await
-            }
-        }
+    async fn sleep(&self, duration: Duration) {
+        self.platform.sleep(duration).await;
     }
-}
-
-fn attempt(outcome: &Result<StatusCode, Failure>) -> Attempt {
-    match outcome {
-        Ok(status) => Attempt::Answered(status.as_u16()),
-        Err(Failure::Post(PostError::Forbidden)) => Attempt::Forbidden,
-        Err(_) => Attempt::Failed,
-    }
-}
-
-fn request(notification: &Notification) -> Result<Request<Bytes>, Failure> {
-    let mut url = Url::parse(&notification.url)?;
-    let mut request = Request::post("/")
-        .header(CONTENT_TYPE, "application/json")
-        .header(ID_HEADER, &notification.id);
-    if !url.username().is_empty() || url.password().is_some() {
-        let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
-        let user = decoded(url.username());
-        let password = decoded(url.password().unwrap_or_default());
-        let credentials = STANDARD.encode([user, password].join(&b':'));
-        request = request.header(AUTHORIZATION, format!("Basic {credentials}"));
-        // Only a URL without a host refuses, and this one has one.
-        let _ = url.set_username("").and_then(|()| url.set_password(None));
-    }
-    url.set_fragment(None);
-    Ok(request
-        .uri(url.as_str())
-        .body(notification.body.clone().into())?)
 }

@@ -9,7 +9,7 @@ use http_body::Body;
 use kubeagents_core::ports::{Clock, Entropy};
 use kubeagents_core::settings::{JWT_SECRET_NAME, generate_jwt_secret};
 use kubeagents_core::{
-    App, Recorder, ReportPolicy, Store, StoreError, health, misconfigured, unavailable,
+    App, Recorder, ReportPolicy, Store, StoreError, causes, health, misconfigured, unavailable,
 };
 
 use crate::delivery::Delivery;
@@ -46,17 +46,6 @@ impl StartError {
         answer.headers_mut().insert(CONTENT_LENGTH, length);
         answer
     }
-}
-
-/// An error with everything behind it, in one line.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 impl<S: Store + Clone, P: Platform> Instance<S, P> {

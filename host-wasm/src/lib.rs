@@ -14,5 +14,6 @@ mod ports;
 
 pub use config::{Config, ConfigError, SETTINGS};
 pub use instance::{Instance, StartError};
-pub use platform::{Platform, PostError};
+pub use kubeagents_core::delivery::PostError;
+pub use platform::Platform;
 pub use ports::WasmPorts;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
+use kubeagents_core::delivery::PostError;
 
 /// The platform, as far as the standard library does not reach it. Clones are the same platform.
 pub trait Platform: Clone {
@@ -16,15 +17,4 @@ pub trait Platform: Clone {
     /// # Errors
     /// [`PostError`], when there is no answer.
     fn post(&self, request: Request<Bytes>) -> impl Future<Output = Result<StatusCode, PostError>>;
-}
-
-/// Why a request was not answered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PostError {
-    /// The platform forbids connections to this address.
-    #[error("the platform does not allow connections to this address")]
-    Forbidden,
-    /// Anything else: refused, broken off. The text must not name the URL.
-    #[error("{0}")]
-    Failed(String),
 }

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::ports::PasswordFailure;
-use crate::{Scope, StoreError};
+use crate::{Scope, StoreError, causes};
 
 use super::response::json;
 
@@ -123,12 +123,7 @@ impl ApiError {
     /// Writes what went wrong inside to the log, cause by cause.
     pub(crate) fn log(&self, method: &Method, uri: &Uri) {
         let Some(source) = &self.source else { return };
-        let mut causes = source.to_string();
-        let mut next = source.source();
-        while let Some(cause) = next {
-            causes = format!("{causes}: {cause}");
-            next = cause.source();
-        }
+        let causes = causes(source.as_ref());
         tracing::error!(%method, path = uri.path(), status = self.status.as_u16(), %causes, "request failed");
     }
 

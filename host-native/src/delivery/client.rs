@@ -7,26 +7,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderValue, Request, Uri};
+use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kubeagents_core::Notification;
-use kubeagents_core::delivery::ID_HEADER;
-use percent_encoding::percent_decode_str;
+use kubeagents_core::delivery::{PostError, Poster, Reach, reach};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tower_service::Service;
-use url::Url;
-
-use super::address::{Reach, reach};
 
 /// How long an idle connection to a receiver is kept for the next notification.
 const IDLE: Duration = Duration::from_secs(15);
@@ -46,33 +38,6 @@ pub(super) struct WebhookClient {
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("notifications may not go to this address")]
 struct ForbiddenAddress;
-
-/// Why a notification cannot be posted at all.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PostError {
-    #[error("the receiver's URL is invalid")]
-    Url(#[from] url::ParseError),
-    #[error("the receiver's URL cannot be asked for")]
-    Request(#[from] http::Error),
-    #[error(transparent)]
-    Client(#[from] hyper_util::client::legacy::Error),
-    #[error("no answer in time")]
-    Timeout(#[from] tokio::time::error::Elapsed),
-}
-
-impl PostError {
-    /// Whether the receiver is at an address that this host must not connect to.
-    pub(super) fn is_forbidden(&self) -> bool {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            if error.is::<ForbiddenAddress>() {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
-    }
-}
 
 impl WebhookClient {
     /// A client with the system's certificate authorities. `timeout` limits one attempt.
@@ -97,17 +62,41 @@ impl WebhookClient {
             .build(connector);
         Ok(Self { client, timeout })
     }
+}
 
-    /// Posts a notification once, and answers with the receiver's status.
-    pub(super) async fn post(&self, notification: &Notification) -> Result<u16, PostError> {
-        let request = request(notification)?;
-        let response = timeout(self.timeout, self.client.request(request)).await??;
+impl Poster for WebhookClient {
+    async fn post(&self, request: Request<Bytes>) -> Result<u16, PostError> {
+        let request = self.client.request(request.map(Full::new));
+        let answer = timeout(self.timeout, request).await;
+        let response =
+            answer.map_err(|_| PostError::Timeout)?.map_err(|error| {
+                match is_forbidden(&error) {
+                    true => PostError::Forbidden,
+                    false => PostError::Failed(error.into()),
+                }
+            })?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect();
         // What the receiver says is of no interest, only that the connection is free again.
         let _ = timeout(ANSWER_TIME, body).await;
         Ok(status)
     }
+
+    async fn sleep(&self, duration: Duration) {
+        sleep(duration).await;
+    }
+}
+
+/// Whether it was [`Guard`] that refused to connect.
+fn is_forbidden(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<ForbiddenAddress>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// TLS by the system's certificate authorities, so that an operator's own are trusted. Without any,
@@ -127,50 +116,6 @@ pub(crate) fn tls_config() -> Result<ClientConfig, rustls::Error> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
-}
-
-fn request(notification: &Notification) -> Result<Request<Full<Bytes>>, PostError> {
-    let mut url = Url::parse(&notification.url)?;
-    let credentials = basic_credentials(&url);
-    url.set_fragment(None);
-    let mut request = Request::post(url.as_str())
-        .header(CONTENT_TYPE, "application/json")
-        .header(
-            USER_AGENT,
-            concat!("kubeagents/", env!("CARGO_PKG_VERSION")),
-        )
-        .header(ID_HEADER, &notification.id)
-        .body(Full::new(Bytes::from(notification.body.clone())))?;
-    if let Some(credentials) = credentials {
-        request.headers_mut().insert(AUTHORIZATION, credentials);
-    }
-    Ok(request)
-}
-
-/// The user and password of a URL, as a header.
-fn basic_credentials(url: &Url) -> Option<HeaderValue> {
-    let (user, password) = (url.username(), url.password().unwrap_or_default());
-    if user.is_empty() && password.is_empty() {
-        return None;
-    }
-    let mut pair: Vec<u8> = percent_decode_str(user).collect();
-    pair.push(b':');
-    pair.extend(percent_decode_str(password));
-    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-/// A receiver as the log may show it: where it is, not what its path or query give away.
-pub(super) struct Receiver<'a>(pub(super) &'a str);
-
-impl std::fmt::Display for Receiver<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match Url::parse(self.0) {
-            Ok(url) => f.write_str(&url.origin().ascii_serialization()),
-            Err(_) => f.write_str("(no URL)"),
-        }
-    }
 }
 
 /// Decides which addresses may be connected to.

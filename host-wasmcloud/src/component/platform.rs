@@ -23,7 +23,7 @@ impl Platform for Wasi {
     async fn post(&self, request: Request<Bytes>) -> Result<StatusCode, PostError> {
         let failed = |error: ErrorCode| match error {
             ErrorCode::HttpRequestDenied => PostError::Forbidden,
-            error => PostError::Failed(format!("{error:?}")),
+            error => PostError::Failed(format!("{error:?}").into()),
         };
         let request = http_into_wasi_request(request.map(Full::new)).map_err(failed)?;
         let response = client::send(request).await.map_err(failed)?;

@@ -1,11 +1,13 @@
-//! Which addresses notifications may go to. Their receivers are set by users, and what this host can
+//! Which addresses notifications may go to. Their receivers are set by users, and what a host can
 //! reach a user often cannot.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use http::Uri;
+
 /// What connecting to an address would mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub enum Reach {
     /// Somebody on the internet.
     Public,
     /// This machine or its own network: only when the operator allows it.
@@ -30,7 +32,7 @@ const METADATA: [IpAddr; 5] = [
 
 /// What connecting to this address would mean. An IPv6 address that only carries an IPv4 address is
 /// judged by that.
-pub(super) fn reach(address: IpAddr) -> Reach {
+pub fn reach(address: IpAddr) -> Reach {
     if METADATA.contains(&address) {
         return Reach::Forbidden;
     }
@@ -87,6 +89,14 @@ fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+/// What connecting to the host of a URL would mean, as far as its text tells: the address that it
+/// is, or [`Reach::Public`] for a name.
+pub fn reach_by_name(uri: &Uri) -> Reach {
+    let host = uri.host().unwrap_or_default();
+    let literal = host.trim_matches(['[', ']']).parse();
+    literal.map_or(Reach::Public, reach)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +127,18 @@ mod tests {
             for address in addresses.split_whitespace() {
                 assert_eq!(reach(address.parse().unwrap()), expected, "{address}");
             }
+        }
+    }
+    #[test]
+    fn an_address_in_a_url_is_judged_without_asking_anyone() {
+        for (url, expected) in [
+            ("http://169.254.169.254/latest", Reach::Forbidden),
+            ("http://[fe80::1]:8080/", Reach::Forbidden),
+            ("http://127.0.0.1:1/", Reach::Private),
+            ("https://8.8.8.8/", Reach::Public),
+            ("https://example.com/", Reach::Public),
+        ] {
+            assert_eq!(reach_by_name(&url.parse().unwrap()), expected, "{url}");
         }
     }
 }
