@@ -541,6 +541,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_waits_decides_whether_a_session_was_left_open() {
+        let server = Server::default();
+        let outbox = Outbox::new(server.clone(), true);
+        outbox.report(running("ended")).await;
+        server.set_away(true);
+        let done = reported("ended", StatusKind::Success, "done");
+        outbox.report(done).await;
+        outbox.report(running("open")).await;
+        server.set_away(false);
+        outbox.close().await;
+        let last = |topic| server.stored(topic).last().cloned();
+        assert_eq!(last("ended"), Some((StatusKind::Success, "done".into())));
+        assert_eq!(
+            last("open"),
+            Some((StatusKind::Failed, DISCONNECTED.into()))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_waits_when_the_client_goes_away_is_tried_once_more() {
         let server = Server::default();
         server.set_away(true);
