@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use kubeagents_contract::mcp_clients;
 use rustix::process::{Pid, Signal, kill_process};
@@ -160,7 +161,9 @@ async fn reports_wait_for_a_server_that_is_away_and_arrive_in_order() {
 
     let server = Server::start(&[("AUTH_MODE", "open"), ("PORT", &port.to_string())]);
     let mut messages = Vec::new();
+    let start = Instant::now();
     while messages.len() < 3 {
+        assert!(start.elapsed() < PATIENCE, "only {messages:?} arrived");
         let detail = server.get("/api/agents/agent/sessions/t").await.body;
         messages = detail["status_history"]
             .as_array()
@@ -170,7 +173,7 @@ async fn reports_wait_for_a_server_that_is_away_and_arrive_in_order() {
                     .map(|status| status["message"].clone())
                     .collect()
             });
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(messages, ["3", "2", "1"]);
     agent.leave().await;
