@@ -4,14 +4,17 @@ mod bucket;
 mod platform;
 mod postgres;
 
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::select;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use kubeagents_core::{Store, StoreError};
-use kubeagents_host_wasm::{Config, Instance, StartError, log};
+use kubeagents_host_wasm::{Config, Instance, Platform, StartError, log};
 use kubeagents_postgres::PostgresStore;
 use tokio::sync::OnceCell;
 use wasip3::http::types::{ErrorCode, Request, Response as WasiResponse};
@@ -46,6 +49,9 @@ thread_local! {
 
 /// The bucket that holds the state where `BUCKET` names no other.
 const DEFAULT_BUCKET: &str = "kubeagents";
+
+/// How long an answer waits for notifications where nothing can run after it.
+const DELIVERY_BEFORE_ANSWER: Duration = Duration::from_secs(1);
 
 fn environment(name: &str) -> Result<Option<String>, String> {
     match std::env::var(name) {
@@ -102,16 +108,17 @@ impl wasip3::exports::http::handler::Guest for Component {
         let request = http_from_wasi_request(request)?;
         let shared = INSTANCE.with(Rc::clone);
         let path = request.uri().path().to_owned();
+        let reused = shared.initialized();
         let answer = match shared.get_or_try_init(start).await {
             Ok(Ready::KeyValue(instance, bucket)) => {
-                let answer = answer(instance, request, &shared).await;
+                let answer = answer(instance, request, &shared, reused).await;
                 if bucket.cannot_swap() {
                     refusal(&KeyValueError::Unsupported)
                 } else {
                     answer
                 }
             }
-            Ok(Ready::Postgres(instance)) => answer(instance, request, &shared).await,
+            Ok(Ready::Postgres(instance)) => answer(instance, request, &shared, reused).await,
             Err(Failure::Storage) => refusal(&Failure::Storage),
             Err(Failure::Start(error)) => match unsupported(&error) {
                 Some(cause) => refusal(cause),
@@ -126,19 +133,28 @@ async fn answer<S: Store + Clone>(
     instance: &Instance<S, Wasi>,
     request: http::Request<wasip3::http_compat::IncomingRequestBody>,
     shared: &Shared,
+    reused: bool,
 ) -> Response<Bytes> {
     let answer = instance.handle(request).await;
-    if instance.may_deliver() {
-        let shared = Rc::clone(shared);
-        // What is spawned runs on when the answer has been handed over.
-        wasip3::spawn_local(async move {
-            match shared.get() {
-                Some(Ready::KeyValue(instance, _)) => instance.deliver().await,
-                Some(Ready::Postgres(instance)) => instance.deliver().await,
-                None => {}
-            }
-        });
+    if !instance.may_deliver() {
+        return answer;
     }
+    if !reused {
+        // An instance that the platform makes for one request ends with the answer, so that what
+        // is to happen must happen before: not for long, since the rest can wait for others.
+        let deadline = Wasi.sleep(DELIVERY_BEFORE_ANSWER);
+        select(pin!(instance.deliver()), pin!(deadline)).await;
+        return answer;
+    }
+    let shared = Rc::clone(shared);
+    // What is spawned runs on when the answer has been handed over.
+    wasip3::spawn_local(async move {
+        match shared.get() {
+            Some(Ready::KeyValue(instance, _)) => instance.deliver().await,
+            Some(Ready::Postgres(instance)) => instance.deliver().await,
+            None => {}
+        }
+    });
     answer
 }
 
