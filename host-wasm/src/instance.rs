@@ -13,7 +13,7 @@ use kubeagents_core::{
 };
 
 use crate::delivery::Delivery;
-use crate::ports::{SystemEntropy, Waker, WallClock};
+use crate::ports::{SystemEntropy, Turns, WallClock, Waker};
 use crate::{Config, ConfigError, Platform, WasmPorts};
 
 /// The application with its configuration, secrets and storage, ready for requests.
@@ -79,6 +79,7 @@ impl<S: Store + Clone, P: Platform> Instance<S, P> {
             recorder,
             platform,
             waker,
+            turns: Turns::default(),
         };
         Ok(Self {
             app: App::new(ports, settings),

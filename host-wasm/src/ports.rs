@@ -1,26 +1,63 @@
 //! The ports of the core, on what every component has.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::lock::Mutex;
 use kubeagents_core::ports::{
     Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports, VerificationMail,
 };
 use kubeagents_core::{
-    Recorded, Recorder, Report, Store, StoreError, Timestamp, Workspace, conflict_pause, password,
+    Recorded, Recorder, Report, SessionKey, Store, StoreError, Timestamp, Workspace,
+    conflict_pause, password,
 };
 
 use crate::Platform;
 
 /// How long a report keeps trying while others change its session.
-const CONTENTION_DEADLINE: Duration = Duration::from_secs(5);
+const CONTENTION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Everything that the core needs of its host.
 pub struct WasmPorts<S, P> {
     pub(crate) recorder: Recorder<S, WallClock, SystemEntropy>,
     pub(crate) platform: P,
     pub(crate) waker: Waker,
+    pub(crate) turns: Turns,
+}
+
+/// Lets the reports of one instance on one session take turns, so that conflicts come only from
+/// other instances.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(RefCell<HashMap<SessionKey, Rc<Mutex<()>>>>);
+
+impl Turns {
+    async fn take<T>(&self, key: SessionKey, work: impl Future<Output = T>) -> T {
+        let turn = Rc::clone(self.0.borrow_mut().entry(key.clone()).or_default());
+        let turn = Turn {
+            turns: self,
+            key,
+            turn,
+        };
+        let _guard = turn.turn.lock().await;
+        work.await
+    }
+}
+
+/// Someone's place in the queue for a session. The last one to leave takes the queue away.
+struct Turn<'a> {
+    turns: &'a Turns,
+    key: SessionKey,
+    turn: Rc<Mutex<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.turn) == 2 {
+            self.turns.0.borrow_mut().remove(&self.key);
+        }
+    }
 }
 
 /// The platform's clock.
@@ -111,7 +148,8 @@ impl<S: Store, P: Platform> Reports for WasmPorts<S, P> {
             }
             in_time
         };
-        self.recorder.record(workspace, &report, retry).await
+        let record = self.recorder.record(workspace, &report, retry);
+        self.turns.take(report.session_key(workspace), record).await
     }
 }
 
@@ -150,5 +188,44 @@ impl<S: Store, P: Platform> Ports for WasmPorts<S, P> {
 
     fn reports(&self) -> &Self {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join;
+    use kubeagents_core::Workspace;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    fn key(topic: &str) -> SessionKey {
+        SessionKey {
+            workspace: Workspace::Shared,
+            agent_id: "agent".to_owned(),
+            session_topic: topic.to_owned(),
+        }
+    }
+
+    /// Whether two pieces of work on these sessions overlap.
+    async fn overlap(one: &str, other: &str) -> bool {
+        let turns = Turns::default();
+        let under_way = Cell::new(0);
+        let work = async || {
+            under_way.set(under_way.get() + 1);
+            yield_now().await;
+            let overlaps = under_way.get() > 1;
+            under_way.set(under_way.get() - 1);
+            overlaps
+        };
+        let (one, other) = join(turns.take(key(one), work()), turns.take(key(other), work())).await;
+        assert!(turns.0.borrow().is_empty(), "a queue is left behind");
+        one || other
+    }
+
+    #[tokio::test]
+    async fn reports_on_one_session_take_turns_and_others_do_not_wait() {
+        assert!(!overlap("same", "same").await);
+        assert!(overlap("one", "other").await);
     }
 }

@@ -17,7 +17,7 @@ scenarios! {
     a_preflight_says_what_is_allowed,
     cors_headers_stand_on_errors_too,
     a_preflight_needs_no_credentials,
-    a_foreign_host_is_refused_on_a_loopback_address [Open],
+    a_foreign_host_is_refused_on_a_loopback_address [Open, Loopback],
 }
 
 const LOOPBACK: &str = "http://localhost:3000";

@@ -35,6 +35,8 @@ pub struct Host {
     pub access_token_expiry: Duration,
     /// Whether the instance runs with [`SETTINGS`]. It is then put to the scenarios of those alone.
     pub has_settings: bool,
+    /// Whether the server knows that it listens on a loopback address, which a component cannot.
+    pub knows_its_address: bool,
     /// Whether notifications reach receivers on this machine's loopback addresses.
     pub notifies_loopback: bool,
     /// How long another host may go on accepting a revoked key: zero for a single host, at most
@@ -54,6 +56,7 @@ impl Host {
             instance_receiver: None,
             access_token_expiry: Duration::from_secs(15 * 60),
             has_settings: false,
+            knows_its_address: true,
             notifies_loopback: true,
             revocation_delay: Duration::ZERO,
         }

@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Accounts,
     /// A server with [`SETTINGS`](crate::SETTINGS).
     Settings,
+    /// A server that knows that it listens on a loopback address.
+    Loopback,
     /// The instance's static key.
     StaticKey,
     /// The instance's secret for signing tokens.
@@ -39,6 +41,7 @@ impl Need {
             Self::Required => host.mode == Mode::Required,
             Self::Accounts => host.log.is_some(),
             Self::Settings => host.has_settings,
+            Self::Loopback => host.knows_its_address,
             Self::StaticKey => host.static_key.is_some(),
             Self::JwtSecret => host.jwt_secret.is_some(),
             Self::Notifications => host.notifies_loopback,
@@ -49,7 +52,10 @@ impl Need {
     /// Whether a host that does not meet it is another kind of host, rather than one that the
     /// suite was told too little about.
     fn selects(self) -> bool {
-        matches!(self, Self::Open | Self::Required | Self::Settings)
+        matches!(
+            self,
+            Self::Open | Self::Required | Self::Settings | Self::Loopback
+        )
     }
 }
 

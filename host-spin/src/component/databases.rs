@@ -1,0 +1,174 @@
+//! Connections to Spin's databases.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use kubeagents_core::StoreError;
+use kubeagents_postgres::{Cell, Query, Row, Value as PgValue};
+use spin_sdk::pg::{self, DbValue, ParameterValue, PgError, QueryError};
+use spin_sdk::sqlite as spin_sqlite;
+
+use crate::sqlite::{self, Value};
+
+/// A connection to the default SQLite database. Clones share it.
+#[derive(Clone)]
+pub(super) struct SqliteConnection(Rc<spin_sqlite::Connection>);
+
+/// SQLite refused a statement, or returned what no statement of ours returns.
+#[derive(Debug, thiserror::Error)]
+#[error("SQLite failed: {0}")]
+pub(super) struct SqliteError(String);
+
+impl From<spin_sqlite::Error> for SqliteError {
+    fn from(error: spin_sqlite::Error) -> Self {
+        Self(match error {
+            spin_sqlite::Error::Io(text) => text,
+            other => format!("{other:?}"),
+        })
+    }
+}
+
+impl SqliteConnection {
+    pub(super) async fn open() -> Result<Self, SqliteError> {
+        Ok(Self(Rc::new(
+            spin_sqlite::Connection::open_default().await?,
+        )))
+    }
+}
+
+impl sqlite::Connection for SqliteConnection {
+    type Error = SqliteError;
+
+    async fn execute(
+        &self,
+        statement: &str,
+        parameters: Vec<Value>,
+    ) -> Result<Vec<Vec<Value>>, SqliteError> {
+        let parameters = parameters.into_iter().map(|value| match value {
+            Value::Null => spin_sqlite::Value::Null,
+            Value::Integer(value) => spin_sqlite::Value::Integer(value),
+            Value::Text(value) => spin_sqlite::Value::Text(value),
+        });
+        let result = self.0.execute(statement, parameters).await?;
+        let rows = result.collect().await?;
+        let row = |row: spin_sqlite::RowResult| row.values.into_iter().map(value).collect();
+        rows.into_iter().map(row).collect()
+    }
+}
+
+fn value(value: spin_sqlite::Value) -> Result<Value, SqliteError> {
+    match value {
+        spin_sqlite::Value::Null => Ok(Value::Null),
+        spin_sqlite::Value::Integer(value) => Ok(Value::Integer(value)),
+        spin_sqlite::Value::Text(value) => Ok(Value::Text(value)),
+        other => Err(SqliteError(format!("unexpected value {other:?}"))),
+    }
+}
+
+/// A PostgreSQL database, on one connection at a time. Clones share it.
+#[derive(Clone)]
+pub(super) struct PostgresConnection {
+    url: Rc<str>,
+    open: Rc<RefCell<Option<Rc<pg::Connection>>>>,
+}
+
+/// The isolation level that the statements are made for, and limits to how long one may hold up
+/// its request. One statement, since each costs a round trip.
+const SET_UP: &str = "SELECT set_config('default_transaction_isolation', 'read committed', false),
+    set_config('lock_timeout', '5s', false), set_config('statement_timeout', '20s', false)";
+
+impl PostgresConnection {
+    pub(super) fn new(url: &str) -> Self {
+        Self {
+            url: url.into(),
+            open: Rc::default(),
+        }
+    }
+
+    /// The connection, opened if there is none or the last one broke.
+    async fn get(&self) -> Result<Rc<pg::Connection>, pg::Error> {
+        if let Some(connection) = &*self.open.borrow() {
+            return Ok(Rc::clone(connection));
+        }
+        let connection = Rc::new(pg::Connection::open(&*self.url).await?);
+        connection.query(SET_UP, []).await?.collect().await?;
+        self.open.replace(Some(Rc::clone(&connection)));
+        Ok(connection)
+    }
+
+    async fn run(
+        &self,
+        statement: &str,
+        parameters: Vec<ParameterValue>,
+    ) -> Result<Vec<Row>, pg::Error> {
+        let connection = self.get().await?;
+        let run = async {
+            let mut result = connection.query(statement, parameters).await?;
+            let mut rows = Vec::new();
+            while let Some(row) = result.rows().next().await {
+                rows.push(Row::new(
+                    row.into_iter().map(cell).collect::<Result<_, _>>()?,
+                ));
+            }
+            result.result().await?;
+            Ok(rows)
+        };
+        let outcome = run.await;
+        if outcome.as_ref().is_err_and(may_be_broken) {
+            self.open.replace(None);
+        }
+        outcome
+    }
+}
+
+/// Whether an error may mean that the connection is gone: it is none that the server returned.
+fn may_be_broken(error: &pg::Error) -> bool {
+    !matches!(
+        error,
+        pg::Error::PgError(PgError::QueryFailed(QueryError::DbError(_)))
+    )
+}
+
+fn cell(value: DbValue) -> Result<Cell, pg::Error> {
+    match value {
+        DbValue::DbNull => Ok(Cell::Null),
+        DbValue::Str(value) => Ok(Cell::Text(value)),
+        DbValue::Int64(value) => Ok(Cell::Int(value)),
+        DbValue::Boolean(value) => Ok(Cell::Bool(value)),
+        other => Err(pg::Error::Decode(format!("unexpected value {other:?}"))),
+    }
+}
+
+/// The server refused a statement for the sake of another, and nothing is stored: lock not
+/// available, serialisation failure, deadlock.
+const CONTENDED: [&str; 3] = ["55P03", "40001", "40P01"];
+
+impl Query for PostgresConnection {
+    async fn query(
+        &self,
+        sql: &'static str,
+        params: &[PgValue<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let parameters = params.iter().map(|value| match value {
+            PgValue::Text(Some(text)) => ParameterValue::Str((*text).to_owned()),
+            PgValue::Int(Some(number)) => ParameterValue::Int64(*number),
+            PgValue::Bool(truth) => ParameterValue::Boolean(*truth),
+            PgValue::Text(None) | PgValue::Int(None) => ParameterValue::DbNull,
+        });
+        self.run(sql, parameters.collect())
+            .await
+            .map_err(|error| match &error {
+                pg::Error::PgError(PgError::QueryFailed(QueryError::DbError(refused)))
+                    if CONTENDED.contains(&refused.code.as_str()) =>
+                {
+                    StoreError::Contended
+                }
+                _ => StoreError::unavailable(PostgresError(error)),
+            })
+    }
+}
+
+/// PostgreSQL refused a statement, or could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("PostgreSQL failed: {0:?}")]
+struct PostgresError(pg::Error);
