@@ -23,7 +23,7 @@ pub use address::{Reach, reach, reach_by_name};
 const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
 
 /// The most deliveries under way at once to one receiving host (`host:port`).
-const MAX_IN_FLIGHT_PER_HOST: usize = 4;
+pub const MAX_IN_FLIGHT_PER_HOST: usize = 4;
 
 /// The most deliveries under way at once.
 const MAX_IN_FLIGHT: usize = 64;

@@ -13,7 +13,7 @@ use kubeagents_core::{
 };
 
 use crate::delivery::Delivery;
-use crate::ports::{SystemEntropy, Turns, WallClock, Waker};
+use crate::ports::{SystemEntropy, Turns, Waker, WallClock};
 use crate::{Config, ConfigError, Platform, WasmPorts};
 
 /// The application with its configuration, secrets and storage, ready for requests.

@@ -20,7 +20,7 @@ impl Platform for Spin {
         match spin_sdk::http::send(request.map(Full::new)).await {
             Ok(response) => Ok(response.status()),
             Err(ErrorCode::HttpRequestDenied) => Err(PostError::Forbidden),
-            Err(error) => Err(PostError::Failed(format!("{error:?}"))),
+            Err(error) => Err(PostError::Failed(format!("{error:?}").into())),
         }
     }
 }
