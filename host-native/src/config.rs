@@ -16,6 +16,7 @@ use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 
 use crate::mcp::McpOptions;
+use crate::postgres::{Database, DatabaseOptions};
 
 /// Collects what AI agents report about their work, and shows it.
 ///
@@ -40,6 +41,9 @@ pub(crate) enum Task {
     /// For agents that start a command: what they report is passed on to a kubeagents server. Of the
     /// variables and flags of the server, only those of the log count here.
     Mcp(McpOptions),
+    /// Drop the Go server's tables, which are kept in the schema kubeagents_go after its database
+    /// has been taken over.
+    DropGoTables,
 }
 
 #[derive(Args)]
@@ -105,6 +109,14 @@ pub(crate) struct Config {
     /// How long a refresh token works.
     #[arg(long, env, default_value = "168h", value_parser = parse_expiry)]
     jwt_refresh_token_expiry: TimeDelta,
+
+    #[command(flatten)]
+    database: DatabaseOptions,
+
+    /// How long statuses are kept, in days (1-36500); the newest of each session and the start of
+    /// its run stay in any case. Needs PostgreSQL [default: for ever].
+    #[arg(long, env, value_parser = parse_days)]
+    pub(crate) history_retention_days: Option<u32>,
 
     #[command(flatten)]
     smtp: SmtpOptions,
@@ -200,6 +212,13 @@ fn parse_mailbox(text: &str) -> Result<Mailbox, InvalidSetting> {
     })
 }
 
+fn parse_days(text: &str) -> Result<u32, InvalidSetting> {
+    text.parse()
+        .ok()
+        .filter(|days| (1..=36_500).contains(days))
+        .ok_or(InvalidSetting("must be a number of days from 1 to 36500"))
+}
+
 fn parse_log_filter(text: &str) -> Result<String, InvalidSetting> {
     EnvFilter::builder()
         .parse(text)
@@ -254,6 +273,7 @@ impl Cli {
                 _ => explain(&error, command.clone()),
             })?;
         cli.config.smtp()?;
+        cli.config.database()?;
         Ok(cli)
     }
 }
@@ -330,6 +350,19 @@ impl Config {
     pub(crate) fn allows_private_receivers(&self, mode: AuthMode) -> bool {
         self.notification_allow_private_addresses
             .unwrap_or(mode == AuthMode::Open)
+    }
+
+    /// The database, if storage is one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for one that is configured twice or by half.
+    pub(crate) fn database(&self) -> Result<Option<Database>, ConfigError> {
+        self.database.database()
+    }
+
+    /// The TTL of a session whose first report names none, in minutes.
+    pub(crate) fn default_ttl_minutes(&self) -> u32 {
+        self.default_ttl_minutes
     }
 
     /// The mail server, if there is one.

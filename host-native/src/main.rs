@@ -11,24 +11,30 @@ mod mail;
 mod mcp;
 mod passwords;
 mod ports;
+mod postgres;
 mod server;
 mod shutdown;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use kubeagents_core::ports::{Entropy, Reports};
 use kubeagents_core::settings::{JWT_SECRET_NAME, generate_jwt_secret};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{App, ReportPolicy, Settings, Store, StoreError, causes};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use body::RequestBody;
 use config::{Cli, Config, ConfigError, Task};
 use delivery::{Deliverer, DeliveryPolicy, Waker};
 use mail::Mail;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemEntropy};
+use postgres::{BatchedReports, DropError, OpenError};
 
 /// The exit code for a configuration that cannot be worked with.
 const BAD_CONFIGURATION: u8 = 2;
@@ -50,7 +56,11 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{}", causes(&error));
             match error {
-                StartError::Config(_) => ExitCode::from(BAD_CONFIGURATION),
+                StartError::Config(_)
+                | StartError::Database(OpenError::Config(_))
+                | StartError::Drop(DropError::Open(OpenError::Config(_))) => {
+                    ExitCode::from(BAD_CONFIGURATION)
+                }
                 _ => ExitCode::FAILURE,
             }
         }
@@ -80,6 +90,10 @@ enum StartError {
     Health(#[from] health::Unhealthy),
     #[error(transparent)]
     Mcp(#[from] mcp::McpError),
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    #[error(transparent)]
+    Drop(#[from] DropError),
 }
 
 async fn run(cli: Cli) -> Result<(), StartError> {
@@ -89,27 +103,79 @@ async fn run(cli: Cli) -> Result<(), StartError> {
             let stop = shutdown::on_signals().map_err(StartError::Signals)?;
             Ok(mcp::serve(options, stop).await?)
         }
+        Some(Task::DropGoTables) => {
+            let database = cli.config.database()?.ok_or_else(|| {
+                ConfigError("DATABASE_URL or DB_NAME must be set: where the tables are".into())
+            })?;
+            match postgres::drop_go_tables(&database).await? {
+                true => tracing::info!("the Go server's tables are dropped"),
+                false => tracing::info!("there are no tables of the Go server to drop"),
+            }
+            Ok(())
+        }
         None => serve(&cli.config).await,
     }
 }
 
+/// Serves until a signal says to stop.
 async fn serve(config: &Config) -> Result<(), StartError> {
     // Its failure is told here rather than in the midst of a request.
     getrandom::fill(&mut [0])?;
     let stop = shutdown::on_signals().map_err(StartError::Signals)?;
-    let (stop_background, background_stopping) = watch::channel(false);
-    let (mail, mailing) = mail::start(config.smtp()?, background_stopping.clone())?;
+    let (stop_background, stopping) = watch::channel(false);
+    let (mail, mailing) = mail::start(config.smtp()?, stopping.clone())?;
+    tokio::pin!(stop);
+    let mut background: Vec<JoinHandle<()>> = mailing.into_iter().collect();
 
-    let store = MemoryStore::default();
-    let settings = settings(config, &store).await?;
-    let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
-    let (app, deliverer) = assemble(config, settings, store, reports, mail)?;
-    let delivering = tokio::spawn(deliverer.run(background_stopping));
-    let handle = move |request| {
-        let app = app.clone();
-        async move { app.handle(request).await }
-    };
+    match config.database()? {
+        None => {
+            let store = MemoryStore::default();
+            let settings = settings(config, &store).await?;
+            let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
+            let (app, deliverer) = assemble(config, settings, store, reports, mail)?;
+            background.push(tokio::spawn(deliverer.run(stopping)));
+            let handle = move |request| {
+                let app = app.clone();
+                async move { app.handle(request).await }
+            };
+            listen(config, handle, stop).await?;
+        }
+        Some(database) => {
+            let opening = postgres::open(&database, config.default_ttl_minutes());
+            let pool = tokio::select! {
+                pool = opening => pool?,
+                () = &mut stop => return Ok(()),
+            };
+            let store = postgres::store(pool.clone());
+            let settings = settings(config, &store).await?;
+            let reports = BatchedReports::start(store.clone(), ReportPolicy::new(&settings));
+            let (app, deliverer) = assemble(config, settings, store, reports, mail)?;
+            background.push(tokio::spawn(deliverer.run(stopping.clone())));
+            let retention = config.history_retention_days;
+            background.push(tokio::spawn(postgres::purge(pool, retention, stopping)));
+            let handle = move |request| {
+                let app = app.clone();
+                async move { app.handle(request).await }
+            };
+            listen(config, handle, stop).await?;
+        }
+    }
 
+    stop_background.send_replace(true);
+    shutdown::finish_background(background).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen<H, F>(
+    config: &Config,
+    handle: H,
+    stop: impl Future<Output = ()>,
+) -> Result<(), StartError>
+where
+    H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Bytes>> + Send + 'static,
+{
     let limit = server::connection_limit();
     let listen_error = |error| StartError::Listen(config.address(), error);
     let listener = TcpListener::bind(config.address())
@@ -118,10 +184,6 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     let address = listener.local_addr().map_err(listen_error)?;
     tracing::info!(address = %format_args!("http://{address}"), "listening");
     server::serve(listener, limit, handle, stop).await;
-
-    stop_background.send_replace(true);
-    shutdown::finish_background(mailing.into_iter().chain([delivering])).await;
-    tracing::info!("stopped");
     Ok(())
 }
 

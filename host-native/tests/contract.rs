@@ -1,10 +1,11 @@
-//! The HTTP contract against the real binary, with its storage in memory.
+//! The HTTP contract against the real binary, with its storage in memory and in PostgreSQL.
 
 use std::error::Error;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use kubeagents_contract::{Arguments, Host, Mode, Process, Receiver, SETTINGS, run, trials};
+use kubeagents_test_postgres::database;
 
 const STATIC_KEY: &str = "static-key-of-the-contract";
 const JWT_SECRET: &str = "signs the tokens of the contract's servers";
@@ -23,10 +24,27 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
         ],
     )?;
+    let databases = [database(), database()];
+    let (_open_postgres, open_postgres) = server(
+        Mode::Open,
+        &[("DATABASE_URL", &databases[0].url()), ("AUTH_MODE", "open")],
+    )?;
+    let (_required_postgres, required_postgres) = server(
+        Mode::Required,
+        &[
+            ("DATABASE_URL", &databases[1].url()),
+            ("JWT_ACCESS_TOKEN_EXPIRY", "10m"),
+            ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
+        ],
+    )?;
     let (_configured, configured) = server(Mode::Open, &SETTINGS)?;
     let required = Host {
         access_token_expiry: Duration::from_secs(10 * 60),
         ..required
+    };
+    let required_postgres = Host {
+        access_token_expiry: Duration::from_secs(10 * 60),
+        ..required_postgres
     };
     let configured = Host {
         has_settings: true,
@@ -36,6 +54,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut all = trials(&open, "open");
     all.extend(trials(&required, "required"));
     all.extend(trials(&configured, "configured"));
+    all.extend(trials(&open_postgres, "postgres_open"));
+    all.extend(trials(&required_postgres, "postgres_required"));
     Ok(run(arguments, all).exit_code())
 }
 

@@ -12,6 +12,11 @@ CREATE FUNCTION kubeagents_data.now_micros() RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint $$;
 
+-- The advisory lock of whoever creates a session.
+CREATE FUNCTION kubeagents_data.session_lock(workspace text, agent_id text, session_topic text)
+    RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT hashtextextended(workspace || E'\n' || agent_id || E'\n' || session_topic, 0) $$;
+
 CREATE TABLE kubeagents_data.secrets (
     name text COLLATE "C" PRIMARY KEY,
     value text NOT NULL

@@ -22,7 +22,7 @@ mod store;
 mod tokens;
 mod value;
 
-pub use store::PostgresStore;
+pub use store::{ApiKeyCache, PostgresStore};
 pub use value::{Cell, Row, UnexpectedResult, Value};
 
 use kubeagents_core::StoreError;

@@ -52,12 +52,14 @@ macro_rules! commit_statement {
     };
 }
 
-/// `$4` is when the session was created.
+/// `$4` is when the session was created. The lock is taken by whoever creates this session, and not
+/// waited for: one who waited for another's uncommitted row could be what that other waits for.
 const COMMIT_FIRST: &str = commit_statement!(
     "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
         last_updated, ttl_minutes, status, run_started) \
-    VALUES ($1::text, $2::text, $3::text, 1, $4::bigint, $5::bigint, $6::bigint, $7::text, \
-        $8::bigint) \
+    SELECT $1::text, $2::text, $3::text, 1, $4::bigint, $5::bigint, $6::bigint, $7::text, \
+        $8::bigint \
+    WHERE pg_try_advisory_xact_lock(kubeagents_data.session_lock($1::text, $2::text, $3::text)) \
     ON CONFLICT DO NOTHING"
 );
 

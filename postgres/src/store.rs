@@ -13,23 +13,68 @@ use crate::{Query, accounts, api_keys, outbox, queries, reports, tokens};
 
 /// State in PostgreSQL. Any number of them, in any kind of host, may share one database.
 #[derive(Debug, Clone)]
-pub struct PostgresStore<Q> {
+pub struct PostgresStore<Q, C = ()> {
     query: Q,
+    cache: C,
+}
+
+/// Remembers API keys for a few seconds, as
+/// [`Store::api_key_by_hash`](kubeagents_core::Store::api_key_by_hash) allows; `()` remembers none.
+pub trait ApiKeyCache {
+    /// The key with this hash, if it was remembered within the last five seconds.
+    fn get(&self, key_hash: &str) -> Option<ApiKey>;
+
+    /// The number of revocations so far.
+    fn revocations(&self) -> u64;
+
+    /// Remembers a key that was read after `revocations` had been asked for; not, if there was
+    /// another revocation since: the key may be the one.
+    fn remember(&self, key: &ApiKey, revocations: u64);
+
+    /// Notes the use of a remembered key.
+    fn touch(&self, key_hash: &str, now: Timestamp);
+
+    /// Forgets a key that has been revoked.
+    fn revoke(&self, key_id: &str);
+}
+
+impl ApiKeyCache for () {
+    fn get(&self, _: &str) -> Option<ApiKey> {
+        None
+    }
+    fn revocations(&self) -> u64 {
+        0
+    }
+    fn remember(&self, _: &ApiKey, _: u64) {}
+    fn touch(&self, _: &str, _: Timestamp) {}
+    fn revoke(&self, _: &str) {}
 }
 
 impl<Q: Query> PostgresStore<Q> {
     /// A store on a database whose schema is there already (see [`schema`](crate::schema)).
     pub fn new(query: Q) -> Self {
-        Self { query }
+        Self::with_cache(query, ())
+    }
+}
+
+impl<Q: Query, C> PostgresStore<Q, C> {
+    /// A store that remembers API keys.
+    pub fn with_cache(query: Q, cache: C) -> Self {
+        Self { query, cache }
     }
 
     /// What runs the statements.
     pub fn driver(&self) -> &Q {
         &self.query
     }
+
+    /// Gives back what runs the statements.
+    pub fn into_driver(self) -> Q {
+        self.query
+    }
 }
 
-impl<Q: Query> Store for PostgresStore<Q> {
+impl<Q: Query, C: ApiKeyCache> Store for PostgresStore<Q, C> {
     const DURABLE: bool = true;
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -168,14 +213,27 @@ impl<Q: Query> Store for PostgresStore<Q> {
     }
 
     async fn api_key_by_hash(&self, key_hash: &str) -> Result<Option<ApiKey>, StoreError> {
-        api_keys::by_hash(&self.query, key_hash).await
+        if let Some(key) = self.cache.get(key_hash) {
+            return Ok(Some(key));
+        }
+        let revocations = self.cache.revocations();
+        let found = api_keys::by_hash(&self.query, key_hash).await?;
+        if let Some(key) = found.as_ref().filter(|key| !key.revoked) {
+            self.cache.remember(key, revocations);
+        }
+        Ok(found)
     }
 
     async fn revoke_api_key(&self, id: &AccountId, key_id: &str) -> Result<bool, StoreError> {
-        api_keys::revoke(&self.query, id, key_id).await
+        let revoked = api_keys::revoke(&self.query, id, key_id).await;
+        // Also after a failure: the statement may have taken effect.
+        self.cache.revoke(key_id);
+        revoked
     }
 
     async fn touch_api_key(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {
+        // First, so that requests at the same time do not all note it.
+        self.cache.touch(&key.key_hash, now);
         api_keys::touch(&self.query, key, now).await
     }
 

@@ -13,5 +13,6 @@ mod logins;
 mod mail;
 mod mcp;
 mod notifications;
+mod postgres;
 mod shutdown;
 mod support;

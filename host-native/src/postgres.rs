@@ -1,0 +1,30 @@
+//! Storage in PostgreSQL.
+
+mod adopt;
+mod batch;
+mod cache;
+mod driver;
+mod open;
+mod options;
+mod retention;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use adopt::{DropError, drop_go_tables};
+pub(crate) use batch::BatchedReports;
+pub(crate) use open::{OpenError, open};
+pub(crate) use options::{Database, DatabaseOptions};
+pub(crate) use retention::purge;
+
+use cache::Cache;
+use driver::Driver;
+use kubeagents_postgres::PostgresStore;
+use sqlx::postgres::PgPool;
+
+/// State in PostgreSQL, with this host's cache of API keys.
+pub(crate) type NativeStore = PostgresStore<Driver, Cache>;
+
+/// The store over a pool.
+pub(crate) fn store(pool: PgPool) -> NativeStore {
+    PostgresStore::with_cache(Driver::new(pool), Cache::default())
+}

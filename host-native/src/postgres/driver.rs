@@ -1,0 +1,125 @@
+//! Statements over a pool of connections.
+
+use std::time::Duration;
+
+use kubeagents_core::StoreError;
+use kubeagents_postgres::{Cell, Query, Row, UnexpectedResult, Value};
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::{
+    Arguments, Column, Decode, Executor, Postgres, Row as _, Transaction, TypeInfo, ValueRef,
+};
+use tokio::sync::Mutex;
+
+/// How long an operation may take in all, waiting for a connection included. The server's own
+/// limits end a statement sooner; this one is for a server that no longer answers.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Statements over a pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Driver {
+    pool: PgPool,
+}
+
+/// An operation took longer than [`DEADLINE`].
+#[derive(Debug, thiserror::Error)]
+#[error("the database did not answer in time")]
+struct NoAnswer;
+
+impl Driver {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+impl Query for Driver {
+    async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        run(&self.pool, sql, params).await
+    }
+}
+
+/// Statements in one transaction. Nothing is stored until [`InTransaction::commit`].
+pub(crate) struct InTransaction<'c>(Mutex<Transaction<'c, Postgres>>);
+
+impl<'c> InTransaction<'c> {
+    pub(crate) fn new(transaction: Transaction<'c, Postgres>) -> Self {
+        Self(Mutex::new(transaction))
+    }
+
+    /// The transaction, to go on with.
+    pub(crate) fn into_inner(self) -> Transaction<'c, Postgres> {
+        self.0.into_inner()
+    }
+
+    /// Ends the transaction.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        within_deadline(self.0.into_inner().commit()).await
+    }
+}
+
+impl Query for InTransaction<'_> {
+    async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        run(&mut **self.0.lock().await, sql, params).await
+    }
+}
+
+async fn run<'e>(
+    executor: impl Executor<'e, Database = Postgres>,
+    sql: &'static str,
+    params: &[Value<'_>],
+) -> Result<Vec<Row>, StoreError> {
+    let mut arguments = PgArguments::default();
+    for param in params {
+        match *param {
+            Value::Text(text) => arguments.add(text),
+            Value::Int(number) => arguments.add(number),
+            Value::Bool(truth) => arguments.add(truth),
+        }
+        .map_err(StoreError::unavailable)?;
+    }
+    let rows = within_deadline(sqlx::query_with(sql, arguments).fetch_all(executor)).await?;
+    rows.iter()
+        .map(decode)
+        .collect::<Result<_, _>>()
+        .map_err(StoreError::unavailable)
+}
+
+/// Waits for an operation on the database, but not for ever.
+pub(crate) async fn within_deadline<T>(
+    operation: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(DEADLINE, operation).await {
+        Ok(result) => result.map_err(store_error),
+        Err(_) => Err(StoreError::unavailable(NoAnswer)),
+    }
+}
+
+/// What a failure means to the core.
+pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
+    match error.as_database_error().and_then(|error| error.code()) {
+        // A lock was not to be had in time, or the statement was ended for the sake of another.
+        Some(code) if matches!(&*code, "55P03" | "40001" | "40P01") => StoreError::Contended,
+        _ => StoreError::unavailable(error),
+    }
+}
+
+/// Reads a row of the three types that the statements return.
+pub(crate) fn decode(row: &PgRow) -> Result<Row, sqlx::Error> {
+    let cells = row.columns().iter().map(|column| {
+        let value = row.try_get_raw(column.ordinal())?;
+        if value.is_null() {
+            return Ok(Cell::Null);
+        }
+        let cell = match column.type_info().name() {
+            "TEXT" => <String as Decode<Postgres>>::decode(value).map(Cell::Text),
+            "INT8" => <i64 as Decode<Postgres>>::decode(value).map(Cell::Int),
+            "BOOL" => <bool as Decode<Postgres>>::decode(value).map(Cell::Bool),
+            _ => Err(UnexpectedResult("a column of another type").into()),
+        };
+        cell.map_err(sqlx::Error::Decode)
+    });
+    cells.collect::<Result<_, _>>().map(Row::new)
+}

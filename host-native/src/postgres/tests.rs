@@ -1,0 +1,320 @@
+use std::sync::Arc;
+
+use kubeagents_core::ports::Reports;
+use kubeagents_core::{
+    AuthMode, Report, ReportPolicy, SessionKey, StatusKind, Store, StoreError, Workspace,
+};
+use kubeagents_postgres::schema;
+use kubeagents_test_postgres::{Database, database};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection};
+
+use super::retention::purge_once;
+use super::{BatchedReports, NativeStore, options, store};
+
+mod adoption;
+
+async fn pool(database: &Database) -> PgPool {
+    let connect: PgConnectOptions = database.url().parse().unwrap();
+    let pool = PgPoolOptions::new()
+        .max_connections(16)
+        .connect_with(options::with_session_settings(connect))
+        .await
+        .unwrap();
+    schema::migrate(store(pool.clone()).driver()).await.unwrap();
+    pool
+}
+
+fn reports(store: NativeStore) -> BatchedReports {
+    let policy = ReportPolicy {
+        default_ttl_minutes: 60,
+        mode: AuthMode::Open,
+        notification_webhook_url: Some("http://receiver.example/".into()),
+    };
+    BatchedReports::start(store, policy)
+}
+
+fn report(agent: &str, topic: &str, message: &str) -> Report {
+    Report {
+        agent_id: agent.into(),
+        agent_name: None,
+        agent_source: None,
+        session_topic: topic.into(),
+        status: StatusKind::Running,
+        message: message.into(),
+        content: String::new(),
+        ttl_minutes: None,
+    }
+}
+
+async fn messages(store: &NativeStore, agent: &str, topic: &str) -> Vec<String> {
+    let key = SessionKey {
+        workspace: Workspace::Shared,
+        agent_id: agent.into(),
+        session_topic: topic.into(),
+    };
+    let found = store.session(&key, None, 10_000).await.unwrap();
+    let mut messages: Vec<_> = found
+        .into_iter()
+        .flat_map(|found| found.history.items)
+        .map(|status| status.message)
+        .collect();
+    messages.reverse();
+    messages
+}
+
+mod suite {
+    use super::*;
+
+    #[tokio::main]
+    async fn run(name: &str, case: impl AsyncFnOnce(&NativeStore, &str)) {
+        let database = database();
+        case(&store(pool(&database).await), name).await;
+    }
+
+    kubeagents_core::store_suite!(run);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_keep_every_report_and_each_sessions_order() {
+    let database = database();
+    let store = store(pool(&database).await);
+    let reports = reports(store.clone());
+    let reporting = (0..40).map(|writer| {
+        let reports = reports.clone();
+        tokio::spawn(async move {
+            // Four agents with ten sessions each, half of which two writers share.
+            let (agent, topic) = (
+                format!("agent {}", writer % 4),
+                format!("topic {}", writer % 20),
+            );
+            for round in 0..20 {
+                let mut report = report(&agent, &topic, &format!("{writer} {round}"));
+                report.agent_name = (round == 7).then(|| format!("name of {writer}"));
+                report.status = match round % 5 {
+                    4 => StatusKind::Success,
+                    _ => StatusKind::Running,
+                };
+                reports.record(&Workspace::Shared, report).await.unwrap();
+            }
+        })
+    });
+    for task in reporting.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    for writer in 0..40 {
+        let (agent, topic) = (
+            format!("agent {}", writer % 4),
+            format!("topic {}", writer % 20),
+        );
+        let prefix = format!("{writer} ");
+        let mut mine = messages(&store, &agent, &topic).await;
+        mine.retain(|message| message.starts_with(&prefix));
+        let expected: Vec<_> = (0..20).map(|round| format!("{writer} {round}")).collect();
+        assert_eq!(mine, expected);
+    }
+    assert_eq!(
+        database.psql(
+            "SELECT count(*), bool_and(name <> '' AND name_key = name), sum(session_count) \
+             FROM kubeagents_data.agents"
+        ),
+        "4|t|20"
+    );
+    let transitions = "SELECT count(*) FROM (SELECT status, lag(status) OVER (PARTITION BY \
+        agent_id, session_topic ORDER BY seq) AS before FROM kubeagents_data.statuses) AS s \
+        WHERE status = 'success' AND before = 'running'";
+    let queued = "SELECT count(*) FROM kubeagents_data.outbox";
+    assert_eq!(database.psql(transitions), database.psql(queued));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_session_or_agent_delays_nobody_else() {
+    let database = database();
+    let store = store(pool(&database).await);
+    let reports = reports(store.clone());
+    for (agent, topic) in [("a", "locked"), ("a", "busy"), ("locked", "t"), ("b", "t")] {
+        reports
+            .record(&Workspace::Shared, report(agent, topic, "first"))
+            .await
+            .unwrap();
+    }
+    let mut blocker = PgConnection::connect(&database.url()).await.unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    for lock in [
+        "SELECT 1 FROM kubeagents_data.sessions WHERE session_topic = 'locked' FOR UPDATE",
+        "SELECT 1 FROM kubeagents_data.agents WHERE agent_id = 'locked' FOR UPDATE",
+    ] {
+        sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+    }
+    let record = |agent: &str, topic: &str, message: &str| {
+        let (reports, report) = (reports.clone(), report(agent, topic, message));
+        tokio::spawn(async move { reports.record(&Workspace::Shared, report).await })
+    };
+    let waiting = [
+        record("a", "locked", "second"),
+        record("locked", "t", "second"),
+    ];
+    // Far more than fit into the time that the two wait for their locks, if each waited, too.
+    for round in 0..50 {
+        let together = [
+            record("a", "busy", &round.to_string()),
+            record("b", "t", &round.to_string()),
+            record("a", &format!("new {round}"), ""),
+            record(&format!("new {round}"), "t", ""),
+        ];
+        for task in together {
+            task.await.unwrap().unwrap();
+        }
+    }
+    for task in waiting {
+        let result = task.await.unwrap();
+        assert!(matches!(result, Err(StoreError::Contended)), "{result:?}");
+    }
+    transaction.rollback().await.unwrap();
+    record("a", "locked", "third").await.unwrap().unwrap();
+    assert_eq!(messages(&store, "a", "locked").await, ["first", "third"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_the_database_refuses_harms_no_other() {
+    let database = database();
+    let store = store(pool(&database).await);
+    let reports = reports(store.clone());
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let reports = reports.clone();
+            // No text in PostgreSQL holds this character; the endpoints let none through.
+            let message = if number == 7 { "\0" } else { "fine" };
+            let report = report("agent", &format!("topic {number}"), message);
+            tokio::spawn(async move { reports.record(&Workspace::Shared, report).await.is_ok() })
+        })
+        .collect();
+    for (number, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.await.unwrap(), number != 7, "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_cut_during_a_commit_leaves_all_or_nothing() {
+    let database = database();
+    let store = store(pool(&database).await);
+    let reports = reports(store.clone());
+    reports
+        .record(&Workspace::Shared, report("agent", "topic", "first"))
+        .await
+        .unwrap();
+    let mut blocker = PgConnection::connect(&database.url()).await.unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM kubeagents_data.agents FOR UPDATE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let waiting = tokio::spawn({
+        let reports = reports.clone();
+        async move {
+            reports
+                .record(&Workspace::Shared, report("agent", "topic", "cut"))
+                .await
+        }
+    });
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    kubeagents_test_postgres::wait_for("a commit that waits for the agent", || {
+        database.psql(cut) != "0"
+    });
+    let result = waiting.await.unwrap();
+    assert!(
+        matches!(result, Err(StoreError::Unavailable(_))),
+        "{result:?}"
+    );
+    transaction.rollback().await.unwrap();
+    reports
+        .record(&Workspace::Shared, report("agent", "topic", "next"))
+        .await
+        .unwrap();
+    assert_eq!(messages(&store, "agent", "topic").await, ["first", "next"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_create_the_same_sessions_at_once_all_succeed() {
+    let database = database();
+    let store = store(pool(&database).await);
+    let hosts = [
+        Arc::new(reports(store.clone())),
+        Arc::new(reports(store.clone())),
+    ];
+    for round in 0..20 {
+        let tasks: Vec<_> = (0..32)
+            .map(|number| {
+                let host = Arc::clone(&hosts[number % 2]);
+                let (agent, topic) = (format!("{round} {}", number % 3), format!("{}", number / 4));
+                let report = report(&agent, &topic, &number.to_string());
+                tokio::spawn(async move { host.record(&Workspace::Shared, report).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap().unwrap();
+        }
+    }
+    assert_eq!(
+        database.psql(
+            "SELECT (SELECT count(*) FROM kubeagents_data.statuses), \
+             (SELECT sum(seq) FROM kubeagents_data.sessions), \
+             (SELECT sum(session_count) FROM kubeagents_data.agents) = \
+             (SELECT count(*) FROM kubeagents_data.sessions)"
+        ),
+        "640|640|t"
+    );
+}
+
+#[tokio::test]
+async fn retention_keeps_the_newest_status_and_the_start_of_the_run() {
+    let database = database();
+    let pool = pool(&database).await;
+    let store = store(pool.clone());
+    // Two sessions, the second of which has been running since its third status.
+    database.psql(
+        "INSERT INTO kubeagents_data.agents VALUES ('shared', 'a', 'a', '', '', '', 1, 1, 2); \
+         INSERT INTO kubeagents_data.statuses \
+         SELECT 'shared', 'a', 'ended', n, n, 'success', n, '' FROM generate_series(1, 2500) AS n; \
+         INSERT INTO kubeagents_data.statuses SELECT 'shared', 'a', 'running', n, n, \
+         CASE WHEN n < 3 THEN 'failed' ELSE 'running' END, n, '' \
+         FROM generate_series(1, 2500) AS n; \
+         INSERT INTO kubeagents_data.statuses \
+         VALUES ('shared', 'a', 'running', 2501, kubeagents_data.now_micros(), 'running', 'new', ''); \
+         INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
+             last_updated, ttl_minutes, status, run_started) VALUES \
+         ('shared', 'a', 'ended', 2500, 1, 2500, 60, 'success', NULL), \
+         ('shared', 'a', 'running', 2501, 1, kubeagents_data.now_micros(), 60, 'running', 3)",
+    );
+    assert_eq!(purge_once(&pool, None).await.unwrap(), 0);
+    assert_eq!(purge_once(&pool, Some(1)).await.unwrap(), 2499 + 2499);
+    assert_eq!(messages(&store, "a", "ended").await, ["2500"]);
+    assert_eq!(messages(&store, "a", "running").await, ["3", "new"]);
+    assert_eq!(purge_once(&pool, Some(1)).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_expired_or_long_abandoned_is_purged() {
+    let database = database();
+    let pool = pool(&database).await;
+    database.psql(
+        "INSERT INTO kubeagents_data.accounts (id, email, password_hash, name, created_at, \
+             updated_at) VALUES ('account', 'a@example.com', '', '', 1, 1); \
+         INSERT INTO kubeagents_data.token_families (id, account_id) \
+             VALUES ('old', 'account'), ('current', 'account'); \
+         INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at) \
+             VALUES ('1', 'old', 1, 2), ('2', 'old', 1, 3), ('3', 'current', 1, 2), \
+             ('4', 'current', 1, kubeagents_data.now_micros() + 1000000000); \
+         INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at, due_at, \
+             abandoned_at) VALUES ('old', '', '', '', 1, NULL, 1), \
+             ('recent', '', '', '', 1, NULL, kubeagents_data.now_micros()), \
+             ('waiting', '', '', '', 1, 1, NULL)",
+    );
+    purge_once(&pool, None).await.unwrap();
+    let left = "SELECT string_agg(DISTINCT token_hash, ','), string_agg(DISTINCT family.id, ',') \
+        FROM kubeagents_data.refresh_tokens, kubeagents_data.token_families AS family";
+    assert_eq!(database.psql(left), "4|current");
+    let left = "SELECT string_agg(id, ',' ORDER BY id) FROM kubeagents_data.outbox";
+    assert_eq!(database.psql(left), "recent,waiting");
+}

@@ -1,0 +1,309 @@
+use std::time::Duration;
+
+use kubeagents_core::settings::JWT_SECRET_NAME;
+use kubeagents_core::store::AgentQuery;
+use kubeagents_core::{AccountId, Scopes, sha256_hex};
+
+use super::*;
+use crate::postgres::adopt::AdoptError;
+use crate::postgres::{Database as Options, OpenError, drop_go_tables, open};
+
+const SCHEMA: &str = include_str!("go_server.sql");
+const DATA: &str = include_str!("go_data.sql");
+
+fn go_database() -> Database {
+    let database = database();
+    database.psql(SCHEMA);
+    database.psql(DATA);
+    database
+}
+
+fn options(database: &Database) -> Options {
+    Options {
+        connect: database.url().parse().unwrap(),
+        from_url: true,
+        max_connections: 4,
+        idle_connections: 0,
+        max_lifetime: Duration::from_secs(60),
+        connect_timeout: Duration::from_secs(10),
+    }
+}
+
+async fn adopt(database: &Database) -> NativeStore {
+    store(open(&options(database), 60).await.unwrap())
+}
+
+fn account(id: &str) -> Workspace {
+    Workspace::Account(AccountId::new(id))
+}
+
+#[tokio::test]
+async fn accounts_and_credentials_go_on_working() {
+    let database = go_database();
+    let store = adopt(&database).await;
+    for (email, id) in [
+        ("Ann@Example.com", "u-1"),
+        ("ANN@example.com", "u-0"),
+        ("ann@example.com", "u-2"),
+        ("aNN@eXAMPLE.com", "u-1"),
+        ("BOB@example.com", "u-3"),
+    ] {
+        let found = store.account_by_email(email).await.unwrap().unwrap();
+        assert_eq!(found.id, AccountId::new(id), "{email}");
+    }
+    let ann = store
+        .account(&AccountId::new("u-1"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((&*ann.name, &*ann.password_hash), ("Ann", "hash 1"));
+    assert_eq!(ann.notification_webhook_url, "https://ann.example/hook");
+    assert_eq!(
+        ann.created_at.to_rfc3339(),
+        "2025-01-02T03:04:05.123456+00:00"
+    );
+    assert!(ann.email_verified);
+
+    let now = chrono::Utc::now();
+    let pending = sha256_hex("pending-token");
+    let late = now + Duration::from_secs(24 * 3600 + 60);
+    assert!(
+        store
+            .verify_account(&pending, late)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        store
+            .verify_account(&pending, now)
+            .await
+            .unwrap()
+            .unwrap()
+            .email_verified
+    );
+    assert!(
+        store
+            .verify_account(&sha256_hex(""), now)
+            .await
+            .unwrap()
+            .is_none()
+    );
+
+    for (hash, owner, revoked) in [
+        ("good", "u-1", false),
+        ("bad", "u-1", true),
+        ("twice", "u-2", false),
+    ] {
+        let token = store.refresh_token(hash).await.unwrap().unwrap();
+        assert_eq!(
+            (token.account_id, token.revoked),
+            (AccountId::new(owner), revoked),
+            "{hash}"
+        );
+        assert_eq!(token.spent_at, None);
+    }
+    let key = store.api_key_by_hash("key hash").await.unwrap().unwrap();
+    assert_eq!(
+        (key.account_id.as_str(), key.scopes),
+        ("u-1", Scopes::REPORT)
+    );
+    assert!(key.is_valid(now));
+    assert!(
+        !store
+            .api_key_by_hash("old hash")
+            .await
+            .unwrap()
+            .unwrap()
+            .is_valid(now)
+    );
+    let secret = store.secret(JWT_SECRET_NAME, "another").await.unwrap();
+    assert_eq!(secret, "the secret");
+}
+
+#[tokio::test]
+async fn agents_sessions_and_histories_are_all_there() {
+    let database = go_database();
+    let store = adopt(&database).await;
+    let now = chrono::Utc::now();
+    let mine = store
+        .agent(&account("u-1"), "mine", now)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (&*mine.name, &*mine.source, mine.session_count),
+        ("МОСКВА", "Cursor", 3)
+    );
+    assert_eq!(mine.last_seen.to_rfc3339(), "2025-01-02T01:00:00.500+00:00");
+    let search = AgentQuery {
+        search: Some("москва".into()),
+        limit: 10,
+        ..AgentQuery::default()
+    };
+    let found = store.agents(&account("u-1"), &search, now).await.unwrap();
+    assert_eq!(found.items, [mine]);
+    assert!(
+        store
+            .agent(&Workspace::Shared, "nobody's", now)
+            .await
+            .unwrap()
+            .is_some()
+    );
+
+    let session = async |workspace: &Workspace, agent: &str, topic: &str| {
+        let key = SessionKey {
+            workspace: workspace.clone(),
+            agent_id: agent.into(),
+            session_topic: topic.into(),
+        };
+        let head = store.load(&key).await.unwrap().session.unwrap();
+        let history = store
+            .session(&key, None, 10)
+            .await
+            .unwrap()
+            .unwrap()
+            .history
+            .items;
+        (head, history)
+    };
+    let (head, history) = session(&account("u-1"), "mine", "run").await;
+    let said: Vec<_> = history.iter().map(|status| &*status.message).collect();
+    assert_eq!(said, ["four", "three", "", "one"]);
+    assert_eq!(history[2].content, "two");
+    assert_eq!(
+        history[3].timestamp.to_rfc3339(),
+        "2025-01-02T00:00:00.000001+00:00"
+    );
+    assert_eq!(
+        (head.seq, head.ttl_minutes, head.status),
+        (4, 30, StatusKind::Running)
+    );
+    assert_eq!(head.run_started, Some(history[1].timestamp));
+    assert_eq!(head.last_updated, history[0].timestamp);
+
+    let (head, _) = session(&account("u-1"), "mine", "done").await;
+    assert_eq!((head.ttl_minutes, head.run_started), (60, None));
+    let (head, history) = session(&account("u-1"), "mine", "empty").await;
+    assert_eq!((head.ttl_minutes, history.len()), (60, 1));
+    assert_eq!(history[0].status, StatusKind::Pending);
+
+    let reports = reports(store.clone());
+    reports
+        .record(&account("u-1"), report("mine", "run", "five"))
+        .await
+        .unwrap();
+    let (head, history) = session(&account("u-1"), "mine", "run").await;
+    assert_eq!((head.seq, &*history[0].message), (5, "five"));
+}
+
+#[tokio::test]
+async fn the_way_back_leads_to_the_go_servers_tables_as_they_were() {
+    let dump = "SELECT (SELECT string_agg(u::text, ';' ORDER BY id) FROM users AS u), \
+        (SELECT string_agg(s::text, ';' ORDER BY id) FROM agent_statuses AS s), \
+        (SELECT max(version) FROM schema_migrations)";
+    let database = go_database();
+    let before = database.psql(dump);
+    adopt(&database).await;
+    // As the README tells it.
+    database.psql(
+        "DO $$ DECLARE name text; BEGIN \
+         FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'kubeagents_go' LOOP \
+             EXECUTE format('ALTER TABLE kubeagents_go.%I SET SCHEMA public', name); \
+         END LOOP; END $$; \
+         DROP SCHEMA kubeagents_go; DROP SCHEMA kubeagents_data CASCADE",
+    );
+    assert_eq!(database.psql(dump), before);
+    database.psql(
+        "INSERT INTO agent_statuses (agent_id, session_topic, status, \"timestamp\") \
+        VALUES ('mine', 'run', 'success', now())",
+    );
+    let store = adopt(&database).await;
+    let now = chrono::Utc::now();
+    assert!(
+        store
+            .agent(&account("u-1"), "mine", now)
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn a_go_server_that_is_started_again_by_mistake_does_no_harm() {
+    let database = go_database();
+    adopt(&database).await;
+    database.psql(SCHEMA);
+    database.psql("DROP TABLE users, agents, sessions, agent_statuses CASCADE");
+    database.psql("CREATE TABLE agents (x int); CREATE TABLE agent_statuses (x int)");
+    let store = adopt(&database).await;
+    let now = chrono::Utc::now();
+    assert!(
+        store
+            .agent(&account("u-1"), "mine", now)
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn the_old_tables_stay_until_they_are_dropped() {
+    let database = go_database();
+    let options = options(&database);
+    assert!(!drop_go_tables(&options).await.unwrap());
+    let store = adopt(&database).await;
+    assert_eq!(
+        database.psql("SELECT count(*) FROM kubeagents_go.users"),
+        "4"
+    );
+    assert!(drop_go_tables(&options).await.unwrap());
+    assert!(!drop_go_tables(&options).await.unwrap());
+    let now = chrono::Utc::now();
+    assert!(
+        store
+            .agent(&account("u-1"), "mine", now)
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn tables_in_use_or_of_another_version_are_refused_and_left_alone() {
+    let database = go_database();
+    let options = options(&database);
+    let mut user = PgConnection::connect(&database.url()).await.unwrap();
+    let mut transaction = user.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM users")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let refused = open(&options, 60).await;
+    assert!(
+        matches!(refused, Err(OpenError::Adopt(AdoptError::InUse))),
+        "{refused:?}"
+    );
+    transaction.rollback().await.unwrap();
+
+    database.psql("DELETE FROM schema_migrations WHERE version = '000006'");
+    let refused = open(&options, 60).await;
+    assert!(
+        matches!(
+            refused,
+            Err(OpenError::Adopt(AdoptError::OldVersion { .. }))
+        ),
+        "{refused:?}"
+    );
+    database.psql("INSERT INTO schema_migrations (version) VALUES ('000007')");
+    let refused = open(&options, 60).await;
+    assert!(
+        matches!(
+            refused,
+            Err(OpenError::Adopt(AdoptError::NewVersion { .. }))
+        ),
+        "{refused:?}"
+    );
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'kubeagents%'";
+    assert_eq!(database.psql(schemas), "0");
+}

@@ -1,0 +1,357 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::StatusCode;
+use kubeagents_test_postgres::{Cluster, Database, PASSWORD, USER, database};
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, Receiver, Reply, Server, command, eventually, report};
+
+fn open_on(url: &str) -> Server {
+    Server::start(&[("DATABASE_URL", url), ("AUTH_MODE", "open")])
+}
+
+fn ends_with(variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = command(variables).env("PORT", "0").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), text)
+}
+
+async fn ready(server: &Server) {
+    let start = std::time::Instant::now();
+    while server.get("/ready").await.status != StatusCode::OK {
+        assert!(start.elapsed() < PATIENCE, "the server does not recover");
+    }
+}
+
+fn numbered(topic: &str, number: usize) -> Value {
+    let mut body = report(topic, "running");
+    body["message"] = json!(format!("{topic} {number}"));
+    body
+}
+
+/// Reports to a session until told to stop; the messages of what was answered 200.
+async fn load(server: Arc<Server>, topic: String, stop: Arc<AtomicBool>) -> Vec<String> {
+    let mut stored = Vec::new();
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let body = numbered(&topic, number);
+        let answer = server.post("/webhook/status", &body).await;
+        match answer.status {
+            StatusCode::OK => stored.push(body["message"].as_str().unwrap().to_owned()),
+            status => {
+                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+                assert_eq!(answer.headers["retry-after"], "1");
+            }
+        }
+    }
+    stored
+}
+
+fn messages(database: &Database) -> Vec<String> {
+    let rows =
+        database.psql("SELECT message FROM kubeagents_data.statuses ORDER BY session_topic, seq");
+    rows.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_200_survives_the_death_of_the_database() {
+    let mut cluster = Cluster::start(&[]);
+    let database = cluster.database();
+    let server = Arc::new(open_on(&database.url()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let loads: Vec<_> = (0..8)
+        .map(|topic| tokio::spawn(load(server.clone(), format!("topic {topic}"), stop.clone())))
+        .collect();
+    eventually("reports", || {
+        (messages(&database).len() > 200).then_some(())
+    })
+    .await;
+
+    cluster.kill();
+    assert_eq!(server.get("/health").await.status, StatusCode::OK);
+    assert_eq!(
+        server.get("/ready").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    let refused = server
+        .post("/webhook/status", &report("other", "running"))
+        .await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers["retry-after"], "1");
+
+    cluster.restart();
+    ready(&server).await;
+    let so_far = messages(&database).len();
+    eventually("more reports", || {
+        (messages(&database).len() > so_far + 50).then_some(())
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    let found = {
+        let mut answered = Vec::new();
+        for load in loads {
+            answered.extend(load.await.unwrap());
+        }
+        let found = messages(&database);
+        for message in answered {
+            assert_eq!(
+                found.iter().filter(|other| **other == message).count(),
+                1,
+                "{message}"
+            );
+        }
+        found
+    };
+    let mut once = found.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), found.len(), "something is stored twice");
+    drop(database);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_survive_the_death_of_the_host() {
+    let database = database();
+    let receiver = Receiver::start(|before| match before {
+        0..4 => Reply::Hang,
+        _ => Reply::Status(200),
+    })
+    .await;
+    let variables = [
+        ("DATABASE_URL", database.url()),
+        ("AUTH_MODE", "open".into()),
+        ("NOTIFICATION_WEBHOOK_URL", receiver.url()),
+        ("NOTIFICATION_TIMEOUT_SECONDS", "1".into()),
+    ];
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let server = Server::start(&variables);
+    for topic in 0..8 {
+        server.finish(&format!("topic {topic}")).await;
+    }
+    receiver.wait_for(4).await;
+    // Dropping a server kills it.
+    drop(server);
+    assert_ne!(
+        database.psql("SELECT count(*) FROM kubeagents_data.outbox"),
+        "0"
+    );
+    let _server = Server::start(&variables);
+    eventually("an empty outbox", || {
+        (database.psql("SELECT count(*) FROM kubeagents_data.outbox") == "0").then_some(())
+    })
+    .await;
+    assert_eq!(receiver.attempts().len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_share_a_session_and_its_history_stays_complete_and_in_order() {
+    let database = database();
+    let servers = [open_on(&database.url()), open_on(&database.url())].map(Arc::new);
+    let stop = Arc::new(AtomicBool::new(false));
+    let loads: Vec<_> = (0..8)
+        .map(|number| {
+            let server = Arc::clone(&servers[number % 2]);
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                let mut stored = Vec::new();
+                for round in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let mut body = report("shared", "running");
+                    body["message"] = json!(format!("{number} {round}"));
+                    let answer = server.post("/webhook/status", &body).await;
+                    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+                    stored.push(format!("{number} {round}"));
+                }
+                stored
+            })
+        })
+        .collect();
+    eventually("reports", || {
+        (messages(&database).len() > 300).then_some(())
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    let mut stored = Vec::new();
+    for load in loads {
+        stored.push(load.await.unwrap());
+    }
+    let found = messages(&database);
+    assert_eq!(found.len(), stored.iter().map(Vec::len).sum::<usize>());
+    for (number, mine) in stored.iter().enumerate() {
+        let prefix = format!("{number} ");
+        let in_history: Vec<_> = found
+            .iter()
+            .filter(|text| text.starts_with(&prefix))
+            .collect();
+        assert!(in_history.into_iter().eq(mine), "out of order");
+    }
+    let gaps = "SELECT count(*) FROM (SELECT seq - lag(seq, 1, 0::bigint) OVER w AS step, \
+        \"timestamp\" < lag(\"timestamp\") OVER w AS back FROM kubeagents_data.statuses \
+        WINDOW w AS (ORDER BY seq)) AS steps WHERE step <> 1 OR back";
+    assert_eq!(database.psql(gaps), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_revoked_on_one_host_is_soon_refused_by_the_other() {
+    let database = database();
+    let url = database.url();
+    let start = || Server::start(&[("DATABASE_URL", &url)]);
+    let (here, there) = (start(), start());
+    let tokens = here.account("owner@example.com").await;
+    let token = tokens["access_token"].as_str();
+    let body = json!({"name": "key", "scopes": ["report", "read"]});
+    let key = here
+        .send(http::Method::POST, "/api/apikeys", token, &body)
+        .await
+        .body;
+    let secret = key["key"].as_str();
+    let status = async |server: &Server| {
+        server
+            .send(http::Method::GET, "/api/agents", secret, &Value::Null)
+            .await
+            .status
+    };
+    assert_eq!(status(&here).await, StatusCode::OK);
+    assert_eq!(status(&there).await, StatusCode::OK);
+    let path = format!("/api/apikeys/{}", key["id"].as_str().unwrap());
+    let revoked = here
+        .send(http::Method::DELETE, &path, token, &Value::Null)
+        .await;
+    assert_eq!(revoked.status, StatusCode::OK);
+    assert_eq!(status(&here).await, StatusCode::UNAUTHORIZED);
+    let start = std::time::Instant::now();
+    while status(&there).await != StatusCode::UNAUTHORIZED {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the other host never learns of it"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_hosts_may_start_at_once() {
+    let database = database();
+    let url = database.url();
+    let servers: Vec<Server> = std::thread::scope(|scope| {
+        let starting: Vec<_> = (0..10).map(|_| scope.spawn(|| open_on(&url))).collect();
+        starting
+            .into_iter()
+            .map(|server| server.join().unwrap())
+            .collect()
+    });
+    for server in &servers {
+        assert_eq!(server.get("/ready").await.status, StatusCode::OK);
+    }
+    let versions = "SELECT count(*) FROM kubeagents_data.migrations";
+    assert_eq!(database.psql(versions), "1");
+}
+
+#[test]
+fn a_newer_schema_is_left_alone() {
+    let database = database();
+    let url = database.url();
+    drop(open_on(&url));
+    database.psql("INSERT INTO kubeagents_data.migrations (version) VALUES (1000)");
+    let (code, log) = ends_with(&[("DATABASE_URL", &url)]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("schema version 1000"), "{log}");
+}
+
+#[test]
+fn a_database_that_is_absent_is_waited_for_and_then_given_up() {
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = unused.local_addr().unwrap().port().to_string();
+    drop(unused);
+    let (code, log) = ends_with(&[
+        ("DB_HOST", "127.0.0.1"),
+        ("DB_PORT", &port),
+        ("DB_NAME", "kubeagents"),
+        ("DB_USER", "kubeagents"),
+        ("DB_PASSWORD", "very secret"),
+        ("DB_CONNECT_TIMEOUT_SECONDS", "1"),
+    ]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("does not answer yet"), "{log}");
+    assert!(!log.contains("very secret"), "{log}");
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_at_once_with_the_variables_name() {
+    // Not the server of TEST_DATABASE_URL, whose users are not ours to know.
+    let cluster = Cluster::start(&[("fsync", "off")]);
+    let port = cluster.port().to_string();
+    let with = |changes: &[(&'static str, &str)]| {
+        let mut variables = vec![
+            ("DB_HOST", "127.0.0.1"),
+            ("DB_PORT", port.as_str()),
+            ("DB_USER", USER),
+            ("DB_PASSWORD", PASSWORD),
+            ("DB_NAME", "postgres"),
+        ];
+        for (name, value) in changes {
+            variables.retain(|(other, _)| other != name);
+            variables.push((name, value));
+        }
+        ends_with(&variables)
+    };
+    for (changes, named) in [
+        (vec![("DB_PASSWORD", "wrong")], "DB_PASSWORD"),
+        (vec![("DB_NAME", "missing")], "DB_NAME"),
+        (vec![("DB_NAME", "")], "DB_NAME must be set"),
+        (vec![("DB_SSLMODE", "require")], "DB_SSLMODE"),
+        (vec![("DB_SSLMODE", "never")], "DB_SSLMODE must be"),
+        (
+            vec![("DB_PORT", "tcp://10.0.0.1:5432")],
+            "enableServiceLinks: false",
+        ),
+        (
+            vec![("DB_MAX_OPEN_CONNS", "0")],
+            "DB_MAX_OPEN_CONNS must be",
+        ),
+        (
+            vec![("DATABASE_URL", "postgres://localhost/x")],
+            "DATABASE_URL, or DB_HOST",
+        ),
+        (
+            vec![("DATABASE_URL", "mysql://user:secret@localhost/x")],
+            "DATABASE_URL must be",
+        ),
+    ] {
+        let (code, log) = with(&changes);
+        assert_eq!(code, Some(2), "{changes:?}: {log}");
+        assert!(log.contains(named), "{changes:?}: {log}");
+        assert!(!log.contains(PASSWORD) && !log.contains("secret"), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_clients_than_connections_are_served() {
+    let database = database();
+    let url = database.url();
+    let server = Arc::new(Server::start(&[
+        ("DATABASE_URL", &url),
+        ("AUTH_MODE", "open"),
+        ("DB_MAX_OPEN_CONNS", "1"),
+    ]));
+    let reports: Vec<_> = (0..100)
+        .map(|topic| {
+            let server = server.clone();
+            tokio::spawn(async move { server.report(&format!("topic {topic}"), "running").await })
+        })
+        .collect();
+    for report in reports {
+        report.await.unwrap();
+    }
+    assert_eq!(
+        database.psql("SELECT count(*) FROM kubeagents_data.statuses"),
+        "100"
+    );
+}
