@@ -71,10 +71,6 @@ const COMMIT_NEXT: &str = commit_statement!(
         AND seq = $4::bigint"
 );
 
-/// The statement of [`Store::commit`](kubeagents_core::Store::commit) for a session that is there
-/// already, for benchmarks of the database alone.
-pub const COMMIT_STATEMENT: &str = COMMIT_NEXT;
-
 /// Reads what a load returns of an agent and a session, in the order of [`Snapshot`]'s fields.
 ///
 /// # Errors
