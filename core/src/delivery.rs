@@ -108,10 +108,13 @@ async fn settle<S: Store>(
 ) -> Result<(), StoreError> {
     let Notification {
         id,
-        host: receiver,
+        url,
         created_at,
         ..
     } = &leased.notification;
+    // Where the receiver is, not what its path or query give away.
+    let receiver =
+        Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
     let attempt = Attempt::of(outcome);
     if attempt.is_success() {
         tracing::debug!(%id, %receiver, "notification delivered");
