@@ -1,8 +1,9 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
-use kubeagents_test_postgres::{Cluster, Database, PASSWORD, USER, database};
+use kubeagents_test_postgres::{Cluster, Database, PASSWORD, SmallDisk, USER, database};
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, Receiver, Reply, Server, command, eventually, report};
@@ -56,6 +57,16 @@ fn messages(database: &Database) -> Vec<String> {
     rows.lines().map(str::to_owned).collect()
 }
 
+/// All of these are there, and nothing is there twice.
+fn assert_stored_once(database: &Database, answered: &[String]) {
+    let found = messages(database);
+    let once: HashSet<&String> = found.iter().collect();
+    assert_eq!(once.len(), found.len(), "something is stored twice");
+    for message in answered {
+        assert!(once.contains(message), "{message} is lost");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_200_survives_the_death_of_the_database() {
     let mut cluster = Cluster::start(&[]);
@@ -90,26 +101,67 @@ async fn what_was_answered_200_survives_the_death_of_the_database() {
     })
     .await;
     stop.store(true, Ordering::Relaxed);
-    let found = {
-        let mut answered = Vec::new();
-        for load in loads {
-            answered.extend(load.await.unwrap());
+    let mut answered = Vec::new();
+    for load in loads {
+        answered.extend(load.await.unwrap());
+    }
+    assert_stored_once(&database, &answered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_reports_until_there_is_room_again() {
+    let disk = SmallDisk::mount(64);
+    let cluster = Cluster::start(&[]);
+    let database = cluster.database();
+    let location = disk.tablespace();
+    cluster.psql(&format!(
+        "CREATE TABLESPACE small LOCATION '{}'",
+        location.display()
+    ));
+    cluster.psql(&format!(
+        "ALTER DATABASE {} SET default_tablespace = small",
+        database.name()
+    ));
+    let server = Arc::new(open_on(&database.url()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let loads: Vec<_> = (0..8)
+        .map(|topic| tokio::spawn(load(server.clone(), format!("topic {topic}"), stop.clone())))
+        .collect();
+    let start = std::time::Instant::now();
+    let (mut answered, mut numbers) = (Vec::new(), 0..);
+    let mut another = async || {
+        assert!(start.elapsed() < PATIENCE * 2, "no change in time");
+        let body = numbered("other", numbers.next().unwrap());
+        let answer = server.post("/webhook/status", &body).await;
+        if answer.status == StatusCode::OK {
+            answered.push(body["message"].as_str().unwrap().to_owned());
         }
-        let found = messages(&database);
-        for message in answered {
-            assert_eq!(
-                found.iter().filter(|other| **other == message).count(),
-                1,
-                "{message}"
-            );
-        }
-        found
+        answer
     };
-    let mut once = found.clone();
-    once.sort();
-    once.dedup();
-    assert_eq!(once.len(), found.len(), "something is stored twice");
-    drop(database);
+
+    disk.fill();
+    let refused = loop {
+        let answer = another().await;
+        if answer.status != StatusCode::OK {
+            break answer;
+        }
+    };
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(server.get("/health").await.status, StatusCode::OK);
+
+    disk.free();
+    while another().await.status != StatusCode::OK {}
+    let so_far = messages(&database).len();
+    eventually("more reports", || {
+        (messages(&database).len() > so_far + 50).then_some(())
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    for load in loads {
+        answered.extend(load.await.unwrap());
+    }
+    assert_stored_once(&database, &answered);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,8 @@
 //!
 //! [`database`] gives a test an empty database of its own, on the server that `TEST_DATABASE_URL`
 //! names or else on a private cluster which all tests of a process share. [`Cluster::start`] gives
-//! a cluster that a test may kill. Where PostgreSQL is missing, it is installed with `apt-get`.
+//! a cluster that a test may kill, and [`SmallDisk::mount`] a disk that it may fill. Where
+//! PostgreSQL is missing, it is installed with `apt-get`.
 //!
 //! A cluster dies with the process that started it, however that ends.
 #![forbid(unsafe_code)]
@@ -297,6 +298,84 @@ impl Drop for Cluster {
             let _ = keeper.wait();
         }
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A disk of a few MiB, for a tablespace that a test may fill; unmounted with this value, which must
+/// therefore outlive the cluster.
+#[derive(Debug)]
+pub struct SmallDisk {
+    mount_point: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts a disk in memory.
+    ///
+    /// # Panics
+    /// When mounting is not permitted, as it is for root alone.
+    pub fn mount(mebibytes: u32) -> Self {
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("kubeagents-disk-{}-{number}", std::process::id());
+        let mount_point = std::env::temp_dir().join(name);
+        std::fs::create_dir(&mount_point).expect("a new directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o"])
+            .arg(format!("size={mebibytes}m,mode=0755"))
+            .arg("tmpfs")
+            .arg(&mount_point)
+            .output()
+            .expect("mount runs");
+        if !mounted.status.success() {
+            let _ = std::fs::remove_dir(&mount_point);
+            panic!(
+                "a full disk can only be tested where a tmpfs may be mounted (as root, in a \
+                 container with CAP_SYS_ADMIN): {}",
+                String::from_utf8_lossy(&mounted.stderr)
+            );
+        }
+        let disk = Self { mount_point };
+        let tablespace = disk.tablespace();
+        std::fs::create_dir(&tablespace).unwrap();
+        if let Some((user, group)) = server_user() {
+            chown(&tablespace, Some(user), Some(group)).unwrap();
+        }
+        disk
+    }
+
+    /// An empty directory on it that belongs to the server.
+    pub fn tablespace(&self) -> PathBuf {
+        self.mount_point.join("tablespace")
+    }
+
+    /// Leaves no room on it.
+    pub fn fill(&self) {
+        let mut filler = File::create(self.filler()).unwrap();
+        let full = loop {
+            if let Err(error) = filler.write_all(&[0; 4096]) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
+    }
+
+    /// Gives back the room that [`SmallDisk::fill`] took.
+    pub fn free(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.mount_point.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, so that it also goes while something still has a file of it open.
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(&self.mount_point)
+            .status();
+        let _ = std::fs::remove_dir(&self.mount_point);
     }
 }
 
