@@ -2,11 +2,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use kubeagents_test_postgres::{Cluster, Database, PASSWORD, SmallDisk, USER, database};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Receiver, Reply, Server, command, eventually, report};
+use crate::support::{
+    PATIENCE, Receiver, Reply, Server, a_minute_ahead, command, eventually, report,
+};
 
 fn open_on(url: &str) -> Server {
     Server::start(&[("DATABASE_URL", url), ("AUTH_MODE", "open")])
@@ -201,6 +204,14 @@ async fn notifications_survive_the_death_of_the_host() {
     assert_eq!(receiver.attempts().len(), 8);
 }
 
+/// The history of the only session has no gap and never goes back in time.
+fn assert_in_order(database: &Database) {
+    let gaps = "SELECT count(*) FROM (SELECT seq - lag(seq, 1, 0::bigint) OVER w AS step, \
+        \"timestamp\" < lag(\"timestamp\") OVER w AS back FROM kubeagents_data.statuses \
+        WINDOW w AS (ORDER BY seq)) AS steps WHERE step <> 1 OR back";
+    assert_eq!(database.psql(gaps), "0");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hosts_share_a_session_and_its_history_stays_complete_and_in_order() {
     let database = database();
@@ -245,10 +256,117 @@ async fn two_hosts_share_a_session_and_its_history_stays_complete_and_in_order()
             .collect();
         assert!(in_history.into_iter().eq(mine), "out of order");
     }
-    let gaps = "SELECT count(*) FROM (SELECT seq - lag(seq, 1, 0::bigint) OVER w AS step, \
-        \"timestamp\" < lag(\"timestamp\") OVER w AS back FROM kubeagents_data.statuses \
-        WINDOW w AS (ORDER BY seq)) AS steps WHERE step <> 1 OR back";
-    assert_eq!(database.psql(gaps), "0");
+    assert_in_order(&database);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_shared_by_hosts_whose_clocks_differ_by_a_minute() {
+    let database = database();
+    let url = database.url();
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("AUTH_MODE", "open"),
+        ("PORT", "0"),
+    ];
+    let slow = Server::start(&variables);
+    let mut fast = Server::of(&mut a_minute_ahead(command(&variables)));
+    for round in 0..50 {
+        for server in [&slow, &fast] {
+            let mut body = report("shared", "running");
+            body["message"] = json!(round.to_string());
+            body["ttl_minutes"] = json!(2);
+            let answer = server.post("/webhook/status", &body).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            for server in [&slow, &fast] {
+                let session = server.get("/api/agents/agent/sessions/shared").await.body;
+                assert_eq!(session["session"]["expired"], false, "{session}");
+                assert_eq!(session["session"]["state"], "active", "{session}");
+            }
+        }
+    }
+    let expected: Vec<_> = (0..50)
+        .flat_map(|n| [n.to_string(), n.to_string()])
+        .collect();
+    assert_eq!(messages(&database), expected);
+    assert_in_order(&database);
+    let apart = "SELECT max(\"timestamp\") - min(\"timestamp\") >= 60000000 \
+        FROM kubeagents_data.statuses";
+    assert_eq!(database.psql(apart), "t", "the clocks do not differ");
+    fast.signal(Signal::TERM);
+    assert_eq!(fast.exit_code().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_good_on_hosts_whose_clocks_differ_by_a_minute() {
+    let database = database();
+    let url = database.url();
+    let variables = [("DATABASE_URL", url.as_str()), ("PORT", "0")];
+    let slow = Server::start(&variables);
+    let mut fast = Server::of(&mut a_minute_ahead(command(&variables)));
+    let mut tokens = slow.account("owner@example.com").await;
+    for (there, here) in [(&fast, &slow), (&slow, &fast), (&fast, &slow)] {
+        let access = tokens["access_token"].as_str();
+        let me = there
+            .send(Method::GET, "/api/auth/me", access, &Value::Null)
+            .await;
+        assert_eq!(me.status, StatusCode::OK, "{me:?}");
+        let refresh = json!({"refresh_token": tokens["refresh_token"]});
+        let refreshed = there.post("/api/auth/refresh", &refresh).await;
+        assert_eq!(refreshed.status, StatusCode::OK, "{refreshed:?}");
+        let access = refreshed.body["access_token"].as_str();
+        let me = here
+            .send(Method::GET, "/api/auth/me", access, &Value::Null)
+            .await;
+        assert_eq!(me.status, StatusCode::OK, "{me:?}");
+        tokens = refreshed.body;
+    }
+    fast.signal(Signal::TERM);
+    assert_eq!(fast.exit_code().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_holds_on_hosts_whose_clocks_differ_by_a_minute() {
+    let database = database();
+    let (url, receiver) = (
+        database.url(),
+        Receiver::start(|before| match before {
+            0 | 1 => Reply::Hang,
+            _ => Reply::Status(200),
+        })
+        .await,
+    );
+    let webhook = receiver.url();
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("AUTH_MODE", "open"),
+        ("PORT", "0"),
+        ("NOTIFICATION_WEBHOOK_URL", webhook.as_str()),
+        // The lease of three attempts is then shorter than the minute.
+        ("NOTIFICATION_TIMEOUT_SECONDS", "15"),
+    ];
+    let slow = Server::start(&variables);
+    let mut fast = Server::of(&mut a_minute_ahead(command(&variables)));
+    slow.finish("held").await;
+    receiver.wait_for(1).await;
+    fast.finish("held too").await;
+    receiver.wait_for(2).await;
+    for round in 0..5 {
+        slow.finish(&format!("slow {round}")).await;
+        fast.finish(&format!("fast {round}")).await;
+    }
+    eventually("an empty outbox", || {
+        (database.psql("SELECT count(*) FROM kubeagents_data.outbox") == "0").then_some(())
+    })
+    .await;
+    let mut attempts = receiver.attempts();
+    assert_eq!(attempts.len(), 12);
+    // Those that were left hanging are tried again, by the host that holds them.
+    for held in &receiver.deliveries()[..2] {
+        assert_eq!(attempts.remove(&held.id), Some(2));
+    }
+    assert!(attempts.values().all(|attempts| *attempts == 1));
+    fast.signal(Signal::TERM);
+    assert_eq!(fast.exit_code().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,22 +379,20 @@ async fn a_key_revoked_on_one_host_is_soon_refused_by_the_other() {
     let token = tokens["access_token"].as_str();
     let body = json!({"name": "key", "scopes": ["report", "read"]});
     let key = here
-        .send(http::Method::POST, "/api/apikeys", token, &body)
+        .send(Method::POST, "/api/apikeys", token, &body)
         .await
         .body;
     let secret = key["key"].as_str();
     let status = async |server: &Server| {
         server
-            .send(http::Method::GET, "/api/agents", secret, &Value::Null)
+            .send(Method::GET, "/api/agents", secret, &Value::Null)
             .await
             .status
     };
     assert_eq!(status(&here).await, StatusCode::OK);
     assert_eq!(status(&there).await, StatusCode::OK);
     let path = format!("/api/apikeys/{}", key["id"].as_str().unwrap());
-    let revoked = here
-        .send(http::Method::DELETE, &path, token, &Value::Null)
-        .await;
+    let revoked = here.send(Method::DELETE, &path, token, &Value::Null).await;
     assert_eq!(revoked.status, StatusCode::OK);
     assert_eq!(status(&here).await, StatusCode::UNAUTHORIZED);
     let start = std::time::Instant::now();

@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kubeagents_contract::Process;
+use kubeagents_test_postgres::found_or_installed;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -24,6 +25,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubeagents"));
     command.env_clear().envs(variables.iter().copied());
+    command
+}
+
+/// A command whose process sees the time that it will be in a minute.
+pub(crate) fn a_minute_ahead(mut command: Command) -> Command {
+    let find = || {
+        let asked = Command::new("faketime")
+            .args(["-m", "-f", "+60s", "printenv", "LD_PRELOAD"])
+            .output()
+            .ok()?;
+        let library = String::from_utf8(asked.stdout).unwrap();
+        asked.status.success().then(|| library.trim().to_owned())
+    };
+    let script = "apt-get update && apt-get install -y --no-install-recommends faketime";
+    // The program of that name would stay in between, and outlive it when the server is killed.
+    let library = found_or_installed("faketime", find, script);
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME", "+60s")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     command
 }
 

@@ -456,12 +456,16 @@ fn major_version() -> u32 {
 
 /// The folder of the newest PostgreSQL there is; installs one where there is none.
 fn binaries() -> &'static Path {
+    const SCRIPT: &str = "\
+        apt-get update && \
+        apt-get install -y --no-install-recommends postgresql-common && \
+        sed -i 's/^#\\?create_main_cluster.*/create_main_cluster = false/' \
+            /etc/postgresql-common/createcluster.conf && \
+        apt-get install -y --no-install-recommends postgresql";
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
     BINARIES.get_or_init(|| {
-        installed().unwrap_or_else(|| {
-            install();
-            installed().expect("PostgreSQL is installed")
-        })
+        let what = "PostgreSQL 13 or newer (or TEST_DATABASE_URL)";
+        found_or_installed(what, installed, SCRIPT)
     })
 }
 
@@ -488,31 +492,31 @@ fn installed() -> Option<PathBuf> {
     })
 }
 
-fn install() {
-    // Test binaries of several crates may find it missing at the same time.
-    let lock =
-        File::create(std::env::temp_dir().join("kubeagents-install-postgresql.lock")).unwrap();
-    lock.lock().unwrap();
-    if installed().is_some() {
-        return;
+/// What `find` finds; where it is missing, it is first installed with `apt-get`, by this script.
+///
+/// # Panics
+/// When that fails.
+pub fn found_or_installed<T>(what: &str, find: impl Fn() -> Option<T>, script: &str) -> T {
+    if let Some(found) = find() {
+        return found;
     }
-    const SCRIPT: &str = "\
-        export DEBIAN_FRONTEND=noninteractive; \
-        apt-get update && \
-        apt-get install -y --no-install-recommends postgresql-common && \
-        sed -i 's/^#\\?create_main_cluster.*/create_main_cluster = false/' \
-            /etc/postgresql-common/createcluster.conf && \
-        apt-get install -y --no-install-recommends postgresql";
+    // Test binaries of several crates may find it missing at the same time.
+    let lock = File::create(std::env::temp_dir().join("kubeagents-install.lock")).unwrap();
+    lock.lock().unwrap();
+    if let Some(found) = find() {
+        return found;
+    }
     let output = Command::new("sh")
-        .args(["-c", SCRIPT])
+        .args(["-c", script])
+        .env("DEBIAN_FRONTEND", "noninteractive")
         .output()
         .expect("sh runs");
     assert!(
         output.status.success(),
-        "PostgreSQL 13 or newer is needed and could not be installed with apt-get; install it, or \
-         set TEST_DATABASE_URL: {}",
+        "{what} is needed and could not be installed with apt-get: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    find().unwrap_or_else(|| panic!("{what} is installed and yet not to be found"))
 }
 
 #[cfg(test)]
