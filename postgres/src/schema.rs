@@ -32,12 +32,16 @@ pub enum SchemaError {
 }
 
 /// `DO` takes no parameters, so each migration's text is put together at compile time.
+///
+/// It looks for the table with a query, since `to_regclass` may answer from the session's cache what
+/// was so before the lock was waited for.
 macro_rules! migration {
     ($version:literal, $file:literal) => {
         concat!(
             "DO $kubeagents_migration$ BEGIN \
             PERFORM pg_advisory_xact_lock(7743203321898820974); \
-            IF to_regclass('kubeagents_data.migrations') IS NULL THEN \
+            IF NOT EXISTS (SELECT FROM pg_tables \
+                WHERE schemaname = 'kubeagents_data' AND tablename = 'migrations') THEN \
                 CREATE SCHEMA IF NOT EXISTS kubeagents_data; \
                 CREATE TABLE kubeagents_data.migrations (\
                     version bigint PRIMARY KEY, \
