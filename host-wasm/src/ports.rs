@@ -16,7 +16,8 @@ use kubeagents_core::{
 
 use crate::Platform;
 
-/// How long a report keeps trying while others change its session.
+/// How long a report keeps trying while other instances change its session. Waiting for its turn
+/// within the instance does not count.
 const CONTENTION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Everything that the core needs of its host.
@@ -138,17 +139,19 @@ impl Notifier for Waker {
 
 impl<S: Store, P: Platform> Reports for WasmPorts<S, P> {
     async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
-        let start = Instant::now();
-        let retry = async |conflicts| {
-            let in_time = start.elapsed() < CONTENTION_DEADLINE;
-            if in_time {
-                self.platform
-                    .sleep(conflict_pause(conflicts, random_u32()))
-                    .await;
-            }
-            in_time
+        let record = async {
+            let start = Instant::now();
+            let retry = async |conflicts| {
+                let in_time = start.elapsed() < CONTENTION_DEADLINE;
+                if in_time {
+                    self.platform
+                        .sleep(conflict_pause(conflicts, random_u32()))
+                        .await;
+                }
+                in_time
+            };
+            self.recorder.record(workspace, &report, retry).await
         };
-        let record = self.recorder.record(workspace, &report, retry);
         self.turns.take(report.session_key(workspace), record).await
     }
 }
