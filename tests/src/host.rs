@@ -39,6 +39,9 @@ pub struct Host {
     pub knows_its_address: bool,
     /// Whether notifications reach receivers on this machine's loopback addresses.
     pub notifies_loopback: bool,
+    /// Whether the notifications in flight to one receiver are counted over all instances of the
+    /// server, rather than by each instance for itself.
+    pub counts_deliveries_together: bool,
     /// How long another host may go on accepting a revoked key: zero for a single host, at most
     /// 5 seconds by the contract.
     pub revocation_delay: Duration,
@@ -58,6 +61,7 @@ impl Host {
             has_settings: false,
             knows_its_address: true,
             notifies_loopback: true,
+            counts_deliveries_together: true,
             revocation_delay: Duration::ZERO,
         }
     }

@@ -319,7 +319,9 @@ async fn a_receiver_that_hangs_does_not_delay_another(world: Arc<World>) {
         0,
         "the other waited until these were given up"
     );
-    assert!(arrived <= 4, "{arrived} in flight to one host");
+    if world.host.counts_deliveries_together {
+        assert!(arrived <= 4, "{arrived} in flight to one host");
+    }
 
     let settings = json!({"notification_webhook_url": ""});
     account.client.put("/api/auth/me", &settings).await.ok();

@@ -1,0 +1,252 @@
+//! What of the component the contract does not show: what it imports, how instances get along on
+//! one storage, and what it does when it cannot work.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use kubeagents_spin_tests::{Built, Options, Reuse, SpinHost};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+static BUILT: LazyLock<Built> = LazyLock::new(|| Built::new().unwrap());
+
+/// Short-lived and long-lived instances, several of them at once.
+const MIXED: [Reuse; 3] = [
+    Reuse {
+        requests: 7,
+        concurrent: 2,
+    },
+    Reuse::NONE,
+    Reuse {
+        requests: 128,
+        concurrent: 4,
+    },
+];
+
+async fn start(options: &Options) -> SpinHost {
+    SpinHost::start(&BUILT.manifest, &BUILT.compiled, options)
+        .await
+        .unwrap()
+}
+
+async fn send(host: &SpinHost, request: Request<Full<Bytes>>) -> Response<Bytes> {
+    let address = host.url().strip_prefix("http://").unwrap().to_owned();
+    let stream = TcpStream::connect(&address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let (mut parts, body) = request.into_parts();
+    parts.headers.insert("host", address.parse().unwrap());
+    let response = sender
+        .send_request(Request::from_parts(parts, body))
+        .await
+        .unwrap();
+    let (parts, body) = response.into_parts();
+    Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+}
+
+async fn get(host: &SpinHost, path: &str) -> (StatusCode, Value) {
+    let response = send(host, Request::get(path).body(Full::default()).unwrap()).await;
+    (
+        response.status(),
+        serde_json::from_slice(response.body()).unwrap_or_default(),
+    )
+}
+
+async fn report(host: &SpinHost, agent: &str, topic: &str) -> StatusCode {
+    let body = json!({
+        "agent_id": agent,
+        "session_topic": topic,
+        "status": "running",
+        "timestamp": "2026-01-01T00:00:00Z",
+    });
+    let request = Request::post("/webhook/status")
+        .body(body.to_string().into())
+        .unwrap();
+    send(host, request).await.status()
+}
+
+/// Writers on one session and on sessions of one agent, over instances that come and go: every
+/// report that was answered 200 is in the history, once.
+async fn concurrent_reports_all_land_once(options: Options) {
+    const WRITERS: usize = 12;
+    const REPORTS: usize = 5;
+    let host = start(&options).await;
+    join_all((0..WRITERS).map(|writer| {
+        let host = &host;
+        async move {
+            for _ in 0..REPORTS {
+                assert_eq!(report(host, "agent", "shared").await, 200);
+                assert_eq!(report(host, "agent", &format!("own {writer}")).await, 200);
+            }
+        }
+    }))
+    .await;
+    let (_, shared) = get(&host, "/api/agents/agent/sessions/shared").await;
+    assert_eq!(
+        shared["status_history"].as_array().unwrap().len(),
+        WRITERS * REPORTS
+    );
+    let (_, history) = get(&host, "/api/agents/agent/history").await;
+    assert_eq!(
+        history["status_history"].as_array().unwrap().len(),
+        2 * WRITERS * REPORTS
+    );
+    let (_, agent) = get(&host, "/api/agents/agent").await;
+    assert_eq!(agent["session_count"], WRITERS + 1);
+    assert!(host.instances() > 3, "instances were to come and go");
+}
+
+fn open_mode(directory: &TempDir) -> Options {
+    let mut options = Options::new(directory.path()).variable("auth_mode", "open");
+    options.reuse = MIXED.to_vec();
+    options
+}
+
+fn on_postgres(options: Options, url: &str) -> Options {
+    let parsed = url::Url::parse(url).unwrap();
+    let address = format!(
+        "{}:{}",
+        parsed.host_str().unwrap(),
+        parsed.port().unwrap_or(5432)
+    );
+    options
+        .variable("database_url", url)
+        .variable("database_host", address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_instances_lose_nothing_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    concurrent_reports_all_land_once(open_mode(&directory)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_instances_lose_nothing_on_postgresql() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = kubeagents_test_postgres::database();
+    concurrent_reports_all_land_once(on_postgres(open_mode(&directory), &database.url())).await;
+}
+
+#[tokio::test]
+async fn the_manifest_grants_what_the_component_imports() {
+    let component = BUILT.manifest.component().unwrap();
+    let imports = BUILT.compiled.imports();
+    let imported = |interface: &str| imports.iter().any(|name| name == interface);
+    assert!(imported("spin:sqlite/sqlite@3.1.0"));
+    assert_eq!(component.sqlite_databases, ["default"]);
+    assert!(imported("spin:postgres/postgres@4.2.0"));
+    assert!(
+        component
+            .allowed_outbound_hosts
+            .iter()
+            .any(|host| host.starts_with("postgres://"))
+    );
+    assert!(
+        imports
+            .iter()
+            .any(|name| name.starts_with("wasi:http/client@0.3."))
+    );
+    assert!(
+        component
+            .allowed_outbound_hosts
+            .iter()
+            .any(|host| host == "https://*:*")
+    );
+    assert!(imported("spin:variables/variables@3.0.0"));
+    let spin = imports
+        .iter()
+        .filter(|name| name.starts_with("spin:"))
+        .count();
+    assert_eq!(spin, 3, "{imports:?}");
+    let exports = BUILT.compiled.exports();
+    assert!(
+        exports.iter().any(|name| name == "wasi:http/handler@0.3.0"),
+        "{exports:?}"
+    );
+
+    let variables: Vec<&str> = component.variables.keys().map(String::as_str).collect();
+    let mut settings = kubeagents_host_wasm::SETTINGS;
+    settings.sort_unstable();
+    assert_eq!(variables, settings);
+}
+
+#[test]
+fn the_component_is_small() {
+    let size = std::fs::metadata(&BUILT.file).unwrap().len();
+    assert!(size < 2_500_000, "{size} bytes");
+}
+
+#[tokio::test]
+async fn a_bad_variable_is_answered_500_and_the_log_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options::new(directory.path()).variable("auth_mode", "maybe");
+    let host = start(&options).await;
+    let (status, body) = get(&host, "/health").await;
+    assert_eq!(
+        (status.as_u16(), &body["code"]),
+        (500, &json!("misconfigured"))
+    );
+    let log = std::fs::read_to_string(options.log()).unwrap();
+    assert!(log.contains("auth_mode must be open or required"), "{log}");
+}
+
+#[tokio::test]
+async fn without_its_database_the_component_answers_503_and_the_log_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    // Nothing listens on port 1.
+    let options = on_postgres(
+        open_mode(&directory),
+        "postgres://user:secret@127.0.0.1:1/name",
+    );
+    let host = start(&options).await;
+    assert_eq!(get(&host, "/health").await.0, 200);
+    let (status, body) = get(&host, "/api/agents").await;
+    assert_eq!(
+        (status.as_u16(), &body["code"]),
+        (503, &json!("unavailable"))
+    );
+    let log = std::fs::read_to_string(options.log()).unwrap();
+    assert!(log.contains("PostgreSQL failed"), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[tokio::test]
+async fn the_component_connects_to_no_database_but_the_allowed_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = kubeagents_test_postgres::database();
+    let options = open_mode(&directory).variable("database_url", database.url());
+    let host = start(&options.variable("database_host", "localhost:1")).await;
+    assert_eq!(get(&host, "/ready").await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_mcp_clients_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = start(&Options::new(directory.path()).variable("auth_mode", "open")).await;
+    let url = host.url();
+    let check = move || kubeagents_contract::mcp_clients::check(&url, None);
+    tokio::task::spawn_blocking(check).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_report_costs_two_statements() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = start(&Options::new(directory.path()).variable("auth_mode", "open")).await;
+    let mut fewest = u64::MAX;
+    for _ in 0..20 {
+        let before = host.statements();
+        assert_eq!(report(&host, "agent", "topic").await, 200);
+        fewest = fewest.min(host.statements() - before);
+    }
+    // Now and then an instance also looks into the outbox, or is set up anew.
+    assert_eq!(fewest, 2);
+}
