@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use kubeagents_contract::{Arguments, Host, Mode, Process, Receiver, SETTINGS, run, trials};
+use kubeagents_contract::{Arguments, Host, Mode, Process, Receiver, SETTINGS, Trial, run, trials};
 use kubeagents_test_postgres::database;
 
 const STATIC_KEY: &str = "static-key-of-the-contract";
@@ -12,6 +12,9 @@ const JWT_SECRET: &str = "signs the tokens of the contract's servers";
 
 /// Long enough for a binary to start on a machine that is busy building others.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Where it matters that another host has answered the request before.
+const AREAS_OF_TWO_HOSTS: [&str; 5] = ["sessions", "tokens", "api_keys", "reports", "queries"];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::from_args();
@@ -24,7 +27,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
         ],
     )?;
-    let databases = [database(), database()];
+    let databases = [database(), database(), database()];
     let (_open_postgres, open_postgres) = server(
         Mode::Open,
         &[("DATABASE_URL", &databases[0].url()), ("AUTH_MODE", "open")],
@@ -37,6 +40,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
         ],
     )?;
+    let shared = [
+        ("DATABASE_URL", &*databases[2].url()),
+        ("JWT_ACCESS_TOKEN_EXPIRY", "10m"),
+        ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
+    ];
+    let (beside, two) = server(Mode::Required, &shared)?;
+    let (_beside, two) = another(&beside, two, &shared)?;
     let (_configured, configured) = server(Mode::Open, &SETTINGS)?;
     let required = Host {
         access_token_expiry: Duration::from_secs(10 * 60),
@@ -46,12 +56,27 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         access_token_expiry: Duration::from_secs(10 * 60),
         ..required_postgres
     };
+    let two = Host {
+        access_token_expiry: Duration::from_secs(10 * 60),
+        revocation_delay: Duration::from_secs(5),
+        ..two
+    };
     let configured = Host {
         has_settings: true,
         ..configured
     };
 
-    let mut all = trials(&open, "open");
+    let matters = |trial: &Trial| {
+        let mut areas = AREAS_OF_TWO_HOSTS.iter();
+        areas.any(|area| {
+            trial
+                .name()
+                .starts_with(&format!("postgres_two_hosts::{area}::"))
+        })
+    };
+    let mut all = trials(&two, "postgres_two_hosts");
+    all.retain(matters);
+    all.extend(trials(&open, "open"));
     all.extend(trials(&required, "required"));
     all.extend(trials(&configured, "configured"));
     all.extend(trials(&open_postgres, "postgres_open"));
@@ -62,6 +87,31 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 /// Starts a server on a free port, with nothing but these variables in its environment.
 fn server(mode: Mode, environment: &[(&str, &str)]) -> Result<(Process, Host), Box<dyn Error>> {
     let receiver = Receiver::start();
+    let process = Process::start(&mut command(&receiver, environment))?;
+    let host = Host {
+        static_key: Some(STATIC_KEY.to_owned()),
+        jwt_secret: Some(JWT_SECRET.to_owned()),
+        log: Some(process.log()),
+        instance_receiver: Some(receiver),
+        ..Host::new(address(&process, &[])?, mode)
+    };
+    Ok((process, host))
+}
+
+/// Starts another server beside one, to which every other request goes from now on.
+fn another(
+    first: &Process,
+    mut host: Host,
+    environment: &[(&str, &str)],
+) -> Result<(Process, Host), Box<dyn Error>> {
+    let receiver = host.instance_receiver.as_ref().ok_or("no receiver")?;
+    let process = first.start_beside(&mut command(receiver, environment))?;
+    let url = address(&process, &host.urls)?;
+    host.urls.push(url);
+    Ok((process, host))
+}
+
+fn command(receiver: &Receiver, environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubeagents"));
     command
         .env_clear()
@@ -70,19 +120,16 @@ fn server(mode: Mode, environment: &[(&str, &str)]) -> Result<(Process, Host), B
         .env("JWT_SECRET", JWT_SECRET)
         .env("NOTIFICATION_WEBHOOK_URL", receiver.instance_url())
         .envs(environment.iter().copied());
-    let process = Process::start(&mut command)?;
-    let listening = process
-        .log()
-        .wait_for(START_DEADLINE, |line| line.contains("listening"));
+    command
+}
+
+/// The base URL that the log tells of, besides those known.
+fn address(process: &Process, known: &[String]) -> Result<String, Box<dyn Error>> {
+    let listening = process.log().wait_for(START_DEADLINE, |line| {
+        line.contains("listening") && !known.iter().any(|url| line.trim().ends_with(url))
+    });
     let (_, address) = listening
         .split_once("address=")
         .ok_or("no address is logged")?;
-    let host = Host {
-        static_key: Some(STATIC_KEY.to_owned()),
-        jwt_secret: Some(JWT_SECRET.to_owned()),
-        log: Some(process.log()),
-        instance_receiver: Some(receiver),
-        ..Host::new(address.trim(), mode)
-    };
-    Ok((process, host))
+    Ok(address.trim().to_owned())
 }

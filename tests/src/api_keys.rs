@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::scenario::{assert_answer_snapshot, scenarios};
-use crate::world::{World, eventually, report, text, texts, time, within};
+use crate::world::{World, eventually, report, text, texts, time};
 
 scenarios! {
     a_key_is_shown_at_its_creation [Accounts],
@@ -233,12 +233,8 @@ async fn a_revoked_key_is_refused(world: Arc<World>) {
         json!({"message": "API key revoked successfully"})
     );
     if !world.host.revocation_delay.is_zero() {
-        // Twice the delay: the measure is the server's clock, not this machine's load.
-        let deadline = world.host.revocation_delay * 2;
-        within(deadline, "a revoked key is refused", async || {
-            client.post("/webhook/status", &report).await.status == 401
-        })
-        .await;
+        // Every host has to refuse it by then, and which one answers is not ours to choose.
+        tokio::time::sleep(world.host.revocation_delay * 2).await;
     }
     let answer = client.post("/webhook/status", &report).await;
     answer.error(401, "unauthorized", "invalid or expired token");

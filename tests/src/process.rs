@@ -20,8 +20,10 @@ impl Log {
         Self(Source::File(file.as_ref().to_owned()))
     }
 
-    fn of(streams: impl IntoIterator<Item = Box<dyn Read + Send>>) -> Self {
-        let lines = Arc::new(Mutex::new(Vec::new()));
+    fn of(
+        lines: Arc<Mutex<Vec<String>>>,
+        streams: impl IntoIterator<Item = Box<dyn Read + Send>>,
+    ) -> Self {
         for stream in streams {
             let lines = lines.clone();
             std::thread::spawn(move || {
@@ -97,6 +99,22 @@ impl Process {
     /// # Errors
     /// Whatever starting a process can fail with.
     pub fn start(command: &mut Command) -> io::Result<Self> {
+        Self::collecting(command, Arc::default())
+    }
+
+    /// Starts `command` like [`Process::start`], with one log for this process and that one.
+    ///
+    /// # Errors
+    /// Whatever starting a process can fail with.
+    pub fn start_beside(&self, command: &mut Command) -> io::Result<Self> {
+        let lines = match &self.log.0 {
+            Source::Lines(lines) => lines.clone(),
+            Source::File(_) => Arc::default(),
+        };
+        Self::collecting(command, lines)
+    }
+
+    fn collecting(command: &mut Command, lines: Arc<Mutex<Vec<String>>>) -> io::Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -110,7 +128,7 @@ impl Process {
             .stderr
             .take()
             .map(|s| Box::new(s) as Box<dyn Read + Send>);
-        let log = Log::of(stdout.into_iter().chain(stderr));
+        let log = Log::of(lines, stdout.into_iter().chain(stderr));
         Ok(Self { child, log })
     }
 
