@@ -126,8 +126,12 @@ impl Connection {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if outcome.is_ready() {
+        if let Poll::Ready(written) = &outcome {
             self.write_timer = None;
+            // The head of an answer that is still on its way may be long past: taking it counts.
+            if !self.reading_head && written.as_ref().is_ok_and(|&count| count > 0) {
+                self.deadline = None;
+            }
             return outcome;
         }
         let timer = self
@@ -220,5 +224,79 @@ impl AsyncWrite for Connection {
             linger.bytes_left = linger.bytes_left.saturating_sub(count);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::net::TcpListener;
+    use tokio::time::{advance, pause};
+
+    use super::*;
+
+    /// A connection without a request under way, and its client.
+    async fn connection() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let connection = Connection::new(accepted.unwrap().0, Arc::default());
+        (connection, client.unwrap())
+    }
+
+    fn read(connection: &mut Connection) -> Poll<io::ErrorKind> {
+        let mut scratch = [0; 16];
+        let mut buffer = ReadBuf::new(&mut scratch);
+        let outcome =
+            Pin::new(connection).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+        outcome.map(|outcome| outcome.unwrap_err().kind())
+    }
+
+    fn write(connection: &mut Connection) -> Poll<usize> {
+        let outcome =
+            Pin::new(connection).poll_write(&mut Context::from_waker(Waker::noop()), b"more");
+        outcome.map(|outcome| outcome.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_closed_after_its_time() {
+        let (mut connection, _client) = connection().await;
+        pause();
+        assert_eq!(read(&mut connection), Poll::Pending);
+        advance(IDLE - Duration::from_secs(1)).await;
+        assert_eq!(read(&mut connection), Poll::Pending);
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(read(&mut connection), Poll::Ready(io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_take_longer_than_a_connection_may_be_idle() {
+        let (mut connection, _client) = connection().await;
+        pause();
+        for _ in 0..5 {
+            assert_eq!(read(&mut connection), Poll::Pending);
+            advance(IDLE - Duration::from_secs(1)).await;
+            assert_eq!(write(&mut connection), Poll::Ready(4));
+        }
+        assert_eq!(read(&mut connection), Poll::Pending);
+        advance(IDLE + Duration::from_secs(1)).await;
+        assert_eq!(read(&mut connection), Poll::Ready(io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn a_head_that_comes_slowly_is_not_excused_by_an_answer() {
+        let (mut connection, client) = connection().await;
+        client.try_write(b"G").unwrap();
+        let mut scratch = [0; 16];
+        let first = std::future::poll_fn(|cx| {
+            Pin::new(&mut connection).poll_read(cx, &mut ReadBuf::new(&mut scratch))
+        });
+        first.await.unwrap();
+        pause();
+        assert_eq!(write(&mut connection), Poll::Ready(4));
+        assert_eq!(read(&mut connection), Poll::Pending);
+        advance(HEAD + Duration::from_secs(1)).await;
+        assert_eq!(read(&mut connection), Poll::Ready(io::ErrorKind::TimedOut));
     }
 }
