@@ -1,5 +1,6 @@
 //! Getting from a configuration to a database that is ready.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use kubeagents_core::StoreError;
@@ -74,7 +75,7 @@ pub(crate) async fn connect(
             Ok(Err(error)) => error,
             Err(_) => sqlx::Error::PoolTimedOut,
         };
-        if let Some(variable) = at_fault(&error, database.from_url) {
+        if let Some(variable) = at_fault(&error, database) {
             let cause = crate::causes(&error);
             return Err(ConfigError(format!("{variable}: PostgreSQL refuses: {cause}")).into());
         }
@@ -111,10 +112,16 @@ async fn try_connect(
 }
 
 /// The variable that has to be changed before a connection can succeed, if one has.
-fn at_fault(error: &sqlx::Error, from_url: bool) -> Option<&'static str> {
+fn at_fault(error: &sqlx::Error, database: &Database) -> Option<&'static str> {
     let variable = match error {
-        sqlx::Error::Tls(_) => "DB_SSLMODE",
-        sqlx::Error::Configuration(_) => "DB_SSLMODE",
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => "DB_SSLMODE",
+        sqlx::Error::Io(error) if is_tls(error) => "DB_SSLMODE",
+        // The one file that a connection by TCP reads.
+        sqlx::Error::Io(error)
+            if error.kind() == ErrorKind::NotFound && !is_local(&database.connect) =>
+        {
+            return Some("PGSSLROOTCERT");
+        }
         sqlx::Error::Database(error) => match error.code().as_deref() {
             Some("28P01") => "DB_PASSWORD",
             Some("28000") => "DB_USER",
@@ -123,7 +130,23 @@ fn at_fault(error: &sqlx::Error, from_url: bool) -> Option<&'static str> {
         },
         _ => return None,
     };
-    Some(if from_url { "DATABASE_URL" } else { variable })
+    Some(if database.from_url {
+        "DATABASE_URL"
+    } else {
+        variable
+    })
+}
+
+/// Whether the server is reached by a socket in the file system.
+fn is_local(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some() || options.get_host().starts_with('/')
+}
+
+/// Whether the handshake failed, as it does for a certificate that is not trusted.
+fn is_tls(error: &std::io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|error| error.is::<rustls::Error>())
 }
 
 /// Converts and migrates, in one transaction under a lock that all hosts share.

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Method, StatusCode};
-use kubeagents_test_postgres::{Cluster, Database, PASSWORD, SmallDisk, USER, database};
+use kubeagents_test_postgres::{Cluster, Database, PASSWORD, SmallDisk, USER, database, wait_for};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -498,6 +499,86 @@ fn a_wrong_configuration_is_refused_at_once_with_the_variables_name() {
         assert!(log.contains(named), "{changes:?}: {log}");
         assert!(!log.contains(PASSWORD) && !log.contains("secret"), "{log}");
     }
+}
+
+#[test]
+fn every_ssl_mode_means_what_it_means_to_libpq() {
+    const PLAIN: Result<&str, &str> = Ok("f");
+    const ENCRYPTED: Result<&str, &str> = Ok("t");
+    let cluster = Cluster::start(&[("fsync", "off")]);
+    let port = cluster.port().to_string();
+    let connections = || {
+        cluster.psql(
+            "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+             WHERE application_name = 'kubeagents'",
+        )
+    };
+    let check = |mode: &str, host: &str, root: Option<&str>, expected: Result<&str, &str>| {
+        let mut variables = vec![
+            ("DB_HOST", host),
+            ("DB_PORT", &port),
+            ("DB_USER", USER),
+            ("DB_PASSWORD", PASSWORD),
+            ("DB_NAME", "postgres"),
+            ("DB_SSLMODE", mode),
+        ];
+        variables.extend(root.map(|root| ("PGSSLROOTCERT", root)));
+        match expected {
+            Ok(encrypted) => {
+                let server = Server::start(&variables);
+                assert_eq!(connections(), encrypted, "{mode} to {host}");
+                drop(server);
+                wait_for("its connections to end", || connections().is_empty());
+            }
+            Err(reason) => {
+                let (code, log) = ends_with(&variables);
+                assert_eq!(code, Some(2), "{mode} to {host}: {log}");
+                assert!(log.contains(reason), "{mode} to {host}: {log}");
+            }
+        }
+    };
+
+    check("prefer", "127.0.0.1", None, PLAIN);
+    check("require", "127.0.0.1", None, Err("DB_SSLMODE"));
+
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = cluster.write("server.crt", &cert.pem());
+    let key = cluster.write("server.key", &signing_key.serialize_pem());
+    for (setting, value) in [
+        ("ssl_cert_file", certificate.to_str().unwrap()),
+        ("ssl_key_file", key.to_str().unwrap()),
+        ("ssl", "on"),
+    ] {
+        cluster.psql(&format!("ALTER SYSTEM SET {setting} = '{value}'"));
+    }
+    cluster.psql("SELECT pg_reload_conf()");
+    wait_for("the server to offer TLS", || {
+        cluster.psql("SHOW ssl") == "on"
+    });
+    let root = certificate.to_str();
+    check("disable", "127.0.0.1", None, PLAIN);
+    check("allow", "127.0.0.1", None, PLAIN);
+    check("prefer", "127.0.0.1", None, ENCRYPTED);
+    check("require", "127.0.0.1", None, ENCRYPTED);
+    check("verify-ca", "127.0.0.1", None, Err("DB_SSLMODE"));
+    check("verify-ca", "127.0.0.1", root, ENCRYPTED);
+    check("verify-full", "127.0.0.1", root, Err("DB_SSLMODE"));
+    check("verify-full", "localhost", root, ENCRYPTED);
+    check(
+        "verify-full",
+        "localhost",
+        Some("/missing"),
+        Err("PGSSLROOTCERT"),
+    );
+
+    cluster.write(
+        "data/pg_hba.conf",
+        "local all all trust\nhostssl all all all scram-sha-256\n",
+    );
+    cluster.psql("SELECT pg_reload_conf()");
+    check("disable", "127.0.0.1", None, Err("no encryption"));
+    check("allow", "127.0.0.1", None, ENCRYPTED);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,10 +13,10 @@
     reason = "a test whose database cannot be made has failed"
 )]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -146,29 +146,9 @@ impl Cluster {
         let name = format!("kubeagents-postgres-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir(&directory).expect("a new directory");
-        let password_file = directory.join("password");
-        std::fs::write(&password_file, PASSWORD).unwrap();
         if let Some((user, group)) = server_user() {
             chown(&directory, Some(user), Some(group)).unwrap();
-            chown(&password_file, Some(user), Some(group)).unwrap();
         }
-
-        let mut initdb = as_server_user(&binaries().join("initdb"));
-        initdb.args(["--no-sync", "--username", USER, "--encoding", "UTF8"]);
-        initdb.args(["--locale", "C.UTF-8"]);
-        if major_version() >= 15 {
-            initdb.args(["--locale-provider", "icu", "--icu-locale", "en-US"]);
-        }
-        initdb.args(["--auth-local", "trust", "--auth-host", "scram-sha-256"]);
-        initdb.arg("--pwfile").arg(&password_file);
-        initdb.arg("-D").arg(directory.join("data"));
-        let made = initdb.output().expect("initdb runs");
-        assert!(
-            made.status.success(),
-            "initdb: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
-
         let mut cluster = Self {
             directory,
             port: free_port(),
@@ -178,6 +158,24 @@ impl Cluster {
                 .collect(),
             keeper: None,
         };
+
+        let mut initdb = as_server_user(&binaries().join("initdb"));
+        initdb.args(["--no-sync", "--username", USER, "--encoding", "UTF8"]);
+        initdb.args(["--locale", "C.UTF-8"]);
+        if major_version() >= 15 {
+            initdb.args(["--locale-provider", "icu", "--icu-locale", "en-US"]);
+        }
+        initdb.args(["--auth-local", "trust", "--auth-host", "scram-sha-256"]);
+        initdb.arg("--pwfile");
+        initdb.arg(cluster.write("password", PASSWORD));
+        initdb.arg("-D").arg(cluster.directory.join("data"));
+        let made = initdb.output().expect("initdb runs");
+        assert!(
+            made.status.success(),
+            "initdb: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+
         cluster.launch();
         cluster
     }
@@ -190,6 +188,21 @@ impl Cluster {
     /// A directory that the server may write to.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Writes a file into the server's directory that the server alone may read, and returns its
+    /// path.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn write(&self, name: &str, contents: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        std::fs::write(&path, contents).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = server_user() {
+            chown(&path, Some(user), Some(group)).unwrap();
+        }
+        path
     }
 
     /// The address of the superuser's own database.
