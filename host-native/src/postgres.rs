@@ -6,6 +6,7 @@ mod cache;
 mod driver;
 mod open;
 mod options;
+mod queue;
 mod retention;
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,13 @@
 //!
 //! Reports wait in a queue of their session. A worker takes what waits in several sessions, loads
 //! them with one statement, decides on them one after the other in memory, and commits them with
-//! one statement. While it does, no other worker touches these sessions, so that conflicts come
-//! only from other hosts.
+//! one statement. While it does, no other worker touches these sessions or their agents, so that
+//! conflicts come only from other hosts.
 //!
 //! What the group statement passed over (its session or agent was locked, or had been changed by
 //! another host) and what it failed for is recorded singly, where it harms nobody else.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use kubeagents_core::ports::Reports;
 use kubeagents_core::store::CommitOutcome;
 use kubeagents_core::{
-    Commit, Decision, Recorded, Recorder, Report, ReportPolicy, SessionKey, Snapshot, Store,
-    StoreError, Workspace, conflict_pause,
+    Commit, Decision, Recorded, Recorder, Report, ReportPolicy, Snapshot, Store, StoreError,
+    Workspace, conflict_pause,
 };
 use kubeagents_postgres::reports::notifications_json;
 use kubeagents_postgres::{PostgresStore, reports};
@@ -26,13 +26,14 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::NativeStore;
 use super::driver::{InTransaction, decode, within_deadline};
+use super::queue::{Queue, Taken};
 use crate::ports::{SystemClock, SystemEntropy, random_u32};
 
 /// The most reports in one statement.
 const MAX_REPORTS: usize = 256;
 
 /// One worker's statements reach the disk while the other's are put together.
-const WORKERS: usize = 3;
+const WORKERS: usize = 2;
 
 /// How often another host may be faster on a session before its row is locked.
 const MAX_CONFLICTS: u32 = 3;
@@ -148,30 +149,16 @@ pub(crate) struct BatchedReports(Arc<Batcher>);
 struct Batcher {
     recorder: Recorder<NativeStore, SystemClock, SystemEntropy>,
     pool: PgPool,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<Waiting>>,
     waiting: Notify,
     /// Reports that are recorded singly may have to wait for locks, and must not take all
     /// connections while they do.
     singles: Semaphore,
 }
 
-#[derive(Default)]
-struct Queue {
-    /// What waits for each session. A session that a worker has taken stays in the map.
-    sessions: HashMap<SessionKey, VecDeque<Waiting>>,
-    /// Sessions that something waits for and no worker has taken.
-    ready: VecDeque<SessionKey>,
-}
-
 struct Waiting {
     report: Report,
     answer: oneshot::Sender<Result<Recorded, StoreError>>,
-}
-
-/// What a worker has taken of one session.
-struct Taken {
-    key: SessionKey,
-    waiting: Vec<Waiting>,
 }
 
 /// Why a group was not stored.
@@ -214,8 +201,9 @@ impl BatchedReports {
 impl Reports for BatchedReports {
     async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
         let (answer, answered) = oneshot::channel();
+        let key = report.session_key(workspace);
         self.0
-            .enqueue(report.session_key(workspace), Waiting { report, answer });
+            .change_queue(|queue| queue.push(key, Waiting { report, answer }));
         answered
             .await
             .unwrap_or_else(|_| Err(StoreError::unavailable("the server is shutting down")))
@@ -223,64 +211,17 @@ impl Reports for BatchedReports {
 }
 
 impl Batcher {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, Queue<Waiting>> {
         // Nothing that holds the lock leaves the queue half-changed.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(&self, key: SessionKey, waiting: Waiting) {
-        let mut queue = self.lock();
-        match queue.sessions.get_mut(&key) {
-            Some(others) => others.push_back(waiting),
-            None => {
-                queue
-                    .sessions
-                    .insert(key.clone(), VecDeque::from([waiting]));
-                queue.ready.push_back(key);
-            }
-        }
-        drop(queue);
-        self.waiting.notify_one();
-    }
-
-    fn take(&self) -> Vec<Taken> {
-        let mut queue = self.lock();
-        let Queue { sessions, ready } = &mut *queue;
-        let mut taken = Vec::new();
-        let mut room = MAX_REPORTS;
-        while room > 0
-            && let Some(key) = ready.pop_front()
-        {
-            let Some(waiting) = sessions.get_mut(&key) else {
-                continue;
-            };
-            let count = waiting.len().min(room);
-            room -= count;
-            let waiting = waiting.drain(..count).collect();
-            taken.push(Taken { key, waiting });
-        }
-        if !ready.is_empty() {
+    /// Changes the queue, and wakes a worker if that may have left it something to take.
+    fn change_queue(&self, change: impl FnOnce(&mut Queue<Waiting>)) {
+        let mut queue = self.queue();
+        change(&mut queue);
+        if queue.is_ready() {
             self.waiting.notify_one();
-        }
-        taken
-    }
-
-    /// Gives a session back after its reports were answered.
-    fn give_back(&self, key: SessionKey) {
-        let mut queue = self.lock();
-        match queue
-            .sessions
-            .get(&key)
-            .is_some_and(|waiting| !waiting.is_empty())
-        {
-            true => {
-                queue.ready.push_back(key);
-                drop(queue);
-                self.waiting.notify_one();
-            }
-            false => {
-                queue.sessions.remove(&key);
-            }
         }
     }
 
@@ -288,7 +229,7 @@ impl Batcher {
         loop {
             self.waiting.notified().await;
             loop {
-                let taken = self.take();
+                let taken = self.queue().take(MAX_REPORTS);
                 if taken.is_empty() {
                     break;
                 }
@@ -297,10 +238,12 @@ impl Batcher {
         }
     }
 
-    async fn record_group(self: &Arc<Self>, mut taken: Vec<Taken>) {
+    async fn record_group(self: &Arc<Self>, mut taken: Vec<Taken<Waiting>>) {
         // In key order, so that hosts that create the same agents do so in the same order.
         taken.sort_by(|a, b| a.key.cmp(&b.key));
-        let stored = match self.try_group(&taken).await {
+        let stored = self.try_group(&taken).await;
+        self.change_queue(|queue| queue.release_agents(&taken));
+        let stored = match stored {
             Ok(stored) => stored,
             Err(GroupFailure::Refused) => HashMap::new(),
             Err(GroupFailure::Unavailable(error)) => {
@@ -310,7 +253,7 @@ impl Batcher {
                         let error = StoreError::unavailable(GroupFailed(message.clone()));
                         let _ = waiting.answer.send(Err(error));
                     }
-                    self.give_back(session.key);
+                    self.change_queue(|queue| queue.give_back(session.key));
                 }
                 return;
             }
@@ -321,7 +264,7 @@ impl Batcher {
                     for (waiting, recorded) in session.waiting.into_iter().zip(recorded) {
                         let _ = waiting.answer.send(Ok(*recorded));
                     }
-                    self.give_back(session.key);
+                    self.change_queue(|queue| queue.give_back(session.key));
                 }
                 None => {
                     tokio::spawn(Arc::clone(self).record_singly(session));
@@ -333,7 +276,7 @@ impl Batcher {
     /// Loads, decides and commits a group; returns what was stored, by the session's place in it.
     async fn try_group(
         &self,
-        taken: &[Taken],
+        taken: &[Taken<Waiting>],
     ) -> Result<HashMap<usize, Vec<Recorded>>, GroupFailure> {
         let snapshots = self.load(taken).await?;
         let mut decisions: Vec<Vec<Decision>> = Vec::with_capacity(taken.len());
@@ -369,7 +312,7 @@ impl Batcher {
             .collect())
     }
 
-    async fn load(&self, taken: &[Taken]) -> Result<Vec<Snapshot>, GroupFailure> {
+    async fn load(&self, taken: &[Taken<Waiting>]) -> Result<Vec<Snapshot>, GroupFailure> {
         let keys = || taken.iter().map(|session| &session.key);
         let workspaces: Vec<&str> = keys().map(|key| key.workspace.key()).collect();
         let agents: Vec<&str> = keys().map(|key| &*key.agent_id).collect();
@@ -388,7 +331,7 @@ impl Batcher {
     /// Who is told of this group's transitions, by workspace.
     async fn receivers(
         &self,
-        taken: &[Taken],
+        taken: &[Taken<Waiting>],
         decisions: &[Vec<Decision>],
     ) -> Result<HashMap<Workspace, Vec<String>>, GroupFailure> {
         let with_transition: HashSet<Workspace> = taken
@@ -422,7 +365,7 @@ impl Batcher {
 
     /// Records the reports of one session one after the other. When one cannot be recorded, neither
     /// can those behind it, which would wait as long.
-    async fn record_singly(self: Arc<Self>, session: Taken) {
+    async fn record_singly(self: Arc<Self>, session: Taken<Waiting>) {
         let Taken { key, waiting } = session;
         let permit = tokio::time::timeout(SINGLE_PATIENCE, self.singles.acquire()).await;
         let mut contended = permit.is_err();
@@ -435,7 +378,7 @@ impl Batcher {
             let _ = answer.send(result);
         }
         drop(permit);
-        self.give_back(key);
+        self.change_queue(|queue| queue.give_back(key));
     }
 
     async fn record_one(
