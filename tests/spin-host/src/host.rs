@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -128,7 +128,8 @@ impl Compiled {
     }
 }
 
-/// A running application. It ends with the runtime that it was started on.
+/// A running application. It ends with the runtime that it was started on; to be dropped first, so
+/// that what the end cuts off is not taken for a failure.
 pub struct SpinHost {
     address: SocketAddr,
     application: Arc<Application>,
@@ -160,6 +161,7 @@ impl SpinHost {
             sqlite_databases: component.sqlite_databases.clone(),
             sqlite_file: options.directory.join("sqlite_db.db"),
             statements: AtomicU64::new(0),
+            ending: AtomicBool::new(false),
         });
         let log = OpenOptions::new()
             .create(true)
@@ -196,6 +198,12 @@ impl SpinHost {
     /// How many instances of the component there have been.
     pub fn instances(&self) -> u64 {
         self.instances.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for SpinHost {
+    fn drop(&mut self) {
+        self.application.ending.store(true, Ordering::Relaxed);
     }
 }
 
@@ -352,9 +360,11 @@ impl WorkerState for Policy {
     }
 
     fn drop(&self, store: Store<State>, result: Result<(), wasmtime::Error>) {
-        if let Err(error) = result {
+        let application = &store.data().application;
+        if let Err(error) = result
+            && !application.ending.load(Ordering::Relaxed)
+        {
             eprintln!("an instance failed: {error:?}");
         }
-        drop(store);
     }
 }

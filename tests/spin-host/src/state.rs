@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -20,6 +20,7 @@ pub(crate) struct Application {
     pub(crate) sqlite_databases: Vec<String>,
     pub(crate) sqlite_file: PathBuf,
     pub(crate) statements: AtomicU64,
+    pub(crate) ending: AtomicBool,
 }
 
 impl Application {
