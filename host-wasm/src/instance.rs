@@ -13,7 +13,7 @@ use kubeagents_core::{
 };
 
 use crate::delivery::Delivery;
-use crate::ports::{SystemEntropy, Turns, Waker, WallClock};
+use crate::ports::{InlinePasswords, SystemEntropy, Turns, Waker, WallClock};
 use crate::{Config, ConfigError, Platform, WasmPorts};
 
 /// The application with its configuration, secrets and storage, ready for requests.
@@ -77,6 +77,7 @@ impl<S: Store + Clone, P: Platform> Instance<S, P> {
         };
         let ports = WasmPorts {
             recorder,
+            passwords: InlinePasswords::new(platform.clone()),
             platform,
             waker,
             turns: Turns::default(),

@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::lock::Mutex;
@@ -18,13 +20,14 @@ use crate::Platform;
 
 /// How long a report keeps trying while other instances change its session. Waiting for its turn
 /// within the instance does not count.
-const CONTENTION_DEADLINE: Duration = Duration::from_secs(10);
+const CONTENTION_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Everything that the core needs of its host.
 pub struct WasmPorts<S, P> {
     pub(crate) recorder: Recorder<S, WallClock, SystemEntropy>,
     pub(crate) platform: P,
     pub(crate) waker: Waker,
+    pub(crate) passwords: InlinePasswords<P>,
     pub(crate) turns: Turns,
 }
 
@@ -89,18 +92,68 @@ pub(crate) fn random_u32() -> u32 {
     u32::from_ne_bytes(bytes)
 }
 
-/// Hashes on the instance's one thread, which holds up its other requests.
-#[derive(Debug, Clone, Copy)]
-pub struct InlinePasswords;
+/// Hashes on the instance's one thread: one password at a time, and a few milliseconds at a time,
+/// so that the instance's other requests get on. New ones are left to other instances meanwhile.
+#[derive(Debug)]
+pub struct InlinePasswords<P> {
+    platform: P,
+    turn: Mutex<()>,
+}
 
-impl Passwords for InlinePasswords {
+impl<P: Platform> InlinePasswords<P> {
+    pub(crate) fn new(platform: P) -> Self {
+        Self {
+            platform,
+            turn: Mutex::default(),
+        }
+    }
+
+    async fn in_turn<T>(&self, work: impl Future<Output = T>) -> T {
+        let _busy = Busy::new(&self.platform);
+        let _turn = self.turn.lock().await;
+        work.await
+    }
+}
+
+impl<P: Platform> Passwords for InlinePasswords<P> {
     async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, PasswordFailure> {
-        password::hash(&password, salt)
+        self.in_turn(password::hash_with_rests(&password, salt, yield_now))
+            .await
     }
 
     async fn verify(&self, password: String, hash: String) -> Result<bool, PasswordFailure> {
-        Ok(password::verify(&password, &hash))
+        let verify = password::verify_with_rests(&password, &hash, yield_now);
+        Ok(self.in_turn(verify).await)
     }
+}
+
+/// While it lives, the instance asks for no new requests.
+struct Busy<'a, P: Platform>(&'a P);
+
+impl<'a, P: Platform> Busy<'a, P> {
+    fn new(platform: &'a P) -> Self {
+        platform.refuse_requests();
+        Self(platform)
+    }
+}
+
+impl<P: Platform> Drop for Busy<'_, P> {
+    fn drop(&mut self) {
+        self.0.take_requests();
+    }
+}
+
+/// Lets the instance's other requests run.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| match std::mem::replace(&mut yielded, true) {
+        true => Poll::Ready(()),
+        false => {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// Writes links to the log: components cannot send mail.
@@ -160,7 +213,7 @@ impl<S: Store, P: Platform> Ports for WasmPorts<S, P> {
     type Store = S;
     type Clock = WallClock;
     type Entropy = SystemEntropy;
-    type Passwords = InlinePasswords;
+    type Passwords = InlinePasswords<P>;
     type Mailer = LogMailer;
     type Notifier = Waker;
     type Reports = Self;
@@ -177,8 +230,8 @@ impl<S: Store, P: Platform> Ports for WasmPorts<S, P> {
         &SystemEntropy
     }
 
-    fn passwords(&self) -> &InlinePasswords {
-        &InlinePasswords
+    fn passwords(&self) -> &InlinePasswords<P> {
+        &self.passwords
     }
 
     fn mailer(&self) -> &LogMailer {
@@ -196,11 +249,54 @@ impl<S: Store, P: Platform> Ports for WasmPorts<S, P> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::join;
+    use std::pin::pin;
+
+    use bytes::Bytes;
+    use futures_util::future::{join, select};
+    use http::{Request, StatusCode};
     use kubeagents_core::Workspace;
-    use tokio::task::yield_now;
+    use kubeagents_core::delivery::PostError;
 
     use super::*;
+
+    /// Counts how many things keep it from taking requests.
+    #[derive(Clone, Default)]
+    struct Counting(Rc<Cell<usize>>);
+
+    impl Platform for Counting {
+        async fn sleep(&self, _: Duration) {}
+
+        fn refuse_requests(&self) {
+            self.0.set(self.0.get() + 1);
+        }
+
+        fn take_requests(&self) {
+            self.0.set(self.0.get() - 1);
+        }
+
+        async fn post(&self, _: Request<Bytes>) -> Result<StatusCode, PostError> {
+            Err(PostError::Timeout)
+        }
+    }
+
+    #[tokio::test]
+    async fn others_get_on_while_a_password_is_hashed_and_no_new_ones_come() {
+        let platform = Counting::default();
+        let passwords = InlinePasswords::new(platform.clone());
+        let turns = Cell::new(0);
+        let others = async {
+            loop {
+                yield_now().await;
+                assert!(platform.0.get() > 0);
+                turns.set(turns.get() + 1);
+            }
+        };
+        let hash = |password: &str| passwords.hash(password.to_owned(), [1; 16]);
+        let hashes = join(hash("one"), hash("other"));
+        select(pin!(hashes), pin!(others)).await;
+        assert!(turns.get() > 100, "{} turns", turns.get());
+        assert_eq!(platform.0.get(), 0);
+    }
 
     fn key(topic: &str) -> SessionKey {
         SessionKey {

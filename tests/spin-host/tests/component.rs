@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::pin::pin;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -226,6 +227,27 @@ async fn the_component_connects_to_no_database_but_the_allowed_one() {
     let options = open_mode(&directory).variable("database_url", database.url());
     let host = start(&options.variable("database_host", "localhost:1")).await;
     assert_eq!(get(&host, "/ready").await.0, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_answered_while_a_password_is_hashed_beside_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = start(&Options::new(directory.path())).await;
+    assert_eq!(get(&host, "/ready").await.0, 200);
+    let account = json!({"email": "a@example.com", "password": "correct horse"});
+    let request = Request::post("/api/auth/register").body(account.to_string().into());
+    let mut registered = pin!(send(&host, request.unwrap()));
+    let mut meanwhile = 0;
+    let registered = loop {
+        match select(&mut registered, pin!(get(&host, "/health"))).await {
+            Either::Left((response, _)) => break response,
+            Either::Right(((status, _), _)) => assert_eq!(status, 200),
+        }
+        meanwhile += 1;
+    };
+    assert_eq!(registered.status(), 201);
+    // Without a rest there is one at most, which was answered before the hashing began.
+    assert!(meanwhile > 3, "{meanwhile} requests were answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,50 @@
+//! Answers of a host that has no [`App`](super::App), since it could not set one up.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use super::operations::health;
+use super::response::Answer;
+use super::route::Endpoint;
+use super::{ApiError, Target, conclude, resolve};
+use crate::Timestamp;
+use crate::settings::CorsPolicy;
+
+/// Why there is no application.
+#[derive(Debug, Clone, Copy)]
+pub enum Outage<'a> {
+    /// The configuration is bad. Nothing is served, and any web page may read that.
+    Misconfigured,
+    /// Storage did not answer. What needs none is served, to web pages as this policy has it.
+    Storage(&'a CorsPolicy),
+}
+
+impl Outage<'_> {
+    /// Answers a request, and logs the cause where it is refused for the outage.
+    pub fn answer<B>(
+        self,
+        request: Request<B>,
+        cause: impl Error + Send + Sync + 'static,
+        now: Timestamp,
+    ) -> Response<Bytes> {
+        let (parts, _) = request.into_parts();
+        match self {
+            Self::Misconfigured => {
+                let answer = Err(ApiError::misconfigured(cause));
+                conclude(&CorsPolicy::Any, &parts, answer)
+            }
+            Self::Storage(cors) => {
+                let answer = || -> Answer {
+                    match resolve(cors, &parts)? {
+                        Target::Answered(response) => Ok(response),
+                        Target::Endpoint(_, Endpoint::Health) => Ok(health(now)),
+                        Target::Endpoint(..) => Err(ApiError::unavailable(cause)),
+                    }
+                };
+                conclude(cors, &parts, answer())
+            }
+        }
+    }
+}
