@@ -9,6 +9,7 @@ mod credentials;
 mod error;
 mod mcp;
 mod operations;
+mod outage;
 mod reports;
 mod response;
 mod route;
@@ -20,8 +21,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 
 pub use body::{BodyTimeout, MAX_BODY_BYTES};
-pub use error::{misconfigured, unavailable};
-pub use operations::health;
+pub use outage::Outage;
 
 use crate::ports::{Clock, Ports};
 use crate::settings::{CorsPolicy, is_loopback_authority};
@@ -52,10 +52,7 @@ impl<P: Ports> App<P> {
     pub fn new(ports: P, settings: Settings) -> Self {
         Self {
             ports,
-            cors: settings
-                .cors
-                .clone()
-                .unwrap_or_else(|| CorsPolicy::default_for(settings.mode)),
+            cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),
             settings,
         }
@@ -82,26 +79,11 @@ impl<P: Ports> App<P> {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        let mut response = if self.is_rebound(&parts) {
-            ApiError::forbidden("host is not allowed").response(&parts.uri)
-        } else if parts.method == Method::OPTIONS && parts.headers.contains_key(ORIGIN) {
-            let route = Route::find(parts.uri.path());
-            cors::preflight(&self.cors, parts.headers.get(ORIGIN), route)
-        } else {
-            match self.answer(&parts, body).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    error.log(&parts.method, &parts.uri);
-                    error.response(&parts.uri)
-                }
-            }
+        let answer = match self.is_rebound(&parts) {
+            true => Err(ApiError::forbidden("host is not allowed")),
+            false => self.answer(&parts, body).await,
         };
-        cors::decorate(
-            &self.cors,
-            parts.headers.get(ORIGIN),
-            response.headers_mut(),
-        );
-        response::finish(&parts.method, response)
+        conclude(&self.cors, &parts, answer)
     }
 
     async fn answer<B>(&self, parts: &Parts, body: B) -> Answer
@@ -109,18 +91,10 @@ impl<P: Ports> App<P> {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let route = Route::find(parts.uri.path()).ok_or_else(ApiError::unknown_route)?;
-        if parts.method == Method::OPTIONS {
-            let mut response = Response::new(Bytes::new());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static(route.allow()));
-            return Ok(response);
-        }
-        let endpoint = route
-            .endpoint(&parts.method)
-            .ok_or_else(|| ApiError::method_not_allowed(route.allow()))?;
+        let (route, endpoint) = match resolve(&self.cors, parts)? {
+            Target::Answered(response) => return Ok(response),
+            Target::Endpoint(route, endpoint) => (route, endpoint),
+        };
         if matches!(endpoint, Endpoint::Mcp) {
             cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
         }
@@ -201,6 +175,45 @@ impl<P: Ports> App<P> {
         let host = header.or_else(|| parts.uri.authority().map(|a| a.as_str().as_bytes()));
         host.is_some_and(|host| !std::str::from_utf8(host).is_ok_and(is_loopback_authority))
     }
+}
+
+/// What the first gates, which need nothing but the request's head, make of it.
+enum Target<'p> {
+    /// It is answered already.
+    Answered(Response<Bytes>),
+    /// It goes on.
+    Endpoint(Route<'p>, Endpoint),
+}
+
+fn resolve<'p>(cors: &CorsPolicy, parts: &'p Parts) -> Result<Target<'p>, ApiError> {
+    let route = Route::find(parts.uri.path());
+    let origin = parts.headers.get(ORIGIN);
+    if parts.method == Method::OPTIONS && origin.is_some() {
+        return Ok(Target::Answered(cors::preflight(cors, origin, route)));
+    }
+    let route = route.ok_or_else(ApiError::unknown_route)?;
+    if parts.method == Method::OPTIONS {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(route.allow()));
+        return Ok(Target::Answered(response));
+    }
+    let endpoint = route
+        .endpoint(&parts.method)
+        .ok_or_else(|| ApiError::method_not_allowed(route.allow()))?;
+    Ok(Target::Endpoint(route, endpoint))
+}
+
+/// Makes an answer what the contract wants every answer to be. Logs errors.
+fn conclude(cors: &CorsPolicy, parts: &Parts, answer: Answer) -> Response<Bytes> {
+    let mut response = answer.unwrap_or_else(|error| {
+        error.log(&parts.method, &parts.uri);
+        error.response(&parts.uri)
+    });
+    cors::decorate(cors, parts.headers.get(ORIGIN), response.headers_mut());
+    response::finish(&parts.method, response)
 }
 
 /// The first value of a query parameter, decoded.

@@ -40,7 +40,7 @@ pub use api_key::{ApiKey, Scope, Scopes};
 pub use causes::causes;
 pub use decide::{AgentPatch, Commit, Decision, SessionHead, Snapshot, StatusEntry, decide};
 pub use hash::sha256_hex;
-pub use http::{App, BodyTimeout, MAX_BODY_BYTES, health, misconfigured, unavailable};
+pub use http::{App, BodyTimeout, MAX_BODY_BYTES, Outage};
 pub use notification::{Notification, Transition};
 pub use ports::Ports;
 pub use recorder::{Recorded, Recorder, ReportPolicy, conflict_pause};

@@ -40,6 +40,15 @@ pub struct Settings {
     pub notification_webhook_url: Option<String>,
 }
 
+impl Settings {
+    /// Which web pages may use the instance, by what is configured or by the mode.
+    pub fn cors_policy(&self) -> CorsPolicy {
+        self.cors
+            .clone()
+            .unwrap_or_else(|| CorsPolicy::default_for(self.mode))
+    }
+}
+
 /// Why the text of a setting is refused: what would be right. Completes a sentence that begins with
 /// the setting's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

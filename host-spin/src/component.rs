@@ -31,8 +31,10 @@ async fn start() -> Result<Ready, StartError> {
         Err(error) => Err(format!("{error:?}")),
     })
     .await?;
-    let store = AnyStore::open(config.database_url.as_deref()).await?;
-    Ok(Instance::start(config, store, Spin).await?)
+    let store = AnyStore::open(config.database_url.as_deref())
+        .await
+        .map_err(|cause| config.without_storage(cause))?;
+    Instance::start(config, store, Spin).await
 }
 
 #[http_service]
@@ -46,7 +48,7 @@ async fn handle(request: Request) -> impl IntoResponse {
             }
             answer
         }
-        Err(error) => error.answer(request.uri().path()),
+        Err(error) => error.answer(request),
     };
     answer.map(Full::<Bytes>::new)
 }

@@ -7,7 +7,9 @@ use kubeagents_core::settings::{
     MIN_JWT_SECRET_BYTES, parse_base_url, parse_static_key, parse_switch, parse_timeout_seconds,
     parse_ttl_minutes, parse_webhook_url,
 };
-use kubeagents_core::{AuthMode, CorsPolicy, InvalidSetting, Settings};
+use kubeagents_core::{AuthMode, CorsPolicy, InvalidSetting, Settings, StoreError};
+
+use crate::StartError;
 
 /// The names of all settings, in the form of Spin's variables.
 pub const SETTINGS: [&str; 10] = [
@@ -128,6 +130,14 @@ impl Config {
             .unwrap_or(Duration::from_secs(5)),
             database_url,
         })
+    }
+}
+
+impl Config {
+    /// What to answer requests with while storage does not answer.
+    pub fn without_storage(&self, cause: StoreError) -> StartError {
+        let cors = self.settings.cors_policy();
+        StartError::Store { cors, cause }
     }
 }
 

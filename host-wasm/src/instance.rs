@@ -3,14 +3,11 @@
 use std::error::Error;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
 use http::{Request, Response};
 use http_body::Body;
 use kubeagents_core::ports::{Clock, Entropy};
 use kubeagents_core::settings::{JWT_SECRET_NAME, generate_jwt_secret};
-use kubeagents_core::{
-    App, Recorder, ReportPolicy, Store, StoreError, causes, health, misconfigured, unavailable,
-};
+use kubeagents_core::{App, CorsPolicy, Outage, Recorder, ReportPolicy, Store, StoreError};
 
 use crate::delivery::Delivery;
 use crate::ports::{InlinePasswords, SystemEntropy, Turns, Waker, WallClock};
@@ -29,22 +26,25 @@ pub enum StartError {
     #[error("the configuration is bad")]
     Config(#[from] ConfigError),
     /// Storage did not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("storage did not answer")]
+    Store {
+        /// Which web pages may read that.
+        cors: CorsPolicy,
+        /// What happened.
+        #[source]
+        cause: StoreError,
+    },
 }
 
 impl StartError {
-    /// The answer to a request for `path` that met this error; logs its causes.
-    pub fn answer(&self, path: &str) -> Response<Bytes> {
-        tracing::error!(causes = %causes(self), "the instance cannot start");
-        let mut answer = match self {
-            Self::Config(_) => misconfigured(),
-            Self::Store(_) if path == "/health" => health(WallClock.now()),
-            Self::Store(_) => unavailable(),
-        };
-        let length = answer.body().len().into();
-        answer.headers_mut().insert(CONTENT_LENGTH, length);
-        answer
+    /// The answer to a request that met this error; logs its causes.
+    pub fn answer<B>(self, request: Request<B>) -> Response<Bytes> {
+        match self {
+            Self::Config(cause) => Outage::Misconfigured.answer(request, cause, WallClock.now()),
+            Self::Store { cors, cause } => {
+                Outage::Storage(&cors).answer(request, cause, WallClock.now())
+            }
+        }
     }
 }
 
@@ -54,14 +54,15 @@ impl<S: Store + Clone, P: Platform> Instance<S, P> {
     ///
     /// # Errors
     /// Those of reading the secret.
-    pub async fn start(config: Config, store: S, platform: P) -> Result<Self, StoreError> {
-        let mut settings = config.settings;
-        if settings.jwt_secret.is_empty() {
+    pub async fn start(mut config: Config, store: S, platform: P) -> Result<Self, StartError> {
+        if config.settings.jwt_secret.is_empty() {
             let mut bytes = [0; 32];
             SystemEntropy.fill(&mut bytes);
             let candidate = generate_jwt_secret(bytes);
-            settings.jwt_secret = store.secret(JWT_SECRET_NAME, &candidate).await?;
+            let secret = store.secret(JWT_SECRET_NAME, &candidate).await;
+            config.settings.jwt_secret = secret.map_err(|cause| config.without_storage(cause))?;
         }
+        let settings = config.settings;
         let waker = Waker::default();
         let delivery = Delivery::new(
             store.clone(),

@@ -13,7 +13,7 @@ use futures_util::future::select;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use kubeagents_core::{Store, StoreError};
+use kubeagents_core::Store;
 use kubeagents_host_wasm::{Config, Instance, Platform, StartError, log};
 use kubeagents_postgres::PostgresStore;
 use tokio::sync::OnceCell;
@@ -70,12 +70,6 @@ enum Failure {
     Storage,
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Start(error.into())
-    }
-}
-
 async fn start() -> Result<Ready, Failure> {
     log::init();
     let config = Config::read(async |setting| {
@@ -90,13 +84,17 @@ async fn start() -> Result<Ready, Failure> {
     match std::env::var("STORAGE").as_deref() {
         Err(_) | Ok("" | "keyvalue") => {
             let name = std::env::var("BUCKET").ok().filter(|name| !name.is_empty());
-            let bucket = Bucket::open(name.as_deref().unwrap_or(DEFAULT_BUCKET)).await?;
+            let bucket = Bucket::open(name.as_deref().unwrap_or(DEFAULT_BUCKET))
+                .await
+                .map_err(|cause| config.without_storage(cause))?;
             let store = KeyValueStore::new(bucket.clone());
             let instance = Instance::start(config, store, Wasi).await?;
             Ok(Ready::KeyValue(instance, bucket))
         }
         Ok("postgres") => {
-            let store = Postgres::open().await?;
+            let store = Postgres::open()
+                .await
+                .map_err(|cause| config.without_storage(cause))?;
             Ok(Ready::Postgres(Instance::start(config, store, Wasi).await?))
         }
         Ok(_) => Err(Failure::Storage),
@@ -107,7 +105,6 @@ impl wasip3::exports::http::handler::Guest for Component {
     async fn handle(request: Request) -> Result<WasiResponse, ErrorCode> {
         let request = http_from_wasi_request(request)?;
         let shared = INSTANCE.with(Rc::clone);
-        let path = request.uri().path().to_owned();
         let reused = shared.initialized();
         let answer = match shared.get_or_try_init(start).await {
             Ok(Ready::KeyValue(instance, bucket)) => {
@@ -122,7 +119,7 @@ impl wasip3::exports::http::handler::Guest for Component {
             Err(Failure::Storage) => refusal(&Failure::Storage),
             Err(Failure::Start(error)) => match unsupported(&error) {
                 Some(cause) => refusal(cause),
-                None => error.answer(&path),
+                None => error.answer(request),
             },
         };
         http_into_wasi_response(answer.map(Full::<Bytes>::new))

@@ -12,8 +12,6 @@ use crate::{Scope, StoreError, causes};
 
 use super::response::json;
 
-const UNAVAILABLE: &str = "temporarily unavailable, try again";
-
 /// Why a request is refused or failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{status}: {message}")]
@@ -112,11 +110,19 @@ impl ApiError {
         }
     }
 
-    fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(crate) fn misconfigured(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let message = "the server is misconfigured; its log says why";
+        Self {
+            source: Some(cause.into()),
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "misconfigured", message)
+        }
+    }
+
+    pub(crate) fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self {
             source: Some(cause.into()),
-            ..Self::new(status, "unavailable", UNAVAILABLE)
+            ..Self::new(status, "unavailable", "temporarily unavailable, try again")
         }
     }
 
@@ -174,30 +180,4 @@ impl From<PasswordFailure> for ApiError {
     fn from(error: PasswordFailure) -> Self {
         Self::unavailable(error)
     }
-}
-
-/// The answer of a host whose configuration is bad and who has no other way to say so: the reason
-/// is in its log.
-pub fn misconfigured() -> Response<Bytes> {
-    let body = ErrorBody {
-        error: "misconfigured",
-        message: "the server is misconfigured; its log says why",
-        code: "misconfigured",
-    };
-    json(StatusCode::INTERNAL_SERVER_ERROR, &body)
-}
-
-/// The answer of a host that has no [`App`](super::App) yet because storage did not answer when it
-/// was to be set up.
-pub fn unavailable() -> Response<Bytes> {
-    let body = ErrorBody {
-        error: "unavailable",
-        message: UNAVAILABLE,
-        code: "unavailable",
-    };
-    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &body);
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
 }

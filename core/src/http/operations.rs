@@ -16,8 +16,8 @@ struct Health {
     timestamp: Timestamp,
 }
 
-/// The answer of `/health` at `now`, also for a host that has no [`App`] yet: the process lives.
-pub fn health(now: Timestamp) -> Response<Bytes> {
+/// The answer of `/health` at `now`: the process lives.
+pub(super) fn health(now: Timestamp) -> Response<Bytes> {
     let body = Health {
         status: "ok",
         timestamp: now,

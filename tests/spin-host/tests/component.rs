@@ -196,6 +196,11 @@ async fn a_bad_variable_is_answered_500_and_the_log_says_why() {
         (status.as_u16(), &body["code"]),
         (500, &json!("misconfigured"))
     );
+    let request = Request::get("/api/auth/me").header("origin", "https://any.example.com");
+    let response = send(&host, request.body(Full::default()).unwrap()).await;
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(body["error"], body["message"]);
     let log = std::fs::read_to_string(options.log()).unwrap();
     assert!(log.contains("auth_mode must be open or required"), "{log}");
 }
@@ -215,6 +220,15 @@ async fn without_its_database_the_component_answers_503_and_the_log_says_why() {
         (status.as_u16(), &body["code"]),
         (503, &json!("unavailable"))
     );
+    assert_eq!(get(&host, "/unknown").await.0, 404);
+    let origin = "http://localhost:5173";
+    let request = Request::head("/api/agents").header("origin", origin);
+    let response = send(&host, request.body(Full::default()).unwrap()).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["access-control-allow-origin"], origin);
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_ne!(response.headers()["content-length"], "0");
+    assert!(response.body().is_empty());
     let log = std::fs::read_to_string(options.log()).unwrap();
     assert!(log.contains("PostgreSQL failed"), "{log}");
     assert!(!log.contains("secret"), "{log}");
