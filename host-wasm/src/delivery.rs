@@ -80,19 +80,24 @@ impl<S: Store, P: Platform> Delivery<S, P> {
         self.waker.is_set() || !looked_lately()
     }
 
-    /// Looks into the outbox and delivers, until nothing is due or enough is done.
-    pub(crate) async fn run(&self) {
+    /// Looks into the outbox and delivers, until nothing is due, enough is done or the deadline, if
+    /// there is one, is over: what has not been answered then counts as failed.
+    pub(crate) async fn run(&self, deadline: Option<Instant>) {
         self.waker.take();
         self.looked.set(Some(Instant::now()));
+        let attempts = Attempts {
+            delivery: self,
+            deadline,
+        };
         let mut rest = PER_REQUEST;
-        while rest > 0 {
+        while rest > 0 && !attempts.are_over() {
             let leased = self.lease(rest).await;
             if leased.is_empty() {
                 return;
             }
             rest -= leased.len().min(rest);
             join_all(leased.into_iter().map(async |(_under_way, leased)| {
-                deliver(&self.store, self, &WallClock, &SystemEntropy, &leased).await;
+                deliver(&self.store, &attempts, &WallClock, &SystemEntropy, &leased).await;
             }))
             .await;
         }
@@ -128,14 +133,38 @@ impl<S: Store, P: Platform> Delivery<S, P> {
     }
 }
 
-impl<S: Store, P: Platform> Poster for Delivery<S, P> {
+/// How one run posts.
+struct Attempts<'a, S, P> {
+    delivery: &'a Delivery<S, P>,
+    deadline: Option<Instant>,
+}
+
+impl<S, P> Attempts<'_, S, P> {
+    /// As much of `wanted` as there is before the deadline.
+    fn limit(&self, wanted: Duration) -> Duration {
+        match self.deadline {
+            Some(deadline) => wanted.min(deadline.saturating_duration_since(Instant::now())),
+            None => wanted,
+        }
+    }
+
+    fn are_over(&self) -> bool {
+        self.limit(Duration::MAX).is_zero()
+    }
+}
+
+impl<S: Store, P: Platform> Poster for Attempts<'_, S, P> {
     async fn post(&self, request: Request<Bytes>) -> Result<u16, PostError> {
         // Names are the platform's to judge, by its allowed hosts.
         if reach_by_name(request.uri()) == Reach::Forbidden {
             return Err(PostError::Forbidden);
         }
-        let answer = pin!(self.platform.post(request));
-        let timeout = pin!(self.platform.sleep(self.timeout));
+        if self.are_over() {
+            return Err(PostError::Timeout);
+        }
+        let platform = &self.delivery.platform;
+        let answer = pin!(platform.post(request));
+        let timeout = pin!(platform.sleep(self.limit(self.delivery.timeout)));
         match select(answer, timeout).await {
             Either::Left((answer, _)) => answer.map(|status| status.as_u16()),
             Either::Right(((), _)) => Err(PostError::Timeout),
@@ -143,6 +172,76 @@ impl<S: Store, P: Platform> Poster for Delivery<S, P> {
     }
 
     async fn sleep(&self, duration: Duration) {
-        self.platform.sleep(duration).await;
+        self.delivery.platform.sleep(self.limit(duration)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use http::StatusCode;
+    use kubeagents_core::store::{CommitOutcome, MemoryStore};
+    use kubeagents_core::{Commit, Notification, Snapshot, StatusKind, Workspace, decide};
+
+    use super::*;
+
+    /// A platform whose receivers never answer.
+    #[derive(Clone)]
+    struct Silent;
+
+    impl Platform for Silent {
+        async fn sleep(&self, duration: Duration) {
+            tokio::time::sleep(duration).await;
+        }
+
+        async fn post(&self, _: Request<Bytes>) -> Result<StatusCode, PostError> {
+            pending().await
+        }
+    }
+
+    fn commit(notification: Notification) -> Commit {
+        let report = kubeagents_core::Report {
+            agent_id: "agent".into(),
+            agent_name: None,
+            agent_source: None,
+            session_topic: "topic".into(),
+            status: StatusKind::Running,
+            message: String::new(),
+            content: String::new(),
+            ttl_minutes: None,
+        };
+        let (snapshot, now) = (Snapshot::default(), notification.created_at);
+        let mut commit = decide(&Workspace::Shared, &report, &snapshot, now, 60).commit;
+        commit.notifications = vec![notification];
+        commit
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_the_deadline_ends_has_failed() {
+        let store = MemoryStore::default();
+        let notification = Notification {
+            id: "id".into(),
+            url: "https://example.com/hook".into(),
+            host: "example.com:443".into(),
+            body: "{}".into(),
+            created_at: WallClock.now(),
+        };
+        let committed = store.commit(&commit(notification)).await.unwrap();
+        assert_eq!(committed, CommitOutcome::Committed);
+        let hour = Duration::from_secs(3600);
+        let delivery = Delivery::new(store.clone(), Silent, Waker::default(), hour);
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let run = delivery.run(Some(deadline));
+        tokio::time::timeout(hour / 60, run).await.unwrap();
+
+        // In memory what has failed is given up: no lease of it is left to run out.
+        let later = LeaseRequest {
+            now: WallClock.now() + chrono::TimeDelta::days(1),
+            duration: hour,
+            limit: 1,
+            busy_hosts: Vec::new(),
+        };
+        assert!(store.lease_notifications(&later).await.unwrap().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! What one instance of a component keeps while the platform reuses it.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -106,6 +107,12 @@ impl<S: Store + Clone, P: Platform> Instance<S, P> {
     /// Delivers what waits in the outbox, at most four notifications: each in three attempts at
     /// most, of which each takes no longer than the configured timeout.
     pub async fn deliver(&self) {
-        self.delivery.run().await;
+        self.delivery.run(None).await;
+    }
+
+    /// Delivers like [`Instance::deliver`] where a request must wait for it: all attempts together
+    /// may take as long as `limit`, and one that does not end in time has failed.
+    pub async fn deliver_within(&self, limit: Duration) {
+        self.delivery.run(Some(Instant::now() + limit)).await;
     }
 }

@@ -4,17 +4,15 @@ mod bucket;
 mod platform;
 mod postgres;
 
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::select;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use kubeagents_core::Store;
-use kubeagents_host_wasm::{Config, Instance, Platform, StartError, log};
+use kubeagents_host_wasm::{Config, Instance, StartError, log};
 use kubeagents_postgres::PostgresStore;
 use tokio::sync::OnceCell;
 use wasip3::http::types::{ErrorCode, Request, Response as WasiResponse};
@@ -50,7 +48,7 @@ thread_local! {
 /// The bucket that holds the state where `BUCKET` names no other.
 const DEFAULT_BUCKET: &str = "kubeagents";
 
-/// How long an answer waits for notifications where nothing can run after it.
+/// How long an answer waits for receivers of notifications where nothing can run after it.
 const DELIVERY_BEFORE_ANSWER: Duration = Duration::from_secs(1);
 
 fn environment(name: &str) -> Result<Option<String>, String> {
@@ -139,8 +137,7 @@ async fn answer<S: Store + Clone>(
     if !reused {
         // An instance that the platform makes for one request ends with the answer, so that what
         // is to happen must happen before: not for long, since the rest can wait for others.
-        let deadline = Wasi.sleep(DELIVERY_BEFORE_ANSWER);
-        select(pin!(instance.deliver()), pin!(deadline)).await;
+        instance.deliver_within(DELIVERY_BEFORE_ANSWER).await;
         return answer;
     }
     let shared = Rc::clone(shared);
