@@ -385,6 +385,7 @@ impl<K: KeyValue> KeyValueStore<K> {
         let key = &commit.key;
         let agent = agent_hash(&key.workspace, &key.agent_id);
         let head_key = head_key(&agent);
+        let _turn = self.turns.take(&agent).await;
         let mut known = self.loads.recall(key);
         let mut rounds = Rounds::default();
         loop {

@@ -20,7 +20,7 @@ mod tests;
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ pub struct KeyValueStore<K> {
     documents: Documents<K>,
     loads: Memory<SessionKey, Loaded>,
     keys: Memory<String, Document<KeyDocument>>,
+    turns: Turns,
 }
 
 /// What was read lately, for the write that follows. Only a shortcut: a swap notices when what was
@@ -79,6 +80,26 @@ impl<N: Eq + Hash, T> Memory<N, T> {
     }
 }
 
+/// Lets this store's commits to one agent take turns: at once, each would only make the others'
+/// swaps fail. Agents share a few locks, which costs less than keeping one for each.
+#[derive(Debug, Clone)]
+struct Turns(Arc<[futures_util::lock::Mutex<()>; 64]>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(std::array::from_fn(|_| Default::default())))
+    }
+}
+
+impl Turns {
+    async fn take(&self, agent: &str) -> impl Drop {
+        let mut hasher = DefaultHasher::new();
+        agent.hash(&mut hasher);
+        let place = hasher.finish() as usize % self.0.len();
+        self.0[place].lock().await
+    }
+}
+
 impl<K: KeyValue> KeyValueStore<K> {
     /// A store on this bucket.
     pub fn new(bucket: K) -> Self {
@@ -90,6 +111,7 @@ impl<K: KeyValue> KeyValueStore<K> {
             documents: Documents { bucket, limits },
             loads: Memory(Arc::default()),
             keys: Memory(Arc::default()),
+            turns: Turns::default(),
         }
     }
 }
