@@ -39,6 +39,9 @@ pub struct Host {
     pub knows_its_address: bool,
     /// Whether notifications reach receivers on this machine's loopback addresses.
     pub notifies_loopback: bool,
+    /// Whether the answer to a report never waits for its notification. A component whose instance
+    /// ends with its answer can only deliver before it, for a moment.
+    pub answers_before_delivering: bool,
     /// Whether the notifications in flight to one receiver are counted over all instances of the
     /// server, rather than by each instance for itself.
     pub counts_deliveries_together: bool,
@@ -61,6 +64,7 @@ impl Host {
             has_settings: false,
             knows_its_address: true,
             notifies_loopback: true,
+            answers_before_delivering: true,
             counts_deliveries_together: true,
             revocation_delay: Duration::ZERO,
         }

@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Settings,
     /// A server that knows that it listens on a loopback address.
     Loopback,
+    /// A server that delivers notifications after its answer.
+    DeliveryAfterAnswer,
     /// The instance's static key.
     StaticKey,
     /// The instance's secret for signing tokens.
@@ -42,6 +44,7 @@ impl Need {
             Self::Accounts => host.log.is_some(),
             Self::Settings => host.has_settings,
             Self::Loopback => host.knows_its_address,
+            Self::DeliveryAfterAnswer => host.answers_before_delivering,
             Self::StaticKey => host.static_key.is_some(),
             Self::JwtSecret => host.jwt_secret.is_some(),
             Self::Notifications => host.notifies_loopback,
@@ -54,7 +57,11 @@ impl Need {
     fn selects(self) -> bool {
         matches!(
             self,
-            Self::Open | Self::Required | Self::Settings | Self::Loopback
+            Self::Open
+                | Self::Required
+                | Self::Settings
+                | Self::Loopback
+                | Self::DeliveryAfterAnswer
         )
     }
 }
