@@ -1,0 +1,148 @@
+//! What storage keeps, whoever writes and whatever ends.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail, ensure};
+use kubeagents_wasmcloud_tests::{Instances, Storage, Wash};
+use serde_json::{Value, json};
+
+/// Only a request that hangs takes this long.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn open(storage: &Storage) -> Result<Wash> {
+    Wash::start(storage, Instances::Fresh, &[("AUTH_MODE", "open")])
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(DEADLINE));
+    config.http_status_as_error(false).build().into()
+}
+
+/// Reports `running`; an error unless the answer is 200.
+fn report(client: &ureq::Agent, url: &str, id: &str, topic: &str, message: &str) -> Result<()> {
+    let body = json!({
+        "agent_id": id,
+        "session_topic": topic,
+        "status": "running",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "message": message,
+    });
+    let request = client.post(format!("{url}/webhook/status"));
+    let mut answer = request.send(body.to_string())?;
+    let text = answer.body_mut().read_to_string()?;
+    ensure!(answer.status() == 200, "{}: {text}", answer.status());
+    Ok(())
+}
+
+fn get(url: &str, path: &str) -> Result<(u16, Value)> {
+    let mut answer = agent().get(format!("{url}{path}")).call()?;
+    let body = answer.body_mut().read_to_string()?;
+    Ok((answer.status().as_u16(), serde_json::from_str(&body)?))
+}
+
+/// The messages of a history, each of which must be there once.
+fn messages(url: &str, path: &str) -> Result<BTreeSet<String>> {
+    let (_, answer) = get(url, path)?;
+    let history = answer["status_history"].as_array();
+    let history = history.ok_or_else(|| anyhow!("not a history: {answer}"))?;
+    let messages = history.iter().map(|status| status["message"].to_string());
+    let distinct: BTreeSet<_> = messages.collect();
+    ensure!(distinct.len() == history.len(), "{path}: {answer}");
+    Ok(distinct)
+}
+
+/// On one session, half of them at each URL.
+pub(crate) fn sixteen_writers_lose_nothing(workloads: &[String]) -> Result<()> {
+    const WRITERS: usize = 16;
+    const REPORTS: usize = 10;
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let url = &workloads[writer % workloads.len()];
+                scope.spawn(move || {
+                    let client = agent();
+                    (0..REPORTS).try_for_each(|n| {
+                        report(&client, url, "sixteen", "shared", &format!("{writer} {n}"))
+                    })
+                })
+            })
+            .collect();
+        writers.into_iter().try_for_each(|writer| {
+            let outcome = writer.join();
+            outcome.unwrap_or_else(|_| bail!("a writer has panicked"))
+        })
+    })?;
+    for url in workloads {
+        for path in [
+            "/api/agents/sixteen/sessions/shared",
+            "/api/agents/sixteen/history",
+        ] {
+            let found = messages(url, path)?.len();
+            ensure!(found == WRITERS * REPORTS, "{path} has {found} reports");
+        }
+    }
+    Ok(())
+}
+
+/// What was answered 200 is there once, also on the next host, however this one ended.
+pub(crate) fn a_host_that_is_killed_has_lost_nothing(storage: &Storage) -> Result<()> {
+    const WRITERS: usize = 4;
+    const BEFORE_THE_END: usize = 200;
+    let host = open(storage)?;
+    let url = host.url().to_owned();
+    let host = Mutex::new(Some(host));
+    let stored = Mutex::new(BTreeSet::new());
+    thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (host, stored, url) = (&host, &stored, &url);
+            scope.spawn(move || {
+                let client = agent();
+                for n in 0.. {
+                    let message = format!("{writer} {n}");
+                    let topic = format!("topic {}", n % 3);
+                    if report(&client, url, "agent", &topic, &message).is_err() {
+                        return;
+                    }
+                    let mut stored = stored.lock().unwrap();
+                    stored.insert(json!(message).to_string());
+                    if stored.len() == BEFORE_THE_END {
+                        // Reports of the other writers are under way.
+                        host.lock().unwrap().take();
+                    }
+                }
+            });
+        }
+    });
+    let stored = stored.into_inner().unwrap();
+    ensure!(
+        stored.len() >= BEFORE_THE_END,
+        "{} were stored",
+        stored.len()
+    );
+
+    let next = open(storage)?;
+    let path = "/api/agents/agent/history";
+    let found = messages(next.url(), path)?;
+    let lost: Vec<_> = stored.difference(&found).collect();
+    ensure!(lost.is_empty(), "lost: {lost:?}");
+    // At most the one report of each other writer whose answer never came.
+    let more = found.len() - stored.len();
+    ensure!(more < WRITERS, "{more} reports without an answer");
+    report(&agent(), next.url(), "agent", "topic 0", "after")?;
+    ensure!(messages(next.url(), path)?.len() == found.len() + 1);
+    Ok(())
+}
+
+pub(crate) fn a_backend_without_compare_and_swap_is_refused() -> Result<()> {
+    let wash = open(&Storage::Filesystem)?;
+    let (status, body) = get(wash.url(), "/api/agents")?;
+    ensure!(status == 500, "{status}");
+    ensure!(body["code"] == "misconfigured", "{body}");
+    let message = body["message"].as_str().unwrap_or_default();
+    let names_what_works = message.contains("in-memory") && message.contains("nats");
+    ensure!(names_what_works, "{body}");
+    Ok(())
+}
