@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use kubeagents_core::settings::{
-    MIN_JWT_SECRET_BYTES, parse_base_url, parse_static_key, parse_switch, parse_timeout_seconds,
-    parse_ttl_minutes, parse_webhook_url,
+    MIN_JWT_SECRET_BYTES, parse_base_url, parse_expiry, parse_static_key, parse_switch,
+    parse_timeout_seconds, parse_ttl_minutes, parse_webhook_url,
 };
 use kubeagents_core::{AuthMode, CorsPolicy, InvalidSetting, Settings, StoreError};
 
 use crate::StartError;
 
 /// The names of all settings, in the form of Spin's variables.
-pub const SETTINGS: [&str; 10] = [
+pub const SETTINGS: [&str; 12] = [
     "auth_mode",
     "api_key",
     "jwt_secret",
+    "jwt_access_token_expiry",
+    "jwt_refresh_token_expiry",
     "default_ttl_minutes",
     "cors_allowed_origins",
     "app_base_url",
@@ -76,6 +78,8 @@ impl Config {
             auth_mode,
             api_key,
             jwt_secret,
+            jwt_access_token_expiry,
+            jwt_refresh_token_expiry,
             default_ttl_minutes,
             cors_allowed_origins,
             app_base_url,
@@ -95,8 +99,18 @@ impl Config {
                 loopback_only: false,
                 static_key: parse("api_key", api_key, parse_static_key)?,
                 jwt_secret: jwt_secret.unwrap_or_default(),
-                access_token_expiry: TimeDelta::minutes(15),
-                refresh_token_expiry: TimeDelta::days(7),
+                access_token_expiry: parse(
+                    "jwt_access_token_expiry",
+                    jwt_access_token_expiry,
+                    parse_expiry,
+                )?
+                .unwrap_or(TimeDelta::minutes(15)),
+                refresh_token_expiry: parse(
+                    "jwt_refresh_token_expiry",
+                    jwt_refresh_token_expiry,
+                    parse_expiry,
+                )?
+                .unwrap_or(TimeDelta::days(7)),
                 cors: parse(
                     "cors_allowed_origins",
                     cors_allowed_origins,
@@ -173,8 +187,21 @@ mod tests {
         assert_eq!(config.settings.default_ttl_minutes, 60);
         assert_eq!(config.settings.notification_webhook_url, None);
         assert!(config.settings.registration_enabled);
+        assert_eq!(config.settings.access_token_expiry, TimeDelta::minutes(15));
+        assert_eq!(config.settings.refresh_token_expiry, TimeDelta::hours(168));
         assert_eq!(config.notification_timeout, Duration::from_secs(5));
         assert_eq!(config.database_url, None);
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_token_has_an_expiry_of_its_own() {
+        let expiries = [
+            ("jwt_access_token_expiry", "90s"),
+            ("jwt_refresh_token_expiry", "1h30m"),
+        ];
+        let settings = read(&expiries).await.unwrap().settings;
+        assert_eq!(settings.access_token_expiry, TimeDelta::seconds(90));
+        assert_eq!(settings.refresh_token_expiry, TimeDelta::minutes(90));
     }
 
     #[tokio::test]

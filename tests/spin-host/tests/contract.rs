@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use kubeagents_contract::{Arguments, Host, Log, Mode, Receiver, SETTINGS, Trial, run, trials};
 use kubeagents_spin_tests::{Built, Options, Reuse, SpinHost};
@@ -54,7 +55,8 @@ impl Hosts {
             .variable("notification_webhook_url", receiver.instance_url())
             // On a busy machine a notification may take long, which must not look like a delay by
             // another one.
-            .variable("notification_timeout_seconds", "60");
+            .variable("notification_timeout_seconds", "60")
+            .variable("jwt_access_token_expiry", "20m");
         for (name, value) in variables {
             options = options.variable(name, *value);
         }
@@ -66,6 +68,7 @@ impl Hosts {
         host.jwt_secret = Some(JWT_SECRET.to_owned());
         host.log = Some(Log::file(options.log()));
         host.instance_receiver = Some(receiver);
+        host.access_token_expiry = Duration::from_secs(20 * 60);
         host.knows_its_address = false;
         host.counts_deliveries_together = !name.starts_with("postgres");
         host.has_settings = name == "configured";
