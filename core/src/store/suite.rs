@@ -29,12 +29,24 @@ use crate::{
     search_key, sha256_hex,
 };
 
-/// Makes a `#[test]` of every case. `$run` is a function that takes a case's name and the case,
-/// and runs it on a store: `fn run(name: &str, case: impl AsyncFnOnce(&MyStore, &str))`.
+/// `store_suite!(run)` makes a `#[test]` of every case. `run` is a function that takes a case's name
+/// and the case, and runs it on a store: `fn run(name: &str, case: impl AsyncFnOnce(&MyStore, &str))`.
+///
+/// Where there are no tests, `store_suite!(run name, store, tag)` runs the case of that name, and
+/// says whether there is one; `store_suite!(names)` is an array of all names.
 #[macro_export]
 macro_rules! store_suite {
+    (names) => {
+        $crate::store_suite!(@all names [])
+    };
+    (run $name:expr, $store:expr, $tag:expr) => {
+        $crate::store_suite!(@all run [$name, $store, $tag])
+    };
     ($run:path) => {
-        $crate::store_suite!(@cases $run,
+        $crate::store_suite! { @all tests [$run] }
+    };
+    (@all $what:ident [$($arguments:tt)*]) => {
+        $crate::store_suite! { @$what [$($arguments)*]
             reports_register_agents_and_sessions
             a_patch_keeps_what_it_does_not_name
             a_moved_version_is_a_conflict_and_changes_nothing
@@ -68,9 +80,21 @@ macro_rules! store_suite {
             a_lease_excludes_others_until_it_ends
             hosts_take_turns_and_busy_ones_wait
             random_operations_match_the_model
-        );
+        }
     };
-    (@cases $run:path, $($case:ident)+) => {
+    (@names [] $($case:ident)+) => {
+        [$(stringify!($case)),+]
+    };
+    (@run [$name:expr, $store:expr, $tag:expr] $($case:ident)+) => {
+        match $name {
+            $(stringify!($case) => {
+                $crate::store::suite::$case($store, $tag).await;
+                true
+            })+
+            _ => false,
+        }
+    };
+    (@tests [$run:path] $($case:ident)+) => {
         $(
             #[test]
             fn $case() {

@@ -25,10 +25,7 @@ impl Built {
     /// # Errors
     /// When a tool is missing, or the build fails.
     pub fn new() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../..")
-            .canonicalize()?;
-        let manifest = Manifest::parse(&std::fs::read_to_string(root.join("spin.toml"))?)?;
+        let (root, manifest) = manifest()?;
         let component = manifest.component()?;
         install_target()?;
         let mut build = Command::new("sh");
@@ -47,8 +44,41 @@ impl Built {
     }
 }
 
+/// Builds the component of the shared store suite, unoptimised, and compiles it to machine code.
+///
+/// # Errors
+/// When a tool is missing, or the build fails.
+pub fn store_suite() -> Result<Compiled> {
+    let (root, _) = manifest()?;
+    install_target()?;
+    let mut build = Command::new("cargo");
+    build
+        .args([
+            "build",
+            "-p",
+            "kubeagents-spin",
+            "--features",
+            "store-suite",
+        ])
+        .args(["--target", TARGET])
+        .env("CARGO_TARGET_DIR", root.join("target"));
+    run(build.current_dir(&root))?;
+    let file = format!("target/{TARGET}/debug/kubeagents_spin.wasm");
+    Compiled::new(&root.join(file))
+}
+
+/// The repository's root, and the manifest there.
+fn manifest() -> Result<(PathBuf, Manifest)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()?;
+    let text = std::fs::read_to_string(root.join("spin.toml"))?;
+    Ok((root, Manifest::parse(&text)?))
+}
+
+const TARGET: &str = "wasm32-wasip2";
+
 fn install_target() -> Result<()> {
-    const TARGET: &str = "wasm32-wasip2";
     let mut query = Command::new("rustc");
     let libraries = query
         .args(["--print", "target-libdir", "--target", TARGET])

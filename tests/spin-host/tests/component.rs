@@ -11,7 +11,7 @@ use futures::future::{Either, join_all, select};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use kubeagents_spin_tests::{Built, Options, Reuse, SpinHost};
+use kubeagents_spin_tests::{Built, Compiled, Options, Reuse, SpinHost, store_suite};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -135,6 +135,34 @@ async fn concurrent_instances_lose_nothing_on_postgresql() {
     let directory = tempfile::tempdir().unwrap();
     let database = kubeagents_test_postgres::database();
     concurrent_reports_all_land_once(on_postgres(open_mode(&directory), &database.url())).await;
+}
+
+/// Puts the stores, on the databases as components have them, to the shared store suite.
+async fn passes_the_store_suite(options: Options) {
+    static SUITE: LazyLock<Compiled> = LazyLock::new(|| store_suite().unwrap());
+    let host = SpinHost::start(&BUILT.manifest, &SUITE, &options)
+        .await
+        .unwrap();
+    for case in kubeagents_core::store_suite!(names) {
+        let (status, _) = get(&host, &format!("/{case}")).await;
+        let log = std::fs::read_to_string(options.log()).unwrap();
+        assert_eq!(status, 200, "{case}: {log}");
+    }
+    assert_eq!(get(&host, "/no_case").await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_suite_passes_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    passes_the_store_suite(Options::new(directory.path())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_suite_passes_on_postgresql() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = kubeagents_test_postgres::database();
+    let options = Options::new(directory.path());
+    passes_the_store_suite(on_postgres(options, &database.url())).await;
 }
 
 #[tokio::test]
