@@ -203,8 +203,9 @@ pub(super) fn with_session_settings(options: PgConnectOptions) -> PgConnectOptio
             ("synchronous_commit", "on"),
             ("lock_timeout", "2s"),
             ("statement_timeout", "10s"),
-            // Tables grow a thousandfold within a plan's life.
-            ("plan_cache_mode", "force_custom_plan"),
+            // A plan that is kept is made when a table may be small, and tables grow a thousandfold
+            // within its life.
+            ("enable_seqscan", "off"),
             ("jit", "off"),
         ])
         .disable_statement_logging()
