@@ -5,7 +5,7 @@ use kubeagents_core::{
     AuthMode, Report, ReportPolicy, SessionKey, StatusKind, Store, StoreError, Workspace,
 };
 use kubeagents_postgres::schema;
-use kubeagents_test_postgres::{Database, database};
+use kubeagents_test_postgres::{Database, database, wait_for};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 
@@ -66,10 +66,30 @@ async fn messages(store: &NativeStore, agent: &str, topic: &str) -> Vec<String> 
 mod suite {
     use super::*;
 
+    /// What ended connections have done is in the statistics.
+    fn connections_have_ended(database: &Database) {
+        wait_for("the connections to end", || {
+            let others = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+                AND datname = current_database() AND backend_type = 'client backend'";
+            database.psql(others) == "0"
+        });
+    }
+
+    /// Every case must also do without reading a whole table.
     #[tokio::main]
     async fn run(name: &str, case: impl AsyncFnOnce(&NativeStore, &str)) {
         let database = database();
-        case(&store(pool(&database).await), name).await;
+        // Migrations do.
+        pool(&database).await.close().await;
+        connections_have_ended(&database);
+        database.psql("SELECT pg_stat_reset()");
+
+        let pool = pool(&database).await;
+        case(&store(pool.clone()), name).await;
+        pool.close().await;
+        connections_have_ended(&database);
+        let scanned = "SELECT relname FROM pg_stat_user_tables WHERE seq_scan > 0";
+        assert_eq!(database.psql(scanned), "", "tables read as a whole");
     }
 
     kubeagents_core::store_suite!(run);
