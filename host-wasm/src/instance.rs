@@ -79,9 +79,9 @@ impl<S: Store + Clone, P: Platform> Instance<S, P> {
         };
         let ports = WasmPorts {
             recorder,
-            passwords: InlinePasswords::new(platform.clone()),
             platform,
             waker,
+            passwords: InlinePasswords::default(),
             turns: Turns::default(),
         };
         Ok(Self {

@@ -11,13 +11,6 @@ pub trait Platform: Clone {
     /// Waits, without holding up the instance's other requests.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 
-    /// Asks for no new requests until [`Platform::take_requests`] has been called as often: other
-    /// instances are to have them. Where that cannot be asked, does nothing.
-    fn refuse_requests(&self) {}
-
-    /// See [`Platform::refuse_requests`].
-    fn take_requests(&self) {}
-
     /// Sends a request and waits for the answer's head; the rest of the answer is left unread, and
     /// redirects are not followed. May take for ever: the caller gives up by dropping the future.
     ///

@@ -16,14 +16,6 @@ impl Platform for Spin {
         spin_sdk::time::sleep(duration).await;
     }
 
-    fn refuse_requests(&self) {
-        wit_bindgen::backpressure_inc();
-    }
-
-    fn take_requests(&self) {
-        wit_bindgen::backpressure_dec();
-    }
-
     async fn post(&self, request: Request<Bytes>) -> Result<StatusCode, PostError> {
         match spin_sdk::http::send(request.map(Full::new)).await {
             Ok(response) => Ok(response.status()),
