@@ -38,7 +38,10 @@ pub trait Connection {
     ) -> impl Future<Output = Result<Vec<Vec<Value>>, Self::Error>>;
 }
 
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
+];
 
 /// The statements of a migration, each to be run on its own.
 fn statements(migration: &str) -> impl Iterator<Item = &str> {

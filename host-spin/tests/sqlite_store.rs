@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use chrono::DateTime;
 use futures_util::future::join_all;
-use kubeagents_core::{Store, StoreError, store_suite};
+use kubeagents_core::{AccountId, RefreshToken, Store, StoreError, store_suite};
 use kubeagents_spin::sqlite::{Connection, SqliteStore, Value};
 use rusqlite::types::{Value as SqlValue, ValueRef};
 
@@ -128,6 +129,61 @@ fn many_instances_may_start_at_once() {
         for store in stores {
             store.unwrap().ping().await.unwrap();
         }
+    });
+}
+
+#[test]
+fn expired_refresh_tokens_go_as_new_ones_come_and_families_with_their_last_one() {
+    block_on(async {
+        let database = Database::new();
+        let store = database.open().await.unwrap();
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let token = |hash: &str, family: &str, created, expires| RefreshToken {
+            token_hash: hash.to_owned(),
+            account_id: AccountId::new("account"),
+            family_id: family.to_owned(),
+            created_at: at(created),
+            expires_at: at(expires),
+            spent_at: None,
+            revoked: false,
+        };
+        for (hash, family) in [("1", "old"), ("2", "older"), ("3", "oldest"), ("4", "kept")] {
+            let token = token(hash, family, 0, 10);
+            store.insert_refresh_token(&token).await.unwrap();
+        }
+        let successor = token("5", "kept", 5, 100);
+        assert!(
+            store
+                .rotate_refresh_token("4", at(5), &successor)
+                .await
+                .unwrap()
+        );
+        for (hash, family) in [("6", "new"), ("7", "newer")] {
+            let token = token(hash, family, 50, 100);
+            store.insert_refresh_token(&token).await.unwrap();
+        }
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        let all = |query| -> String { connection.query_row(query, [], |row| row.get(0)).unwrap() };
+        let tokens = "SELECT group_concat(token_hash, ' ' ORDER BY token_hash) FROM refresh_tokens";
+        assert_eq!(all(tokens), "5 6 7");
+        let families = "SELECT group_concat(family_id, ' ' ORDER BY family_id) FROM token_families";
+        assert_eq!(all(families), "kept new newer");
+    });
+}
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date() {
+    block_on(async {
+        let database = Database::new();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        let first = include_str!("../../migrations/sqlite/0001_initial.sql");
+        connection.execute_batch(first).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        database.open().await.unwrap().ping().await.unwrap();
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, 2);
     });
 }
 
