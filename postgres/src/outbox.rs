@@ -40,7 +40,15 @@ const FAILED: &str = "\
 UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint \
 WHERE id = $1::text AND due_at IS NOT NULL";
 
+/// Takes two away that were given up a week ago, so that they do not pile up where no native server
+/// purges them.
 const ABANDONED: &str = "\
+WITH old AS (\
+    SELECT id FROM kubeagents_data.outbox \
+    WHERE abandoned_at < kubeagents_data.now_micros() - 7 * 24 * 3600 * 1000000::bigint \
+    ORDER BY abandoned_at LIMIT 2 FOR UPDATE SKIP LOCKED), \
+purged AS (\
+    DELETE FROM kubeagents_data.outbox AS entry USING old WHERE entry.id = old.id) \
 UPDATE kubeagents_data.outbox SET due_at = NULL, abandoned_at = kubeagents_data.now_micros() \
 WHERE id = $1::text AND due_at IS NOT NULL";
 

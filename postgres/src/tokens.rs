@@ -4,13 +4,39 @@ use kubeagents_core::{AccountId, RefreshToken, StoreError, Timestamp};
 
 use crate::{Query, Row, UnexpectedResult, Value};
 
-const INSERT: &str = "\
-WITH family AS (\
-    INSERT INTO kubeagents_data.token_families (id, account_id, revoked) \
-    VALUES ($2::text, $3::text, $7::boolean) RETURNING id) \
-INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at, \
-    spent_at) \
-SELECT $1::text, id, $4::bigint, $5::bigint, $6::bigint FROM family";
+/// The steps of a statement that stores a token which take two expired ones away: tokens do not pile
+/// up where no native server purges them. A family goes with its last token. `$now`: a time in
+/// microseconds.
+macro_rules! purge_expired {
+    ($now:literal) => {
+        concat!(
+            "expired AS (\
+                SELECT token_hash FROM kubeagents_data.refresh_tokens WHERE expires_at < ",
+            $now,
+            " ORDER BY expires_at LIMIT 2 FOR UPDATE SKIP LOCKED), \
+            purged AS (\
+                DELETE FROM kubeagents_data.refresh_tokens AS token USING expired \
+                WHERE token.token_hash = expired.token_hash \
+                RETURNING token.token_hash, token.family_id), \
+            ended AS (\
+                DELETE FROM kubeagents_data.token_families AS family \
+                WHERE family.id IN (SELECT family_id FROM purged) AND NOT EXISTS (\
+                    SELECT FROM kubeagents_data.refresh_tokens AS token \
+                    WHERE token.family_id = family.id \
+                    AND token.token_hash NOT IN (SELECT token_hash FROM purged))) "
+        )
+    };
+}
+
+const INSERT: &str = concat!(
+    "WITH family AS (\
+        INSERT INTO kubeagents_data.token_families (id, account_id, revoked) \
+        VALUES ($2::text, $3::text, $7::boolean) RETURNING id), ",
+    purge_expired!("$4::bigint"),
+    "INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at, \
+        spent_at) \
+    SELECT $1::text, id, $4::bigint, $5::bigint, $6::bigint FROM family"
+);
 
 const BY_HASH: &str = "\
 SELECT token.token_hash, family.account_id, token.family_id, token.created_at, token.expires_at, \
@@ -20,15 +46,17 @@ JOIN kubeagents_data.token_families AS family ON family.id = token.family_id \
 WHERE token.token_hash = $1::text";
 
 /// A revocation at the same time is not outrun, whichever is first: the successor is in the family.
-const ROTATE: &str = "\
-WITH spent AS (\
-    UPDATE kubeagents_data.refresh_tokens AS token SET spent_at = $2::bigint \
-    FROM kubeagents_data.token_families AS family \
-    WHERE token.token_hash = $1::text AND token.spent_at IS NULL \
-    AND family.id = token.family_id AND NOT family.revoked \
-    RETURNING token.family_id) \
-INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at) \
-SELECT $3::text, family_id, $4::bigint, $5::bigint FROM spent RETURNING token_hash";
+const ROTATE: &str = concat!(
+    "WITH spent AS (\
+        UPDATE kubeagents_data.refresh_tokens AS token SET spent_at = $2::bigint \
+        FROM kubeagents_data.token_families AS family \
+        WHERE token.token_hash = $1::text AND token.spent_at IS NULL \
+        AND family.id = token.family_id AND NOT family.revoked \
+        RETURNING token.family_id), ",
+    purge_expired!("$4::bigint"),
+    "INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at) \
+    SELECT $3::text, family_id, $4::bigint, $5::bigint FROM spent RETURNING token_hash"
+);
 
 const REVOKE_FAMILY: &str = "\
 UPDATE kubeagents_data.token_families SET revoked = true WHERE id = $1::text AND NOT revoked";

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
+use chrono::DateTime;
 use kubeagents_core::ports::Reports;
 use kubeagents_core::{
-    AuthMode, Report, ReportPolicy, SessionKey, StatusKind, Store, StoreError, Workspace,
+    AccountId, AuthMode, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
+    StoreError, Workspace,
 };
 use kubeagents_postgres::schema;
 use kubeagents_test_postgres::{Database, database, wait_for};
@@ -345,4 +347,53 @@ async fn what_is_expired_or_long_abandoned_is_purged() {
     assert_eq!(database.psql(left), "4|current");
     let left = "SELECT string_agg(id, ',' ORDER BY id) FROM kubeagents_data.outbox";
     assert_eq!(database.psql(left), "recent,waiting");
+}
+
+#[tokio::test]
+async fn what_is_old_goes_as_new_comes_also_where_nobody_purges() {
+    let database = database();
+    let store = store(pool(&database).await);
+    database.psql(
+        "INSERT INTO kubeagents_data.accounts (id, email, password_hash, name, created_at, \
+             updated_at) VALUES ('account', 'a@example.com', '', '', 1, 1); \
+         INSERT INTO kubeagents_data.token_families (id, account_id) \
+             VALUES ('older', 'account'), ('old', 'account'), ('kept', 'account'); \
+         INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at) \
+             VALUES ('1', 'older', 1, 2), ('2', 'kept', 1, 3), ('3', 'old', 1, 4), \
+             ('4', 'kept', 1, 9000000); \
+         INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at, due_at, \
+             abandoned_at) VALUES ('old', '', '', '', 1, NULL, 1), \
+             ('recent', '', '', '', 1, NULL, kubeagents_data.now_micros()), \
+             ('failing', '', '', '', 1, 1, NULL)",
+    );
+    let token = |token_hash: &str, family: &str| RefreshToken {
+        token_hash: token_hash.into(),
+        account_id: AccountId::new("account"),
+        family_id: family.into(),
+        created_at: DateTime::from_timestamp(5, 0).unwrap(),
+        expires_at: DateTime::from_timestamp(10, 0).unwrap(),
+        spent_at: None,
+        revoked: false,
+    };
+    let left = || {
+        database.psql(
+            "SELECT (SELECT string_agg(token_hash, ',' ORDER BY token_hash) \
+                 FROM kubeagents_data.refresh_tokens), \
+             (SELECT string_agg(id, ',' ORDER BY id) FROM kubeagents_data.token_families)",
+        )
+    };
+    store
+        .insert_refresh_token(&token("5", "new"))
+        .await
+        .unwrap();
+    assert_eq!(left(), "3,4,5|kept,new,old");
+    let successor = token("6", "kept");
+    let rotated = store.rotate_refresh_token("4", successor.created_at, &successor);
+    assert!(rotated.await.unwrap());
+    assert_eq!(left(), "4,5,6|kept,new");
+
+    store.notification_abandoned("failing").await.unwrap();
+    let outbox = "SELECT string_agg(id, ',' ORDER BY id) FROM kubeagents_data.outbox \
+        WHERE abandoned_at IS NOT NULL";
+    assert_eq!(database.psql(outbox), "failing,recent");
 }
