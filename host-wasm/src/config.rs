@@ -145,9 +145,7 @@ impl Config {
             database_url,
         })
     }
-}
 
-impl Config {
     /// What to answer requests with while storage does not answer.
     pub fn without_storage(&self, cause: StoreError) -> StartError {
         let cors = self.settings.cors_policy();
