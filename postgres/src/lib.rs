@@ -14,12 +14,12 @@
 
 mod accounts;
 mod api_keys;
-mod outbox;
+pub mod outbox;
 mod queries;
 pub mod reports;
 pub mod schema;
 mod store;
-mod tokens;
+pub mod tokens;
 mod value;
 
 pub use store::{ApiKeyCache, PostgresStore};

@@ -40,17 +40,39 @@ const FAILED: &str = "\
 UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint \
 WHERE id = $1::text AND due_at IS NOT NULL";
 
-/// Takes two away that were given up a week ago, so that they do not pile up where no native server
-/// purges them.
-const ABANDONED: &str = "\
-WITH old AS (\
-    SELECT id FROM kubeagents_data.outbox \
-    WHERE abandoned_at < kubeagents_data.now_micros() - 7 * 24 * 3600 * 1000000::bigint \
-    ORDER BY abandoned_at LIMIT 2 FOR UPDATE SKIP LOCKED), \
-purged AS (\
-    DELETE FROM kubeagents_data.outbox AS entry USING old WHERE entry.id = old.id) \
-UPDATE kubeagents_data.outbox SET due_at = NULL, abandoned_at = kubeagents_data.now_micros() \
-WHERE id = $1::text AND due_at IS NOT NULL";
+/// The steps of a statement that take away what was given up a week ago, the oldest first.
+macro_rules! purge_abandoned {
+    ($limit:literal) => {
+        concat!(
+            "old AS (\
+                SELECT id FROM kubeagents_data.outbox \
+                WHERE abandoned_at < \
+                    kubeagents_data.now_micros() - 7 * 24 * 3600 * 1000000::bigint \
+                ORDER BY abandoned_at LIMIT ",
+            $limit,
+            " FOR UPDATE SKIP LOCKED), \
+            purged AS (\
+                DELETE FROM kubeagents_data.outbox AS entry USING old WHERE entry.id = old.id \
+                RETURNING 1) "
+        )
+    };
+}
+
+/// Takes at most `$1` entries away that were given up a week ago; returns how many.
+pub const PURGE: &str = concat!(
+    "WITH ",
+    purge_abandoned!("$1"),
+    "SELECT count(*) FROM purged"
+);
+
+/// Takes two old ones away, so that they do not pile up where no native server purges them.
+const ABANDONED: &str = concat!(
+    "WITH ",
+    purge_abandoned!("2"),
+    "UPDATE kubeagents_data.outbox SET due_at = NULL, \
+        abandoned_at = kubeagents_data.now_micros() \
+    WHERE id = $1::text AND due_at IS NOT NULL"
+);
 
 fn leased_from(row: &mut Row) -> Result<LeasedNotification, UnexpectedResult> {
     Ok(LeasedNotification {

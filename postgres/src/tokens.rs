@@ -4,16 +4,17 @@ use kubeagents_core::{AccountId, RefreshToken, StoreError, Timestamp};
 
 use crate::{Query, Row, UnexpectedResult, Value};
 
-/// The steps of a statement that stores a token which take two expired ones away: tokens do not pile
-/// up where no native server purges them. A family goes with its last token. `$now`: a time in
-/// microseconds.
+/// The steps of a statement that take expired tokens away, the oldest first. A family goes with its
+/// last token. `$now`: a time in microseconds.
 macro_rules! purge_expired {
-    ($now:literal) => {
+    ($now:literal, $limit:literal) => {
         concat!(
             "expired AS (\
                 SELECT token_hash FROM kubeagents_data.refresh_tokens WHERE expires_at < ",
             $now,
-            " ORDER BY expires_at LIMIT 2 FOR UPDATE SKIP LOCKED), \
+            " ORDER BY expires_at LIMIT ",
+            $limit,
+            " FOR UPDATE SKIP LOCKED), \
             purged AS (\
                 DELETE FROM kubeagents_data.refresh_tokens AS token USING expired \
                 WHERE token.token_hash = expired.token_hash \
@@ -28,11 +29,20 @@ macro_rules! purge_expired {
     };
 }
 
+/// Takes at most `$1` expired tokens away; returns how many.
+pub const PURGE: &str = concat!(
+    "WITH ",
+    purge_expired!("kubeagents_data.now_micros()", "$1"),
+    "SELECT count(*) FROM purged"
+);
+
+/// Each new token takes two expired ones away, so that they do not pile up where no native server
+/// purges them.
 const INSERT: &str = concat!(
     "WITH family AS (\
         INSERT INTO kubeagents_data.token_families (id, account_id, revoked) \
         VALUES ($2::text, $3::text, $7::boolean) RETURNING id), ",
-    purge_expired!("$4::bigint"),
+    purge_expired!("$4::bigint", "2"),
     "INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at, \
         spent_at) \
     SELECT $1::text, id, $4::bigint, $5::bigint, $6::bigint FROM family"
@@ -53,7 +63,7 @@ const ROTATE: &str = concat!(
         WHERE token.token_hash = $1::text AND token.spent_at IS NULL \
         AND family.id = token.family_id AND NOT family.revoked \
         RETURNING token.family_id), ",
-    purge_expired!("$4::bigint"),
+    purge_expired!("$4::bigint", "2"),
     "INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at) \
     SELECT $3::text, family_id, $4::bigint, $5::bigint FROM spent RETURNING token_hash"
 );

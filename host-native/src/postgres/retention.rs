@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kubeagents_postgres::{outbox, tokens};
 use sqlx::postgres::{PgConnection, PgPool};
 use tokio::sync::watch;
 
@@ -40,33 +41,6 @@ deleted AS (\
     AND entry.session_topic = old.session_topic AND entry.seq = old.seq RETURNING 1) \
 SELECT at, session_topic, seq, (SELECT count(*) FROM deleted) FROM old \
 ORDER BY at DESC, session_topic, seq DESC LIMIT 1";
-
-/// A family goes with its last token.
-const TOKENS: &str = "\
-WITH expired AS (\
-    SELECT token_hash FROM kubeagents_data.refresh_tokens \
-    WHERE expires_at < kubeagents_data.now_micros() ORDER BY expires_at LIMIT $1 \
-    FOR UPDATE SKIP LOCKED), \
-deleted AS (\
-    DELETE FROM kubeagents_data.refresh_tokens AS token USING expired \
-    WHERE token.token_hash = expired.token_hash RETURNING token.token_hash, token.family_id), \
-families AS (\
-    DELETE FROM kubeagents_data.token_families AS family \
-    WHERE family.id IN (SELECT family_id FROM deleted) AND NOT EXISTS (\
-        SELECT FROM kubeagents_data.refresh_tokens AS token \
-        WHERE token.family_id = family.id \
-        AND token.token_hash NOT IN (SELECT token_hash FROM deleted))) \
-SELECT count(*) FROM deleted";
-
-/// They are kept for a week.
-const ABANDONED: &str = "\
-WITH old AS (\
-    SELECT id FROM kubeagents_data.outbox \
-    WHERE abandoned_at < kubeagents_data.now_micros() - 7 * 24 * 3600 * 1000000::bigint \
-    ORDER BY abandoned_at LIMIT $1), \
-deleted AS (\
-    DELETE FROM kubeagents_data.outbox AS entry USING old WHERE entry.id = old.id RETURNING 1) \
-SELECT count(*) FROM deleted";
 
 /// Purges at once and then every hour, until `stopping`. `history_days`: how long statuses are
 /// kept; `None`: for ever.
@@ -123,8 +97,8 @@ async fn purge_all(
     connection: &mut PgConnection,
     history_days: Option<u32>,
 ) -> Result<i64, sqlx::Error> {
-    purge_batches(connection, TOKENS).await?;
-    purge_batches(connection, ABANDONED).await?;
+    purge_batches(connection, tokens::PURGE).await?;
+    purge_batches(connection, outbox::PURGE).await?;
     let Some(days) = history_days else {
         return Ok(0);
     };
