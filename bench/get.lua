@@ -1,4 +1,4 @@
--- Plain GETs for wrk, with the results that report.lua prints.
+-- GETs for wrk. Prints requests per second, the 99th percentile of their latency in µs, and errors.
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format("%d %d %d\n",

@@ -1,4 +1,7 @@
 -- Reports for wrk: a thousand agents with ten sessions each.
+-- To be run at the root of the repository.
+dofile("bench/get.lua")
+
 local counter = 0
 
 wrk.method = "POST"
@@ -12,12 +15,4 @@ function request()
       .. '"message":"still at it","timestamp":"2026-01-01T00:00:00Z"}',
     counter % 1000, math.floor(counter / 1000) % 10)
   return wrk.format(nil, nil, nil, body)
-end
-
-function done(summary, latency)
-  local errors = summary.errors
-  io.write(string.format("%d %d %d\n",
-    summary.requests / (summary.duration / 1e6),
-    latency:percentile(99),
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end
