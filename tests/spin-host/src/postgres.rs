@@ -15,7 +15,7 @@ use crate::bindings::spin::postgres::postgres::{
     ParameterValue, QueryError,
 };
 use crate::state::{Application, Imports, State};
-use crate::stream::Received;
+use crate::stream::Results;
 
 /// An open connection.
 #[expect(unreachable_pub, reason = "the bindings re-export it")]
@@ -97,18 +97,8 @@ impl<T: Send> HostConnectionWithStore<T> for Imports {
             // Whoever awaited the end may have gone.
             let _ = end_to.send(ended);
         });
-        let end = async move {
-            wasmtime::error::Ok(
-                end.await
-                    .unwrap_or_else(|error| Err(Error::Other(error.to_string()))),
-            )
-        };
-        accessor
-            .with(|mut access| {
-                let rows = StreamReader::new(&mut access, Received(rows))?;
-                Ok((columns, rows, FutureReader::new(&mut access, end)?))
-            })
-            .map_err(|error: wasmtime::Error| Error::Other(error.to_string()))
+        let (rows, end) = Results { rows, end }.hand_over(accessor, Error::Other)?;
+        Ok((columns, rows, end))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::bindings::spin::sqlite::sqlite::{
     Error, Host, HostConnection, HostConnectionWithStore, RowResult, Value,
 };
 use crate::state::{Imports, State};
-use crate::stream::Received;
+use crate::stream::Results;
 
 /// An open database.
 #[expect(unreachable_pub, reason = "the bindings re-export it")]
@@ -83,15 +83,8 @@ impl<T: Send> HostConnectionWithStore<T> for Imports {
         });
         // A statement that cannot be prepared has no columns; its end tells why.
         let columns = columns.await.unwrap_or_default();
-        let end = async move {
-            wasmtime::error::Ok(end.await.unwrap_or_else(|error| Err(io_error(error))))
-        };
-        accessor
-            .with(|mut access| {
-                let rows = StreamReader::new(&mut access, Received(rows))?;
-                Ok((columns, rows, FutureReader::new(&mut access, end)?))
-            })
-            .map_err(|error: wasmtime::Error| io_error(error))
+        let (rows, end) = Results { rows, end }.hand_over(accessor, Error::Io)?;
+        Ok((columns, rows, end))
     }
 }
 

@@ -3,12 +3,46 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use wasmtime::StoreContextMut;
-use wasmtime::component::{Destination, StreamProducer, StreamResult};
+use wasmtime::component::{
+    Accessor, Destination, FutureReader, Lift, Lower, StreamProducer, StreamReader, StreamResult,
+};
+
+use crate::state::Imports;
+
+/// Rows that are still being read, and how reading them ends.
+pub(crate) struct Results<R, E> {
+    pub(crate) rows: mpsc::Receiver<R>,
+    pub(crate) end: oneshot::Receiver<Result<(), E>>,
+}
+
+impl<R, E> Results<R, E>
+where
+    R: Lower + Lift + Send + Sync + 'static,
+    E: Lower + Lift + Send + Sync + 'static,
+{
+    /// Hands them to the component. `failure` makes an error of a text.
+    pub(crate) fn hand_over<T: Send>(
+        self,
+        accessor: &Accessor<T, Imports>,
+        failure: fn(String) -> E,
+    ) -> Result<(StreamReader<R>, FutureReader<Result<(), E>>), E> {
+        let end = async move {
+            let ended = self.end.await;
+            wasmtime::error::Ok(ended.unwrap_or_else(|error| Err(failure(error.to_string()))))
+        };
+        accessor
+            .with(|mut access| {
+                let rows = StreamReader::new(&mut access, Received(self.rows))?;
+                Ok((rows, FutureReader::new(&mut access, end)?))
+            })
+            .map_err(|error: wasmtime::Error| failure(error.to_string()))
+    }
+}
 
 /// What a channel receives, one element at a time, as Spin hands over rows.
-pub(crate) struct Received<T>(pub(crate) mpsc::Receiver<T>);
+struct Received<T>(mpsc::Receiver<T>);
 
 impl<D, T: Send + Sync + 'static> StreamProducer<D> for Received<T> {
     type Item = T;
