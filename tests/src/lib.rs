@@ -33,6 +33,7 @@ mod scenario;
 mod sessions;
 mod settings;
 mod tokens;
+mod tools;
 mod workspaces;
 mod world;
 
@@ -41,3 +42,4 @@ pub use libtest_mimic::{Arguments, Conclusion, Trial};
 pub use process::{Log, Process};
 pub use receiver::Receiver;
 pub use scenario::{run, trials};
+pub use tools::{COMPONENT_TARGET, build_component, succeed};

