@@ -17,6 +17,9 @@ pub(crate) struct Results<R, E> {
     pub(crate) end: oneshot::Receiver<Result<(), E>>,
 }
 
+/// [`Results`] as the component gets them.
+type Handed<R, E> = (StreamReader<R>, FutureReader<Result<(), E>>);
+
 impl<R, E> Results<R, E>
 where
     R: Lower + Lift + Send + Sync + 'static,
@@ -27,7 +30,7 @@ where
         self,
         accessor: &Accessor<T, Imports>,
         failure: fn(String) -> E,
-    ) -> Result<(StreamReader<R>, FutureReader<Result<(), E>>), E> {
+    ) -> Result<Handed<R, E>, E> {
         let end = async move {
             let ended = self.end.await;
             wasmtime::error::Ok(ended.unwrap_or_else(|error| Err(failure(error.to_string()))))
