@@ -6,14 +6,15 @@
 //! what comes back. The same crate therefore runs in a native server and in WebAssembly components,
 //! and given the same ports it is deterministic.
 //!
-//! A report is handled as load → decide → commit: [`Store::load`] fetches a [`Snapshot`] of constant
-//! size, [`decide`] works out the [`Commit`], and [`Store::commit`] applies it atomically or answers
+//! A report is handled as load → decide → commit: [`Sessions::load`](store::Sessions::load) fetches a [`Snapshot`] of constant
+//! size, [`decide`] works out the [`Commit`], and [`Sessions::commit`](store::Sessions::commit) applies it atomically or answers
 //! that the session has moved. Stores execute and never decide.
 #![forbid(unsafe_code)]
 
 mod account;
 mod agent;
 mod api_key;
+pub mod batch;
 mod causes;
 mod decide;
 pub mod delivery;
@@ -38,7 +39,10 @@ pub use account::{Account, AccountId, NewAccount, Verification, email_key};
 pub use agent::{Agent, search_key};
 pub use api_key::{ApiKey, Scope, Scopes};
 pub use causes::causes;
-pub use decide::{AgentPatch, Commit, Decision, SessionHead, Snapshot, StatusEntry, decide};
+pub use decide::{
+    AgentPatch, Commit, Decision, RefreshDecision, SessionHead, Snapshot, StatusEntry, decide,
+    decide_refresh,
+};
 pub use hash::sha256_hex;
 pub use http::{App, BodyTimeout, MAX_BODY_BYTES, Outage};
 pub use notification::{Notification, Transition};

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta};
 use futures_executor::block_on;
-use kubeagents_core::store::{AgentQuery, CommitOutcome, MemoryStore};
-use kubeagents_core::{Commit, Report, SessionKey, StatusKind, Store, Workspace, decide};
+use kubeagents_core::store::{AgentQuery, CommitOutcome, MemoryStore, Sessions};
+use kubeagents_core::{Commit, Report, SessionKey, StatusKind, Workspace, decide};
 use proptest::prelude::*;
 
 /// One writer's next move: to read what its next report is decided on, or to commit that report.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use chrono::DateTime;
 use futures_util::future::join_all;
+use kubeagents_core::store::RefreshTokens;
 use kubeagents_core::{AccountId, RefreshToken, Store, StoreError, store_suite};
 use kubeagents_spin::sqlite::{Connection, SqliteStore, Value};
 use rusqlite::types::{Value as SqlValue, ValueRef};

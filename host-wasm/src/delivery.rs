@@ -181,7 +181,7 @@ mod tests {
     use std::future::pending;
 
     use http::StatusCode;
-    use kubeagents_core::store::{CommitOutcome, MemoryStore};
+    use kubeagents_core::store::{CommitOutcome, MemoryStore, Outbox, Sessions};
     use kubeagents_core::{Commit, Notification, Snapshot, StatusKind, Workspace, decide};
 
     use super::*;

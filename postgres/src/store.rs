@@ -3,9 +3,11 @@ use std::time::Duration;
 use kubeagents_core::{
     Account, AccountId, Agent, ApiKey, Commit, NewAccount, RefreshToken, Session, SessionKey,
     Snapshot, Status, Store, StoreError, Timestamp, Verification, Workspace,
+    batch::Chain,
     store::{
-        AgentCursor, AgentQuery, Audience, CommitOutcome, HistoryCursor, LeaseRequest,
-        LeasedNotification, Page, Registration, SessionCursor, SessionHistory, SessionQuery,
+        Accounts, AgentCursor, AgentQuery, ApiKeys, Audience, CommitOutcome, HistoryCursor,
+        LeaseRequest, LeasedNotification, Outbox, Page, RefreshTokens, Registration, SessionCursor,
+        SessionHistory, SessionQuery, Sessions,
     },
 };
 
@@ -74,13 +76,28 @@ impl<Q: Query, C> PostgresStore<Q, C> {
     }
 }
 
-impl<Q: Query, C: ApiKeyCache> Store for PostgresStore<Q, C> {
-    const DURABLE: bool = true;
+impl<Q: Query, C: ApiKeyCache> Sessions for PostgresStore<Q, C> {
+    async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        let mut snapshots = Vec::with_capacity(keys.len());
+        for key in keys {
+            snapshots.push(self.load(key).await?);
+        }
+        Ok(snapshots)
+    }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        // Reads a table, so that it fails where the schema is missing.
-        const PING: &str = "SELECT 1::bigint FROM kubeagents_data.migrations LIMIT 1";
-        self.query.query(PING, &[]).await.map(drop)
+    async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(chains.len());
+        for chain in chains {
+            let mut outcome = CommitOutcome::Conflict;
+            for commit in chain.commits() {
+                outcome = self.commit(commit).await?;
+                if outcome == CommitOutcome::Conflict {
+                    break;
+                }
+            }
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
     }
 
     async fn load(&self, key: &SessionKey) -> Result<Snapshot, StoreError> {
@@ -137,7 +154,9 @@ impl<Q: Query, C: ApiKeyCache> Store for PostgresStore<Q, C> {
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
         queries::history(&self.query, workspace, agent_id, before, limit).await
     }
+}
 
+impl<Q: Query, C: ApiKeyCache> Accounts for PostgresStore<Q, C> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {
         accounts::create(&self.query, account).await
     }
@@ -178,7 +197,9 @@ impl<Q: Query, C: ApiKeyCache> Store for PostgresStore<Q, C> {
     async fn notification_urls(&self, audience: &Audience) -> Result<Vec<String>, StoreError> {
         accounts::notification_urls(&self.query, audience).await
     }
+}
 
+impl<Q: Query, C: ApiKeyCache> RefreshTokens for PostgresStore<Q, C> {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
         tokens::insert(&self.query, token).await
     }
@@ -203,7 +224,9 @@ impl<Q: Query, C: ApiKeyCache> Store for PostgresStore<Q, C> {
     async fn revoke_refresh_tokens(&self, id: &AccountId) -> Result<(), StoreError> {
         tokens::revoke_account(&self.query, id).await
     }
+}
 
+impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
     async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         api_keys::insert(&self.query, key).await
     }
@@ -236,11 +259,9 @@ impl<Q: Query, C: ApiKeyCache> Store for PostgresStore<Q, C> {
         self.cache.touch(&key.key_hash, now);
         api_keys::touch(&self.query, key, now).await
     }
+}
 
-    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
-        accounts::secret(&self.query, name, candidate).await
-    }
-
+impl<Q: Query, C: ApiKeyCache> Outbox for PostgresStore<Q, C> {
     async fn lease_notifications(
         &self,
         request: &LeaseRequest,
@@ -263,5 +284,19 @@ impl<Q: Query, C: ApiKeyCache> Store for PostgresStore<Q, C> {
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
         outbox::abandoned(&self.query, id).await
+    }
+}
+
+impl<Q: Query, C: ApiKeyCache> Store for PostgresStore<Q, C> {
+    const DURABLE: bool = true;
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        // Reads a table, so that it fails where the schema is missing.
+        const PING: &str = "SELECT 1::bigint FROM kubeagents_data.migrations LIMIT 1";
+        self.query.query(PING, &[]).await.map(drop)
+    }
+
+    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
+        accounts::secret(&self.query, name, candidate).await
     }
 }

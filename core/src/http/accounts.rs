@@ -11,19 +11,15 @@ use crate::account::UserView;
 use crate::notification::{InvalidWebhookUrl, check_webhook_url};
 use crate::ports::{Entropy, Mailer, Passwords, Ports, VerificationMail, random, random_uuid};
 use crate::report::storable;
-use crate::store::Registration;
+use crate::store::{Accounts, RefreshTokens, Registration};
 use crate::token::TokenType;
 use crate::{
-    Account, AccountId, NewAccount, RefreshToken, Store, Timestamp, Verification, email_key,
-    password, sha256_hex,
+    Account, AccountId, NewAccount, RefreshDecision, RefreshToken, Timestamp, Verification,
+    decide_refresh, email_key, password, sha256_hex,
 };
 
 /// How long a verification link works.
 const VERIFICATION_EXPIRY: TimeDelta = TimeDelta::hours(24);
-
-/// How soon after a refresh token was spent it may turn up again without raising suspicion: two
-/// tabs of one browser, or a retry after a lost answer.
-const REUSE_GRACE: TimeDelta = TimeDelta::seconds(10);
 
 const INVALID_BODY: &str = "invalid request body";
 const INVALID_REFRESH: &str = "invalid or expired refresh token";
@@ -186,24 +182,20 @@ impl<P: Ports> App<P> {
         self.signer
             .verify(TokenType::Refresh, &token, now)
             .ok_or_else(invalid)?;
-        let stored = store
-            .refresh_token(&sha256_hex(&token))
-            .await?
-            .filter(|stored| now < stored.expires_at)
-            .ok_or_else(invalid)?;
-        if stored.revoked {
-            return Err(revoked());
-        }
-        if let Some(spent_at) = stored.spent_at {
-            if now - spent_at >= REUSE_GRACE {
+        let stored = store.refresh_token(&sha256_hex(&token)).await?;
+        let stored = match decide_refresh(stored, now) {
+            RefreshDecision::Rotate(stored) => stored,
+            RefreshDecision::Invalid => return Err(invalid()),
+            RefreshDecision::Revoked => return Err(revoked()),
+            RefreshDecision::RevokeFamily(stored) => {
                 store.revoke_token_family(&stored.family_id).await?;
                 tracing::warn!(
                     account = stored.account_id.as_str(),
                     "a spent refresh token was presented again: its family is revoked"
                 );
+                return Err(revoked());
             }
-            return Err(revoked());
-        }
+        };
         let account = store
             .account(&stored.account_id)
             .await?

@@ -9,10 +9,8 @@ use crate::paging::Cursor;
 use crate::ports::Ports;
 use crate::report::storable;
 use crate::session::SessionView;
-use crate::store::{AgentQuery, Expiry, SessionHistory, SessionQuery};
-use crate::{
-    Agent, Session, SessionKey, Status, StatusKind, Store, Timestamp, Workspace, search_key,
-};
+use crate::store::{AgentQuery, Expiry, SessionHistory, SessionQuery, Sessions};
+use crate::{Agent, Session, SessionKey, Status, StatusKind, Timestamp, Workspace, search_key};
 
 /// The most rows of one answer, and as many as come without a limit.
 const MAX_LIMIT: usize = 10_000;

@@ -10,7 +10,8 @@ use super::response::{Answer, json, ok};
 use super::{Admitted, ApiError, App};
 use crate::ports::{Ports, random, random_uuid};
 use crate::report::storable;
-use crate::{ApiKey, Scopes, Store, Timestamp, sha256_hex};
+use crate::store::{Accounts, ApiKeys};
+use crate::{ApiKey, Scopes, Timestamp, sha256_hex};
 
 /// The longest that a key may work, in days, unless it works for ever.
 const MAX_EXPIRY_DAYS: i64 = 3650;

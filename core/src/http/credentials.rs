@@ -5,8 +5,9 @@ use http::header::AUTHORIZATION;
 
 use super::{ApiError, App};
 use crate::ports::Ports;
+use crate::store::ApiKeys;
 use crate::token::TokenType;
-use crate::{AccountId, AuthMode, Scopes, Store, Timestamp, Workspace, hash, sha256_hex};
+use crate::{AccountId, AuthMode, Scopes, Timestamp, Workspace, hash, sha256_hex};
 
 const MISSING: &str = "missing authorization header";
 const MALFORMED: &str = "invalid authorization format";

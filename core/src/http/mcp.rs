@@ -17,8 +17,8 @@ use super::response::{Answer, json as json_response};
 use super::{Admitted, ApiError, App};
 use crate::mcp::{Call, GetSession, INSTRUCTIONS, ListAgents, ProtocolVersion, SERVER_NAME, Tool};
 use crate::ports::Ports;
-use crate::store::AgentQuery;
-use crate::{SessionKey, Store, search_key};
+use crate::store::{AgentQuery, Sessions};
+use crate::{SessionKey, search_key};
 
 const VERSION_HEADER: &str = "mcp-protocol-version";
 const METHOD_HEADER: &str = "mcp-method";

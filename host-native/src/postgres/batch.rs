@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use kubeagents_core::ports::Reports;
-use kubeagents_core::store::CommitOutcome;
+use kubeagents_core::store::{CommitOutcome, Sessions};
 use kubeagents_core::{
-    Commit, Decision, Recorded, Recorder, Report, ReportPolicy, Snapshot, Store, StoreError,
-    Workspace, conflict_pause,
+    Commit, Decision, Recorded, Recorder, Report, ReportPolicy, Snapshot, StoreError, Workspace,
+    conflict_pause,
 };
 use kubeagents_postgres::reports::notifications_json;
 use kubeagents_postgres::{PostgresStore, reports};

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use kubeagents_core::ports::Reports;
+use kubeagents_core::store::{Outbox, RefreshTokens, Sessions};
 use kubeagents_core::{
     AccountId, AuthMode, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
     StoreError, Workspace,

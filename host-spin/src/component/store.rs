@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
-    AgentCursor, AgentQuery, Audience, CommitOutcome, HistoryCursor, LeaseRequest,
-    LeasedNotification, Page, Registration, SessionCursor, SessionHistory, SessionQuery,
+    Accounts, AgentCursor, AgentQuery, ApiKeys, Audience, CommitOutcome, HistoryCursor,
+    LeaseRequest, LeasedNotification, Outbox, Page, RefreshTokens, Registration, SessionCursor,
+    SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
     Account, AccountId, Agent, ApiKey, Commit, NewAccount, RefreshToken, Session, SessionKey,
@@ -53,11 +55,28 @@ macro_rules! on {
     };
 }
 
-impl Store for AnyStore {
-    const DURABLE: bool = true;
+impl Sessions for AnyStore {
+    async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        let mut snapshots = Vec::with_capacity(keys.len());
+        for key in keys {
+            snapshots.push(self.load(key).await?);
+        }
+        Ok(snapshots)
+    }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        on!(self, store => store.ping())
+    async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(chains.len());
+        for chain in chains {
+            let mut outcome = CommitOutcome::Conflict;
+            for commit in chain.commits() {
+                outcome = self.commit(commit).await?;
+                if outcome == CommitOutcome::Conflict {
+                    break;
+                }
+            }
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
     }
 
     async fn load(&self, key: &SessionKey) -> Result<Snapshot, StoreError> {
@@ -114,7 +133,9 @@ impl Store for AnyStore {
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
         on!(self, store => store.history(workspace, agent_id, before, limit))
     }
+}
 
+impl Accounts for AnyStore {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {
         on!(self, store => store.create_account(account))
     }
@@ -155,7 +176,9 @@ impl Store for AnyStore {
     async fn notification_urls(&self, audience: &Audience) -> Result<Vec<String>, StoreError> {
         on!(self, store => store.notification_urls(audience))
     }
+}
 
+impl RefreshTokens for AnyStore {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
         on!(self, store => store.insert_refresh_token(token))
     }
@@ -180,7 +203,9 @@ impl Store for AnyStore {
     async fn revoke_refresh_tokens(&self, id: &AccountId) -> Result<(), StoreError> {
         on!(self, store => store.revoke_refresh_tokens(id))
     }
+}
 
+impl ApiKeys for AnyStore {
     async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         on!(self, store => store.insert_api_key(key))
     }
@@ -200,11 +225,9 @@ impl Store for AnyStore {
     async fn touch_api_key(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {
         on!(self, store => store.touch_api_key(key, now))
     }
+}
 
-    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
-        on!(self, store => store.secret(name, candidate))
-    }
-
+impl Outbox for AnyStore {
     async fn lease_notifications(
         &self,
         request: &LeaseRequest,
@@ -227,5 +250,17 @@ impl Store for AnyStore {
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
         on!(self, store => store.notification_abandoned(id))
+    }
+}
+
+impl Store for AnyStore {
+    const DURABLE: bool = true;
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        on!(self, store => store.ping())
+    }
+
+    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
+        on!(self, store => store.secret(name, candidate))
     }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use kubeagents_core::batch::Chain;
 use kubeagents_core::delivery::MAX_IN_FLIGHT_PER_HOST;
 use kubeagents_core::store::{
-    AgentCursor, AgentQuery, Audience, CommitOutcome, Expiry, HistoryCursor, LeaseRequest,
-    LeasedNotification, Page, Registration, SessionCursor, SessionHistory, SessionQuery,
+    Accounts, AgentCursor, AgentQuery, ApiKeys, Audience, CommitOutcome, Expiry, HistoryCursor,
+    LeaseRequest, LeasedNotification, Outbox, Page, RefreshTokens, Registration, SessionCursor,
+    SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
     Account, AccountId, Agent, ApiKey, Commit, NewAccount, Notification, RefreshToken, Scopes,
@@ -263,13 +265,28 @@ fn api_key(row: &mut Row) -> Result<ApiKey, StoreError> {
     })
 }
 
-impl<C: Connection> Store for SqliteStore<C> {
-    const DURABLE: bool = true;
+impl<C: Connection> Sessions for SqliteStore<C> {
+    async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        let mut snapshots = Vec::with_capacity(keys.len());
+        for key in keys {
+            snapshots.push(self.load(key).await?);
+        }
+        Ok(snapshots)
+    }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.run("SELECT TRUE FROM secrets LIMIT 1", [])
-            .await
-            .map(drop)
+    async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(chains.len());
+        for chain in chains {
+            let mut outcome = CommitOutcome::Conflict;
+            for commit in chain.commits() {
+                outcome = self.commit(commit).await?;
+                if outcome == CommitOutcome::Conflict {
+                    break;
+                }
+            }
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
     }
 
     async fn load(&self, key: &SessionKey) -> Result<Snapshot, StoreError> {
@@ -507,7 +524,9 @@ impl<C: Connection> Store for SqliteStore<C> {
             seq: status.seq,
         }))
     }
+}
 
+impl<C: Connection> Accounts for SqliteStore<C> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {
         let parameters = [
             (&account.id).into(),
@@ -578,7 +597,9 @@ impl<C: Connection> Store for SqliteStore<C> {
             Audience::EveryAccount => self.all(NOTIFICATION_URLS, [], Row::text).await,
         }
     }
+}
 
+impl<C: Connection> RefreshTokens for SqliteStore<C> {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
         let parameters = [
             (&token.token_hash).into(),
@@ -632,7 +653,9 @@ impl<C: Connection> Store for SqliteStore<C> {
     async fn revoke_refresh_tokens(&self, id: &AccountId) -> Result<(), StoreError> {
         self.run(REVOKE_REFRESH_TOKENS, [id.into()]).await.map(drop)
     }
+}
 
+impl<C: Connection> ApiKeys for SqliteStore<C> {
     async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         let parameters = [
             (&key.id).into(),
@@ -668,19 +691,9 @@ impl<C: Connection> Store for SqliteStore<C> {
             .await
             .map(drop)
     }
+}
 
-    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
-        match self.first(SECRET, [name.into()], Row::text).await? {
-            Some(secret) => Ok(secret),
-            None => {
-                let parameters = [name.into(), candidate.into()];
-                self.first(INSERT_SECRET, parameters, Row::text)
-                    .await
-                    .and_then(present)
-            }
-        }
-    }
-
+impl<C: Connection> Outbox for SqliteStore<C> {
     async fn lease_notifications(
         &self,
         request: &LeaseRequest,
@@ -732,5 +745,27 @@ impl<C: Connection> Store for SqliteStore<C> {
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
         self.run(DELETE_NOTIFICATION, [id.into()]).await.map(drop)
+    }
+}
+
+impl<C: Connection> Store for SqliteStore<C> {
+    const DURABLE: bool = true;
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.run("SELECT TRUE FROM secrets LIMIT 1", [])
+            .await
+            .map(drop)
+    }
+
+    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
+        match self.first(SECRET, [name.into()], Row::text).await? {
+            Some(secret) => Ok(secret),
+            None => {
+                let parameters = [name.into(), candidate.into()];
+                self.first(INSERT_SECRET, parameters, Row::text)
+                    .await
+                    .and_then(present)
+            }
+        }
     }
 }

@@ -24,9 +24,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
-    AgentCursor, AgentQuery, Audience, CommitOutcome, HistoryCursor, LeaseRequest,
-    LeasedNotification, Page, Registration, SessionCursor, SessionHistory, SessionQuery,
+    Accounts, AgentCursor, AgentQuery, ApiKeys, Audience, CommitOutcome, HistoryCursor,
+    LeaseRequest, LeasedNotification, Outbox, Page, RefreshTokens, Registration, SessionCursor,
+    SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
     Account, AccountId, Agent, ApiKey, Commit, NewAccount, RefreshToken, Session, SessionKey,
@@ -116,12 +118,28 @@ impl<K: KeyValue> KeyValueStore<K> {
     }
 }
 
-impl<K: KeyValue> Store for KeyValueStore<K> {
-    const DURABLE: bool = true;
+impl<K: KeyValue> Sessions for KeyValueStore<K> {
+    async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        let mut snapshots = Vec::with_capacity(keys.len());
+        for key in keys {
+            snapshots.push(self.load(key).await?);
+        }
+        Ok(snapshots)
+    }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        let key = documents::key("secret", &["ping"]);
-        self.documents.read::<String>(&key).await.map(drop)
+    async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(chains.len());
+        for chain in chains {
+            let mut outcome = CommitOutcome::Conflict;
+            for commit in chain.commits() {
+                outcome = self.commit(commit).await?;
+                if outcome == CommitOutcome::Conflict {
+                    break;
+                }
+            }
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
     }
 
     async fn load(&self, key: &SessionKey) -> Result<Snapshot, StoreError> {
@@ -178,7 +196,9 @@ impl<K: KeyValue> Store for KeyValueStore<K> {
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
         self.list_history(workspace, agent_id, before, limit).await
     }
+}
 
+impl<K: KeyValue> Accounts for KeyValueStore<K> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {
         self.register(account).await
     }
@@ -219,7 +239,9 @@ impl<K: KeyValue> Store for KeyValueStore<K> {
     async fn notification_urls(&self, audience: &Audience) -> Result<Vec<String>, StoreError> {
         self.urls(audience).await
     }
+}
 
+impl<K: KeyValue> RefreshTokens for KeyValueStore<K> {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
         self.begin_family(token).await
     }
@@ -244,7 +266,9 @@ impl<K: KeyValue> Store for KeyValueStore<K> {
     async fn revoke_refresh_tokens(&self, id: &AccountId) -> Result<(), StoreError> {
         self.log_out(id).await
     }
+}
 
+impl<K: KeyValue> ApiKeys for KeyValueStore<K> {
     async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         self.add_api_key(key).await
     }
@@ -264,11 +288,9 @@ impl<K: KeyValue> Store for KeyValueStore<K> {
     async fn touch_api_key(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {
         self.touch(key, now).await
     }
+}
 
-    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
-        self.find_secret(name, candidate).await
-    }
-
+impl<K: KeyValue> Outbox for KeyValueStore<K> {
     async fn lease_notifications(
         &self,
         request: &LeaseRequest,
@@ -291,5 +313,18 @@ impl<K: KeyValue> Store for KeyValueStore<K> {
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
         self.end(id).await
+    }
+}
+
+impl<K: KeyValue> Store for KeyValueStore<K> {
+    const DURABLE: bool = true;
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let key = documents::key("secret", &["ping"]);
+        self.documents.read::<String>(&key).await.map(drop)
+    }
+
+    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
+        self.find_secret(name, candidate).await
     }
 }

@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta};
 use futures_executor::block_on;
 use futures_util::future::join_all;
 use kubeagents_core::store::{
-    AgentQuery, Audience, CommitOutcome, Expiry, LeaseRequest, MemoryStore, Registration,
-    SessionQuery,
+    Accounts, AgentQuery, ApiKeys, Audience, CommitOutcome, Expiry, LeaseRequest, MemoryStore,
+    RefreshTokens, Registration, SessionQuery, Sessions,
 };
 use kubeagents_core::{
     AccountId, ApiKey, NewAccount, Notification, RefreshToken, Report, Scopes, SessionKey,

@@ -1,3 +1,4 @@
+use kubeagents_core::store::{Accounts, ApiKeys, RefreshTokens, Sessions};
 use std::time::Duration;
 
 use kubeagents_core::settings::JWT_SECRET_NAME;

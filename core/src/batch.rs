@@ -1,0 +1,229 @@
+//! Group commit: reports that wait while a commit is under way go into the next one together.
+//!
+//! [`Batcher::enter`] fixes a report's place among those of its session. A host runs
+//! [`Batcher::record_group`] on one or more workers: it takes what waits in several sessions, loads
+//! them with one operation, decides on them one after the other in memory, and commits them with one
+//! operation. While it does, no other worker of the host touches these sessions or their agents, so
+//! conflicts come only from other hosts.
+//!
+//! A session that the group's commit passed over becomes a [`Leftover`], which the host records
+//! report by report, where it harms nobody else.
+
+mod chain;
+mod queue;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures_channel::oneshot;
+
+use crate::ports::{Clock, Entropy};
+use crate::store::CommitOutcome;
+use crate::{
+    Decision, Recorded, Recorder, Report, SessionKey, Snapshot, Store, StoreError, Workspace,
+    causes,
+};
+
+pub use chain::Chain;
+use queue::{Queue, Taken};
+
+/// The most reports in one group.
+const MAX_REPORTS: usize = 256;
+
+/// Records reports in groups. The host drives it; there is no task or timer inside.
+pub struct Batcher<S, C, E> {
+    recorder: Recorder<S, C, E>,
+    queue: Mutex<Queue<Waiting>>,
+}
+
+struct Waiting {
+    report: Report,
+    answer: oneshot::Sender<Result<Recorded, StoreError>>,
+}
+
+/// The answer to a report that has entered the queue.
+pub struct Pending(oneshot::Receiver<Result<Recorded, StoreError>>);
+
+impl Pending {
+    /// Waits until the report is stored or refused.
+    ///
+    /// # Errors
+    /// As [`Recorder::record`]; [`StoreError::Unavailable`] also when the host stops first.
+    pub async fn answer(self) -> Result<Recorded, StoreError> {
+        let stopped = |_| Err(StoreError::unavailable("the server is shutting down"));
+        self.0.await.unwrap_or_else(stopped)
+    }
+}
+
+/// Reports on one session that a group's commit passed over: its rows were locked or had been
+/// changed by another host, or storage refused the group. Until
+/// [`Batcher::record_leftover`] is done with them, later reports on the session wait.
+#[must_use = "its reports wait for an answer"]
+pub struct Leftover(Taken<Waiting>);
+
+/// A failure that every report of a group shares.
+#[derive(Debug, thiserror::Error)]
+#[error("a group of reports failed: {0}")]
+struct GroupFailed(String);
+
+impl<S: Store, C: Clock, E: Entropy> Batcher<S, C, E> {
+    /// A batcher with an empty queue.
+    pub fn new(recorder: Recorder<S, C, E>) -> Self {
+        Self {
+            recorder,
+            queue: Mutex::default(),
+        }
+    }
+
+    /// The recorder that decides on reports and reaches the store.
+    pub fn recorder(&self) -> &Recorder<S, C, E> {
+        &self.recorder
+    }
+
+    /// Puts a report behind those that wait for its session. It is recorded after all of them and
+    /// before all that enter later. A worker must be woken if [`Batcher::is_ready`].
+    pub fn enter(&self, workspace: &Workspace, report: Report) -> Pending {
+        let (answer, answered) = oneshot::channel();
+        let key = report.session_key(workspace);
+        self.queue().push(key, Waiting { report, answer });
+        Pending(answered)
+    }
+
+    /// Whether a report waits that no worker has taken.
+    pub fn is_ready(&self) -> bool {
+        self.queue().is_ready()
+    }
+
+    /// Records a group of waiting reports; `None` when there is nothing to take. What comes back
+    /// is to be handed to [`Batcher::record_leftover`].
+    pub async fn record_group(&self) -> Option<Vec<Leftover>> {
+        let mut group = self.queue().take(MAX_REPORTS);
+        if group.is_empty() {
+            return None;
+        }
+        // In key order, so that hosts that create the same agents do so in the same order.
+        group.sort_by(|a, b| a.key.cmp(&b.key));
+        let recorded = self.try_group(&group).await;
+        self.queue().release_agents(&group);
+        let recorded = match recorded {
+            Ok(recorded) => recorded,
+            Err(error @ (StoreError::Refused(_) | StoreError::Contended)) => {
+                tracing::warn!(causes = %causes(&error), "a group of reports was refused; recording them one by one");
+                return Some(group.into_iter().map(Leftover).collect());
+            }
+            Err(error) => {
+                let causes = causes(&error).to_string();
+                for session in group {
+                    for waiting in session.waiting {
+                        let error = StoreError::unavailable(GroupFailed(causes.clone()));
+                        // Whoever asked may be gone.
+                        let _ = waiting.answer.send(Err(error));
+                    }
+                    self.queue().give_back(session.key);
+                }
+                return Some(Vec::new());
+            }
+        };
+        let mut leftovers = Vec::new();
+        for (session, recorded) in group.into_iter().zip(recorded) {
+            match recorded {
+                Some(recorded) => {
+                    for (waiting, recorded) in session.waiting.into_iter().zip(recorded) {
+                        let _ = waiting.answer.send(Ok(recorded));
+                    }
+                    self.queue().give_back(session.key);
+                }
+                None => leftovers.push(Leftover(session)),
+            }
+        }
+        Some(leftovers)
+    }
+
+    /// Records the reports of one session one after the other by `record`. When one fails for
+    /// contention, those behind it would wait as long, and fail with it.
+    pub async fn record_leftover(
+        &self,
+        leftover: Leftover,
+        mut record: impl AsyncFnMut(&Workspace, &Report) -> Result<Recorded, StoreError>,
+    ) {
+        let Taken { key, waiting } = leftover.0;
+        let mut contended = false;
+        for Waiting { report, answer } in waiting {
+            let result = match contended {
+                true => Err(StoreError::Contended),
+                false => record(&key.workspace, &report).await,
+            };
+            contended = matches!(result, Err(StoreError::Contended));
+            let _ = answer.send(result);
+        }
+        self.queue().give_back(key);
+    }
+
+    /// Loads, decides and commits a group; for each session its reports' results, or `None` where
+    /// the commit passed it over.
+    async fn try_group(
+        &self,
+        group: &[Taken<Waiting>],
+    ) -> Result<Vec<Option<Vec<Recorded>>>, StoreError> {
+        let keys: Vec<SessionKey> = group.iter().map(|session| session.key.clone()).collect();
+        let snapshots = self.recorder.store.load_many(&keys).await?;
+        let decisions: Vec<Vec<Decision>> = group
+            .iter()
+            .zip(snapshots)
+            .map(|(session, snapshot)| self.decide(session, snapshot))
+            .collect();
+        let receivers = self.receivers(group, &decisions).await?;
+        let chains: Vec<Chain> = group
+            .iter()
+            .zip(decisions)
+            .filter_map(|(session, decisions)| {
+                let receivers = receivers.get(&session.key.workspace);
+                let receivers = receivers.map_or(&[][..], Vec::as_slice);
+                let commits = decisions.into_iter();
+                Chain::new(commits.map(|decision| self.recorder.commit(decision, receivers)))
+            })
+            .collect();
+        let outcomes = self.recorder.store.commit_many(&chains).await?;
+        let recorded = chains.iter().zip(outcomes).map(|(chain, outcome)| {
+            (outcome == CommitOutcome::Committed)
+                .then(|| chain.commits().map(Recorded::of).collect())
+        });
+        Ok(recorded.collect())
+    }
+
+    /// Decides on a session's reports, each on what the one before it left.
+    fn decide(&self, session: &Taken<Waiting>, mut snapshot: Snapshot) -> Vec<Decision> {
+        let decide = |waiting: &Waiting| {
+            let workspace = &session.key.workspace;
+            let decision = self.recorder.decide(workspace, &waiting.report, &snapshot);
+            snapshot = snapshot.after(&decision.commit);
+            decision
+        };
+        session.waiting.iter().map(decide).collect()
+    }
+
+    /// Receivers of notifications, of those workspaces that have any to send.
+    async fn receivers(
+        &self,
+        group: &[Taken<Waiting>],
+        decisions: &[Vec<Decision>],
+    ) -> Result<HashMap<Workspace, Vec<String>>, StoreError> {
+        let with_transition: HashSet<&Workspace> = group
+            .iter()
+            .zip(decisions)
+            .filter(|(_, decisions)| decisions.iter().any(|d| d.transition.is_some()))
+            .map(|(session, _)| &session.key.workspace)
+            .collect();
+        let mut receivers = HashMap::new();
+        for workspace in with_transition {
+            let urls = self.recorder.receivers(workspace).await?;
+            receivers.insert(workspace.clone(), urls);
+        }
+        Ok(receivers)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<Waiting>> {
+        // Nothing that holds the lock leaves the queue half-changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,391 @@
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use super::{MemoryStore, State};
+use crate::batch::Chain;
+use crate::report::MAX_TTL_MINUTES;
+use crate::session::expires_at;
+use crate::store::{
+    AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
+    SessionHistory, SessionQuery, Sessions, StoreError,
+};
+use crate::{
+    Agent, Commit, Session, SessionHead, SessionKey, Snapshot, Status, StatusEntry, Timestamp,
+    Workspace,
+};
+
+/// Agents with their sessions, by workspace.
+#[derive(Debug, Default)]
+pub(super) struct Workspaces(HashMap<Workspace, Agents>);
+
+impl Workspaces {
+    fn agent(&self, workspace: &Workspace, agent_id: &str) -> Option<&AgentState> {
+        self.0.get(workspace)?.by_id.get(agent_id)
+    }
+
+    fn session(&self, key: &SessionKey) -> Option<&SessionState> {
+        let agent = self.agent(&key.workspace, &key.agent_id)?;
+        agent.sessions.get(key.session_topic.as_str())
+    }
+
+    fn load(&self, key: &SessionKey) -> Snapshot {
+        Snapshot {
+            agent_name: self
+                .agent(&key.workspace, &key.agent_id)
+                .map(|agent| agent.name.clone()),
+            session: self.session(key).map(|session| session.head),
+        }
+    }
+}
+
+impl State {
+    /// Applies consecutive commits on one session, unless its version is not `expected_seq`.
+    fn commit<'a>(
+        &mut self,
+        key: &SessionKey,
+        expected_seq: u64,
+        commits: impl Iterator<Item = &'a Commit>,
+    ) -> CommitOutcome {
+        let seq = self.sessions.session(key).map_or(0, |it| it.head.seq);
+        if seq != expected_seq {
+            return CommitOutcome::Conflict;
+        }
+        let agents = self.sessions.0.entry(key.workspace.clone()).or_default();
+        for commit in commits {
+            agents.apply(commit);
+            for notification in &commit.notifications {
+                self.outbox.add(notification);
+            }
+        }
+        CommitOutcome::Committed
+    }
+}
+
+#[derive(Debug, Default)]
+struct Agents {
+    by_id: HashMap<Arc<str>, AgentState>,
+    by_last_seen: BTreeSet<(Reverse<Timestamp>, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct AgentState {
+    id: Arc<str>,
+    id_key: String,
+    name: String,
+    name_key: String,
+    source: String,
+    registered: Timestamp,
+    last_seen: Timestamp,
+    sessions: HashMap<Arc<str>, SessionState>,
+    by_last_updated: BTreeSet<(Reverse<Timestamp>, Arc<str>)>,
+    by_expiry: BTreeSet<(Timestamp, Arc<str>)>,
+    /// Every status of every session, in the order of the agent's history.
+    timeline: BTreeSet<(Reverse<Timestamp>, Arc<str>, Reverse<u64>)>,
+}
+
+#[derive(Debug)]
+struct SessionState {
+    head: SessionHead,
+    /// The status with `seq` n is at n - 1.
+    history: Vec<Arc<StatusEntry>>,
+}
+
+/// A status on its way out: texts are copied once the store is unlocked, since a page may hold a
+/// hundred megabytes of them.
+struct StoredStatus {
+    topic: Arc<str>,
+    seq: u64,
+    entry: Arc<StatusEntry>,
+}
+
+impl StoredStatus {
+    fn shown(self, agent_id: &str) -> Status {
+        Status {
+            agent_id: agent_id.to_owned(),
+            session_topic: self.topic.to_string(),
+            status: self.entry.status,
+            timestamp: self.entry.timestamp,
+            message: self.entry.message.clone(),
+            content: self.entry.content.clone(),
+            seq: self.seq,
+        }
+    }
+}
+
+/// The page with its statuses as clients see them.
+fn shown<C>(page: Page<StoredStatus, C>, agent_id: &str) -> Page<Status, C> {
+    let statuses = page.items.into_iter();
+    Page {
+        items: statuses.map(|status| status.shown(agent_id)).collect(),
+        next: page.next,
+    }
+}
+
+impl Agents {
+    fn apply(&mut self, commit: &Commit) {
+        let patch = &commit.agent;
+        let id: Arc<str> = match self.by_id.get(commit.key.agent_id.as_str()) {
+            Some(agent) => Arc::clone(&agent.id),
+            None => commit.key.agent_id.as_str().into(),
+        };
+        let agent = self
+            .by_id
+            .entry(Arc::clone(&id))
+            .or_insert_with(|| AgentState {
+                id: Arc::clone(&id),
+                id_key: commit.agent_id_key(),
+                name: String::new(),
+                name_key: String::new(),
+                source: String::new(),
+                registered: patch.last_seen,
+                last_seen: patch.last_seen,
+                sessions: HashMap::new(),
+                by_last_updated: BTreeSet::new(),
+                by_expiry: BTreeSet::new(),
+                timeline: BTreeSet::new(),
+            });
+        self.by_last_seen
+            .remove(&(Reverse(agent.last_seen), Arc::clone(&id)));
+        agent.last_seen = agent.last_seen.max(patch.last_seen);
+        self.by_last_seen.insert((Reverse(agent.last_seen), id));
+        if let Some(name) = &patch.name {
+            agent.name.clone_from(name);
+            agent.name_key = patch.name_key().unwrap_or_default();
+        }
+        if let Some(source) = &patch.source {
+            agent.source.clone_from(source);
+        }
+        agent.report(commit);
+    }
+}
+
+impl AgentState {
+    fn report(&mut self, commit: &Commit) {
+        let topic = commit.key.session_topic.as_str();
+        let (topic, mut history) = match self.sessions.remove_entry(topic) {
+            Some((topic, old)) => {
+                let updated = (Reverse(old.head.last_updated), Arc::clone(&topic));
+                self.by_last_updated.remove(&updated);
+                self.by_expiry
+                    .remove(&(old.head.expires_at(), Arc::clone(&topic)));
+                (topic, old.history)
+            }
+            None => (topic.into(), Vec::new()),
+        };
+        let head = commit.session;
+        self.by_last_updated
+            .insert((Reverse(head.last_updated), Arc::clone(&topic)));
+        self.by_expiry
+            .insert((head.expires_at(), Arc::clone(&topic)));
+        self.timeline.insert((
+            Reverse(commit.status.timestamp),
+            Arc::clone(&topic),
+            Reverse(head.seq),
+        ));
+        history.push(Arc::new(commit.status.clone()));
+        self.sessions.insert(topic, SessionState { head, history });
+    }
+
+    fn view(&self, workspace: &Workspace, now: Timestamp) -> Agent {
+        let unexpired = |topic: &Arc<str>| {
+            let session = self.sessions.get(topic)?;
+            (now < session.head.expires_at()).then_some(session)
+        };
+        let latest = self
+            .by_last_updated
+            .iter()
+            .take_while(|(Reverse(updated), _)| now < expires_at(*updated, MAX_TTL_MINUTES))
+            .find_map(|(_, topic)| unexpired(topic))
+            .and_then(|session| session.history.last());
+        let just_after_now = (now + chrono::TimeDelta::nanoseconds(1), Arc::from(""));
+        let active = self.by_expiry.range(just_after_now..);
+        Agent {
+            agent_id: self.id.to_string(),
+            user_id: workspace.account().cloned(),
+            name: self.name.clone(),
+            source: self.source.clone(),
+            registered: self.registered,
+            last_seen: self.last_seen,
+            session_count: self.sessions.len() as u64,
+            active_session_count: active.count() as u64,
+            latest_status: latest.map(|status| status.status),
+            latest_message: latest
+                .map(|status| status.message.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    fn status(&self, topic: &Arc<str>, seq: u64) -> Option<StoredStatus> {
+        let place = usize::try_from(seq).ok()?.checked_sub(1)?;
+        let entry = self.sessions.get(topic)?.history.get(place)?;
+        Some(StoredStatus {
+            topic: Arc::clone(topic),
+            seq,
+            entry: Arc::clone(entry),
+        })
+    }
+
+    fn session(&self, topic: &str) -> Option<Session> {
+        let head = self.sessions.get(topic)?.head;
+        Some(Session {
+            agent_id: self.id.to_string(),
+            session_topic: topic.to_owned(),
+            created: head.created,
+            last_updated: head.last_updated,
+            ttl_minutes: head.ttl_minutes,
+            current_status: head.status,
+        })
+    }
+}
+
+impl Sessions for MemoryStore {
+    async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        let sessions = &self.lock().sessions;
+        Ok(keys.iter().map(|key| sessions.load(key)).collect())
+    }
+
+    async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let mut state = self.lock();
+        Ok(chains
+            .iter()
+            .map(|chain| state.commit(chain.key(), chain.expected_seq(), chain.commits()))
+            .collect())
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        let commits = std::iter::once(commit);
+        Ok(self
+            .lock()
+            .commit(&commit.key, commit.expected_seq, commits))
+    }
+
+    async fn agents(
+        &self,
+        workspace: &Workspace,
+        query: &AgentQuery,
+        now: Timestamp,
+    ) -> Result<Page<Agent, AgentCursor>, StoreError> {
+        let sessions = &self.lock().sessions;
+        let Some(agents) = sessions.0.get(workspace) else {
+            return Ok(Page::empty());
+        };
+        let after = match &query.after {
+            Some(after) => Excluded((Reverse(after.last_seen), Arc::from(&*after.agent_id))),
+            None => Unbounded,
+        };
+        let found = agents
+            .by_last_seen
+            .range((after, Unbounded))
+            .filter_map(|(_, id)| agents.by_id.get(id))
+            .filter(|agent| {
+                query.search.as_ref().is_none_or(|search| {
+                    agent.id_key.contains(search) || agent.name_key.contains(search)
+                })
+            })
+            .map(|agent| agent.view(workspace, now))
+            .filter(|agent| query.status.is_none() || agent.latest_status == query.status);
+        Ok(Page::cut(found, query.limit, |agent| AgentCursor {
+            last_seen: agent.last_seen,
+            agent_id: agent.agent_id.clone(),
+        }))
+    }
+
+    async fn agent(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Agent>, StoreError> {
+        let sessions = &self.lock().sessions;
+        let agent = sessions.agent(workspace, agent_id);
+        Ok(agent.map(|agent| agent.view(workspace, now)))
+    }
+
+    async fn sessions(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        query: &SessionQuery,
+        now: Timestamp,
+    ) -> Result<Page<Session, SessionCursor>, StoreError> {
+        let sessions = &self.lock().sessions;
+        let Some(agent) = sessions.agent(workspace, agent_id) else {
+            return Ok(Page::empty());
+        };
+        let after = match &query.after {
+            Some(after) => Excluded((
+                Reverse(after.last_updated),
+                Arc::from(&*after.session_topic),
+            )),
+            None => Unbounded,
+        };
+        let found = agent
+            .by_last_updated
+            .range((after, Unbounded))
+            .filter_map(|(_, topic)| agent.session(topic))
+            .filter(|session| match query.expiry {
+                Expiry::Any => true,
+                Expiry::Unexpired => !session.is_expired(now),
+                Expiry::Expired => session.is_expired(now),
+            });
+        Ok(Page::cut(found, query.limit, |session| SessionCursor {
+            last_updated: session.last_updated,
+            session_topic: session.session_topic.clone(),
+        }))
+    }
+
+    async fn session(
+        &self,
+        key: &SessionKey,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Option<SessionHistory>, StoreError> {
+        let read = || {
+            let sessions = &self.lock().sessions;
+            let agent = sessions.agent(&key.workspace, &key.agent_id)?;
+            let (topic, found) = agent.sessions.get_key_value(key.session_topic.as_str())?;
+            let newest = found.head.seq;
+            let end = before.map_or(newest, |before| before.saturating_sub(1).min(newest));
+            let history = (1..=end).rev().filter_map(|seq| agent.status(topic, seq));
+            let history = Page::cut(history, limit, |status| status.seq);
+            Some((agent.session(topic)?, history))
+        };
+        Ok(read().map(|(session, history)| SessionHistory {
+            history: shown(history, &session.agent_id),
+            session,
+        }))
+    }
+
+    async fn history(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        before: Option<&HistoryCursor>,
+        limit: usize,
+    ) -> Result<Page<Status, HistoryCursor>, StoreError> {
+        let before = match before {
+            Some(before) => Excluded((
+                Reverse(before.timestamp),
+                Arc::from(&*before.session_topic),
+                Reverse(before.seq),
+            )),
+            None => Unbounded,
+        };
+        let read = || {
+            let sessions = &self.lock().sessions;
+            let agent = sessions.agent(workspace, agent_id)?;
+            let history = agent
+                .timeline
+                .range((before, Unbounded))
+                .filter_map(|(_, topic, Reverse(seq))| agent.status(topic, *seq));
+            Some(Page::cut(history, limit, |status| HistoryCursor {
+                timestamp: status.entry.timestamp,
+                session_topic: status.topic.to_string(),
+                seq: status.seq,
+            }))
+        };
+        Ok(read().map_or_else(Page::empty, |page| shown(page, agent_id)))
+    }
+}

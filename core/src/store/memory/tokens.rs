@@ -1,0 +1,86 @@
+use std::collections::{HashMap, HashSet};
+
+use super::MemoryStore;
+use crate::store::{RefreshTokens, StoreError};
+use crate::{AccountId, RefreshToken, Timestamp};
+
+#[derive(Debug, Default)]
+pub(super) struct TokenTable {
+    /// By hash.
+    tokens: HashMap<String, RefreshToken>,
+    revoked_families: HashSet<String>,
+    /// The number of tokens at which expired ones are dropped.
+    purge_at: usize,
+}
+
+impl TokenTable {
+    fn get(&self, token_hash: &str) -> Option<RefreshToken> {
+        let token = self.tokens.get(token_hash)?;
+        Some(RefreshToken {
+            revoked: self.revoked_families.contains(&token.family_id),
+            ..token.clone()
+        })
+    }
+
+    fn insert(&mut self, token: &RefreshToken) {
+        if self.tokens.len() >= self.purge_at {
+            let now = token.created_at;
+            self.tokens.retain(|_, token| now < token.expires_at);
+            let tokens = self.tokens.values();
+            let families: HashSet<&str> = tokens.map(|token| token.family_id.as_str()).collect();
+            self.revoked_families
+                .retain(|family| families.contains(family.as_str()));
+            self.purge_at = 2 * self.tokens.len() + 1000;
+        }
+        self.tokens.insert(token.token_hash.clone(), token.clone());
+    }
+}
+
+impl RefreshTokens for MemoryStore {
+    async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
+        self.lock().tokens.insert(token);
+        Ok(())
+    }
+
+    async fn refresh_token(&self, token_hash: &str) -> Result<Option<RefreshToken>, StoreError> {
+        Ok(self.lock().tokens.get(token_hash))
+    }
+
+    async fn rotate_refresh_token(
+        &self,
+        token_hash: &str,
+        spent_at: Timestamp,
+        successor: &RefreshToken,
+    ) -> Result<bool, StoreError> {
+        let table = &mut self.lock().tokens;
+        let live = table
+            .get(token_hash)
+            .is_some_and(|token| token.spent_at.is_none() && !token.revoked);
+        if live {
+            if let Some(token) = table.tokens.get_mut(token_hash) {
+                token.spent_at = Some(spent_at);
+            }
+            table.insert(successor);
+        }
+        Ok(live)
+    }
+
+    async fn revoke_token_family(&self, family_id: &str) -> Result<(), StoreError> {
+        self.lock()
+            .tokens
+            .revoked_families
+            .insert(family_id.to_owned());
+        Ok(())
+    }
+
+    async fn revoke_refresh_tokens(&self, id: &AccountId) -> Result<(), StoreError> {
+        let table = &mut self.lock().tokens;
+        let tokens = table.tokens.values();
+        let families: Vec<String> = tokens
+            .filter(|token| token.account_id == *id)
+            .map(|token| token.family_id.clone())
+            .collect();
+        table.revoked_families.extend(families);
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+use super::*;
+use crate::store::Sessions;
+
+/// One step of a random history.
+#[derive(Debug, Clone)]
+enum Step {
+    Report {
+        agent: u8,
+        topic: u8,
+        status: StatusKind,
+        ttl: Option<u32>,
+        name: Option<u8>,
+        stale: bool,
+    },
+    Wait(i64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let status = prop::sample::select(StatusKind::ALL.to_vec());
+    let ttl = prop::option::of(prop::sample::select(vec![1u32, 2, 60, 1440]));
+    let report = (
+        0..3u8,
+        0..3u8,
+        status,
+        ttl,
+        prop::option::of(0..3u8),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(agent, topic, status, ttl, name, stale)| Step::Report {
+            agent,
+            topic,
+            status,
+            ttl,
+            name,
+            stale,
+        });
+    let wait =
+        prop::sample::select(vec![-30i64, 0, 1, 59, 60, 61, 3600, 90_000]).prop_map(Step::Wait);
+    prop::collection::vec(prop_oneof![4 => report, 1 => wait], 1..60)
+}
+
+/// Random operations end in the same answers as on the in-memory store.
+pub async fn random_operations_match_the_model<S: Store>(store: &S, tag: &str) {
+    let mut runner = TestRunner::deterministic();
+    for round in 0..12 {
+        let tree = steps().new_tree(&mut runner);
+        let steps = tree.map(|tree| tree.current()).unwrap_or_default();
+        let model = MemoryStore::default();
+        let ws = workspace(&format!("{tag} {round}"));
+        let mut now = start();
+        for step in &steps {
+            match step {
+                Step::Wait(by) => now += seconds(*by),
+                Step::Report {
+                    agent,
+                    topic,
+                    status,
+                    ttl,
+                    name,
+                    stale,
+                } => {
+                    let report = Report {
+                        ttl_minutes: *ttl,
+                        agent_name: name.map(|name| format!("Name {name}")),
+                        message: format!("{status:?}"),
+                        ..report(
+                            &format!("agent {agent}"),
+                            &format!("topic {topic}"),
+                            *status,
+                        )
+                    };
+                    let snapshot = model.load(&report.session_key(&ws)).await.unwrap();
+                    assert_eq!(
+                        store.load(&report.session_key(&ws)).await.unwrap(),
+                        snapshot
+                    );
+                    let mut commit = decide(&ws, &report, &snapshot, now, 60).commit;
+                    if *stale {
+                        commit.expected_seq += 1;
+                        commit.session.seq += 1;
+                    }
+                    let expected = model.commit(&commit).await.unwrap();
+                    assert_eq!(store.commit(&commit).await.unwrap(), expected, "{steps:?}");
+                }
+            }
+            now = now.max(start());
+        }
+        for now in [
+            now,
+            now + seconds(60),
+            now + seconds(3600),
+            now + TimeDelta::days(2),
+        ] {
+            assert_eq!(
+                agents(store, &ws, now).await,
+                agents(&model, &ws, now).await,
+                "{steps:?}"
+            );
+            for agent in (0..3).map(|n| format!("agent {n}")) {
+                for expiry in [Expiry::Any, Expiry::Unexpired, Expiry::Expired] {
+                    let query = SessionQuery {
+                        expiry,
+                        limit: 2,
+                        after: None,
+                    };
+                    let (actual, expected) = (
+                        store.sessions(&ws, &agent, &query, now).await.unwrap(),
+                        model.sessions(&ws, &agent, &query, now).await.unwrap(),
+                    );
+                    assert_eq!(actual, expected, "{steps:?}");
+                }
+            }
+        }
+        for agent in (0..3).map(|n| format!("agent {n}")) {
+            let (actual, expected) = (
+                store.history(&ws, &agent, None, 100).await.unwrap(),
+                model.history(&ws, &agent, None, 100).await.unwrap(),
+            );
+            assert_eq!(actual, expected, "{steps:?}");
+        }
+    }
+}

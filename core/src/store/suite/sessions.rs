@@ -1,0 +1,872 @@
+use super::*;
+
+/// A first report makes an agent and a session, with every field as reported.
+pub async fn reports_register_agents_and_sessions<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let first = Report {
+        agent_name: Some("Alice".into()),
+        agent_source: Some("cursor".into()),
+        message: "begun".into(),
+        content: "details".into(),
+        ttl_minutes: Some(5),
+        ..running("a", "t")
+    };
+    record(store, &ws, &first, start()).await;
+    let snapshot = store.load(&key(&ws, "a", "t")).await.unwrap();
+    assert_eq!(snapshot.agent_name.as_deref(), Some("Alice"));
+    let head = snapshot.session.unwrap();
+    assert_eq!(
+        (head.seq, head.ttl_minutes, head.status),
+        (1, 5, StatusKind::Running)
+    );
+    assert_eq!((head.created, head.last_updated), (start(), start()));
+    assert_eq!(head.run_started, Some(start()));
+
+    let agent = find_agent(store, &ws, "a", start()).await;
+    let expected = Agent {
+        agent_id: "a".into(),
+        user_id: ws.account().cloned(),
+        name: "Alice".into(),
+        source: "cursor".into(),
+        registered: start(),
+        last_seen: start(),
+        session_count: 1,
+        active_session_count: 1,
+        latest_status: Some(StatusKind::Running),
+        latest_message: "begun".into(),
+    };
+    assert_eq!(agent, expected);
+    assert_eq!(agents(store, &ws, start()).await, [expected]);
+
+    let found = store
+        .session(&key(&ws, "a", "t"), None, 10)
+        .await
+        .unwrap()
+        .unwrap();
+    let session = Session {
+        agent_id: "a".into(),
+        session_topic: "t".into(),
+        created: start(),
+        last_updated: start(),
+        ttl_minutes: 5,
+        current_status: StatusKind::Running,
+    };
+    assert_eq!(found.session, session);
+    let status = Status {
+        agent_id: "a".into(),
+        session_topic: "t".into(),
+        status: StatusKind::Running,
+        timestamp: start(),
+        message: "begun".into(),
+        content: "details".into(),
+        seq: 1,
+    };
+    assert_eq!(
+        found.history,
+        Page {
+            items: vec![status.clone()],
+            next: None
+        }
+    );
+    let history = store.history(&ws, "a", None, 10).await.unwrap();
+    assert_eq!(
+        history,
+        Page {
+            items: vec![status],
+            next: None
+        }
+    );
+}
+
+/// Names and sources stay until a report names others.
+pub async fn a_patch_keeps_what_it_does_not_name<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let named = Report {
+        agent_name: Some("Alice".into()),
+        agent_source: Some("cursor".into()),
+        ..running("a", "t")
+    };
+    record(store, &ws, &named, start()).await;
+    record(store, &ws, &running("a", "t"), start() + seconds(1)).await;
+    let renamed = Report {
+        agent_name: Some("Bob".into()),
+        ..running("a", "u")
+    };
+    record(store, &ws, &renamed, start() + seconds(2)).await;
+    let agent = find_agent(store, &ws, "a", start()).await;
+    assert_eq!(
+        (agent.name.as_str(), agent.source.as_str()),
+        ("Bob", "cursor")
+    );
+    assert_eq!(
+        (agent.registered, agent.last_seen),
+        (start(), start() + seconds(2))
+    );
+    assert_eq!(agent.session_count, 2);
+}
+
+/// Of two commits on one version the second changes nothing at all.
+pub async fn a_moved_version_is_a_conflict_and_changes_nothing<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    record(store, &ws, &running("a", "t"), start()).await;
+    let snapshot = store.load(&key(&ws, "a", "t")).await.unwrap();
+    let fast = decide(&ws, &running("a", "t"), &snapshot, start() + seconds(1), 60).commit;
+    let slow = Report {
+        agent_name: Some("Slow".into()),
+        ..report("a", "t", StatusKind::Failed)
+    };
+    let mut slow = decide(&ws, &slow, &snapshot, start() + seconds(2), 60).commit;
+    slow.notifications
+        .push(notification(tag, "stale", "stale.example:443"));
+    assert_eq!(store.commit(&fast).await.unwrap(), CommitOutcome::Committed);
+    assert_eq!(store.commit(&slow).await.unwrap(), CommitOutcome::Conflict);
+
+    let agent = find_agent(store, &ws, "a", start()).await;
+    assert_eq!(
+        (agent.name.as_str(), agent.last_seen),
+        ("", start() + seconds(1))
+    );
+    assert_eq!(session_statuses(store, &key(&ws, "a", "t")).await.len(), 2);
+    assert!(
+        lease(store, start() + seconds(9), &[], tag)
+            .await
+            .is_empty()
+    );
+}
+
+/// A commit that expects no session conflicts where there is one.
+pub async fn a_first_report_conflicts_with_another_first_report<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let nothing = store.load(&key(&ws, "a", "t")).await.unwrap();
+    let commit = decide(&ws, &running("a", "t"), &nothing, start(), 60).commit;
+    assert_eq!(
+        store.commit(&commit).await.unwrap(),
+        CommitOutcome::Committed
+    );
+    assert_eq!(
+        store.commit(&commit).await.unwrap(),
+        CommitOutcome::Conflict
+    );
+    let mut missing = commit;
+    missing.key.session_topic = "other".into();
+    missing.expected_seq = 3;
+    missing.session.seq = 4;
+    assert_eq!(
+        store.commit(&missing).await.unwrap(),
+        CommitOutcome::Conflict
+    );
+    assert_eq!(find_agent(store, &ws, "a", start()).await.session_count, 1);
+}
+
+/// Eight hosts that all saw no session: one creates it, the others learn that they did not.
+pub async fn concurrent_first_reports_store_exactly_one<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let nothing = store.load(&key(&ws, "a", "t")).await.unwrap();
+    let commit = decide(&ws, &running("a", "t"), &nothing, start(), 60).commit;
+    let outcomes = join_all((0..8).map(|_| store.commit(&commit))).await;
+    let committed = outcomes
+        .into_iter()
+        .filter(|outcome| *outcome.as_ref().unwrap() == CommitOutcome::Committed);
+    assert_eq!(committed.count(), 1);
+    assert_eq!(session_statuses(store, &key(&ws, "a", "t")).await.len(), 1);
+}
+
+/// 16 writers on one session: nothing lost, nothing twice, in one order.
+pub async fn concurrent_reports_on_one_session_all_land_once<S: Store>(store: &S, tag: &str) {
+    const WRITERS: u32 = 16;
+    const REPORTS: u32 = 10;
+    let ws = workspace(tag);
+    join_all((0..WRITERS).map(|writer| {
+        let ws = &ws;
+        async move {
+            for n in 0..REPORTS {
+                let message = format!("{writer}/{n}");
+                let report = Report {
+                    message,
+                    ..running("a", "t")
+                };
+                record(store, ws, &report, start() + seconds(n.into())).await;
+            }
+        }
+    }))
+    .await;
+    let history = session_statuses(store, &key(&ws, "a", "t")).await;
+    let seqs: Vec<u64> = history.iter().rev().map(|status| status.seq).collect();
+    assert_eq!(seqs, (1..=u64::from(WRITERS * REPORTS)).collect::<Vec<_>>());
+    assert!(
+        history
+            .windows(2)
+            .all(|pair| pair[0].timestamp >= pair[1].timestamp)
+    );
+    for writer in 0..WRITERS {
+        let prefix = format!("{writer}/");
+        let own = history
+            .iter()
+            .rev()
+            .filter_map(|status| status.message.strip_prefix(&prefix));
+        let expected: Vec<String> = (0..REPORTS).map(|n| n.to_string()).collect();
+        assert_eq!(own.collect::<Vec<_>>(), expected, "writer {writer}");
+    }
+}
+
+/// Sessions of one agent commit at the same time; patches add up.
+pub async fn two_sessions_of_one_agent_never_undo_each_other<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let named = Report {
+        agent_name: Some("Alice".into()),
+        ..running("a", "t0")
+    };
+    record(store, &ws, &named, start()).await;
+    let stale = store.load(&key(&ws, "a", "t1")).await.unwrap();
+    let renamed = Report {
+        agent_name: Some("Bob".into()),
+        ..running("a", "t0")
+    };
+    record(store, &ws, &renamed, start() + seconds(5)).await;
+    let late = decide(&ws, &running("a", "t1"), &stale, start() + seconds(1), 60).commit;
+    assert_eq!(store.commit(&late).await.unwrap(), CommitOutcome::Committed);
+    let agent = find_agent(store, &ws, "a", start()).await;
+    assert_eq!(
+        (agent.name.as_str(), agent.last_seen),
+        ("Bob", start() + seconds(5))
+    );
+
+    join_all((0..16).map(|n| {
+        let (ws, report) = (&ws, running("a", &format!("parallel {n}")));
+        async move { record(store, ws, &report, start() + seconds(n)).await }
+    }))
+    .await;
+    let agent = find_agent(store, &ws, "a", start()).await;
+    assert_eq!(
+        (agent.session_count, agent.last_seen),
+        (18, start() + seconds(15))
+    );
+}
+
+/// Clocks of hosts differ; what was seen stays seen, and history stays in order.
+pub async fn last_seen_never_goes_back<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    record(store, &ws, &running("a", "t"), start() + seconds(60)).await;
+    record(store, &ws, &running("a", "t"), start()).await;
+    record(store, &ws, &running("a", "u"), start()).await;
+    let agent = find_agent(store, &ws, "a", start()).await;
+    assert_eq!(agent.last_seen, start() + seconds(60));
+    let history = session_statuses(store, &key(&ws, "a", "t")).await;
+    let timestamps: Vec<_> = history.iter().map(|status| status.timestamp).collect();
+    assert_eq!(timestamps, [start() + seconds(60); 2]);
+}
+
+/// A report on an expired session renews it: same session, history goes on.
+pub async fn a_renewed_session_goes_on<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let short = Report {
+        ttl_minutes: Some(1),
+        ..running("a", "t")
+    };
+    record(store, &ws, &short, start()).await;
+    let later = start() + TimeDelta::days(30);
+    assert_eq!(
+        find_agent(store, &ws, "a", later)
+            .await
+            .active_session_count,
+        0
+    );
+    record(store, &ws, &running("a", "t"), later).await;
+    let agent = find_agent(store, &ws, "a", later).await;
+    assert_eq!((agent.session_count, agent.active_session_count), (1, 1));
+    let found = store
+        .session(&key(&ws, "a", "t"), None, 10)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (found.session.created, found.session.ttl_minutes),
+        (start(), 1)
+    );
+    assert_eq!(found.history.items.len(), 2);
+}
+
+/// A session is expired exactly when `now >= last_updated + ttl`, in counts, in what is latest, and
+/// in every filter.
+pub async fn expiry_has_its_edge_in_every_list<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let with_ttl = |topic: &str, minutes, message: &str| Report {
+        ttl_minutes: Some(minutes),
+        message: message.into(),
+        ..running("a", topic)
+    };
+    record(store, &ws, &with_ttl("long", 1440, "old"), start()).await;
+    let new = Report {
+        status: StatusKind::Success,
+        ..with_ttl("short", 1, "new")
+    };
+    record(store, &ws, &new, start() + seconds(1)).await;
+    let edge = start() + seconds(61);
+    let end = start() + TimeDelta::days(1);
+    let (success, running) = (Some(StatusKind::Success), Some(StatusKind::Running));
+    for (now, active, latest, message, unexpired, expired) in [
+        (
+            edge - TICK,
+            2,
+            success,
+            "new",
+            vec!["short", "long"],
+            vec![],
+        ),
+        (edge, 1, running, "old", vec!["long"], vec!["short"]),
+        (end - TICK, 1, running, "old", vec!["long"], vec!["short"]),
+        (end, 0, None, "", vec![], vec!["short", "long"]),
+    ] {
+        let agent = find_agent(store, &ws, "a", now).await;
+        assert_eq!(agents(store, &ws, now).await, std::slice::from_ref(&agent));
+        assert_eq!(agent.session_count, 2);
+        assert_eq!(agent.active_session_count, active, "at {now}");
+        assert_eq!(
+            (agent.latest_status, agent.latest_message.as_str()),
+            (latest, message)
+        );
+        assert_eq!(
+            topics(store, &ws, "a", Expiry::Unexpired, now).await,
+            unexpired
+        );
+        assert_eq!(topics(store, &ws, "a", Expiry::Expired, now).await, expired);
+        assert_eq!(
+            topics(store, &ws, "a", Expiry::Any, now).await,
+            ["short", "long"]
+        );
+        for kind in StatusKind::ALL {
+            let query = AgentQuery {
+                status: Some(kind),
+                limit: 10,
+                ..AgentQuery::default()
+            };
+            let found = store.agents(&ws, &query, now).await.unwrap().items;
+            assert_eq!(
+                found.len(),
+                usize::from(latest == Some(kind)),
+                "{kind:?} at {now}"
+            );
+        }
+    }
+}
+
+/// Ties in any order are broken by code point, not by a language's rules.
+pub async fn agents_are_listed_last_seen_first_then_by_code_point<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    for id in ["b", "Z", "é", "a", "中", "🦀", "_", "A", "\u{ffff}"] {
+        record(store, &ws, &running(id, "t"), start()).await;
+    }
+    record(store, &ws, &running("late", "t"), start() + TICK).await;
+    let listed = agents(store, &ws, start()).await;
+    let ids: Vec<&str> = listed.iter().map(|agent| agent.agent_id.as_str()).collect();
+    assert_eq!(
+        ids,
+        ["late", "A", "Z", "_", "a", "b", "é", "中", "\u{ffff}", "🦀"]
+    );
+
+    for topic in ["b", "Z", "é", "中", "🦀"] {
+        record(store, &ws, &running("sessions", topic), start()).await;
+    }
+    let listed = topics(store, &ws, "sessions", Expiry::Any, start()).await;
+    assert_eq!(listed, ["Z", "b", "é", "中", "🦀"]);
+    let latest = find_agent(store, &ws, "sessions", start())
+        .await
+        .latest_status;
+    assert_eq!(latest, Some(StatusKind::Running));
+}
+
+/// Walks through agents end, and show every agent once, whatever the size of a page.
+pub async fn agent_pages_visit_everything_once<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    for n in 0..7 {
+        let report = running(&format!("a{n}"), "t");
+        record(store, &ws, &report, start() + seconds(n / 2)).await;
+    }
+    let whole = agents(store, &ws, start()).await;
+    assert_eq!(whole.len(), 7);
+    for limit in [1, 2, 3, 7, 8] {
+        let mut walked = Vec::new();
+        let mut query = AgentQuery {
+            limit,
+            ..AgentQuery::default()
+        };
+        loop {
+            let page = store.agents(&ws, &query, start()).await.unwrap();
+            assert!(page.items.len() <= limit);
+            walked.extend(page.items);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+            assert!(walked.len() <= 7, "the walk does not end");
+        }
+        assert_eq!(walked, whole, "limit {limit}");
+    }
+
+    // With a filter a page may be short, but the walk must not end early.
+    let mut query = AgentQuery {
+        limit: 1,
+        search: Some("a5".into()),
+        ..AgentQuery::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = store.agents(&ws, &query, start()).await.unwrap();
+        found.extend(page.items.into_iter().map(|agent| agent.agent_id));
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(found, ["a5"]);
+}
+
+/// Walks through sessions end, and show every session once, under every filter.
+pub async fn session_pages_visit_everything_once<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    for n in 0..9u32 {
+        let ttl_minutes = Some(if n % 3 == 0 { 1 } else { 60 });
+        let report = Report {
+            ttl_minutes,
+            ..running("a", &format!("t{n}"))
+        };
+        record(store, &ws, &report, start() + seconds((n / 2).into())).await;
+    }
+    let now = start() + seconds(300);
+    for expiry in [Expiry::Any, Expiry::Unexpired, Expiry::Expired] {
+        let whole = topics(store, &ws, "a", expiry, now).await;
+        assert!(!whole.is_empty());
+        for limit in [1, 2, 5, 9] {
+            let mut walked = Vec::new();
+            let mut query = SessionQuery {
+                expiry,
+                limit,
+                after: None,
+            };
+            loop {
+                let page = store.sessions(&ws, "a", &query, now).await.unwrap();
+                assert!(page.items.len() <= limit);
+                walked.extend(page.items.into_iter().map(|session| session.session_topic));
+                match page.next {
+                    Some(next) => query.after = Some(next),
+                    None => break,
+                }
+                assert!(walked.len() <= 9, "the walk does not end");
+            }
+            assert_eq!(walked, whole, "{expiry:?}, limit {limit}");
+        }
+    }
+}
+
+/// A walk through a history shows what was there at its start, once each, while more is reported.
+pub async fn history_pages_visit_everything_once_while_reports_go_on<S: Store>(
+    store: &S,
+    tag: &str,
+) {
+    let ws = workspace(tag);
+    let mut expected = BTreeSet::new();
+    for n in 0..12u64 {
+        let topic = format!("t{}", n % 3);
+        let at = start() + seconds((n / 4) as i64);
+        record(store, &ws, &running("a", &topic), at).await;
+        expected.insert((topic, n / 3 + 1));
+    }
+    let whole = store.history(&ws, "a", None, 100).await.unwrap().items;
+    let mut sorted = whole.clone();
+    sorted.sort_by(|a, b| {
+        let by_time = b.timestamp.cmp(&a.timestamp);
+        let by_topic = || a.session_topic.cmp(&b.session_topic);
+        by_time.then_with(by_topic).then_with(|| b.seq.cmp(&a.seq))
+    });
+    assert_eq!(whole, sorted);
+
+    let mut walked = Vec::new();
+    let mut before: Option<HistoryCursor> = None;
+    for extra in 0.. {
+        let page = store.history(&ws, "a", before.as_ref(), 5).await.unwrap();
+        walked.extend(
+            page.items
+                .into_iter()
+                .map(|status| (status.session_topic, status.seq)),
+        );
+        let at = start() + seconds(60 + extra);
+        record(store, &ws, &running("a", "t1"), at).await;
+        match page.next {
+            Some(next) => before = Some(next),
+            None => break,
+        }
+        assert!(extra < 12, "the walk does not end");
+    }
+    assert_eq!(walked.len(), expected.len());
+    assert_eq!(walked.into_iter().collect::<BTreeSet<_>>(), expected);
+
+    let key = key(&ws, "a", "t1");
+    let total = session_statuses(store, &key).await.len() as u64;
+    let mut walked = Vec::new();
+    let mut before = None;
+    loop {
+        let found = store.session(&key, before, 3).await.unwrap().unwrap();
+        walked.extend(found.history.items.iter().map(|status| status.seq));
+        record(store, &ws, &running("a", "t1"), start() + seconds(600)).await;
+        match found.history.next {
+            Some(next) => before = Some(next),
+            None => break,
+        }
+        assert!(walked.len() as u64 <= total, "the walk does not end");
+    }
+    assert_eq!(walked, (1..=total).rev().collect::<Vec<_>>());
+    assert!(
+        store
+            .session(&key, Some(1), 3)
+            .await
+            .unwrap()
+            .unwrap()
+            .history
+            .items
+            .is_empty()
+    );
+}
+
+async fn search<S: Store>(store: &S, workspace: &Workspace, text: &str) -> BTreeSet<String> {
+    let query = AgentQuery {
+        search: Some(search_key(text)),
+        limit: 100,
+        ..AgentQuery::default()
+    };
+    let page = store.agents(workspace, &query, start()).await.unwrap();
+    page.items.into_iter().map(|agent| agent.agent_id).collect()
+}
+
+/// Search finds ids and names in any case of any script.
+pub async fn search_folds_case_beyond_ascii<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    for (id, name) in [("Étude", "МОСКВА"), ("straße", "🦀 Crab"), ("plain", "")] {
+        let report = Report {
+            agent_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            ..running(id, "t")
+        };
+        record(store, &ws, &report, start()).await;
+    }
+    for (text, expected) in [
+        ("étude", vec!["Étude"]),
+        ("ÉTU", vec!["Étude"]),
+        ("москва", vec!["Étude"]),
+        ("ОСКВ", vec!["Étude"]),
+        ("STRAß", vec!["straße"]),
+        ("🦀 c", vec!["straße"]),
+        ("a", vec!["plain", "straße"]),
+        ("etude", vec![]),
+        ("e москва", vec![]),
+    ] {
+        let expected: BTreeSet<String> = expected.into_iter().map(str::to_owned).collect();
+        assert_eq!(search(store, &ws, text).await, expected, "{text}");
+    }
+}
+
+/// Search is for substrings: what other languages take for patterns stands for itself.
+pub async fn search_takes_pattern_characters_literally<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    for id in ["100%", "a_b", "axb", r"c\d", "e'f", "[g]", "*"] {
+        record(store, &ws, &running(id, "t"), start()).await;
+    }
+    for (text, id) in [
+        ("%", "100%"),
+        ("_", "a_b"),
+        (r"\", r"c\d"),
+        ("'", "e'f"),
+        ("[g", "[g]"),
+        ("*", "*"),
+    ] {
+        assert_eq!(
+            search(store, &ws, text).await,
+            BTreeSet::from([id.to_owned()]),
+            "{text}"
+        );
+    }
+}
+
+/// Every character but U+0000 is kept as it came.
+pub async fn texts_come_back_as_they_were<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let odd = "a/b\\c\"d'e\r\n\t\u{1}\u{7f}é e\u{301}中🦀\u{feff}\u{202e}$1 :x ?%_";
+    let longest = "🦀".repeat(100);
+    let report = Report {
+        agent_name: Some(odd.into()),
+        agent_source: Some(odd.into()),
+        message: odd.into(),
+        content: "中".repeat(10_000),
+        ..running(odd, odd)
+    };
+    record(store, &ws, &report, start()).await;
+    record(store, &ws, &running(&longest, &"中".repeat(500)), start()).await;
+    let agent = find_agent(store, &ws, odd, start()).await;
+    assert_eq!((agent.name.as_str(), agent.source.as_str()), (odd, odd));
+    let history = session_statuses(store, &key(&ws, odd, odd)).await;
+    assert_eq!(history[0].message, odd);
+    assert_eq!(history[0].content, report.content);
+    assert_eq!(
+        find_agent(store, &ws, &longest, start()).await.agent_id,
+        longest
+    );
+}
+
+/// Ids that differ in a code point are different ids.
+pub async fn names_that_collations_confuse_are_different<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let ids = [
+        "a",
+        "A",
+        "á",
+        "a\u{301}",
+        "a ",
+        " a",
+        "a\u{200b}",
+        "ss",
+        "ß",
+        "ﬀ",
+        "ff",
+    ];
+    for (n, id) in ids.iter().enumerate() {
+        let report = Report {
+            message: n.to_string(),
+            ..running(id, id)
+        };
+        record(store, &ws, &report, start()).await;
+    }
+    assert_eq!(agents(store, &ws, start()).await.len(), ids.len());
+    for (n, id) in ids.iter().enumerate() {
+        let history = session_statuses(store, &key(&ws, id, id)).await;
+        assert_eq!(history.len(), 1, "{id:?}");
+        assert_eq!(history[0].message, n.to_string());
+    }
+}
+
+/// The same ids in two workspaces are two agents.
+pub async fn workspaces_see_nothing_of_each_other<S: Store>(store: &S, tag: &str) {
+    let (one, two) = (workspace(tag), workspace(&format!("{tag} two")));
+    let named = Report {
+        agent_name: Some("One".into()),
+        ..running("a", "t")
+    };
+    record(store, &one, &named, start()).await;
+    assert!(agents(store, &two, start()).await.is_empty());
+    assert_eq!(store.agent(&two, "a", start()).await.unwrap(), None);
+    record(store, &two, &report("a", "t", StatusKind::Failed), start()).await;
+    let (a, b) = (
+        find_agent(store, &one, "a", start()).await,
+        find_agent(store, &two, "a", start()).await,
+    );
+    assert_eq!(
+        (a.name.as_str(), a.latest_status),
+        ("One", Some(StatusKind::Running))
+    );
+    assert_eq!(
+        (b.name.as_str(), b.latest_status),
+        ("", Some(StatusKind::Failed))
+    );
+    assert_eq!(b.user_id.as_ref(), two.account());
+}
+
+/// Unknown names are no errors.
+pub async fn nothing_is_found_where_nothing_is<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let unknown = key(&ws, "nobody", "nothing");
+    assert_eq!(
+        store.load(&unknown).await.unwrap(),
+        crate::Snapshot::default()
+    );
+    assert_eq!(store.session(&unknown, None, 10).await.unwrap(), None);
+    assert_eq!(store.agent(&ws, "nobody", start()).await.unwrap(), None);
+    assert!(agents(store, &ws, start()).await.is_empty());
+    assert!(
+        topics(store, &ws, "nobody", Expiry::Any, start())
+            .await
+            .is_empty()
+    );
+    assert!(
+        store
+            .history(&ws, "nobody", None, 10)
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    record(store, &ws, &running("somebody", "something"), start()).await;
+    let other = key(&ws, "somebody", "nothing");
+    assert_eq!(store.session(&other, None, 10).await.unwrap(), None);
+    let snapshot = store.load(&other).await.unwrap();
+    assert_eq!(
+        (snapshot.agent_name.as_deref(), snapshot.session),
+        (Some(""), None)
+    );
+    let id = AccountId::new(uuid_of(tag));
+    assert_eq!(store.account(&id).await.unwrap(), None);
+    assert_eq!(store.account_by_email(&email(tag)).await.unwrap(), None);
+    assert_eq!(
+        store
+            .verify_account(&sha256_hex(tag), start())
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        store
+            .set_notification_url(&id, "http://x", start())
+            .await
+            .unwrap(),
+        None
+    );
+    assert_eq!(store.refresh_token(&sha256_hex(tag)).await.unwrap(), None);
+    assert_eq!(store.api_key_by_hash(&sha256_hex(tag)).await.unwrap(), None);
+    assert!(!store.revoke_api_key(&id, &uuid_of(tag)).await.unwrap());
+    assert!(!store.revoke_api_key(&id, "no uuid ' at all").await.unwrap());
+    let nobody = Audience::Account(id);
+    assert!(store.notification_urls(&nobody).await.unwrap().is_empty());
+}
+
+/// Decides on reports one after the other, from what is stored of their session.
+async fn chain<S: Store>(store: &S, workspace: &Workspace, reports: &[Report]) -> Chain {
+    let key = reports[0].session_key(workspace);
+    let mut snapshot = store.load(&key).await.unwrap();
+    let commits = reports.iter().map(|report| {
+        let commit = decide(workspace, report, &snapshot, start(), 60).commit;
+        snapshot = snapshot.after(&commit);
+        commit
+    });
+    Chain::new(commits).unwrap()
+}
+
+/// Stores chains until none conflicts any more, as a host does that nobody else disturbs for long.
+async fn commit_all<S: Store>(store: &S, workspace: &Workspace, reports: &[Vec<Report>]) {
+    for reports in reports {
+        for attempt in 0.. {
+            let chains = [chain(store, workspace, reports).await];
+            match store.commit_many(&chains).await.unwrap()[..] {
+                [CommitOutcome::Committed] => break,
+                _ => assert!(attempt < 10_000, "a chain never lands"),
+            }
+        }
+    }
+}
+
+/// A group holds several reports on one session, several sessions of one agent, new and known ones;
+/// a chain whose session has moved leaves no trace and holds up no other.
+pub async fn a_group_is_stored_chain_by_chain<S: Store>(store: &S, tag: &str) {
+    let workspace = workspace(tag);
+    record(store, &workspace, &running("a", "known"), start()).await;
+    record(store, &workspace, &running("a", "moved"), start()).await;
+    let named = |name: &str, topic: &str, status| Report {
+        agent_name: Some(name.into()),
+        agent_source: Some(name.into()),
+        message: format!("{name} {topic}"),
+        ..report("a", topic, status)
+    };
+    let mut stale = vec![
+        chain(
+            store,
+            &workspace,
+            &[
+                named("stale", "moved", StatusKind::Failed),
+                running("a", "moved"),
+            ],
+        )
+        .await,
+    ];
+    record(store, &workspace, &running("a", "moved"), start()).await;
+    let mut chains = vec![
+        chain(
+            store,
+            &workspace,
+            &[
+                named("first", "known", StatusKind::Pending),
+                named("second", "known", StatusKind::Running),
+                report("a", "known", StatusKind::Success),
+            ],
+        )
+        .await,
+        chain(
+            store,
+            &workspace,
+            &[running("a", "new"), running("a", "new")],
+        )
+        .await,
+        chain(store, &workspace, &[running("b", "new")]).await,
+    ];
+    chains.append(&mut stale);
+    chains.sort_by(|a, b| a.key().cmp(b.key()));
+    let outcomes = store.commit_many(&chains).await.unwrap();
+    let outcome_of = |topic: &str, agent: &str| {
+        let place = chains
+            .iter()
+            .position(|chain| chain.key().session_topic == topic && chain.key().agent_id == agent);
+        outcomes[place.unwrap()]
+    };
+    assert_eq!(outcomes.len(), 4);
+    assert_eq!(outcome_of("known", "a"), CommitOutcome::Committed);
+    assert_eq!(outcome_of("new", "a"), CommitOutcome::Committed);
+    assert_eq!(outcome_of("new", "b"), CommitOutcome::Committed);
+    assert_eq!(outcome_of("moved", "a"), CommitOutcome::Conflict);
+
+    let agent = find_agent(store, &workspace, "a", start()).await;
+    assert_eq!((&*agent.name, &*agent.source), ("second", "second"));
+    assert_eq!((agent.session_count, agent.active_session_count), (3, 3));
+    let known = session_statuses(store, &key(&workspace, "a", "known")).await;
+    let summary: Vec<_> = known
+        .iter()
+        .map(|entry| (entry.seq, entry.status))
+        .collect();
+    assert_eq!(
+        summary,
+        [
+            (4, StatusKind::Success),
+            (3, StatusKind::Running),
+            (2, StatusKind::Pending),
+            (1, StatusKind::Running)
+        ]
+    );
+    assert_eq!(known[1].message, "second known");
+    let snapshots = store
+        .load_many(&[
+            key(&workspace, "a", "new"),
+            key(&workspace, "b", "nothing"),
+            key(&workspace, "c", "nothing"),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(snapshots.len(), 3);
+    assert_eq!(snapshots[0].session.map(|head| head.seq), Some(2));
+    assert_eq!(snapshots[1].agent_name.as_deref(), Some(""));
+    assert_eq!(snapshots[1].session, None);
+    assert_eq!(snapshots[2], Snapshot::default());
+    assert_eq!(store.load_many(&[]).await.unwrap(), []);
+    assert_eq!(store.commit_many(&[]).await.unwrap(), []);
+}
+
+/// Groups and single reports on the same sessions and agents all land, each once.
+pub async fn groups_and_single_commits_race<S: Store>(store: &S, tag: &str) {
+    let workspace = workspace(tag);
+    let reports = [
+        vec![running("a", "1"), running("a", "1")],
+        vec![running("a", "2")],
+    ];
+    let groups = join_all((0..4).map(|_| commit_all(store, &workspace, &reports)));
+    let singly = join_all((0..4).map(|n| {
+        let workspace = &workspace;
+        async move {
+            let topic = if n % 2 == 0 { "1" } else { "2" };
+            record(store, workspace, &running("a", topic), start()).await
+        }
+    }));
+    let _conflicts = futures_util::future::join(groups, singly).await;
+    for (topic, expected) in [("1", 4 * 2 + 2), ("2", 4 + 2)] {
+        let statuses = session_statuses(store, &key(&workspace, "a", topic)).await;
+        let seqs: Vec<u64> = statuses.iter().rev().map(|entry| entry.seq).collect();
+        assert_eq!(
+            seqs,
+            (1..=expected).collect::<Vec<u64>>(),
+            "session {topic}"
+        );
+    }
+    let agent = find_agent(store, &workspace, "a", start()).await;
+    assert_eq!(agent.session_count, 2);
+}
