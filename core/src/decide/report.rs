@@ -5,7 +5,7 @@ use crate::{
     agent::search_key, session::expires_at, time::truncate,
 };
 
-/// What [`Store::load`](crate::Store::load) knows of a session before a report: of constant size,
+/// What [`Store::load`](crate::store::Sessions::load) knows of a session before a report: of constant size,
 /// however long its history.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
