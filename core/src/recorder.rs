@@ -74,7 +74,16 @@ impl<S: Store, C: Clock, E: Entropy> Recorder<S, C, E> {
     /// Works out what a report changes of a session in this state, by the host's clock.
     pub fn decide(&self, workspace: &Workspace, report: &Report, snapshot: &Snapshot) -> Decision {
         let ttl = self.policy.default_ttl_minutes;
-        decide(workspace, report, snapshot, self.clock.now(), ttl)
+        let decision = decide(workspace, report, snapshot, self.clock.now(), ttl);
+        if let Some(ahead) = decision.clock_error {
+            tracing::warn!(
+                agent = report.agent_id,
+                session = report.session_topic,
+                seconds_ahead = ahead.num_seconds(),
+                "a session's stored time was ahead of this host's clock by more than its TTL; the clock is right again"
+            );
+        }
+        decision
     }
 
     /// A decision with a notification of its transition, if it has one, to each of these receivers.
@@ -82,6 +91,7 @@ impl<S: Store, C: Clock, E: Entropy> Recorder<S, C, E> {
         let Decision {
             mut commit,
             transition,
+            ..
         } = decision;
         if let Some(transition) = transition {
             commit.notifications.extend(

@@ -1,6 +1,6 @@
 //! Instants and durations as the contract writes them.
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 
 /// An instant in UTC. What is stored and shown has microsecond resolution.
 pub type Timestamp = DateTime<Utc>;
@@ -16,7 +16,7 @@ pub(crate) fn serialize<S: serde::Serializer>(
     instant: &Timestamp,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&instant.format("%Y-%m-%dT%H:%M:%S%.6fZ"))
+    serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Micros, true))
 }
 
 /// Serialises an optional [`Timestamp`], `null` when absent.

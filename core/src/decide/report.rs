@@ -1,5 +1,7 @@
 //! The state machine of reports: from what is stored and what was reported to what is to be stored.
 
+use chrono::TimeDelta;
+
 use crate::{
     Notification, Report, SessionKey, StatusKind, Timestamp, Transition, Workspace,
     agent::search_key, session::expires_at, time::truncate,
@@ -104,6 +106,9 @@ pub struct Decision {
     pub commit: Commit,
     /// The transition that receivers are to be told, if there is one.
     pub transition: Option<Transition>,
+    /// How far ahead of the clock the session's stored time was, where that is taken for the error
+    /// of a clock: then the clock wins, and the session's time goes back.
+    pub clock_error: Option<TimeDelta>,
 }
 
 impl Snapshot {
@@ -121,8 +126,9 @@ impl Snapshot {
 /// Works out what a report changes. `now` is the host's clock; `default_ttl_minutes` is the TTL of
 /// a new session whose report names none.
 ///
-/// Time never runs backwards within a session: where `now` is before the session's last report (the
-/// clock of another host was ahead), that report's time is taken.
+/// Time does not run backwards within a session: where `now` is before the session's last report
+/// (the clock of another host was ahead), that report's time is taken. Beyond the session's TTL this
+/// ends, lest one report by a clock that was a year ahead keep the session active for a year.
 pub fn decide(
     workspace: &Workspace,
     report: &Report,
@@ -131,7 +137,13 @@ pub fn decide(
     default_ttl_minutes: u32,
 ) -> Decision {
     let before = snapshot.session.as_ref();
-    let now = before.map_or(truncate(now), |head| truncate(now).max(head.last_updated));
+    let clock = truncate(now);
+    let clock_error = before.and_then(|head| {
+        let ahead = head.last_updated - clock;
+        (ahead > TimeDelta::minutes(head.ttl_minutes.into())).then_some(ahead)
+    });
+    let before_clock = before.filter(|_| clock_error.is_none());
+    let now = before_clock.map_or(clock, |head| clock.max(head.last_updated));
 
     let run_started = match (report.status, before) {
         (StatusKind::Running, Some(head)) => Some(head.run_started.unwrap_or(now)),
@@ -161,7 +173,7 @@ pub fn decide(
             session_topic: report.session_topic.clone(),
             to: report.status,
             timestamp: now,
-            duration: now - head.run_started.unwrap_or(now),
+            duration: (now - head.run_started.unwrap_or(now)).max(TimeDelta::zero()),
             message: report.message.clone(),
             content: report.content.clone(),
         });
@@ -184,13 +196,12 @@ pub fn decide(
             notifications: Vec::new(),
         },
         transition,
+        clock_error,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
-
     use super::*;
     use StatusKind::{Failed, Pending, Running, Success};
 
@@ -321,6 +332,25 @@ mod tests {
     fn time_never_goes_back_within_a_session() {
         let (snapshot, _) = play(&[(Running, 10), (Running, 4)]);
         assert_eq!(snapshot.session.unwrap().last_updated, at(10));
+    }
+
+    #[test]
+    fn a_session_whose_time_is_more_than_its_ttl_ahead_follows_the_clock_again() {
+        let hour = 3600;
+        for (stored, now, expected, error) in [
+            (hour, 0, hour, None),
+            (hour + 1, 0, 0, Some(hour + 1)),
+            (365 * 24 * hour, 10, 10, Some(365 * 24 * hour - 10)),
+        ] {
+            let (snapshot, _) = play(&[(Running, stored)]);
+            let next = report(Success);
+            let decision = decide(&Workspace::Shared, &next, &snapshot, at(now), 60);
+            assert_eq!(decision.commit.session.last_updated, at(expected));
+            assert_eq!(decision.commit.agent.last_seen, at(expected));
+            assert_eq!(decision.clock_error, error.map(TimeDelta::seconds));
+            let duration = decision.transition.unwrap().duration;
+            assert_eq!(duration, TimeDelta::zero(), "a run lasts no negative time");
+        }
     }
 
     #[test]
