@@ -1,9 +1,11 @@
 //! Agents, their sessions and histories: the head document that every report swaps.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use chrono::TimeDelta;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
     SessionHistory, SessionQuery,
@@ -14,7 +16,7 @@ use kubeagents_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::documents::{Document, Rounds, key};
+use super::documents::{Document, Rounds, json_size, key};
 use super::log::{Item, Log, Reader, read_page};
 use super::outbox::Outgoing;
 use super::roll::Roll;
@@ -26,6 +28,9 @@ const LONGEST_TTL: TimeDelta = TimeDelta::minutes(1440);
 
 /// Agents whose documents are worked on at once.
 const AGENTS_AT_ONCE: usize = 16;
+
+/// The most that several reports add to a head with one swap, in bytes.
+const SWAP_BYTES: usize = 256 * 1024;
 
 /// An agent's head: all that a report changes, in one document, so that one swap is one commit.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,11 +110,28 @@ pub(super) struct HistoryEntry {
     pub(super) outgoing: Vec<Outgoing>,
 }
 
-/// A head and a session as a load found them: what a commit swaps, if nobody was faster.
+/// An agent's head and some of its sessions as a load found them: what a commit swaps, if nobody
+/// was faster.
 #[derive(Debug, Clone)]
 pub(super) struct Loaded {
     head: Option<Document<Head>>,
-    row: Option<Row>,
+    /// Those asked for that the head does not hold.
+    cold: HashMap<String, Row>,
+}
+
+impl Loaded {
+    fn row(&self, topic: &str) -> Option<&Row> {
+        let hot = self.head.as_ref().and_then(|head| head.value.hot(topic));
+        hot.or_else(|| self.cold.get(topic))
+    }
+
+    /// Whether the session has the version that the chain was decided on.
+    fn expects(&self, chain: &Chain) -> bool {
+        let seq = self
+            .row(&chain.key().session_topic)
+            .map_or(0, |row| row.seq);
+        seq == chain.expected_seq()
+    }
 }
 
 impl Moved {
@@ -136,8 +158,28 @@ impl Item for Moved {
     }
 
     fn size(&self) -> usize {
-        self.topic.len() + 80
+        json_size(&self.topic) + 80
     }
+}
+
+/// What a chain adds to its agent's head, roughly, in bytes.
+fn chain_size(chain: &Chain) -> usize {
+    let texts = |commit: &Commit| {
+        let topic = json_size(&commit.key.session_topic);
+        let status = &commit.status;
+        // The newest message stands in the session's row too.
+        topic + 2 * json_size(&status.message) + json_size(&status.content)
+    };
+    let notifications = |commit: &Commit| -> usize {
+        let notifications = commit.notifications.iter();
+        notifications
+            .map(|notification| json_size(&notification.body) + json_size(&notification.url) + 200)
+            .sum()
+    };
+    let commits = chain.commits();
+    commits
+        .map(|commit| texts(commit) + notifications(commit) + 400)
+        .sum()
 }
 
 impl HistoryEntry {
@@ -184,7 +226,8 @@ impl Item for HistoryEntry {
     }
 
     fn size(&self) -> usize {
-        let texts = self.topic.len() + self.message.len() + self.content.len();
+        let texts = [&self.topic, &self.message, &self.content];
+        let texts: usize = texts.into_iter().map(|text| json_size(text)).sum();
         texts + self.outgoing.iter().map(Outgoing::size).sum::<usize>() + 120
     }
 }
@@ -222,7 +265,7 @@ impl Row {
     }
 
     fn size(&self) -> usize {
-        self.topic.len() + self.message.len() + 200
+        json_size(&self.topic) + json_size(&self.message) + 200
     }
 }
 
@@ -242,7 +285,11 @@ impl Head {
         }
     }
 
-    fn apply(&mut self, commit: &Commit, row: Option<Row>, outgoing: Vec<Outgoing>) {
+    /// Applies a commit; `cold` is its session's row where it was outside the head.
+    fn apply(&mut self, commit: &Commit, cold: Option<Row>, outgoing: Vec<Outgoing>) {
+        let topic = &commit.key.session_topic;
+        let place = self.hot.iter().position(|row| row.topic == *topic);
+        let row = place.map(|place| self.hot.swap_remove(place)).or(cold);
         let patch = &commit.agent;
         self.last_seen = self.last_seen.max(patch.last_seen);
         if let Some(name) = &patch.name {
@@ -253,7 +300,6 @@ impl Head {
         }
         self.commits += 1;
         self.session_count += u64::from(row.is_none());
-        let topic = &commit.key.session_topic;
         let (session, status) = (&commit.session, &commit.status);
         self.history.push(HistoryEntry {
             at: status.timestamp,
@@ -265,7 +311,6 @@ impl Head {
             previous: row.as_ref().map(|row| row.page),
             outgoing,
         });
-        self.hot.retain(|row| row.topic != *topic);
         self.hot.push(Row {
             topic: topic.clone(),
             seq: session.seq,
@@ -355,125 +400,231 @@ impl<K: KeyValue> KeyValueStore<K> {
         }))
     }
 
+    /// The head with the rows of these sessions that it does not hold.
     async fn loaded(
         &self,
-        key: &SessionKey,
+        keys: impl IntoIterator<Item = &SessionKey>,
         head: Option<Document<Head>>,
     ) -> Result<Loaded, StoreError> {
-        let row = match &head {
-            Some(head) => {
-                self.row(&key.workspace, &head.value, &key.session_topic)
-                    .await?
-            }
-            None => None,
-        };
-        Ok(Loaded { head, row })
+        let mut cold = HashMap::new();
+        if let Some(Document { value, .. }) = &head {
+            let missing = keys
+                .into_iter()
+                .filter(|key| value.hot(&key.session_topic).is_none());
+            let found: Vec<Option<Row>> = stream::iter(missing)
+                .map(|key| self.row(&key.workspace, value, &key.session_topic))
+                .buffered(AGENTS_AT_ONCE)
+                .try_collect()
+                .await?;
+            let rows = found.into_iter().flatten();
+            cold.extend(rows.map(|row| (row.topic.clone(), row)));
+        }
+        Ok(Loaded { head, cold })
     }
 
-    pub(super) async fn load_snapshot(&self, key: &SessionKey) -> Result<Snapshot, StoreError> {
-        let head = self.head(&key.workspace, &key.agent_id).await?;
-        let loaded = self.loaded(key, head).await?;
-        let snapshot = Snapshot {
+    async fn load_agent(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        let Some(SessionKey {
+            workspace,
+            agent_id,
+            ..
+        }) = keys.first()
+        else {
+            return Ok(Vec::new());
+        };
+        let head = self.head(workspace, agent_id).await?;
+        let loaded = self.loaded(keys, head).await?;
+        let snapshot = |key: &SessionKey| Snapshot {
             agent_name: loaded.head.as_ref().map(|head| head.value.name.clone()),
-            session: loaded.row.as_ref().map(Row::head),
+            session: loaded.row(&key.session_topic).map(Row::head),
         };
-        self.loads.remember(key.clone(), loaded);
-        Ok(snapshot)
+        let snapshots = keys.iter().map(snapshot).collect();
+        self.loads.remember(agent_hash(workspace, agent_id), loaded);
+        Ok(snapshots)
     }
 
-    pub(super) async fn apply(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
-        let key = &commit.key;
-        let agent = agent_hash(&key.workspace, &key.agent_id);
+    pub(super) async fn load_snapshots(
+        &self,
+        keys: &[SessionKey],
+    ) -> Result<Vec<Snapshot>, StoreError> {
+        let same = |a: &SessionKey, b: &SessionKey| {
+            (&a.workspace, &a.agent_id) == (&b.workspace, &b.agent_id)
+        };
+        stream::iter(keys.chunk_by(same))
+            .map(|keys| self.load_agent(keys))
+            .buffered(AGENTS_AT_ONCE)
+            .try_concat()
+            .await
+    }
+
+    pub(super) async fn apply(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let same = |a: &Chain, b: &Chain| {
+            let (a, b) = (a.key(), b.key());
+            (&a.workspace, &a.agent_id) == (&b.workspace, &b.agent_id)
+        };
+        stream::iter(chains.chunk_by(same))
+            .map(|chains| self.apply_to_agent(chains))
+            .buffered(AGENTS_AT_ONCE)
+            .try_concat()
+            .await
+    }
+
+    /// Applies chains on sessions of one agent, as many with one swap as a document can take.
+    async fn apply_to_agent(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(chains.len());
+        let mut rest = chains;
+        while !rest.is_empty() {
+            let mut room = SWAP_BYTES;
+            let fits = |chain: &&Chain| {
+                let size = chain_size(chain);
+                let fits = size <= room;
+                room = room.saturating_sub(size);
+                fits
+            };
+            let count = rest.iter().take_while(fits).count();
+            let (together, others) = rest.split_at(count.max(1));
+            rest = others;
+            match together {
+                // Its reports are to come one by one.
+                [chain] if count == 0 && chain.commits().count() > 1 => {
+                    outcomes.push(CommitOutcome::Conflict);
+                }
+                chains => outcomes.extend(self.swap_in(chains).await?),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Applies chains on sessions of one agent with one swap of its head.
+    async fn swap_in(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let Some(first) = chains.first().map(Chain::first) else {
+            return Ok(Vec::new());
+        };
+        let (workspace, agent_id) = (&first.key.workspace, &first.key.agent_id);
+        let agent = agent_hash(workspace, agent_id);
         let head_key = head_key(&agent);
-        let _turn = self.turns.take(&agent).await;
-        let mut known = self.loads.recall(key);
+        let keys = || chains.iter().map(Chain::key);
+        // What was remembered may be of another load than the one that the chains were decided on.
+        let mut known = self.loads.recall(&agent);
+        known = known.filter(|known| chains.iter().all(|chain| known.expects(chain)));
         let mut rounds = Rounds::default();
         loop {
-            let Loaded { head, row } = match known.take() {
+            let loaded = match known.take() {
                 Some(loaded) => loaded,
                 None => {
-                    let head = self.head(&key.workspace, &key.agent_id).await?;
-                    self.loaded(key, head).await?
+                    let head = self.head(workspace, agent_id).await?;
+                    self.loaded(keys(), head).await?
                 }
             };
-            if row.as_ref().map_or(0, |row| row.seq) != commit.expected_seq {
-                return Ok(CommitOutcome::Conflict);
+            let applicable: Vec<bool> = chains.iter().map(|chain| loaded.expects(chain)).collect();
+            let outcomes = || {
+                let outcome = |applicable: &bool| match applicable {
+                    true => CommitOutcome::Committed,
+                    false => CommitOutcome::Conflict,
+                };
+                applicable.iter().map(outcome).collect()
+            };
+            let applied = chains.iter().zip(&applicable);
+            let applied = applied.filter(|(_, applicable)| **applicable);
+            let commits: Vec<&Commit> = applied.flat_map(|(chain, _)| chain.commits()).collect();
+            if commits.is_empty() {
+                return Ok(outcomes());
             }
+            let Loaded { head, mut cold } = loaded;
             let (mut head, version) = match head {
                 Some(Document { value, version }) => (value, Some(version)),
                 None => {
-                    let list = agents_list(&key.workspace);
-                    Roll::add(&self.documents, &list, &key.agent_id).await?;
-                    (Head::new(commit), None)
+                    let list = agents_list(workspace);
+                    Roll::add(&self.documents, &list, agent_id).await?;
+                    (Head::new(first), None)
                 }
             };
-            self.tidy(commit, &agent, &mut head).await?;
-            let outgoing = self.announce(&agent, &head, &commit.notifications).await?;
-            head.apply(commit, row, outgoing);
+            self.tidy(&commits, &agent, &mut head).await?;
+            let outgoing = self.announce(&agent, &head, &commits).await?;
+            for (commit, outgoing) in commits.into_iter().zip(outgoing) {
+                head.apply(commit, cold.remove(&commit.key.session_topic), outgoing);
+            }
             match version {
                 Some(version) => match self.documents.swap(&head_key, &head, &version).await? {
-                    None => return Ok(CommitOutcome::Committed),
-                    Some(head) => known = Some(self.loaded(key, head).await?),
+                    None => return Ok(outcomes()),
+                    Some(head) => known = Some(self.loaded(keys(), head).await?),
                 },
-                None if self.documents.create(&head_key, &head).await? => {
-                    return Ok(CommitOutcome::Committed);
-                }
+                None if self.documents.create(&head_key, &head).await? => return Ok(outcomes()),
                 None => {}
             }
             rounds.lost()?;
         }
     }
 
-    /// Makes room in a head, unless it is crowded by two writes at most, and by none where the
-    /// commit has notifications to write. What is written here counts once the head is swapped.
-    async fn tidy(&self, commit: &Commit, agent: &str, head: &mut Head) -> Result<(), StoreError> {
+    /// Makes room in a head: where it is crowded, by as many writes as it takes, else by two at
+    /// most for each commit that has no notifications to write. What is written here counts once
+    /// the head is swapped.
+    async fn tidy(
+        &self,
+        commits: &[&Commit],
+        agent: &str,
+        head: &mut Head,
+    ) -> Result<(), StoreError> {
         let limits = &self.documents.limits;
-        let allowance = match (
-            head.size() > limits.crowded_bytes,
-            commit.notifications.is_empty(),
-        ) {
-            (true, _) => usize::MAX,
-            (false, true) => 2,
-            (false, false) => 0,
+        let quiet = commits
+            .iter()
+            .filter(|commit| commit.notifications.is_empty());
+        let mut allowance = match head.size() > limits.crowded_bytes {
+            true => usize::MAX,
+            false => 2 * quiet.count(),
         };
-        for _ in 0..allowance {
-            if head.history.size() > limits.tail_bytes {
-                head.history
-                    .flush(&self.documents, &history_list(agent))
-                    .await?;
-            } else if head.cold.size() > limits.tail_bytes {
-                head.cold.flush(&self.documents, &cold_list(agent)).await?;
-            } else if !self.move_oldest(commit, head).await? {
-                break;
-            }
+        if allowance > 0 && head.history.size() > limits.tail_bytes {
+            let list = history_list(agent);
+            head.history.flush(&self.documents, &list).await?;
+            allowance -= 1;
         }
-        Ok(())
+        if allowance > 0 && head.cold.size() > limits.tail_bytes {
+            let list = cold_list(agent);
+            head.cold.flush(&self.documents, &list).await?;
+            allowance -= 1;
+        }
+        self.move_oldest(commits, head, allowance).await
     }
 
-    /// Where a head holds too many sessions, moves the one updated longest ago to a document of its
-    /// own; whether it did.
-    async fn move_oldest(&self, commit: &Commit, head: &mut Head) -> Result<bool, StoreError> {
-        let topic = &commit.key.session_topic;
-        let others = head.hot.iter().enumerate();
-        let oldest = others
-            .filter(|(_, row)| row.topic != *topic)
-            .min_by_key(|(_, row)| row.updated)
-            .map(|(place, _)| place);
-        let limits = &self.documents.limits;
-        let full = head.hot.len() >= limits.hot_sessions || head.hot_size() > limits.hot_bytes;
-        let (true, Some(oldest)) = (full, oldest) else {
-            return Ok(false);
+    /// Where a head holds too many sessions, moves those updated longest ago, at most so many, to
+    /// documents of their own.
+    async fn move_oldest(
+        &self,
+        commits: &[&Commit],
+        head: &mut Head,
+        most: usize,
+    ) -> Result<(), StoreError> {
+        let Some(Commit { key, .. }) = commits.first() else {
+            return Ok(());
         };
-        let mut row = head.hot.swap_remove(oldest);
-        let known = row.stored.take().map(Version);
-        let key = row_key(&commit.key.workspace, &head.agent_id, &row.topic);
-        self.documents
-            .grow(&key, &row, known.as_ref(), |there: &Row| {
-                there.seq >= row.seq
+        let limits = &self.documents.limits;
+        let busy = |row: &Row| {
+            let mut commits = commits.iter();
+            commits.any(|commit| commit.key.session_topic == row.topic)
+        };
+        let mut moving = Vec::new();
+        while moving.len() < most
+            && (head.hot.len() >= limits.hot_sessions || head.hot_size() > limits.hot_bytes)
+        {
+            let others = head.hot.iter().enumerate().filter(|(_, row)| !busy(row));
+            let Some((oldest, _)) = others.min_by_key(|(_, row)| row.updated) else {
+                break;
+            };
+            moving.push(head.hot.swap_remove(oldest));
+        }
+        head.cold.extend(moving.iter().map(Row::moved));
+        let agent_id = &head.agent_id;
+        stream::iter(moving)
+            .map(Ok)
+            .try_for_each_concurrent(AGENTS_AT_ONCE, |mut row| async move {
+                let known = row.stored.take().map(Version);
+                let document = row_key(&key.workspace, agent_id, &row.topic);
+                let covers = |there: &Row| there.seq >= row.seq;
+                let documents = &self.documents;
+                documents
+                    .grow(&document, &row, known.as_ref(), covers)
+                    .await
             })
-            .await?;
-        head.cold.push(row.moved());
-        Ok(true)
+            .await
     }
 
     /// The sessions of a head in the order of their list, old places included.
@@ -687,12 +838,14 @@ impl<K: KeyValue> KeyValueStore<K> {
         let mut rounds = Rounds::default();
         let (head, row) = loop {
             let head = self.head(&key.workspace, &key.agent_id).await?;
-            let loaded = self.loaded(key, head).await?;
-            let (Some(head), Some(row)) = (loaded.head, loaded.row) else {
+            let Some(Document { value: head, .. }) = head else {
+                return Ok(None);
+            };
+            let row = self.row(&key.workspace, &head, &key.session_topic).await?;
+            let Some(row) = row else {
                 return Ok(None);
             };
             // A row from its own document may be ahead of the head, whose history then lacks it.
-            let head = head.value;
             let mut newest = head.history.tail.iter();
             if row.page < head.history.pages
                 || newest.any(|entry| entry.topic == row.topic && entry.seq == row.seq)

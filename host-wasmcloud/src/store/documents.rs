@@ -35,6 +35,16 @@ pub(super) fn key(kind: &str, names: &[&str]) -> String {
     format!("{kind}/{}", sha256_hex(names.join("\0")))
 }
 
+/// How many bytes a text takes in a document, without its quotation marks.
+pub(super) fn json_size(text: &str) -> usize {
+    let size = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        ..b' ' => 6,
+        _ => 1,
+    };
+    text.bytes().map(size).sum()
+}
+
 /// Counts rounds of a compare-and-swap loop.
 #[derive(Default)]
 pub(super) struct Rounds(u32);
@@ -54,7 +64,7 @@ impl Rounds {
 /// How large documents grow before a part of them moves to documents of its own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// The bytes from which the tail of a list becomes a page. What one request adds comes on top,
+    /// The bytes from which the tail of a list becomes a page. What one swap adds comes on top,
     /// less than 300 KiB, so that no document comes near a mebibyte.
     pub(super) tail_bytes: usize,
     /// The most sessions, and the bytes of them, that an agent's head holds.

@@ -77,6 +77,10 @@ impl<T: Item> Log<T> {
         self.tail.push(item);
     }
 
+    pub(super) fn extend(&mut self, items: impl IntoIterator<Item = T>) {
+        items.into_iter().for_each(|item| self.push(item));
+    }
+
     /// The size of the tail, roughly, in bytes.
     pub(super) fn size(&self) -> usize {
         self.tail.iter().map(Item::size).sum()

@@ -20,7 +20,7 @@ mod tests;
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ use kubeagents_core::store::{
     SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
-    Account, AccountId, Agent, ApiKey, Commit, NewAccount, RefreshToken, Session, SessionKey,
-    Snapshot, Status, Store, StoreError, Timestamp, Verification, Workspace,
+    Account, AccountId, Agent, ApiKey, NewAccount, RefreshToken, Session, SessionKey, Snapshot,
+    Status, Store, StoreError, Timestamp, Verification, Workspace,
 };
 
 use crate::key_value::KeyValue;
@@ -47,9 +47,8 @@ const REMEMBERED_READS: usize = 64;
 #[derive(Debug, Clone)]
 pub struct KeyValueStore<K> {
     documents: Documents<K>,
-    loads: Memory<SessionKey, Loaded>,
+    loads: Memory<String, Loaded>,
     keys: Memory<String, Document<KeyDocument>>,
-    turns: Turns,
 }
 
 /// What was read lately, for the write that follows. Only a shortcut: a swap notices when what was
@@ -82,26 +81,6 @@ impl<N: Eq + Hash, T> Memory<N, T> {
     }
 }
 
-/// Lets this store's commits to one agent take turns: at once, each would only make the others'
-/// swaps fail. Agents share a few locks, which costs less than keeping one for each.
-#[derive(Debug, Clone)]
-struct Turns(Arc<[futures_util::lock::Mutex<()>; 64]>);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(Arc::new(std::array::from_fn(|_| Default::default())))
-    }
-}
-
-impl Turns {
-    async fn take(&self, agent: &str) -> impl Drop {
-        let mut hasher = DefaultHasher::new();
-        agent.hash(&mut hasher);
-        let place = hasher.finish() as usize % self.0.len();
-        self.0[place].lock().await
-    }
-}
-
 impl<K: KeyValue> KeyValueStore<K> {
     /// A store on this bucket.
     pub fn new(bucket: K) -> Self {
@@ -113,41 +92,17 @@ impl<K: KeyValue> KeyValueStore<K> {
             documents: Documents { bucket, limits },
             loads: Memory(Arc::default()),
             keys: Memory(Arc::default()),
-            turns: Turns::default(),
         }
     }
 }
 
 impl<K: KeyValue> Sessions for KeyValueStore<K> {
     async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
-        let mut snapshots = Vec::with_capacity(keys.len());
-        for key in keys {
-            snapshots.push(self.load(key).await?);
-        }
-        Ok(snapshots)
+        self.load_snapshots(keys).await
     }
 
     async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
-        let mut outcomes = Vec::with_capacity(chains.len());
-        for chain in chains {
-            let mut outcome = CommitOutcome::Conflict;
-            for commit in chain.commits() {
-                outcome = self.commit(commit).await?;
-                if outcome == CommitOutcome::Conflict {
-                    break;
-                }
-            }
-            outcomes.push(outcome);
-        }
-        Ok(outcomes)
-    }
-
-    async fn load(&self, key: &SessionKey) -> Result<Snapshot, StoreError> {
-        self.load_snapshot(key).await
-    }
-
-    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
-        self.apply(commit).await
+        self.apply(chains).await
     }
 
     async fn agents(

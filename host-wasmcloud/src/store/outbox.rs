@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use kubeagents_core::store::{LeaseRequest, LeasedNotification};
-use kubeagents_core::{Notification, StoreError, Timestamp};
+use kubeagents_core::{Commit, Notification, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::agents::{Head, HistoryEntry, head_key, history_list};
-use super::documents::{Change, Document};
+use super::documents::{Change, Document, json_size};
 use super::log::read_page;
 use super::{KeyValueStore, micros};
 use crate::key_value::KeyValue;
@@ -42,10 +42,52 @@ struct Receiver {
     url: String,
 }
 
+/// The notifications of one report whose addresses there is room for.
+fn within_room(notifications: &[Notification]) -> Vec<&Notification> {
+    let mut room = ADDRESS_BYTES;
+    let fits = |notification: &&Notification| {
+        let size = json_size(&notification.url) + 60;
+        if size > room {
+            tracing::error!(
+                receiver = notification.host,
+                "a notification was dropped: the report notifies too many addresses"
+            );
+            return false;
+        }
+        room -= size;
+        true
+    };
+    notifications.iter().filter(fits).collect()
+}
+
 impl Outgoing {
+    /// One for each body.
+    fn of(notifications: &[&Notification]) -> Vec<Self> {
+        let mut outgoing: BTreeMap<(&str, Timestamp), Self> = BTreeMap::new();
+        for notification in notifications {
+            let Notification {
+                id,
+                url,
+                body,
+                created_at,
+                ..
+            } = *notification;
+            let of_body = outgoing.entry((body, *created_at)).or_insert_with(|| Self {
+                body: body.clone(),
+                created: *created_at,
+                to: Vec::new(),
+            });
+            of_body.to.push(Receiver {
+                id: id.clone(),
+                url: url.clone(),
+            });
+        }
+        outgoing.into_values().collect()
+    }
+
     pub(super) fn size(&self) -> usize {
-        let addresses = self.to.iter().map(|to| to.url.len() + 60);
-        self.body.len() + addresses.sum::<usize>() + 60
+        let addresses = self.to.iter().map(|to| json_size(&to.url) + 60);
+        json_size(&self.body) + addresses.sum::<usize>() + 60
     }
 }
 
@@ -84,58 +126,36 @@ enum Found {
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
-    /// Prepares the notifications of a commit on this head.
+    /// Prepares the notifications of these commits on this head; for each, what joins its entry in
+    /// the history.
     pub(super) async fn announce(
         &self,
         agent: &str,
         head: &Head,
-        notifications: &[Notification],
-    ) -> Result<Vec<Outgoing>, StoreError> {
-        if notifications.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut room = ADDRESS_BYTES;
-        let mut outgoing: BTreeMap<(&str, Timestamp), Outgoing> = BTreeMap::new();
+        commits: &[&Commit],
+    ) -> Result<Vec<Vec<Outgoing>>, StoreError> {
         let mut shards: BTreeMap<u8, Shard> = BTreeMap::new();
-        for notification in notifications {
-            let size = notification.url.len() + 60;
-            if size > room {
-                tracing::error!(
-                    receiver = notification.host,
-                    "a notification was dropped: the report notifies too many addresses"
-                );
-                continue;
-            }
-            room -= size;
-            outgoing
-                .entry((&notification.body, notification.created_at))
-                .or_insert_with(|| Outgoing {
-                    body: notification.body.clone(),
-                    created: notification.created_at,
-                    to: Vec::new(),
-                })
-                .to
-                .push(Receiver {
-                    id: notification.id.clone(),
-                    url: notification.url.clone(),
-                });
-            shards
-                .entry(shard_of(&notification.id))
-                .or_default()
-                .push(Waiting {
+        let mut announced = Vec::with_capacity(commits.len());
+        for (place, commit) in (head.commits..).zip(commits) {
+            let notifications = within_room(&commit.notifications);
+            for notification in &notifications {
+                let shard = shards.entry(shard_of(&notification.id)).or_default();
+                shard.push(Waiting {
                     id: notification.id.clone(),
                     host: notification.host.clone(),
                     due: notification.created_at,
                     round: 0,
                     agent: agent.to_owned(),
                     page: head.history.pages,
-                    place: head.commits,
+                    place,
                 });
+            }
+            announced.push(Outgoing::of(&notifications));
         }
         for (shard, added) in shards {
             self.wait(shard, &added).await?;
         }
-        Ok(outgoing.into_values().collect())
+        Ok(announced)
     }
 
     /// Adds notifications to a shard, in place of earlier tries to commit them.

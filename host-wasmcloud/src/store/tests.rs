@@ -1,18 +1,18 @@
 //! The store on the model of a backend.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use futures_executor::block_on;
-use futures_util::future::join_all;
+use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     Accounts, AgentQuery, ApiKeys, Audience, CommitOutcome, Expiry, LeaseRequest, MemoryStore,
     RefreshTokens, Registration, SessionQuery, Sessions,
 };
 use kubeagents_core::{
     AccountId, ApiKey, NewAccount, Notification, RefreshToken, Report, Scopes, SessionKey,
-    StatusKind, Store, StoreError, Timestamp, Verification, Workspace, decide,
+    Snapshot, StatusKind, Store, StoreError, Timestamp, Verification, Workspace, decide,
 };
 
 use super::KeyValueStore;
@@ -86,26 +86,57 @@ async fn record(
     report: &Report,
     now: Timestamp,
     id: &str,
-) -> Result<kubeagents_core::Commit, StoreError> {
-    loop {
-        let snapshot = store.load(&report.session_key(&workspace())).await?;
-        let decision = decide(&workspace(), report, &snapshot, now, 60);
-        let mut commit = decision.commit;
-        commit.notifications = decision
-            .transition
-            .iter()
-            .map(|transition| Notification {
-                id: id.to_owned(),
-                url: "https://example.com/hook".into(),
-                host: "example.com:443".into(),
-                body: transition.body(),
-                created_at: transition.timestamp,
-            })
+) -> Result<(), StoreError> {
+    record_group(store, std::slice::from_ref(report), now, id).await
+}
+
+/// Records reports as one group, a chain for each session, with notifications as [`record`] has
+/// them. What conflicts is decided again.
+async fn record_group(
+    store: &impl Store,
+    reports: &[Report],
+    now: Timestamp,
+    id: &str,
+) -> Result<(), StoreError> {
+    let mut sessions: BTreeMap<SessionKey, Vec<(usize, &Report)>> = BTreeMap::new();
+    for numbered in reports.iter().enumerate() {
+        let session = sessions.entry(numbered.1.session_key(&workspace()));
+        session.or_default().push(numbered);
+    }
+    while !sessions.is_empty() {
+        let keys: Vec<SessionKey> = sessions.keys().cloned().collect();
+        let snapshots = store.load_many(&keys).await?;
+        let chain = |(mut snapshot, reports): (Snapshot, &Vec<(usize, &Report)>)| {
+            let commits = reports.iter().map(|(number, report)| {
+                let decision = decide(&workspace(), report, &snapshot, now, 60);
+                snapshot = snapshot.after(&decision.commit);
+                let mut commit = decision.commit;
+                commit
+                    .notifications
+                    .extend(decision.transition.map(|transition| Notification {
+                        id: format!("{id}-{number}"),
+                        url: "https://example.com/hook".into(),
+                        host: "example.com:443".into(),
+                        body: transition.body(),
+                        created_at: transition.timestamp,
+                    }));
+                commit
+            });
+            Chain::new(commits).unwrap()
+        };
+        let chains: Vec<Chain> = snapshots
+            .into_iter()
+            .zip(sessions.values())
+            .map(chain)
             .collect();
-        if store.commit(&commit).await? == CommitOutcome::Committed {
-            return Ok(commit);
+        let outcomes = store.commit_many(&chains).await?;
+        for (key, outcome) in keys.iter().zip(outcomes) {
+            if outcome == CommitOutcome::Committed {
+                sessions.remove(key);
+            }
         }
     }
+    Ok(())
 }
 
 /// Everything that queries show of the agent.
@@ -178,7 +209,11 @@ fn a_writer_that_dies_between_any_two_operations_leaves_all_of_a_report_or_nothi
             // Sessions rest for a while, long enough to move to documents of their own.
             let topic = &topics[(step * step / 7 + step / 3) % topics.len()];
             let status = StatusKind::ALL[step % 4 / 2];
-            let report = report(topic, status);
+            let mut reports = vec![report(topic, status)];
+            if step % 3 == 0 {
+                let other = &topics[(step + 1) % topics.len()];
+                reports.extend([report(topic, StatusKind::Success), report(other, status)]);
+            }
             let now = after(step * 40);
             for death in 0.. {
                 let id = format!("{step}-{death}");
@@ -187,13 +222,13 @@ fn a_writer_that_dies_between_any_two_operations_leaves_all_of_a_report_or_nothi
                     last_takes_effect: death % 2 == 1,
                 });
                 let mortal = KeyValueStore::with_limits(mortal, TIGHT);
-                let key = report.session_key(&workspace());
+                let key = reports[0].session_key(&workspace());
                 let before = survivor.load(&key).await.unwrap();
-                let outcome = record(&mortal, &report, now, &id).await;
+                let outcome = record_group(&mortal, &reports, now, &id).await;
                 let stored = survivor.load(&key).await.unwrap() != before;
                 assert!(stored || outcome.is_err(), "an answered report is lost");
                 if stored {
-                    record(&model, &report, now, &id).await.unwrap();
+                    record_group(&model, &reports, now, &id).await.unwrap();
                 }
                 assert_eq!(
                     seen(&survivor, &topics, now).await,
@@ -272,23 +307,33 @@ fn a_report_costs_at_most_eight_operations_however_much_there_is() {
 }
 
 #[test]
-fn writers_on_one_agent_within_an_instance_do_not_spoil_each_others_swaps() {
-    const WRITERS: usize = 16;
-    let bucket = Bucket::default();
-    let store = KeyValueStore::new(bucket.clone());
-    let write_all = |second| {
-        let write = async |n: usize| {
-            let report = report(&format!("topic {n}"), StatusKind::Running);
-            record(&store, &report, after(second), "unused").await
-        };
-        block_on(join_all((0..WRITERS).map(write)))
-    };
-    write_all(0);
-    let before = bucket.operations();
-    assert!(write_all(1).iter().all(Result::is_ok));
-    // Each reads, finds that another was faster, and swaps once more.
-    let operations = bucket.operations() - before;
-    assert!(operations <= 3 * WRITERS as u64, "{operations} operations");
+fn a_group_of_one_agent_costs_one_read_and_one_swap() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let store = KeyValueStore::new(bucket.clone());
+        let status = StatusKind::Running;
+        let topics = || (0..32).map(|n| format!("topic {}", n % 16));
+        let reports: Vec<Report> = topics().map(|topic| report(&topic, status)).collect();
+        record_group(&store, &reports, start(), "unused")
+            .await
+            .unwrap();
+        let before = bucket.operations();
+        record_group(&store, &reports, after(1), "unused")
+            .await
+            .unwrap();
+        assert_eq!(bucket.operations() - before, 2);
+    });
+}
+
+/// A report whose texts are as long as they can be, and six times as long in a document.
+fn long_report(topic: &str, status: StatusKind) -> Report {
+    let control = "\u{1}";
+    Report {
+        agent_name: Some(control.repeat(200)),
+        message: control.repeat(1000),
+        content: control.repeat(10_000),
+        ..report(&format!("{}{topic}", control.repeat(490)), status)
+    }
 }
 
 #[test]
@@ -296,17 +341,9 @@ fn no_document_outgrows_a_message_however_long_the_texts() {
     block_on(async {
         let bucket = Bucket::default();
         let store = KeyValueStore::new(bucket.clone());
-        let control = "\u{1}";
         for step in 0..400 {
-            let report = Report {
-                agent_name: Some(control.repeat(200)),
-                message: control.repeat(1000),
-                content: control.repeat(10_000),
-                ..report(
-                    &format!("{}{}", control.repeat(490), step * 7 % 97),
-                    StatusKind::ALL[step / 97 % 2],
-                )
-            };
+            let topic = (step * 7 % 97).to_string();
+            let report = long_report(&topic, StatusKind::ALL[step / 97 % 2]);
             let id = step.to_string();
             record(&store, &report, after(step), &id).await.unwrap();
         }
@@ -316,6 +353,47 @@ fn no_document_outgrows_a_message_however_long_the_texts() {
             .await
             .unwrap();
         assert_eq!(history.items.len(), 400);
+    });
+}
+
+#[test]
+fn a_group_that_no_document_can_take_is_stored_by_several_swaps() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let store = KeyValueStore::new(bucket.clone());
+        for (step, status) in [StatusKind::Running, StatusKind::Failed]
+            .into_iter()
+            .enumerate()
+        {
+            let report = |n: usize| long_report(&n.to_string(), status);
+            let reports: Vec<Report> = (0..40).map(report).collect();
+            let id = step.to_string();
+            record_group(&store, &reports, after(step), &id)
+                .await
+                .unwrap();
+        }
+        let history = store.history(&workspace(), AGENT, None, 1000).await;
+        assert_eq!(history.unwrap().items.len(), 80);
+    });
+}
+
+#[test]
+fn a_chain_that_no_document_can_take_is_left_to_come_report_by_report() {
+    block_on(async {
+        let store = KeyValueStore::new(Bucket::default());
+        let mut snapshot = Snapshot::default();
+        let commits = (0..20).map(|_| {
+            let report = long_report("topic", StatusKind::Running);
+            let commit = decide(&workspace(), &report, &snapshot, start(), 60).commit;
+            snapshot = snapshot.after(&commit);
+            commit
+        });
+        let chains = [Chain::new(commits).unwrap()];
+        let outcomes = store.commit_many(&chains).await.unwrap();
+        assert_eq!(outcomes, [CommitOutcome::Conflict]);
+        let first = chains[0].first();
+        assert_eq!(store.load(&first.key).await.unwrap(), Snapshot::default());
+        assert_eq!(store.commit(first).await.unwrap(), CommitOutcome::Committed);
     });
 }
 
