@@ -1,0 +1,35 @@
+# The commands that contributors use. `just` lists them.
+
+# A backtrace per request makes the WebAssembly hosts twenty times slower.
+unexport RUST_BACKTRACE
+
+_list:
+    @just --list
+
+# Run the server in memory, on port 8080
+run *flags:
+    cargo run --release -- {{ flags }}
+
+# Run every test, or those of one package: just test kubeagents-core
+test package="":
+    cargo test {{ if package == "" { "--workspace" } else { "--package " + package } }}
+
+# Check formatting, lints and that the core builds for WebAssembly
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo check --package kubeagents-core --target wasm32-wasip2 --locked
+
+# Build the Spin component and serve it in open mode
+spin:
+    spin build
+    spin up --variable auth_mode=open
+
+# Serve the wasmCloud component under wash, in open mode
+[working-directory("host-wasmcloud")]
+wasmcloud:
+    wash dev
+
+# Measure reports per second in memory, beside a bare HTTP handler
+bench *options:
+    bench/reports.sh {{ options }}
