@@ -9,6 +9,7 @@
 
 mod clients;
 mod configuration;
+mod guides;
 mod logins;
 mod mail;
 mod mcp;
