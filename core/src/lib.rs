@@ -6,9 +6,10 @@
 //! what comes back. The same crate therefore runs in a native server and in WebAssembly components,
 //! and given the same ports it is deterministic.
 //!
-//! A report is handled as load → decide → commit: [`Sessions::load`](store::Sessions::load) fetches a [`Snapshot`] of constant
-//! size, [`decide`] works out the [`Commit`], and [`Sessions::commit`](store::Sessions::commit) applies it atomically or answers
-//! that the session has moved. Stores execute and never decide.
+//! A report is handled as load → decide → commit: [`Sessions::load`](store::Sessions::load) fetches a
+//! [`Snapshot`] of constant size, [`decide()`] works out the [`Commit`], and
+//! [`Sessions::commit`](store::Sessions::commit) applies it atomically or answers that the session
+//! has moved. Stores execute and never decide.
 #![forbid(unsafe_code)]
 
 mod account;

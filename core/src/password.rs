@@ -37,11 +37,11 @@ pub fn verify(password: &str, hash: &str) -> bool {
     bcrypt::verify(password, hash).unwrap_or(false)
 }
 
-/// As [`hash`], for hosts that have one thread for everything: `rest` is awaited every few
+/// As [`hash()`], for hosts that have one thread for everything: `rest` is awaited every few
 /// milliseconds, so that others get on.
 ///
 /// # Errors
-/// As [`hash`].
+/// As [`hash()`].
 pub async fn hash_with_rests(
     password: &str,
     salt: [u8; 16],

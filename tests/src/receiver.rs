@@ -38,7 +38,7 @@ struct State {
 pub(crate) enum Reply {
     /// This many attempts at each notification fail, then one succeeds.
     FailFirst(usize),
-    /// Redirect to [`Receiver::elsewhere`].
+    /// Redirect to [`ELSEWHERE`].
     Redirect,
 }
 
