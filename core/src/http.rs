@@ -19,6 +19,7 @@ use http::header::{ALLOW, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
+use serde::de::DeserializeOwned;
 
 pub use body::{BodyTimeout, MAX_BODY_BYTES};
 pub use outage::Outage;
@@ -45,6 +46,13 @@ struct Admitted<'r> {
     parts: &'r Parts,
     caller: Caller,
     body: Bytes,
+}
+
+impl Admitted<'_> {
+    /// The fields of the body, a JSON object.
+    fn fields<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        body::parse(&self.body).map_err(|_| ApiError::bad_request("invalid request body"))
+    }
 }
 
 impl<P: Ports> App<P> {

@@ -34,6 +34,7 @@ mod status;
 pub mod store;
 mod time;
 mod token;
+mod validation;
 mod workspace;
 
 pub use account::{Account, AccountId, NewAccount, Verification, email_key};
@@ -56,4 +57,5 @@ pub use status::{Status, StatusKind};
 pub use store::{Store, StoreError};
 pub use time::{Timestamp, format_go_duration, parse_go_duration};
 pub use token::RefreshToken;
+pub use validation::{InvalidField, Rule};
 pub use workspace::Workspace;

@@ -6,8 +6,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::report::{RawReport, ReportRules, storable};
-use crate::{Report, Scope, StatusKind};
+use crate::report::{RawReport, ReportRules};
+use crate::validation::storable;
+use crate::{InvalidField, Report, Rule, Scope, StatusKind};
 
 /// The name under which the server introduces itself.
 pub const SERVER_NAME: &str = "kubeagents";
@@ -206,9 +207,8 @@ impl Tool {
     /// Reads the arguments of a call. Unknown ones are ignored, and `null` counts as absent.
     ///
     /// # Errors
-    /// The message for an argument that breaks its rule, in the words that the HTTP contract has
-    /// for the field.
-    pub fn read(self, arguments: &Map<String, Value>) -> Result<Call, String> {
+    /// The first argument that breaks its rule.
+    pub fn read(self, arguments: &Map<String, Value>) -> Result<Call, InvalidField> {
         match self {
             Self::StartSession => {
                 let status = Some(StatusKind::Running.as_str().to_owned());
@@ -224,7 +224,7 @@ impl Tool {
                     None | Some("") => None,
                     Some(word) => Some(
                         StatusKind::parse(word)
-                            .ok_or_else(|| StatusKind::rule(&StatusKind::ALL))?,
+                            .ok_or(Rule::Statuses(&StatusKind::ALL).broken_by("status"))?,
                     ),
                 },
                 limit: limit(arguments)?,
@@ -243,7 +243,7 @@ impl Tool {
         self,
         arguments: &Map<String, Value>,
         status: Option<String>,
-    ) -> Result<Report, String> {
+    ) -> Result<Report, InvalidField> {
         let raw = RawReport {
             agent_id: text(arguments, "agent_id")?,
             agent_name: text(arguments, "agent_name")?,
@@ -503,51 +503,66 @@ impl Tool {
 }
 
 /// A text argument.
-fn text(arguments: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
+fn text(
+    arguments: &Map<String, Value>,
+    field: &'static str,
+) -> Result<Option<String>, InvalidField> {
     match arguments.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(format!("{field} must be a string")),
+        Some(_) => Err(Rule::Text.broken_by(field)),
     }
 }
 
 /// A text argument that storage is asked for.
-fn stored_text(arguments: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
+fn stored_text(
+    arguments: &Map<String, Value>,
+    field: &'static str,
+) -> Result<Option<String>, InvalidField> {
     let text = text(arguments, field)?;
     storable(field, text.as_deref().unwrap_or_default())?;
     Ok(text)
 }
 
 /// A text argument that names something stored.
-fn name(arguments: &Map<String, Value>, field: &str) -> Result<String, String> {
+fn name(arguments: &Map<String, Value>, field: &'static str) -> Result<String, InvalidField> {
     stored_text(arguments, field)?
         .filter(|name| !name.trim().is_empty())
-        .ok_or_else(|| format!("{field} is required"))
+        .ok_or(Rule::Required.broken_by(field))
 }
 
 /// An integer argument. JSON Schema counts `5.0` among the integers.
-fn integer(arguments: &Map<String, Value>, field: &str) -> Result<Option<i64>, String> {
+fn integer(
+    arguments: &Map<String, Value>,
+    field: &'static str,
+) -> Result<Option<i64>, InvalidField> {
     let number = match arguments.get(field) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Number(number)) => number,
-        Some(_) => return Err(format!("{field} must be an integer")),
+        Some(_) => return Err(Rule::Integer.broken_by(field)),
     };
     let whole = |number: f64| (number.fract() == 0.0).then_some(number as i64);
     number
         .as_i64()
         .or_else(|| number.as_f64().and_then(whole))
         .map(Some)
-        .ok_or_else(|| format!("{field} must be an integer"))
+        .ok_or(Rule::Integer.broken_by(field))
 }
 
 /// How many rows are asked for.
-fn limit(arguments: &Map<String, Value>) -> Result<usize, String> {
+fn limit(arguments: &Map<String, Value>) -> Result<usize, InvalidField> {
     match integer(arguments, "limit")? {
         None => Ok(DEFAULT_LIMIT),
         Some(limit) => usize::try_from(limit)
             .ok()
             .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .ok_or_else(|| format!("limit must be 1-{MAX_LIMIT}")),
+            .ok_or(
+                Rule::Range {
+                    min: 1,
+                    max: MAX_LIMIT as i64,
+                }
+                .broken_by("limit"),
+            ),
     }
 }
 
@@ -556,7 +571,8 @@ mod tests {
     use super::*;
 
     fn read(tool: Tool, arguments: Value) -> Result<Call, String> {
-        tool.read(arguments.as_object().unwrap())
+        let call = tool.read(arguments.as_object().unwrap());
+        call.map_err(|error| error.to_string())
     }
 
     fn reported(tool: Tool, arguments: Value) -> Report {

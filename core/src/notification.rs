@@ -3,7 +3,7 @@
 use chrono::{SecondsFormat, TimeDelta};
 use serde_json::json;
 
-use crate::{StatusKind, Timestamp, format_go_duration};
+use crate::{Rule, StatusKind, Timestamp, format_go_duration};
 
 /// A session has gone from `running` to another status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,31 +86,20 @@ fn receiver_host(url: &str) -> Option<String> {
     ))
 }
 
-/// Why a text cannot be the address of a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum InvalidWebhookUrl {
-    /// It is no absolute URL with a host, or too long.
-    Malformed,
-    /// Its scheme is not HTTP.
-    Scheme,
-}
-
 /// The longest address of a webhook, in bytes, as given and as sent: every notification carries it,
 /// and databases index it.
 const MAX_URL_BYTES: usize = 2048;
 
 /// Checks the address of a webhook: an absolute `http` or `https` URL of at most 2048 bytes.
-pub(crate) fn check_webhook_url(text: &str) -> Result<(), InvalidWebhookUrl> {
-    let url = url::Url::parse(text).map_err(|_| InvalidWebhookUrl::Malformed)?;
+pub(crate) fn check_webhook_url(text: &str) -> Result<(), Rule> {
+    let url = url::Url::parse(text).map_err(|_| Rule::Url)?;
     if text.len().max(url.as_str().len()) > MAX_URL_BYTES {
-        return Err(InvalidWebhookUrl::Malformed);
+        return Err(Rule::Url);
     }
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(InvalidWebhookUrl::Scheme);
+        return Err(Rule::HttpUrl);
     }
-    receiver_host(text)
-        .map(drop)
-        .ok_or(InvalidWebhookUrl::Malformed)
+    receiver_host(text).map(drop).ok_or(Rule::Url)
 }
 
 #[cfg(test)]
@@ -165,32 +154,14 @@ mod tests {
     #[test]
     fn webhook_urls_are_absolute_http() {
         assert_eq!(check_webhook_url("https://example.com"), Ok(()));
-        assert_eq!(
-            check_webhook_url("ftp://example.com"),
-            Err(InvalidWebhookUrl::Scheme)
-        );
-        assert_eq!(
-            check_webhook_url("example.com/x"),
-            Err(InvalidWebhookUrl::Malformed)
-        );
-        assert_eq!(
-            check_webhook_url("http://"),
-            Err(InvalidWebhookUrl::Malformed)
-        );
+        assert_eq!(check_webhook_url("ftp://example.com"), Err(Rule::HttpUrl));
+        assert_eq!(check_webhook_url("example.com/x"), Err(Rule::Url));
+        assert_eq!(check_webhook_url("http://"), Err(Rule::Url));
         let long = |bytes: usize| format!("http://a/{}", "x".repeat(bytes - 9));
         assert_eq!(check_webhook_url(&long(2048)), Ok(()));
-        assert_eq!(
-            check_webhook_url(&long(2049)),
-            Err(InvalidWebhookUrl::Malformed)
-        );
+        assert_eq!(check_webhook_url(&long(2049)), Err(Rule::Url));
         let grows_when_sent = format!("http://a/{}", "中".repeat(600));
-        assert_eq!(
-            check_webhook_url(&grows_when_sent),
-            Err(InvalidWebhookUrl::Malformed)
-        );
-        assert_eq!(
-            check_webhook_url("/path"),
-            Err(InvalidWebhookUrl::Malformed)
-        );
+        assert_eq!(check_webhook_url(&grows_when_sent), Err(Rule::Url));
+        assert_eq!(check_webhook_url("/path"), Err(Rule::Url));
     }
 }

@@ -3,6 +3,7 @@
 use chrono::DateTime;
 use serde::Deserialize;
 
+use crate::validation::{InvalidField, Rule, limited, required};
 use crate::{SessionKey, StatusKind, Workspace};
 
 /// A report whose every field keeps the contract's rules.
@@ -62,9 +63,9 @@ impl ReportRules {
 }
 
 impl RawReport {
-    /// Checks the fields in the order of the contract's table; the error is the message for the
-    /// first that is broken.
-    pub(crate) fn validate(self, rules: &ReportRules) -> Result<Report, String> {
+    /// Checks the fields in the order of the contract's table; the error names the first that
+    /// breaks its rule.
+    pub(crate) fn validate(self, rules: &ReportRules) -> Result<Report, InvalidField> {
         let agent_id = required("agent_id", self.agent_id, 100)?;
         let agent_name = limited("agent_name", self.agent_name, 200)?;
         let agent_source = limited("agent_source", self.agent_source, 200)?;
@@ -74,13 +75,14 @@ impl RawReport {
             .as_deref()
             .and_then(StatusKind::parse)
             .filter(|status| rules.statuses.contains(status))
-            .ok_or_else(|| StatusKind::rule(rules.statuses))?;
+            .ok_or(Rule::Statuses(rules.statuses).broken_by("status"))?;
         if rules.needs_timestamp {
             let timestamp = self.timestamp.unwrap_or_default();
             if timestamp.is_empty() {
-                return Err("timestamp is required".into());
+                return Err(Rule::Required.broken_by("timestamp"));
             }
-            DateTime::parse_from_rfc3339(&timestamp).map_err(|_| "timestamp must be RFC 3339")?;
+            DateTime::parse_from_rfc3339(&timestamp)
+                .map_err(|_| Rule::Rfc3339.broken_by("timestamp"))?;
         }
         let message = limited("message", self.message, 1000)?;
         let content = limited("content", self.content, 10_000)?;
@@ -90,7 +92,7 @@ impl RawReport {
                 u32::try_from(minutes)
                     .ok()
                     .filter(|minutes| *minutes <= MAX_TTL_MINUTES)
-                    .ok_or("ttl_minutes must be 0 or 1-1440")?,
+                    .ok_or(Rule::MaxMinutes(MAX_TTL_MINUTES).broken_by("ttl_minutes"))?,
             ),
         };
         Ok(Report {
@@ -103,38 +105,6 @@ impl RawReport {
             content: content.unwrap_or_default(),
             ttl_minutes,
         })
-    }
-}
-
-/// A text that must be there, not blank, of at most `max` characters.
-fn required(field: &str, value: Option<String>, max: usize) -> Result<String, String> {
-    let value = value.unwrap_or_default();
-    if value.trim().is_empty() {
-        return Err(format!("{field} is required"));
-    }
-    if value.chars().count() > max {
-        return Err(format!("{field} must be 1-{max} characters"));
-    }
-    storable(field, &value)?;
-    Ok(value)
-}
-
-/// A text of at most `max` characters that may be missing.
-fn limited(field: &str, value: Option<String>, max: usize) -> Result<Option<String>, String> {
-    if let Some(value) = &value {
-        if value.chars().count() > max {
-            return Err(format!("{field} must be 0-{max} characters"));
-        }
-        storable(field, value)?;
-    }
-    Ok(value)
-}
-
-/// Databases keep no U+0000 in text.
-pub(crate) fn storable(field: &str, value: &str) -> Result<(), String> {
-    match value.contains('\0') {
-        true => Err(format!("{field} must not contain U+0000")),
-        false => Ok(()),
     }
 }
 
@@ -166,7 +136,7 @@ mod tests {
     fn error(change: impl FnOnce(&mut RawReport)) -> String {
         let mut raw = raw();
         change(&mut raw);
-        raw.validate(&ReportRules::WEBHOOK).unwrap_err()
+        raw.validate(&ReportRules::WEBHOOK).unwrap_err().to_string()
     }
 
     fn accepted(change: impl FnOnce(&mut RawReport)) -> Report {

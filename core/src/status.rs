@@ -37,12 +37,6 @@ impl StatusKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// The message for a word that is none of these.
-    pub(crate) fn rule(allowed: &[Self]) -> String {
-        let words: Vec<_> = allowed.iter().map(|kind| kind.as_str()).collect();
-        format!("status must be one of: {}", words.join(", "))
-    }
-
     /// Whether the task is over: a session whose latest status this is has ended.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Success | Self::Failed)

@@ -4,24 +4,26 @@ use chrono::TimeDelta;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::body::parse;
-use super::response::{Answer, json, ok};
+use super::response::{Answer, confirm, json, ok};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
-use crate::notification::{InvalidWebhookUrl, check_webhook_url};
+use crate::notification::check_webhook_url;
 use crate::ports::{Entropy, Mailer, Passwords, Ports, VerificationMail, random, random_uuid};
-use crate::report::storable;
 use crate::store::{Accounts, RefreshTokens, Registration};
 use crate::token::TokenType;
+use crate::validation::storable;
 use crate::{
-    Account, AccountId, NewAccount, RefreshDecision, RefreshToken, Timestamp, Verification,
-    decide_refresh, email_key, password, sha256_hex,
+    Account, AccountId, InvalidField, NewAccount, RefreshDecision, RefreshToken, Rule, Timestamp,
+    Verification, decide_refresh, email_key, password, sha256_hex,
 };
 
 /// How long a verification link works.
 const VERIFICATION_EXPIRY: TimeDelta = TimeDelta::hours(24);
 
-const INVALID_BODY: &str = "invalid request body";
+const MIN_PASSWORD_CHARACTERS: usize = 8;
+const MAX_EMAIL_CHARACTERS: usize = 255;
+const MAX_NAME_CHARACTERS: usize = 200;
+
 const INVALID_REFRESH: &str = "invalid or expired refresh token";
 const REVOKED_REFRESH: &str = "refresh token has been revoked";
 
@@ -79,19 +81,13 @@ struct Tokens<'a> {
     expires_in: i64,
 }
 
-#[derive(Serialize)]
-struct Message {
-    message: &'static str,
-}
-
 impl<P: Ports> App<P> {
     pub(super) async fn register(&self, request: Admitted<'_>) -> Answer {
-        let body: RegisterRequest =
-            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let body: RegisterRequest = request.fields()?;
         let password = body.password.unwrap_or_default();
         let email = body.email.unwrap_or_default();
         let name = body.name.unwrap_or_default();
-        check_registration(&email, &password, &name).map_err(ApiError::bad_request)?;
+        check_registration(&email, &password, &name)?;
 
         let salt = random(self.ports.entropy());
         let password_hash = self.ports.passwords().hash(password, salt).await?;
@@ -125,7 +121,7 @@ impl<P: Ports> App<P> {
     pub(super) async fn verify(&self, request: Admitted<'_>) -> Answer {
         let token = query_parameter(&request.parts.uri, "token").unwrap_or_default();
         if token.is_empty() {
-            return Err(ApiError::bad_request("missing token"));
+            return Err(Rule::Given.broken_by("token").into());
         }
         let store = self.ports.store();
         let account = store.verify_account(&sha256_hex(token), self.now()).await?;
@@ -134,8 +130,7 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn resend_verify(&self, request: Admitted<'_>) -> Answer {
-        let body: ResendRequest =
-            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let body: ResendRequest = request.fields()?;
         let account = self.find_account(&body.email.unwrap_or_default()).await?;
         if let Some(account) = account.filter(|account| !account.email_verified) {
             let (token, verification) = self.new_verification(self.now());
@@ -143,14 +138,11 @@ impl<P: Ports> App<P> {
             store.set_verification(&account.id, &verification).await?;
             self.mail_verification(account.id, account.email, &token);
         }
-        ok(&Message {
-            message: "如果该邮箱已注册，您将收到一封验证邮件",
-        })
+        confirm("如果该邮箱已注册，您将收到一封验证邮件")
     }
 
     pub(super) async fn login(&self, request: Admitted<'_>) -> Answer {
-        let body: LoginRequest =
-            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let body: LoginRequest = request.fields()?;
         let account = self.find_account(&body.email.unwrap_or_default()).await?;
         let given = body.password.unwrap_or_default();
         // What bcrypt would cut off is no part of any password.
@@ -172,8 +164,7 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn refresh(&self, request: Admitted<'_>) -> Answer {
-        let body: RefreshRequest =
-            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let body: RefreshRequest = request.fields()?;
         let token = body.refresh_token.unwrap_or_default();
         let invalid = || ApiError::unauthorized(INVALID_REFRESH);
         let revoked = || ApiError::unauthorized(REVOKED_REFRESH);
@@ -211,9 +202,7 @@ impl<P: Ports> App<P> {
     pub(super) async fn logout(&self, request: Admitted<'_>) -> Answer {
         let id = request.caller.account()?;
         self.ports.store().revoke_refresh_tokens(id).await?;
-        ok(&Message {
-            message: "logged out successfully",
-        })
+        confirm("logged out successfully")
     }
 
     pub(super) async fn get_me(&self, request: Admitted<'_>) -> Answer {
@@ -223,14 +212,13 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn put_me(&self, request: Admitted<'_>) -> Answer {
-        let body: UpdateRequest =
-            parse(&request.body).map_err(|_| ApiError::bad_request(INVALID_BODY))?;
+        let body: UpdateRequest = request.fields()?;
         let Some(url) = body.notification_webhook_url else {
             return self.get_me(request).await;
         };
         let url = url.trim();
         if !url.is_empty() {
-            check_notification_url(url).map_err(ApiError::bad_request)?;
+            check_notification_url(url)?;
         }
         let id = request.caller.account()?;
         let store = self.ports.store();
@@ -312,24 +300,24 @@ fn random_token(entropy: &impl Entropy) -> String {
 }
 
 /// Checks a registration's fields in the order of the contract's table.
-fn check_registration(email: &str, password: &str, name: &str) -> Result<(), String> {
-    if password.chars().count() < 8 {
-        return Err("password must be at least 8 characters".into());
+fn check_registration(email: &str, password: &str, name: &str) -> Result<(), InvalidField> {
+    if password.chars().count() < MIN_PASSWORD_CHARACTERS {
+        return Err(Rule::MinCharacters(MIN_PASSWORD_CHARACTERS).broken_by("password"));
     }
     if password.len() > password::MAX_BYTES {
-        return Err("password must be at most 72 bytes".into());
+        return Err(Rule::MaxBytes(password::MAX_BYTES).broken_by("password"));
     }
     if email.trim().is_empty() {
-        return Err("email is required".into());
+        return Err(Rule::Required.broken_by("email"));
     }
     if !is_email(email) {
-        return Err("invalid email format".into());
+        return Err(Rule::Email.broken_by("email"));
     }
-    if email.chars().count() > 255 {
-        return Err("email must be <= 255 characters".into());
+    if email.chars().count() > MAX_EMAIL_CHARACTERS {
+        return Err(Rule::MaxCharacters(MAX_EMAIL_CHARACTERS).broken_by("email"));
     }
-    if name.chars().count() > 200 {
-        return Err("name must be <= 200 characters".into());
+    if name.chars().count() > MAX_NAME_CHARACTERS {
+        return Err(Rule::MaxCharacters(MAX_NAME_CHARACTERS).broken_by("name"));
     }
     storable("name", name)
 }
@@ -352,14 +340,10 @@ fn is_email(text: &str) -> bool {
         && all(tld, |byte| byte.is_ascii_alphabetic())
 }
 
-fn check_notification_url(url: &str) -> Result<(), String> {
-    storable("notification_webhook_url", url)?;
-    check_webhook_url(url).map_err(|error| match error {
-        InvalidWebhookUrl::Malformed => "invalid notification_webhook_url".into(),
-        InvalidWebhookUrl::Scheme => {
-            "notification_webhook_url must start with http or https".into()
-        }
-    })
+fn check_notification_url(url: &str) -> Result<(), InvalidField> {
+    let field = "notification_webhook_url";
+    storable(field, url)?;
+    check_webhook_url(url).map_err(|rule| rule.broken_by(field))
 }
 
 #[cfg(test)]
@@ -372,6 +356,7 @@ mod tests {
         let check = |email: &str, password: &str, name: &str| {
             check_registration(email, password, name)
                 .err()
+                .map(|error| error.to_string())
                 .unwrap_or_default()
         };
         assert_eq!(check("a@b.io", "12345678", ""), "");

@@ -7,10 +7,13 @@ use super::response::{Answer, json, link_next, ok};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::paging::Cursor;
 use crate::ports::Ports;
-use crate::report::storable;
 use crate::session::SessionView;
 use crate::store::{AgentQuery, Expiry, SessionHistory, SessionQuery, Sessions};
-use crate::{Agent, Session, SessionKey, Status, StatusKind, Timestamp, Workspace, search_key};
+use crate::validation::storable;
+use crate::{
+    Agent, InvalidField, Rule, Session, SessionKey, Status, StatusKind, Timestamp, Workspace,
+    search_key,
+};
 
 /// The most rows of one answer, and as many as come without a limit.
 const MAX_LIMIT: usize = 10_000;
@@ -66,7 +69,7 @@ impl<P: Ports> App<P> {
     pub(super) async fn list_agents(&self, request: Admitted<'_>) -> Answer {
         let uri = &request.parts.uri;
         let search = query_parameter(uri, "search").unwrap_or_default();
-        storable("search", &search).map_err(ApiError::bad_request)?;
+        storable("search", &search)?;
         let status = query_parameter(uri, "status").unwrap_or_default();
         let query = AgentQuery {
             search: (!search.is_empty()).then(|| search_key(&search)),
@@ -74,7 +77,7 @@ impl<P: Ports> App<P> {
                 "" => None,
                 word => Some(
                     StatusKind::parse(word)
-                        .ok_or_else(|| ApiError::bad_request(StatusKind::rule(&StatusKind::ALL)))?,
+                        .ok_or(Rule::Statuses(&StatusKind::ALL).broken_by("status"))?,
                 ),
             },
             limit: limit(uri)?,
@@ -186,29 +189,35 @@ impl<P: Ports> App<P> {
 }
 
 /// The limit that a request asks for.
-fn limit(uri: &Uri) -> Result<usize, ApiError> {
+fn limit(uri: &Uri) -> Result<usize, InvalidField> {
     match query_parameter(uri, "limit") {
         None => Ok(MAX_LIMIT),
         Some(text) => text
             .parse()
             .ok()
             .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-            .ok_or_else(|| ApiError::bad_request("limit must be 1-10000")),
+            .ok_or(
+                Rule::Range {
+                    min: 1,
+                    max: MAX_LIMIT as i64,
+                }
+                .broken_by("limit"),
+            ),
     }
 }
 
 /// The place that a request goes on from; an empty one is the beginning.
-fn cursor<C: Cursor>(uri: &Uri) -> Result<Option<C>, ApiError> {
+fn cursor<C: Cursor>(uri: &Uri) -> Result<Option<C>, InvalidField> {
     decode_cursor(query_parameter(uri, "cursor").as_deref())
 }
 
 /// The place that a cursor stands for.
-pub(super) fn decode_cursor<C: Cursor>(text: Option<&str>) -> Result<Option<C>, ApiError> {
+pub(super) fn decode_cursor<C: Cursor>(text: Option<&str>) -> Result<Option<C>, InvalidField> {
     match text.filter(|text| !text.is_empty()) {
         None => Ok(None),
         Some(text) => match C::decode(text) {
             Some(cursor) => Ok(Some(cursor)),
-            None => Err(ApiError::bad_request("cursor is invalid")),
+            None => Err(Rule::Cursor.broken_by("cursor")),
         },
     }
 }

@@ -5,16 +5,17 @@ use chrono::TimeDelta;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::body::parse;
-use super::response::{Answer, json, ok};
+use super::response::{Answer, confirm, json, ok};
 use super::{Admitted, ApiError, App};
 use crate::ports::{Ports, random, random_uuid};
-use crate::report::storable;
 use crate::store::{Accounts, ApiKeys};
-use crate::{ApiKey, Scopes, Timestamp, sha256_hex};
+use crate::validation::storable;
+use crate::{ApiKey, InvalidField, Rule, Scopes, Timestamp, sha256_hex};
 
 /// The longest that a key may work, in days, unless it works for ever.
-const MAX_EXPIRY_DAYS: i64 = 3650;
+const MAX_EXPIRY_DAYS: i64 = 36_500;
+
+const MAX_NAME_CHARACTERS: usize = 100;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -42,16 +43,9 @@ struct KeyList {
     api_keys: Vec<ApiKey>,
 }
 
-#[derive(Serialize)]
-struct Message {
-    message: &'static str,
-}
-
 impl<P: Ports> App<P> {
     pub(super) async fn create_api_key(&self, request: Admitted<'_>) -> Answer {
-        let body: CreateRequest =
-            parse(&request.body).map_err(|_| ApiError::bad_request("invalid request body"))?;
-        let (name, expires_in, scopes) = check(body).map_err(ApiError::bad_request)?;
+        let (name, expires_in, scopes) = check(request.fields()?)?;
 
         let account_id = request.caller.account()?;
         let store = self.ports.store();
@@ -95,34 +89,31 @@ impl<P: Ports> App<P> {
     pub(super) async fn revoke_api_key(&self, id: String, request: Admitted<'_>) -> Answer {
         let account_id = request.caller.account()?;
         match self.ports.store().revoke_api_key(account_id, &id).await? {
-            true => ok(&Message {
-                message: "API key revoked successfully",
-            }),
+            true => confirm("API key revoked successfully"),
             false => Err(ApiError::not_found("API key not found")),
         }
     }
 }
 
 /// Checks the fields in the order of the contract's table.
-fn check(body: CreateRequest) -> Result<(String, Option<TimeDelta>, Scopes), String> {
+fn check(body: CreateRequest) -> Result<(String, Option<TimeDelta>, Scopes), InvalidField> {
     let name = body.name.unwrap_or_default();
     if name.trim().is_empty() {
-        return Err("name is required".into());
+        return Err(Rule::Required.broken_by("name"));
     }
-    if name.chars().count() > 100 {
-        return Err("name must be <= 100 characters".into());
+    if name.chars().count() > MAX_NAME_CHARACTERS {
+        return Err(Rule::MaxCharacters(MAX_NAME_CHARACTERS).broken_by("name"));
     }
     storable("name", &name)?;
     let expires_in = match body.expires_in.unwrap_or(0) {
         0 => None,
         days @ 1..=MAX_EXPIRY_DAYS => Some(TimeDelta::days(days)),
-        _ => return Err("expires_in must be 0-3650 days".into()),
+        _ => return Err(Rule::MaxDays(MAX_EXPIRY_DAYS).broken_by("expires_in")),
     };
     let scopes = match &body.scopes {
         None => Scopes::REPORT,
-        Some(words) => {
-            Scopes::parse(words.iter().map(String::as_str)).ok_or("scopes must be report, read")?
-        }
+        Some(words) => Scopes::parse(words.iter().map(String::as_str))
+            .ok_or(Rule::Scopes.broken_by("scopes"))?,
     };
     Ok((name, expires_in, scopes))
 }

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::ports::PasswordFailure;
-use crate::{Scope, StoreError, causes};
+use crate::{InvalidField, Scope, StoreError, causes};
 
 use super::response::json;
 
@@ -167,6 +167,12 @@ impl ApiError {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
+    }
+}
+
+impl From<InvalidField> for ApiError {
+    fn from(error: InvalidField) -> Self {
+        Self::bad_request(error.to_string())
     }
 }
 

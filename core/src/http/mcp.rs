@@ -332,7 +332,7 @@ impl<P: Ports> App<P> {
         if !caller.scopes.contains(scope) {
             return Err(ApiError::missing_scope(scope));
         }
-        match tool.read(arguments).map_err(ApiError::bad_request)? {
+        match tool.read(arguments)? {
             Call::Report(report) => {
                 self.record(&caller.workspace, report).await?;
                 Ok(Value::Null)

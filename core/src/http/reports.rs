@@ -19,9 +19,7 @@ impl<P: Ports> App<P> {
     pub(super) async fn report(&self, request: Admitted<'_>) -> Answer {
         let raw: RawReport = parse(&request.body)
             .map_err(|error| ApiError::bad_request(format!("Invalid JSON: {error}")))?;
-        let report = raw
-            .validate(&ReportRules::WEBHOOK)
-            .map_err(ApiError::bad_request)?;
+        let report = raw.validate(&ReportRules::WEBHOOK)?;
         self.record(&request.caller.workspace, report).await?;
         ok(&Reported {
             success: true,

@@ -29,6 +29,15 @@ pub(super) fn ok(body: &impl Serialize) -> Answer {
     Ok(json(StatusCode::OK, body))
 }
 
+/// An answer with status 200 that only confirms what was done.
+pub(super) fn confirm(message: &'static str) -> Answer {
+    #[derive(Serialize)]
+    struct Message {
+        message: &'static str,
+    }
+    ok(&Message { message })
+}
+
 /// Adds where the next page is.
 pub(super) fn link_next(response: &mut Response<Bytes>, target: &str) {
     // Every character of the target comes from a parsed URI or from base64.

@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::ApiError;
 use crate::Scope;
+use crate::validation::{Rule, storable};
 
 /// A path that exists, with its parameters still encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,21 +194,19 @@ impl<'p> Route<'p> {
 }
 
 /// The name that a path segment stands for.
-fn decode(field: &str, segment: &str) -> Result<String, ApiError> {
+fn decode(field: &'static str, segment: &str) -> Result<String, ApiError> {
     let mut bytes = segment.bytes();
     while let Some(byte) = bytes.next() {
         let is_hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
         if byte == b'%' && !(is_hex(bytes.next()) && is_hex(bytes.next())) {
-            return Err(ApiError::bad_request(format!(
-                "{field} is not valid percent-encoding"
-            )));
+            return Err(Rule::PercentEncoding.broken_by(field).into());
         }
     }
     let name = percent_decode_str(segment)
         .decode_utf8()
         .map(Cow::into_owned)
-        .map_err(|_| ApiError::bad_request(format!("{field} is not valid UTF-8")))?;
-    crate::report::storable(field, &name).map_err(ApiError::bad_request)?;
+        .map_err(|_| Rule::Utf8.broken_by(field))?;
+    storable(field, &name)?;
     Ok(name)
 }
 

@@ -91,7 +91,7 @@ impl ServerHandler for Tools {
         let tool = Tool::parse(name)
             .ok_or_else(|| ErrorData::invalid_params(format!("Unknown tool: {name}"), None))?;
         let answer = match tool.read(&request.arguments.unwrap_or_default()) {
-            Err(message) => Err(message),
+            Err(invalid) => Err(invalid.to_string()),
             Ok(Call::Report(report)) => return Ok(self.report(report).await.into()),
             Ok(Call::ListAgents(call)) => self.api.list_agents(&call).await,
             Ok(Call::GetSession(call)) => self.api.get_session(&call).await,
