@@ -14,12 +14,11 @@ use http_body_util::Full;
 use kubeagents_core::Store;
 use kubeagents_host_wasm::{Config, Instance, StartError, log};
 use kubeagents_postgres::PostgresStore;
+use kubeagents_store_keyvalue::{KeyValueError, KeyValueStore};
 use tokio::sync::OnceCell;
 use wasip3::http::types::{ErrorCode, Request, Response as WasiResponse};
 use wasip3::http_compat::{http_from_wasi_request, http_into_wasi_response};
 
-use crate::KeyValueStore;
-use crate::key_value::KeyValueError;
 use bucket::Bucket;
 use platform::Wasi;
 use postgres::Postgres;

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use kubeagents_core::StoreError;
+use kubeagents_store_keyvalue::{Entry, KeyValue, KeyValueError, Swap, Version};
 
 use super::bindings::wasmcloud::keyvalue::{cas, store, types};
-use crate::key_value::{Entry, KeyValue, KeyValueError, Swap, Version};
 
 /// Clones are the same bucket.
 #[derive(Clone)]

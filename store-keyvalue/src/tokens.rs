@@ -1,12 +1,12 @@
 //! Refresh tokens. A family is one document: rotation and revocation are swaps of it. A token's own
 //! document says which family it belongs to, and means something only if the family knows it.
 
+use kubeagents_core::store::RefreshTokens;
 use kubeagents_core::{AccountId, RefreshToken, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::documents::{Change, Document, key};
-use super::{KeyValueStore, micros};
-use crate::key_value::KeyValue;
+use crate::documents::{Change, Document, key};
+use crate::{KeyValue, KeyValueStore, micros};
 
 /// The most spent tokens that a family remembers, each with 100 bytes. A token older than these is
 /// unknown, and refused as such.
@@ -69,13 +69,8 @@ impl From<&RefreshToken> for TokenDocument {
     }
 }
 
-impl<K: KeyValue> KeyValueStore<K> {
-    async fn logouts(&self, account: &str) -> Result<u64, StoreError> {
-        let found = self.documents.read::<u64>(&logouts_key(account)).await?;
-        Ok(found.map_or(0, |document| document.value))
-    }
-
-    pub(super) async fn begin_family(&self, token: &RefreshToken) -> Result<(), StoreError> {
+impl<K: KeyValue> RefreshTokens for KeyValueStore<K> {
+    async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
         let logouts = self.logouts(token.account_id.as_str()).await?;
         self.documents
             .create(&token_key(&token.token_hash), &TokenDocument::from(token))
@@ -94,7 +89,7 @@ impl<K: KeyValue> KeyValueStore<K> {
             .await
     }
 
-    pub(super) async fn find_token(&self, hash: &str) -> Result<Option<RefreshToken>, StoreError> {
+    async fn refresh_token(&self, hash: &str) -> Result<Option<RefreshToken>, StoreError> {
         let token: Option<Document<TokenDocument>> = self.documents.read(&token_key(hash)).await?;
         let Some(Document { value: token, .. }) = token else {
             return Ok(None);
@@ -120,13 +115,13 @@ impl<K: KeyValue> KeyValueStore<K> {
         }))
     }
 
-    pub(super) async fn rotate(
+    async fn rotate_refresh_token(
         &self,
         hash: &str,
         spent_at: Timestamp,
         successor: &RefreshToken,
     ) -> Result<bool, StoreError> {
-        let Some(token) = self.find_token(hash).await? else {
+        let Some(token) = self.refresh_token(hash).await? else {
             return Ok(false);
         };
         if token.revoked || token.spent_at.is_some() {
@@ -172,7 +167,7 @@ impl<K: KeyValue> KeyValueStore<K> {
         Ok(true)
     }
 
-    pub(super) async fn revoke_family(&self, id: &str) -> Result<(), StoreError> {
+    async fn revoke_token_family(&self, id: &str) -> Result<(), StoreError> {
         self.documents
             .update(&family_key(id), |family: Option<Family>| {
                 let family = family.unwrap_or_default();
@@ -187,11 +182,18 @@ impl<K: KeyValue> KeyValueStore<K> {
             .await
     }
 
-    pub(super) async fn log_out(&self, id: &AccountId) -> Result<(), StoreError> {
+    async fn revoke_refresh_tokens(&self, id: &AccountId) -> Result<(), StoreError> {
         self.documents
             .update(&logouts_key(id.as_str()), |logouts: Option<u64>| {
                 (Change::Write(logouts.unwrap_or(0) + 1), ())
             })
             .await
+    }
+}
+
+impl<K: KeyValue> KeyValueStore<K> {
+    async fn logouts(&self, account: &str) -> Result<u64, StoreError> {
+        let found = self.documents.read::<u64>(&logouts_key(account)).await?;
+        Ok(found.map_or(0, |document| document.value))
     }
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use kubeagents_core::StoreError;
 use serde::{Deserialize, Serialize};
 
-use super::documents::{Document, Documents, Rounds};
-use super::log::page_key;
-use crate::key_value::KeyValue;
+use crate::KeyValue;
+use crate::documents::{Document, Documents, Rounds};
+use crate::log::page_key;
 
 /// The head document.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Roll {
+pub(crate) struct Roll {
     pages: u64,
     tail: Vec<String>,
 }
@@ -20,7 +20,7 @@ pub(super) struct Roll {
 impl Roll {
     /// Adds a name, unless it is among the newest already. A name that two writers add at once may
     /// stand there twice.
-    pub(super) async fn add<K: KeyValue>(
+    pub(crate) async fn add<K: KeyValue>(
         documents: &Documents<K>,
         list: &str,
         name: &str,
@@ -57,7 +57,7 @@ impl Roll {
     }
 
     /// All names, each once.
-    pub(super) async fn read<K: KeyValue>(
+    pub(crate) async fn read<K: KeyValue>(
         documents: &Documents<K>,
         list: &str,
     ) -> Result<BTreeSet<String>, StoreError> {

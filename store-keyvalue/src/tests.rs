@@ -15,9 +15,9 @@ use kubeagents_core::{
     Snapshot, StatusKind, Store, StoreError, Timestamp, Verification, Workspace, decide,
 };
 
-use super::KeyValueStore;
-use super::documents::Limits;
-use super::model::{Bucket, Life};
+use crate::KeyValueStore;
+use crate::documents::Limits;
+use crate::model::{Bucket, Life};
 
 /// Limits that make every list and every agent spill over after a few reports.
 const TIGHT: Limits = Limits {

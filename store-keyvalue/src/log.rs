@@ -10,12 +10,11 @@ use kubeagents_core::{StoreError, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::documents::Documents;
-use super::micros;
-use crate::key_value::KeyValue;
+use crate::documents::Documents;
+use crate::{KeyValue, micros};
 
 /// An item of a list in the order of time. `Ord` is the order of reading: the greatest comes first.
-pub(super) trait Item: Ord + Serialize + DeserializeOwned {
+pub(crate) trait Item: Ord + Serialize + DeserializeOwned {
     /// Its time.
     fn instant(&self) -> Timestamp;
     /// Its size as a document, roughly, in bytes.
@@ -24,9 +23,9 @@ pub(super) trait Item: Ord + Serialize + DeserializeOwned {
 
 /// A list as its head document holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Log<T> {
+pub(crate) struct Log<T> {
     /// How many pages there are.
-    pub(super) pages: u64,
+    pub(crate) pages: u64,
     /// The latest instant on any page.
     #[serde(with = "micros::option")]
     paged: Option<Timestamp>,
@@ -37,7 +36,7 @@ pub(super) struct Log<T> {
     /// and writers overtake one another.
     lag: i64,
     /// The items that are on no page yet, oldest first.
-    pub(super) tail: Vec<T>,
+    pub(crate) tail: Vec<T>,
 }
 
 impl<T> Default for Log<T> {
@@ -54,19 +53,19 @@ impl<T> Default for Log<T> {
 
 /// A page as it is stored, its items oldest first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Page<T> {
+pub(crate) struct Page<T> {
     /// The latest instant on any older page.
     #[serde(with = "micros::option")]
     older: Option<Timestamp>,
-    pub(super) items: Vec<T>,
+    pub(crate) items: Vec<T>,
 }
 
-pub(super) fn page_key(list: &str, page: u64) -> String {
+pub(crate) fn page_key(list: &str, page: u64) -> String {
     format!("{list}/{page}")
 }
 
 impl<T: Item> Log<T> {
-    pub(super) fn push(&mut self, item: T) {
+    pub(crate) fn push(&mut self, item: T) {
         let instant = item.instant();
         if let Some(latest) = self.latest {
             self.lag = self
@@ -77,17 +76,17 @@ impl<T: Item> Log<T> {
         self.tail.push(item);
     }
 
-    pub(super) fn extend(&mut self, items: impl IntoIterator<Item = T>) {
+    pub(crate) fn extend(&mut self, items: impl IntoIterator<Item = T>) {
         items.into_iter().for_each(|item| self.push(item));
     }
 
     /// The size of the tail, roughly, in bytes.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.tail.iter().map(Item::size).sum()
     }
 
     /// Makes the tail a page. It counts once the head is written.
-    pub(super) async fn flush<K: KeyValue>(
+    pub(crate) async fn flush<K: KeyValue>(
         &mut self,
         documents: &Documents<K>,
         list: &str,
@@ -107,7 +106,7 @@ impl<T: Item> Log<T> {
 }
 
 /// Reads a list, newest first, as far as it is asked to.
-pub(super) struct Reader<'a, K, T> {
+pub(crate) struct Reader<'a, K, T> {
     documents: &'a Documents<K>,
     list: String,
     unread: u64,
@@ -118,7 +117,7 @@ pub(super) struct Reader<'a, K, T> {
 
 impl<'a, K: KeyValue, T: Item> Reader<'a, K, T> {
     /// Begins at the newest item, or where items as old as `from` may be.
-    pub(super) async fn new(
+    pub(crate) async fn new(
         documents: &'a Documents<K>,
         list: String,
         log: Log<T>,
@@ -163,12 +162,12 @@ impl<'a, K: KeyValue, T: Item> Reader<'a, K, T> {
     }
 
     /// Adds items that are kept elsewhere.
-    pub(super) fn extend(&mut self, items: impl IntoIterator<Item = T>) {
+    pub(crate) fn extend(&mut self, items: impl IntoIterator<Item = T>) {
         self.ready.extend(items);
     }
 
     /// The next item.
-    pub(super) async fn next(&mut self) -> Result<Option<T>, StoreError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<T>, StoreError> {
         loop {
             let settled = |item: &T| self.unread == 0 || Some(item.instant()) > self.bound;
             if self.ready.peek().is_some_and(settled) {
@@ -186,7 +185,7 @@ impl<'a, K: KeyValue, T: Item> Reader<'a, K, T> {
 }
 
 /// The page of a list that a head counts.
-pub(super) async fn read_page<K: KeyValue, T: Item>(
+pub(crate) async fn read_page<K: KeyValue, T: Item>(
     documents: &Documents<K>,
     list: &str,
     page: u64,

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use crate::key_value::{Entry, KeyValue, KeyValueError, Swap, Version};
+use crate::{Entry, KeyValue, KeyValueError, Swap, Version};
 
 /// NATS' default limit of a message, headers included.
 const MAX_VALUE_BYTES: usize = 1024 * 1024 - 4096;
 
 /// A bucket; clones are other clients of it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     state: Arc<Mutex<State>>,
     /// What this client may still do before it dies; `None`: everything.
     life: Arc<Mutex<Option<Life>>>,
@@ -32,11 +32,11 @@ struct State {
 
 /// How a client dies.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Life {
+pub(crate) struct Life {
     /// The operations that it still completes.
-    pub(super) operations: u64,
+    pub(crate) operations: u64,
     /// Whether the one after them takes effect, though its client never learns of it.
-    pub(super) last_takes_effect: bool,
+    pub(crate) last_takes_effect: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ impl State {
 
 impl Bucket {
     /// A bucket whose swaps often lose.
-    pub(super) fn contended() -> Self {
+    pub(crate) fn contended() -> Self {
         Self {
             lose_one_in: Some(8),
             ..Self::default()
@@ -86,7 +86,7 @@ impl Bucket {
     }
 
     /// Another client, which dies as told.
-    pub(super) fn mortal(&self, life: Life) -> Self {
+    pub(crate) fn mortal(&self, life: Life) -> Self {
         Self {
             life: Arc::new(Mutex::new(Some(life))),
             ..self.clone()
@@ -94,12 +94,12 @@ impl Bucket {
     }
 
     /// How many operations there have been.
-    pub(super) fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.state.lock().unwrap().operations
     }
 
     /// The largest value ever written, in bytes.
-    pub(super) fn largest(&self) -> usize {
+    pub(crate) fn largest(&self) -> usize {
         self.state.lock().unwrap().largest
     }
 

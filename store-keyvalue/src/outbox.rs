@@ -7,15 +7,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use kubeagents_core::store::{LeaseRequest, LeasedNotification};
+use kubeagents_core::store::{LeaseRequest, LeasedNotification, Outbox};
 use kubeagents_core::{Commit, Notification, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::agents::{Head, HistoryEntry, head_key, history_list};
-use super::documents::{Change, Document, json_size};
-use super::log::read_page;
-use super::{KeyValueStore, micros};
-use crate::key_value::KeyValue;
+use crate::documents::{Change, Document, json_size};
+use crate::log::read_page;
+use crate::sessions::{Head, HistoryEntry, head_key, history_list};
+use crate::{KeyValue, KeyValueStore, micros};
 
 /// Notifications share the shards by their ids.
 const SHARDS: u8 = 4;
@@ -29,7 +28,7 @@ const ADDRESS_BYTES: usize = 96 * 1024;
 
 /// One body to send, and to whom.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     body: String,
     #[serde(with = "micros")]
     created: Timestamp,
@@ -85,7 +84,7 @@ impl Outgoing {
         outgoing.into_values().collect()
     }
 
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let addresses = self.to.iter().map(|to| json_size(&to.url) + 60);
         json_size(&self.body) + addresses.sum::<usize>() + 60
     }
@@ -125,10 +124,77 @@ enum Found {
     Void,
 }
 
+impl<K: KeyValue> Outbox for KeyValueStore<K> {
+    async fn lease_notifications(
+        &self,
+        request: &LeaseRequest,
+    ) -> Result<Vec<LeasedNotification>, StoreError> {
+        let keys = (0..SHARDS).map(shard_key);
+        let shards = self.documents.read_all::<Shard>(keys).await?;
+        let entries = shards.into_iter().flatten().flat_map(|shard| shard.value);
+        let mut due: Vec<Waiting> = entries
+            .filter(|entry| entry.due <= request.now && !request.busy_hosts.contains(&entry.host))
+            .collect();
+        due.sort_by_key(|entry| entry.due);
+
+        let mut hosts = HashSet::new();
+        let mut leased = Vec::new();
+        for waiting in due {
+            if leased.len() >= request.limit {
+                break;
+            }
+            if hosts.contains(&waiting.host) {
+                continue;
+            }
+            match self.find(&waiting).await? {
+                Found::Undecided => {}
+                Found::Void => self.end(&waiting.id).await?,
+                Found::Committed(notification) => {
+                    if let Some(round) = self.take(&waiting, request).await? {
+                        hosts.insert(waiting.host);
+                        leased.push(LeasedNotification {
+                            notification,
+                            round,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(leased)
+    }
+
+    async fn notification_delivered(&self, id: &str) -> Result<(), StoreError> {
+        self.end(id).await
+    }
+
+    async fn notification_failed(
+        &self,
+        id: &str,
+        now: Timestamp,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let due = after(now, pause);
+        self.documents
+            .update(&shard_key(shard_of(id)), |entries: Option<Shard>| {
+                let mut entries = entries.unwrap_or_default();
+                let Some(entry) = entries.iter_mut().find(|entry| entry.id == id) else {
+                    return (Change::Keep, ());
+                };
+                entry.due = due;
+                (Change::Write(entries), ())
+            })
+            .await
+    }
+
+    async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
+        self.end(id).await
+    }
+}
+
 impl<K: KeyValue> KeyValueStore<K> {
     /// Prepares the notifications of these commits on this head; for each, what joins its entry in
     /// the history.
-    pub(super) async fn announce(
+    pub(crate) async fn announce(
         &self,
         agent: &str,
         head: &Head,
@@ -212,44 +278,6 @@ impl<K: KeyValue> KeyValueStore<K> {
         })
     }
 
-    pub(super) async fn lease(
-        &self,
-        request: &LeaseRequest,
-    ) -> Result<Vec<LeasedNotification>, StoreError> {
-        let keys = (0..SHARDS).map(shard_key);
-        let shards = self.documents.read_all::<Shard>(keys).await?;
-        let entries = shards.into_iter().flatten().flat_map(|shard| shard.value);
-        let mut due: Vec<Waiting> = entries
-            .filter(|entry| entry.due <= request.now && !request.busy_hosts.contains(&entry.host))
-            .collect();
-        due.sort_by_key(|entry| entry.due);
-
-        let mut hosts = HashSet::new();
-        let mut leased = Vec::new();
-        for waiting in due {
-            if leased.len() >= request.limit {
-                break;
-            }
-            if hosts.contains(&waiting.host) {
-                continue;
-            }
-            match self.find(&waiting).await? {
-                Found::Undecided => {}
-                Found::Void => self.end(&waiting.id).await?,
-                Found::Committed(notification) => {
-                    if let Some(round) = self.take(&waiting, request).await? {
-                        hosts.insert(waiting.host);
-                        leased.push(LeasedNotification {
-                            notification,
-                            round,
-                        });
-                    }
-                }
-            }
-        }
-        Ok(leased)
-    }
-
     /// Leases a notification unless another host has, and answers which round this is.
     async fn take(
         &self,
@@ -277,7 +305,7 @@ impl<K: KeyValue> KeyValueStore<K> {
     }
 
     /// Removes a notification.
-    pub(super) async fn end(&self, id: &str) -> Result<(), StoreError> {
+    async fn end(&self, id: &str) -> Result<(), StoreError> {
         self.documents
             .update(&shard_key(shard_of(id)), |entries: Option<Shard>| {
                 let mut entries = entries.unwrap_or_default();
@@ -288,25 +316,6 @@ impl<K: KeyValue> KeyValueStore<K> {
                 } else {
                     (Change::Write(entries), ())
                 }
-            })
-            .await
-    }
-
-    pub(super) async fn postpone(
-        &self,
-        id: &str,
-        now: Timestamp,
-        pause: Duration,
-    ) -> Result<(), StoreError> {
-        let due = after(now, pause);
-        self.documents
-            .update(&shard_key(shard_of(id)), |entries: Option<Shard>| {
-                let mut entries = entries.unwrap_or_default();
-                let Some(entry) = entries.iter_mut().find(|entry| entry.id == id) else {
-                    return (Change::Keep, ());
-                };
-                entry.due = due;
-                (Change::Write(entries), ())
             })
             .await
     }

@@ -5,7 +5,7 @@ use kubeagents_core::{StoreError, sha256_hex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::key_value::{Entry, KeyValue, KeyValueError, Swap, Version};
+use crate::{Entry, KeyValue, KeyValueError, Swap, Version};
 
 /// How many rounds of lost races an update survives. Each round that is lost is one that another
 /// writer has won, so only a very crowded document gets this far.
@@ -16,13 +16,13 @@ const READS_AT_ONCE: usize = 32;
 
 /// A document as it was read, with what it takes to replace it.
 #[derive(Debug, Clone)]
-pub(super) struct Document<T> {
-    pub(super) value: T,
-    pub(super) version: Version,
+pub(crate) struct Document<T> {
+    pub(crate) value: T,
+    pub(crate) version: Version,
 }
 
 /// What an update does with a document.
-pub(super) enum Change<T> {
+pub(crate) enum Change<T> {
     /// Leaves it.
     Keep,
     /// Creates or replaces it.
@@ -31,12 +31,12 @@ pub(super) enum Change<T> {
 
 /// The key of a document: its kind, and the hash of what names it. The separator is a character
 /// that no stored text can hold, so different names never hash the same bytes.
-pub(super) fn key(kind: &str, names: &[&str]) -> String {
+pub(crate) fn key(kind: &str, names: &[&str]) -> String {
     format!("{kind}/{}", sha256_hex(names.join("\0")))
 }
 
 /// How many bytes a text takes in a document, without its quotation marks.
-pub(super) fn json_size(text: &str) -> usize {
+pub(crate) fn json_size(text: &str) -> usize {
     let size = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
         ..b' ' => 6,
@@ -47,11 +47,11 @@ pub(super) fn json_size(text: &str) -> usize {
 
 /// Counts rounds of a compare-and-swap loop.
 #[derive(Default)]
-pub(super) struct Rounds(u32);
+pub(crate) struct Rounds(u32);
 
 impl Rounds {
     /// Notes a lost race.
-    pub(super) fn lost(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn lost(&mut self) -> Result<(), StoreError> {
         self.0 += 1;
         if self.0 < MAX_ROUNDS {
             Ok(())
@@ -63,15 +63,15 @@ impl Rounds {
 
 /// How large documents grow before a part of them moves to documents of its own.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// The bytes from which the tail of a list becomes a page. What one swap adds comes on top,
     /// less than 300 KiB, so that no document comes near a mebibyte.
-    pub(super) tail_bytes: usize,
+    pub(crate) tail_bytes: usize,
     /// The most sessions, and the bytes of them, that an agent's head holds.
-    pub(super) hot_sessions: usize,
-    pub(super) hot_bytes: usize,
+    pub(crate) hot_sessions: usize,
+    pub(crate) hot_bytes: usize,
     /// The bytes from which an agent's head is tidied up at any cost.
-    pub(super) crowded_bytes: usize,
+    pub(crate) crowded_bytes: usize,
 }
 
 impl Default for Limits {
@@ -87,20 +87,20 @@ impl Default for Limits {
 
 /// The documents of a bucket.
 #[derive(Debug, Clone)]
-pub(super) struct Documents<K> {
-    pub(super) bucket: K,
-    pub(super) limits: Limits,
+pub(crate) struct Documents<K> {
+    pub(crate) bucket: K,
+    pub(crate) limits: Limits,
 }
 
 fn unavailable(error: KeyValueError) -> StoreError {
     StoreError::unavailable(error)
 }
 
-pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn encode(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(StoreError::unavailable)
 }
 
-pub(super) fn decode<T: DeserializeOwned>(entry: Entry) -> Result<Document<T>, StoreError> {
+pub(crate) fn decode<T: DeserializeOwned>(entry: Entry) -> Result<Document<T>, StoreError> {
     Ok(Document {
         value: serde_json::from_slice(&entry.value).map_err(StoreError::unavailable)?,
         version: entry.version,
@@ -108,7 +108,7 @@ pub(super) fn decode<T: DeserializeOwned>(entry: Entry) -> Result<Document<T>, S
 }
 
 impl<K: KeyValue> Documents<K> {
-    pub(super) async fn read<T: DeserializeOwned>(
+    pub(crate) async fn read<T: DeserializeOwned>(
         &self,
         key: &str,
     ) -> Result<Option<Document<T>>, StoreError> {
@@ -117,7 +117,7 @@ impl<K: KeyValue> Documents<K> {
     }
 
     /// Reads many documents at once, in the order of their keys.
-    pub(super) async fn read_all<T: DeserializeOwned>(
+    pub(crate) async fn read_all<T: DeserializeOwned>(
         &self,
         keys: impl IntoIterator<Item = String>,
     ) -> Result<Vec<Option<Document<T>>>, StoreError> {
@@ -128,7 +128,7 @@ impl<K: KeyValue> Documents<K> {
             .await
     }
 
-    pub(super) async fn create(
+    pub(crate) async fn create(
         &self,
         key: &str,
         value: &impl Serialize,
@@ -140,7 +140,7 @@ impl<K: KeyValue> Documents<K> {
     }
 
     /// Replaces a document; where another was faster, `Some` of what is there now (if anything).
-    pub(super) async fn swap<T: Serialize + DeserializeOwned>(
+    pub(crate) async fn swap<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,
         value: &T,
@@ -157,13 +157,13 @@ impl<K: KeyValue> Documents<K> {
         }
     }
 
-    pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+    pub(crate) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.bucket.delete(key).await.map_err(unavailable)
     }
 
     /// Changes one document as one step: `change` sees what is there and says what shall be, again
     /// whenever another writer was faster.
-    pub(super) async fn update<T: Serialize + DeserializeOwned, R>(
+    pub(crate) async fn update<T: Serialize + DeserializeOwned, R>(
         &self,
         key: &str,
         change: impl FnMut(Option<T>) -> (Change<T>, R),
@@ -173,7 +173,7 @@ impl<K: KeyValue> Documents<K> {
     }
 
     /// [`Documents::update`] of a document that has been read before.
-    pub(super) async fn update_from<T: Serialize + DeserializeOwned, R>(
+    pub(crate) async fn update_from<T: Serialize + DeserializeOwned, R>(
         &self,
         key: &str,
         mut current: Option<Document<T>>,
@@ -204,7 +204,7 @@ impl<K: KeyValue> Documents<K> {
     /// Changes a document until it holds at least what `value` does: `covers` tells whether what
     /// is there need not be replaced. What is there only ever grows, so a writer that was held up
     /// cannot undo what came after it.
-    pub(super) async fn grow<T: Serialize + DeserializeOwned>(
+    pub(crate) async fn grow<T: Serialize + DeserializeOwned>(
         &self,
         key: &str,
         value: &T,

@@ -1,0 +1,160 @@
+//! API keys, a document each, and a list of an account's.
+
+use std::cmp::Reverse;
+
+use kubeagents_core::store::ApiKeys;
+use kubeagents_core::{AccountId, ApiKey, Scopes, StoreError, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::documents::{Change, Document, key};
+use crate::roll::Roll;
+use crate::{KeyValue, KeyValueStore, micros};
+
+/// An API key as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeyDocument {
+    id: String,
+    account: String,
+    name: String,
+    hash: String,
+    prefix: String,
+    scopes: String,
+    #[serde(with = "micros::option")]
+    expires: Option<Timestamp>,
+    #[serde(with = "micros::option")]
+    used: Option<Timestamp>,
+    #[serde(with = "micros")]
+    created: Timestamp,
+    revoked: bool,
+}
+
+impl From<&ApiKey> for KeyDocument {
+    fn from(key: &ApiKey) -> Self {
+        Self {
+            id: key.id.clone(),
+            account: key.account_id.as_str().to_owned(),
+            name: key.name.clone(),
+            hash: key.key_hash.clone(),
+            prefix: key.key_prefix.clone(),
+            scopes: key.scopes.to_text(),
+            expires: key.expires_at,
+            used: key.last_used_at,
+            created: key.created_at,
+            revoked: key.revoked,
+        }
+    }
+}
+
+impl TryFrom<KeyDocument> for ApiKey {
+    type Error = StoreError;
+
+    fn try_from(document: KeyDocument) -> Result<Self, StoreError> {
+        let scopes = Scopes::from_text(&document.scopes)
+            .ok_or_else(|| StoreError::unavailable("an API key has unknown scopes"))?;
+        Ok(Self {
+            id: document.id,
+            account_id: AccountId::new(document.account),
+            name: document.name,
+            key_hash: document.hash,
+            key_prefix: document.prefix,
+            scopes,
+            expires_at: document.expires,
+            last_used_at: document.used,
+            created_at: document.created,
+            revoked: document.revoked,
+        })
+    }
+}
+
+fn api_key_key(key_hash: &str) -> String {
+    key("api-key", &[key_hash])
+}
+
+fn api_keys_list(id: &AccountId) -> String {
+    key("api-keys", &[id.as_str()])
+}
+
+impl<K: KeyValue> ApiKeys for KeyValueStore<K> {
+    async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        Roll::add(
+            &self.documents,
+            &api_keys_list(&key.account_id),
+            &key.key_hash,
+        )
+        .await?;
+        self.documents
+            .create(&api_key_key(&key.key_hash), &KeyDocument::from(key))
+            .await?;
+        Ok(())
+    }
+
+    async fn api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
+        let hashes = Roll::read(&self.documents, &api_keys_list(id)).await?;
+        let keys = hashes.iter().map(|hash| api_key_key(hash));
+        let keys = self.documents.read_all::<KeyDocument>(keys).await?;
+        let mut keys: Vec<ApiKey> = keys
+            .into_iter()
+            .flatten()
+            .map(|document| document.value.try_into())
+            .collect::<Result<_, _>>()?;
+        keys.sort_by(|a, b| (Reverse(a.created_at), &a.id).cmp(&(Reverse(b.created_at), &b.id)));
+        Ok(keys)
+    }
+
+    async fn api_key_by_hash(&self, hash: &str) -> Result<Option<ApiKey>, StoreError> {
+        let found: Option<Document<KeyDocument>> = self.documents.read(&api_key_key(hash)).await?;
+        if let Some(found) = &found {
+            self.keys.remember(hash.to_owned(), found.clone());
+        }
+        found.map(|document| document.value.try_into()).transpose()
+    }
+
+    async fn revoke_api_key(&self, id: &AccountId, key_id: &str) -> Result<bool, StoreError> {
+        let keys = self.api_keys(id).await?;
+        let Some(key) = keys.into_iter().find(|key| key.id == key_id) else {
+            return Ok(false);
+        };
+        self.change_api_key(&key.key_hash, |key| {
+            !std::mem::replace(&mut key.revoked, true)
+        })
+        .await?;
+        Ok(true)
+    }
+
+    async fn touch_api_key(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {
+        self.change_api_key(&key.key_hash, |key| {
+            let later = key.used.is_none_or(|used| used < now);
+            if later {
+                key.used = Some(now);
+            }
+            later
+        })
+        .await
+    }
+}
+
+impl<K: KeyValue> KeyValueStore<K> {
+    async fn change_api_key(
+        &self,
+        hash: &str,
+        mut change: impl FnMut(&mut KeyDocument) -> bool,
+    ) -> Result<(), StoreError> {
+        let document_key = api_key_key(hash);
+        let known = match self.keys.recall(hash) {
+            Some(document) => Some(document),
+            None => self.documents.read(&document_key).await?,
+        };
+        self.documents
+            .update_from(&document_key, known, |key: Option<KeyDocument>| {
+                let Some(mut key) = key else {
+                    return (Change::Keep, ());
+                };
+                if change(&mut key) {
+                    (Change::Write(key), ())
+                } else {
+                    (Change::Keep, ())
+                }
+            })
+            .await
+    }
+}

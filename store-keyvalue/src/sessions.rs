@@ -1,0 +1,312 @@
+//! Agents, sessions and their history: a head document for each agent, which every report swaps.
+
+mod commit;
+mod head;
+
+use std::cmp::Reverse;
+
+use chrono::TimeDelta;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kubeagents_core::batch::Chain;
+use kubeagents_core::store::{
+    AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
+    SessionHistory, SessionQuery, Sessions,
+};
+use kubeagents_core::{
+    Agent, Session, SessionKey, Snapshot, Status, StoreError, Timestamp, Workspace, search_key,
+};
+
+use crate::documents::{Document, Rounds};
+use crate::log::{Reader, read_page};
+use crate::roll::Roll;
+use crate::{KeyValue, KeyValueStore};
+pub(crate) use commit::Loaded;
+pub(crate) use head::{Head, HistoryEntry, agent_hash, head_key, history_list};
+use head::{Moved, Row, agents_list, cold_list};
+
+/// No session outlives its last report by more: the longest TTL.
+const LONGEST_TTL: TimeDelta = TimeDelta::minutes(1440);
+
+/// Agents whose documents are worked on at once.
+const AGENTS_AT_ONCE: usize = 16;
+
+fn same_agent(a: &SessionKey, b: &SessionKey) -> bool {
+    (&a.workspace, &a.agent_id) == (&b.workspace, &b.agent_id)
+}
+
+impl<K: KeyValue> Sessions for KeyValueStore<K> {
+    async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        stream::iter(keys.chunk_by(same_agent))
+            .map(|keys| self.load_agent(keys))
+            .buffered(AGENTS_AT_ONCE)
+            .try_concat()
+            .await
+    }
+
+    async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        stream::iter(chains.chunk_by(|a, b| same_agent(a.key(), b.key())))
+            .map(|chains| self.apply_to_agent(chains))
+            .buffered(AGENTS_AT_ONCE)
+            .try_concat()
+            .await
+    }
+
+    async fn agents(
+        &self,
+        workspace: &Workspace,
+        query: &AgentQuery,
+        now: Timestamp,
+    ) -> Result<Page<Agent, AgentCursor>, StoreError> {
+        let ids = Roll::read(&self.documents, &agents_list(workspace)).await?;
+        let found: Vec<Option<Agent>> = stream::iter(ids)
+            .map(|id| async move {
+                let Some(head) = self.head(workspace, &id).await? else {
+                    return Ok(None);
+                };
+                let head = head.value;
+                let place = (Reverse(head.last_seen), head.agent_id.as_str());
+                let after = query.after.as_ref();
+                let wanted = after.is_none_or(|after| {
+                    place > (Reverse(after.last_seen), after.agent_id.as_str())
+                }) && query.search.as_ref().is_none_or(|search| {
+                    search_key(&head.agent_id).contains(search)
+                        || search_key(&head.name).contains(search)
+                });
+                if !wanted {
+                    return Ok(None);
+                }
+                self.view(workspace, &head, now).await.map(Some)
+            })
+            .buffer_unordered(AGENTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut found: Vec<Agent> = found
+            .into_iter()
+            .flatten()
+            .filter(|agent| query.status.is_none() || agent.latest_status == query.status)
+            .collect();
+        found.sort_unstable_by(|a, b| {
+            (Reverse(a.last_seen), &a.agent_id).cmp(&(Reverse(b.last_seen), &b.agent_id))
+        });
+        Ok(Page::cut(found, query.limit, |agent| AgentCursor {
+            last_seen: agent.last_seen,
+            agent_id: agent.agent_id.clone(),
+        }))
+    }
+
+    async fn agent(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Agent>, StoreError> {
+        match self.head(workspace, agent_id).await? {
+            Some(head) => self.view(workspace, &head.value, now).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn sessions(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        query: &SessionQuery,
+        now: Timestamp,
+    ) -> Result<Page<Session, SessionCursor>, StoreError> {
+        let Some(Document { value: head, .. }) = self.head(workspace, agent_id).await? else {
+            return Ok(Page::empty());
+        };
+        let after = query.after.as_ref();
+        let from = after.map(|after| after.last_updated);
+        let mut places = self.places(workspace, &head, from).await?;
+        let wanted = |place: &Moved| {
+            let listed = match query.expiry {
+                Expiry::Any => true,
+                Expiry::Unexpired => now < place.expires,
+                Expiry::Expired => now >= place.expires,
+            };
+            listed
+                && after.is_none_or(|after| {
+                    (Reverse(place.updated), place.topic.as_str())
+                        > (Reverse(after.last_updated), after.session_topic.as_str())
+                })
+        };
+        let mut found: Vec<Row> = Vec::new();
+        let mut ended = false;
+        while !ended && found.len() <= query.limit {
+            let missing = query.limit.saturating_add(1) - found.len();
+            let mut batch = Vec::new();
+            while batch.len() < missing {
+                let Some(place) = places.next().await? else {
+                    ended = true;
+                    break;
+                };
+                if query.expiry == Expiry::Unexpired && place.updated + LONGEST_TTL <= now {
+                    ended = true;
+                    break;
+                }
+                if wanted(&place) {
+                    batch.push(place);
+                }
+            }
+            found.extend(self.rows(workspace, &head, batch).await?);
+        }
+        let found = found.into_iter().map(|row| row.session(agent_id));
+        Ok(Page::cut(found, query.limit, |session: &Session| {
+            SessionCursor {
+                last_updated: session.last_updated,
+                session_topic: session.session_topic.clone(),
+            }
+        }))
+    }
+
+    async fn session(
+        &self,
+        key: &SessionKey,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Option<SessionHistory>, StoreError> {
+        let mut rounds = Rounds::default();
+        let (head, row) = loop {
+            let head = self.head(&key.workspace, &key.agent_id).await?;
+            let Some(Document { value: head, .. }) = head else {
+                return Ok(None);
+            };
+            let row = self.row(&key.workspace, &head, &key.session_topic).await?;
+            let Some(row) = row else {
+                return Ok(None);
+            };
+            // A row from its own document may be ahead of the head, whose history then lacks it.
+            let mut newest = head.history.tail.iter();
+            if row.page < head.history.pages
+                || newest.any(|entry| entry.topic == row.topic && entry.seq == row.seq)
+            {
+                break (head, row);
+            }
+            rounds.lost()?;
+        };
+        let list = history_list(&agent_hash(&key.workspace, &key.agent_id));
+        let mut page = Some(row.page);
+        let mut in_head = Some(head.history.tail);
+        let mut found: Vec<Status> = Vec::new();
+        while let Some(number) = page.filter(|_| found.len() <= limit) {
+            let items = if number == head.history.pages {
+                in_head.take().unwrap_or_default()
+            } else {
+                read_page(&self.documents, &list, number).await?.items
+            };
+            let mut of_session: Vec<HistoryEntry> = items
+                .into_iter()
+                .filter(|entry| entry.topic == key.session_topic)
+                .collect();
+            of_session.sort_unstable_by_key(|entry| Reverse(entry.seq));
+            page = of_session.last().and_then(|oldest| oldest.previous);
+            found.extend(
+                of_session
+                    .into_iter()
+                    .filter(|entry| before.is_none_or(|before| entry.seq < before))
+                    .map(|entry| entry.status(&key.agent_id)),
+            );
+        }
+        let history = Page::cut(found, limit, |status: &Status| status.seq);
+        let session = row.session(&key.agent_id);
+        Ok(Some(SessionHistory { session, history }))
+    }
+
+    async fn history(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        before: Option<&HistoryCursor>,
+        limit: usize,
+    ) -> Result<Page<Status, HistoryCursor>, StoreError> {
+        let Some(Document { value: head, .. }) = self.head(workspace, agent_id).await? else {
+            return Ok(Page::empty());
+        };
+        let list = history_list(&agent_hash(workspace, agent_id));
+        let from = before.map(|before| before.timestamp);
+        let mut entries = Reader::new(&self.documents, list, head.history, from).await?;
+        let mut found = Vec::new();
+        while found.len() <= limit {
+            let Some(entry) = entries.next().await? else {
+                break;
+            };
+            let wanted = before.is_none_or(|before| {
+                entry.order() < (before.timestamp, Reverse(&before.session_topic), before.seq)
+            });
+            if wanted {
+                found.push(entry.status(agent_id));
+            }
+        }
+        Ok(Page::cut(found, limit, |status: &Status| HistoryCursor {
+            timestamp: status.timestamp,
+            session_topic: status.session_topic.clone(),
+            seq: status.seq,
+        }))
+    }
+}
+
+impl<K: KeyValue> KeyValueStore<K> {
+    /// The sessions of a head in the order of their list, old places included.
+    async fn places<'a>(
+        &'a self,
+        workspace: &Workspace,
+        head: &Head,
+        from: Option<Timestamp>,
+    ) -> Result<Reader<'a, K, Moved>, StoreError> {
+        let list = cold_list(&agent_hash(workspace, &head.agent_id));
+        let mut places = Reader::new(&self.documents, list, head.cold.clone(), from).await?;
+        places.extend(head.hot.iter().map(Row::moved));
+        Ok(places)
+    }
+
+    /// The rows at these places, without the places that their sessions have left.
+    async fn rows(
+        &self,
+        workspace: &Workspace,
+        head: &Head,
+        places: Vec<Moved>,
+    ) -> Result<Vec<Row>, StoreError> {
+        stream::iter(places)
+            .map(|place| async move {
+                let row = self.row(workspace, head, &place.topic).await?;
+                Ok(row.filter(|row| row.seq == place.seq))
+            })
+            .buffered(AGENTS_AT_ONCE)
+            .try_filter_map(|row| std::future::ready(Ok(row)))
+            .try_collect()
+            .await
+    }
+
+    async fn view(
+        &self,
+        workspace: &Workspace,
+        head: &Head,
+        now: Timestamp,
+    ) -> Result<Agent, StoreError> {
+        let mut places = self.places(workspace, head, None).await?;
+        let mut unexpired = Vec::new();
+        while let Some(place) = places.next().await? {
+            if place.updated + LONGEST_TTL <= now {
+                break;
+            }
+            if now < place.expires {
+                unexpired.push(place);
+            }
+        }
+        let active = self.rows(workspace, head, unexpired).await?;
+        let latest = active.first();
+        Ok(Agent {
+            agent_id: head.agent_id.clone(),
+            user_id: workspace.account().cloned(),
+            name: head.name.clone(),
+            source: head.source.clone(),
+            registered: head.registered,
+            last_seen: head.last_seen,
+            session_count: head.session_count,
+            active_session_count: active.len() as u64,
+            latest_status: latest.map(|row| row.status),
+            latest_message: latest.map(|row| row.message.clone()).unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,302 @@
+//! Loading what reports are decided on, and committing them.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use kubeagents_core::batch::Chain;
+use kubeagents_core::store::CommitOutcome;
+use kubeagents_core::{Commit, SessionKey, Snapshot, StoreError, Workspace};
+
+use super::AGENTS_AT_ONCE;
+use super::head::{Head, Row, agent_hash, agents_list, cold_list, head_key, history_list, row_key};
+use crate::documents::{Document, Rounds, json_size};
+use crate::roll::Roll;
+use crate::{KeyValue, KeyValueStore, Version};
+
+/// The most that several reports add to a head with one swap, in bytes.
+const SWAP_BYTES: usize = 256 * 1024;
+
+/// An agent's head and some of its sessions as a load found them: what a commit swaps, if nobody
+/// was faster.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    head: Option<Document<Head>>,
+    /// Those asked for that the head does not hold.
+    cold: HashMap<String, Row>,
+}
+
+impl Loaded {
+    fn row(&self, topic: &str) -> Option<&Row> {
+        let hot = self.head.as_ref().and_then(|head| head.value.hot(topic));
+        hot.or_else(|| self.cold.get(topic))
+    }
+
+    /// Whether the session has the version that the chain was decided on.
+    fn expects(&self, chain: &Chain) -> bool {
+        let seq = self
+            .row(&chain.key().session_topic)
+            .map_or(0, |row| row.seq);
+        seq == chain.expected_seq()
+    }
+}
+
+/// What a chain adds to its agent's head, roughly, in bytes.
+fn chain_size(chain: &Chain) -> usize {
+    let texts = |commit: &Commit| {
+        let topic = json_size(&commit.key.session_topic);
+        let status = &commit.status;
+        // The newest message stands in the session's row too.
+        topic + 2 * json_size(&status.message) + json_size(&status.content)
+    };
+    let notifications = |commit: &Commit| -> usize {
+        let notifications = commit.notifications.iter();
+        notifications
+            .map(|notification| json_size(&notification.body) + json_size(&notification.url) + 200)
+            .sum()
+    };
+    let commits = chain.commits();
+    commits
+        .map(|commit| texts(commit) + notifications(commit) + 400)
+        .sum()
+}
+
+impl<K: KeyValue> KeyValueStore<K> {
+    pub(super) async fn head(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+    ) -> Result<Option<Document<Head>>, StoreError> {
+        let key = head_key(&agent_hash(workspace, agent_id));
+        self.documents.read(&key).await
+    }
+
+    /// A session's row, as of this head or later. The head is read first: what it does not hold
+    /// had moved to a document by then.
+    pub(super) async fn row(
+        &self,
+        workspace: &Workspace,
+        head: &Head,
+        topic: &str,
+    ) -> Result<Option<Row>, StoreError> {
+        if let Some(row) = head.hot(topic) {
+            return Ok(Some(row.clone()));
+        }
+        if !head.has_cold() {
+            return Ok(None);
+        }
+        let key = row_key(workspace, &head.agent_id, topic);
+        let found: Option<Document<Row>> = self.documents.read(&key).await?;
+        Ok(found.map(|Document { mut value, version }| {
+            value.stored = Some(version.0);
+            value
+        }))
+    }
+
+    /// The head with the rows of these sessions that it does not hold.
+    async fn loaded(
+        &self,
+        keys: impl IntoIterator<Item = &SessionKey>,
+        head: Option<Document<Head>>,
+    ) -> Result<Loaded, StoreError> {
+        let mut cold = HashMap::new();
+        if let Some(Document { value, .. }) = &head {
+            let missing = keys
+                .into_iter()
+                .filter(|key| value.hot(&key.session_topic).is_none());
+            let found: Vec<Option<Row>> = stream::iter(missing)
+                .map(|key| self.row(&key.workspace, value, &key.session_topic))
+                .buffered(AGENTS_AT_ONCE)
+                .try_collect()
+                .await?;
+            let rows = found.into_iter().flatten();
+            cold.extend(rows.map(|row| (row.topic.clone(), row)));
+        }
+        Ok(Loaded { head, cold })
+    }
+
+    /// Loads sessions of one agent.
+    pub(super) async fn load_agent(
+        &self,
+        keys: &[SessionKey],
+    ) -> Result<Vec<Snapshot>, StoreError> {
+        let Some(SessionKey {
+            workspace,
+            agent_id,
+            ..
+        }) = keys.first()
+        else {
+            return Ok(Vec::new());
+        };
+        let head = self.head(workspace, agent_id).await?;
+        let loaded = self.loaded(keys, head).await?;
+        let snapshot = |key: &SessionKey| Snapshot {
+            agent_name: loaded.head.as_ref().map(|head| head.value.name.clone()),
+            session: loaded.row(&key.session_topic).map(Row::head),
+        };
+        let snapshots = keys.iter().map(snapshot).collect();
+        self.loads.remember(agent_hash(workspace, agent_id), loaded);
+        Ok(snapshots)
+    }
+
+    /// Applies chains on sessions of one agent, as many with one swap as a document can take.
+    pub(super) async fn apply_to_agent(
+        &self,
+        chains: &[Chain],
+    ) -> Result<Vec<CommitOutcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(chains.len());
+        let mut rest = chains;
+        while !rest.is_empty() {
+            let mut room = SWAP_BYTES;
+            let fits = |chain: &&Chain| {
+                let size = chain_size(chain);
+                let fits = size <= room;
+                room = room.saturating_sub(size);
+                fits
+            };
+            let count = rest.iter().take_while(fits).count();
+            let (together, others) = rest.split_at(count.max(1));
+            rest = others;
+            match together {
+                // Its reports are to come one by one.
+                [chain] if count == 0 && chain.commits().count() > 1 => {
+                    outcomes.push(CommitOutcome::Conflict);
+                }
+                chains => outcomes.extend(self.swap_in(chains).await?),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Applies chains on sessions of one agent with one swap of its head.
+    async fn swap_in(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        let Some(first) = chains.first().map(Chain::first) else {
+            return Ok(Vec::new());
+        };
+        let (workspace, agent_id) = (&first.key.workspace, &first.key.agent_id);
+        let agent = agent_hash(workspace, agent_id);
+        let head_key = head_key(&agent);
+        let keys = || chains.iter().map(Chain::key);
+        // What was remembered may be of another load than the one that the chains were decided on.
+        let mut known = self.loads.recall(&agent);
+        known = known.filter(|known| chains.iter().all(|chain| known.expects(chain)));
+        let mut rounds = Rounds::default();
+        loop {
+            let loaded = match known.take() {
+                Some(loaded) => loaded,
+                None => {
+                    let head = self.head(workspace, agent_id).await?;
+                    self.loaded(keys(), head).await?
+                }
+            };
+            let applicable: Vec<bool> = chains.iter().map(|chain| loaded.expects(chain)).collect();
+            let outcomes = || {
+                let outcome = |applicable: &bool| match applicable {
+                    true => CommitOutcome::Committed,
+                    false => CommitOutcome::Conflict,
+                };
+                applicable.iter().map(outcome).collect()
+            };
+            let applied = chains.iter().zip(&applicable);
+            let applied = applied.filter(|(_, applicable)| **applicable);
+            let commits: Vec<&Commit> = applied.flat_map(|(chain, _)| chain.commits()).collect();
+            if commits.is_empty() {
+                return Ok(outcomes());
+            }
+            let Loaded { head, mut cold } = loaded;
+            let (mut head, version) = match head {
+                Some(Document { value, version }) => (value, Some(version)),
+                None => {
+                    let list = agents_list(workspace);
+                    Roll::add(&self.documents, &list, agent_id).await?;
+                    (Head::new(first), None)
+                }
+            };
+            self.tidy(&commits, &agent, &mut head).await?;
+            let outgoing = self.announce(&agent, &head, &commits).await?;
+            for (commit, outgoing) in commits.into_iter().zip(outgoing) {
+                head.apply(commit, cold.remove(&commit.key.session_topic), outgoing);
+            }
+            match version {
+                Some(version) => match self.documents.swap(&head_key, &head, &version).await? {
+                    None => return Ok(outcomes()),
+                    Some(head) => known = Some(self.loaded(keys(), head).await?),
+                },
+                None if self.documents.create(&head_key, &head).await? => return Ok(outcomes()),
+                None => {}
+            }
+            rounds.lost()?;
+        }
+    }
+
+    /// Makes room in a head: where it is crowded, by as many writes as it takes, else by two at
+    /// most for each commit that has no notifications to write. What is written here counts once
+    /// the head is swapped.
+    async fn tidy(
+        &self,
+        commits: &[&Commit],
+        agent: &str,
+        head: &mut Head,
+    ) -> Result<(), StoreError> {
+        let limits = &self.documents.limits;
+        let quiet = commits
+            .iter()
+            .filter(|commit| commit.notifications.is_empty());
+        let mut allowance = match head.size() > limits.crowded_bytes {
+            true => usize::MAX,
+            false => 2 * quiet.count(),
+        };
+        if allowance > 0 && head.history.size() > limits.tail_bytes {
+            let list = history_list(agent);
+            head.history.flush(&self.documents, &list).await?;
+            allowance -= 1;
+        }
+        if allowance > 0 && head.cold.size() > limits.tail_bytes {
+            let list = cold_list(agent);
+            head.cold.flush(&self.documents, &list).await?;
+            allowance -= 1;
+        }
+        self.move_oldest(commits, head, allowance).await
+    }
+
+    /// Where a head holds too many sessions, moves those updated longest ago, at most so many, to
+    /// documents of their own.
+    async fn move_oldest(
+        &self,
+        commits: &[&Commit],
+        head: &mut Head,
+        most: usize,
+    ) -> Result<(), StoreError> {
+        let Some(Commit { key, .. }) = commits.first() else {
+            return Ok(());
+        };
+        let limits = &self.documents.limits;
+        let busy = |row: &Row| {
+            let mut commits = commits.iter();
+            commits.any(|commit| commit.key.session_topic == row.topic)
+        };
+        let mut moving = Vec::new();
+        while moving.len() < most
+            && (head.hot.len() >= limits.hot_sessions || head.hot_size() > limits.hot_bytes)
+        {
+            let others = head.hot.iter().enumerate().filter(|(_, row)| !busy(row));
+            let Some((oldest, _)) = others.min_by_key(|(_, row)| row.updated) else {
+                break;
+            };
+            moving.push(head.hot.swap_remove(oldest));
+        }
+        head.cold.extend(moving.iter().map(Row::moved));
+        let agent_id = &head.agent_id;
+        stream::iter(moving)
+            .map(Ok)
+            .try_for_each_concurrent(AGENTS_AT_ONCE, |mut row| async move {
+                let known = row.stored.take().map(Version);
+                let document = row_key(&key.workspace, agent_id, &row.topic);
+                let covers = |there: &Row| there.seq >= row.seq;
+                let documents = &self.documents;
+                documents
+                    .grow(&document, &row, known.as_ref(), covers)
+                    .await
+            })
+            .await
+    }
+}
