@@ -28,6 +28,7 @@ use crate::ports::{Clock, Ports};
 use crate::settings::{CorsPolicy, is_loopback_authority};
 use crate::token::TokenSigner;
 use crate::{AuthMode, Settings, Timestamp};
+use body::{Received, Standing};
 use credentials::Caller;
 use error::ApiError;
 use response::Answer;
@@ -39,13 +40,14 @@ pub struct App<P> {
     settings: Settings,
     cors: CorsPolicy,
     signer: TokenSigner,
+    bodies: body::Budget,
 }
 
 /// A request that has passed every gate before its body's.
 struct Admitted<'r> {
     parts: &'r Parts,
     caller: Caller,
-    body: Bytes,
+    body: Received<'r>,
 }
 
 impl Admitted<'_> {
@@ -62,6 +64,7 @@ impl<P: Ports> App<P> {
             ports,
             cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),
+            bodies: body::Budget::default(),
             settings,
         }
     }
@@ -110,7 +113,11 @@ impl<P: Ports> App<P> {
         if matches!(endpoint, Endpoint::Register) && !self.settings.registration_enabled {
             return Err(ApiError::registration_disabled());
         }
-        let body = body::read(body).await?;
+        let standing = match endpoint.access() {
+            Access::Public => Standing::Public,
+            _ => Standing::Admitted,
+        };
+        let body = body::read(body, standing, &self.bodies).await?;
         let request = Admitted {
             parts,
             caller,

@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
@@ -15,34 +18,175 @@ use super::ApiError;
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
 
+/// The largest body of a request that needs no credentials, in bytes.
+const MAX_PUBLIC_BODY_BYTES: usize = 16 << 10;
+
+/// The most bytes of bodies that an instance holds at once, those still arriving included.
+const BUDGET_BYTES: usize = 64 << 20;
+
+/// The part of the budget that requests without credentials may use, so that nobody can crowd out
+/// clients that have some.
+const PUBLIC_BUDGET_BYTES: usize = BUDGET_BYTES / 4;
+
 /// The error that a host's body ends with when the client sends it too slowly: answered 408.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body was not received in time")]
 pub struct BodyTimeout;
 
-/// Reads a body to its end.
-pub(super) async fn read<B>(body: B) -> Result<Bytes, ApiError>
+/// A request's standing: how large its body may be, and how much all bodies like it may take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Anybody's.
+    Public,
+    /// A caller's whose credentials have been checked, or that needs none in open mode.
+    Admitted,
+}
+
+impl Standing {
+    fn max_body(self) -> usize {
+        match self {
+            Self::Public => MAX_PUBLIC_BODY_BYTES,
+            Self::Admitted => MAX_BODY_BYTES,
+        }
+    }
+
+    fn budget(self) -> usize {
+        match self {
+            Self::Public => PUBLIC_BUDGET_BYTES,
+            Self::Admitted => BUDGET_BYTES,
+        }
+    }
+}
+
+/// The bytes of all bodies that are being received or handled.
+#[derive(Debug, Default)]
+pub(super) struct Budget(AtomicUsize);
+
+/// A part of the budget; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Reservation<'a> {
+    budget: &'a Budget,
+    standing: Standing,
+    bytes: usize,
+}
+
+impl Budget {
+    fn reserve(&self, standing: Standing) -> Reservation<'_> {
+        Reservation {
+            budget: self,
+            standing,
+            bytes: 0,
+        }
+    }
+}
+
+impl Reservation<'_> {
+    fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.bytes += bytes;
+        let before = self.budget.0.fetch_add(bytes, Ordering::Relaxed);
+        match before + bytes > self.standing.budget() {
+            true => Err(ApiError::overloaded()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A whole body, with the part of the budget that it takes up.
+#[derive(Debug)]
+pub(super) struct Received<'a> {
+    bytes: Bytes,
+    _reservation: Reservation<'a>,
+}
+
+impl Deref for Received<'_> {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Reads a body to its end. Its pieces are joined as they come: a client that sends single bytes
+/// costs no more than one that sends all at once.
+pub(super) async fn read<B>(
+    body: B,
+    standing: Standing,
+    budget: &Budget,
+) -> Result<Received<'_>, ApiError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    if body.size_hint().lower() > MAX_BODY_BYTES as u64 {
-        return Err(ApiError::too_large());
+    let limit = standing.max_body();
+    let too_large = || ApiError::too_large(limit);
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
     }
-    match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => {
-            let mut cause: Option<&(dyn Error + 'static)> = Some(error.as_ref());
-            while let Some(error) = cause {
-                if error.is::<LengthLimitError>() {
-                    return Err(ApiError::too_large());
-                }
-                if error.is::<BodyTimeout>() {
-                    return Err(ApiError::timeout());
-                }
-                cause = error.source();
-            }
-            Err(ApiError::bad_request("request body could not be read"))
+    let mut body = pin!(body);
+    let mut reservation = budget.reserve(standing);
+    let mut whole = Pieces::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| read_error(error.into().as_ref()))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > limit {
+            return Err(too_large());
+        }
+        reservation.grow(data.len())?;
+        whole.push(data);
+    }
+    Ok(Received {
+        bytes: whole.join(),
+        _reservation: reservation,
+    })
+}
+
+fn read_error(error: &(dyn Error + 'static)) -> ApiError {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<BodyTimeout>() {
+            return ApiError::timeout();
+        }
+        cause = error.source();
+    }
+    ApiError::bad_request("request body could not be read")
+}
+
+/// What has arrived of a body. Most come in one piece, which is kept as it is.
+#[derive(Default)]
+struct Pieces {
+    first: Bytes,
+    joined: Vec<u8>,
+}
+
+impl Pieces {
+    fn len(&self) -> usize {
+        self.first.len().max(self.joined.len())
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.len() == 0 {
+            self.first = piece;
+            return;
+        }
+        if self.joined.is_empty() {
+            self.joined
+                .extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.joined.extend_from_slice(&piece);
+    }
+
+    fn join(self) -> Bytes {
+        match self.joined.is_empty() {
+            true => self.first,
+            false => self.joined.into(),
         }
     }
 }
@@ -88,12 +232,86 @@ impl<'de> Visitor<'de> for UniqueFieldsVisitor {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use futures_executor::block_on;
+    use futures_util::stream;
+    use http::StatusCode;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
     use super::*;
 
     #[derive(Debug, Default, Deserialize, PartialEq)]
     #[serde(default)]
     struct Sample {
         a: Option<String>,
+    }
+
+    /// A body that arrives in pieces of these sizes.
+    fn pieces(
+        sizes: impl IntoIterator<Item = usize, IntoIter: Send + 'static>,
+    ) -> impl Body<Data = Bytes, Error = Infallible> {
+        let frames = sizes
+            .into_iter()
+            .map(|size| Ok(Frame::data(Bytes::from(vec![b'x'; size]))));
+        StreamBody::new(stream::iter(frames))
+    }
+
+    fn read_all<'a>(
+        body: impl Body<Data = Bytes, Error = Infallible>,
+        standing: Standing,
+        budget: &'a Budget,
+    ) -> Result<Received<'a>, StatusCode> {
+        block_on(read(body, standing, budget)).map_err(|error| {
+            let uri = http::Uri::from_static("/");
+            error.response(&uri).status()
+        })
+    }
+
+    #[test]
+    fn a_body_has_the_size_that_its_standing_allows() {
+        let budget = Budget::default();
+        for (standing, limit) in [
+            (Standing::Public, 16 << 10),
+            (Standing::Admitted, MAX_BODY_BYTES),
+        ] {
+            for sizes in [
+                vec![limit],
+                vec![1; limit],
+                vec![limit - 1, 1],
+                vec![0, limit],
+            ] {
+                let body = read_all(pieces(sizes), standing, &budget).unwrap();
+                assert_eq!(body.len(), limit);
+            }
+            for sizes in [vec![limit + 1], vec![1; limit + 1], vec![limit, 1]] {
+                let refused = read_all(pieces(sizes), standing, &budget).unwrap_err();
+                assert_eq!(refused, StatusCode::PAYLOAD_TOO_LARGE);
+            }
+        }
+        assert_eq!(budget.0.into_inner(), 0, "what was taken is given back");
+    }
+
+    #[test]
+    fn bodies_share_a_budget_and_those_without_credentials_a_part_of_it() {
+        let budget = Budget::default();
+        let mib = |standing| read_all(pieces([MAX_BODY_BYTES]), standing, &budget);
+        let public = || read_all(pieces([16 << 10]), Standing::Public, &budget);
+        let mut held = Vec::new();
+        for _ in 0..1024 {
+            held.push(public().unwrap());
+        }
+        assert_eq!(public().unwrap_err(), StatusCode::SERVICE_UNAVAILABLE);
+        for _ in 0..48 {
+            held.push(mib(Standing::Admitted).unwrap());
+        }
+        let refused = mib(Standing::Admitted).unwrap_err();
+        assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+        held.pop();
+        held.push(mib(Standing::Admitted).unwrap());
+        drop(held);
+        assert!(public().is_ok());
     }
 
     #[test]

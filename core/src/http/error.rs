@@ -97,9 +97,18 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
-    pub(crate) fn too_large() -> Self {
-        let message = "request body exceeds 1 MiB";
+    pub(crate) fn too_large(limit_bytes: usize) -> Self {
+        let message = match limit_bytes >> 20 {
+            0 => format!("request body exceeds {} KiB", limit_bytes >> 10),
+            mib => format!("request body exceeds {mib} MiB"),
+        };
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// The answer while the bodies of other requests take up all the room there is.
+    pub(crate) fn overloaded() -> Self {
+        let message = "too many request bodies at once, try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
