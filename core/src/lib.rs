@@ -36,6 +36,7 @@ mod time;
 mod token;
 mod validation;
 mod workspace;
+mod yielding;
 
 pub use account::{Account, AccountId, NewAccount, Verification, email_key};
 pub use agent::{Agent, search_key};
@@ -59,3 +60,4 @@ pub use time::{Timestamp, format_go_duration, parse_go_duration};
 pub use token::RefreshToken;
 pub use validation::{InvalidField, Rule};
 pub use workspace::Workspace;
+pub use yielding::yield_now;

@@ -22,6 +22,8 @@ pub use outbox::{LeaseRequest, LeasedNotification, Outbox};
 pub use sessions::{AgentQuery, CommitOutcome, Expiry, SessionHistory, SessionQuery, Sessions};
 pub use tokens::RefreshTokens;
 
+use crate::{Agent, Session, Status};
+
 /// Why storage did not do what it was asked. Clients see 503 for either.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -53,25 +55,79 @@ pub struct Page<T, C> {
     pub next: Option<C>,
 }
 
-impl<T, C> Page<T, C> {
-    /// The first `limit` of `rows`, and the place of the last of them if more follow.
+/// The most bytes of rows in one page, beyond which only its last row may go.
+pub const MAX_PAGE_BYTES: usize = 4 << 20;
+
+/// A row of a list, which takes up a part of a page.
+pub trait Row {
+    /// Its texts' length in bytes, with an allowance for the rest of it.
+    fn bytes(&self) -> usize;
+}
+
+impl<T: Row, C> Page<T, C> {
+    /// The first of `rows`: `limit` of them, or as many as reach [`MAX_PAGE_BYTES`], whichever comes
+    /// first; and the place of the last of them if more follow. No row after those is asked for but
+    /// one.
     pub fn cut(
         rows: impl IntoIterator<Item = T>,
         limit: usize,
         place: impl FnOnce(&T) -> C,
     ) -> Self {
         let mut rows = rows.into_iter().fuse();
-        let items: Vec<T> = rows.by_ref().take(limit).collect();
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        while items.len() < limit && bytes < MAX_PAGE_BYTES {
+            let Some(row) = rows.next() else { break };
+            bytes += row.bytes();
+            items.push(row);
+        }
         let next = rows.next().and_then(|_| items.last().map(place));
         Self { items, next }
     }
+}
 
+impl<T, C> Page<T, C> {
     /// A page of nothing.
     pub fn empty() -> Self {
         Self {
             items: Vec::new(),
             next: None,
         }
+    }
+}
+
+/// What the names, times and numbers of a row take up in JSON.
+const ROW_BYTES: usize = 300;
+
+impl Row for Agent {
+    fn bytes(&self) -> usize {
+        let Self {
+            agent_id,
+            name,
+            source,
+            latest_message,
+            ..
+        } = self;
+        ROW_BYTES + agent_id.len() + name.len() + source.len() + latest_message.len()
+    }
+}
+
+impl Row for Session {
+    fn bytes(&self) -> usize {
+        ROW_BYTES + self.agent_id.len() + self.session_topic.len()
+    }
+}
+
+impl Row for Status {
+    fn bytes(&self) -> usize {
+        let Self {
+            agent_id,
+            session_topic,
+            message,
+            content,
+            ..
+        } = self;
+        ROW_BYTES + agent_id.len() + session_topic.len() + message.len() + content.len()
     }
 }
 
@@ -94,4 +150,35 @@ pub trait Store: Sessions + Accounts + RefreshTokens + ApiKeys + Outbox {
         name: &str,
         candidate: &str,
     ) -> impl Future<Output = Result<String, StoreError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Sized(usize);
+
+    impl Row for Sized {
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_page_ends_at_its_rows_or_its_bytes() {
+        let half = MAX_PAGE_BYTES / 2;
+        for (rows, limit, kept, more) in [
+            (&[][..], 2, 0, false),
+            (&[1, 1], 2, 2, false),
+            (&[1, 1, 1], 2, 2, true),
+            (&[half, half, 1], 9, 2, true),
+            (&[half, half], 9, 2, false),
+            (&[half, half - 1, 1, 1], 9, 3, true),
+            (&[9 * MAX_PAGE_BYTES, 1], 9, 1, true),
+        ] {
+            let page = Page::cut(rows.iter().copied().map(Sized), limit, |row| row.0);
+            assert_eq!(page.items.len(), kept, "{rows:?} {limit}");
+            assert_eq!(page.next.is_some(), more, "{rows:?} {limit}");
+        }
+    }
 }

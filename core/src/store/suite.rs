@@ -34,8 +34,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::{
-    AgentQuery, Audience, CommitOutcome, Expiry, HistoryCursor, LeaseRequest, MemoryStore, Page,
-    Registration, SessionQuery, Store,
+    AgentQuery, Audience, CommitOutcome, Expiry, HistoryCursor, LeaseRequest, MAX_PAGE_BYTES,
+    MemoryStore, Page, Registration, SessionQuery, Store,
 };
 use crate::batch::Chain;
 use crate::{
@@ -78,6 +78,7 @@ macro_rules! store_suite {
             agent_pages_visit_everything_once
             session_pages_visit_everything_once
             history_pages_visit_everything_once_while_reports_go_on
+            a_page_of_long_texts_ends_at_its_bytes
             search_folds_case_beyond_ascii
             search_takes_pattern_characters_literally
             texts_come_back_as_they_were

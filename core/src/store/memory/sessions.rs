@@ -1,6 +1,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{self, Excluded, Unbounded};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{MemoryStore, State};
@@ -8,13 +9,64 @@ use crate::batch::Chain;
 use crate::report::MAX_TTL_MINUTES;
 use crate::session::expires_at;
 use crate::store::{
-    AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
-    SessionHistory, SessionQuery, Sessions, StoreError,
+    AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, MAX_PAGE_BYTES, Page, ROW_BYTES,
+    Row, SessionCursor, SessionHistory, SessionQuery, Sessions, StoreError,
 };
+use crate::yielding::yield_now;
 use crate::{
     Agent, Commit, Session, SessionHead, SessionKey, Snapshot, Status, StatusEntry, Timestamp,
     Workspace,
 };
+
+/// The most rows that a list looks at before it lets go of the lock, which reports need, and lets
+/// other tasks of its thread run.
+const ROWS_AT_ONCE: usize = 256;
+
+/// Rows for a page, and one more if another follows.
+struct Found<T> {
+    rows: Vec<T>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl<T: Row> Found<T> {
+    fn new(limit: usize) -> Self {
+        Self {
+            rows: Vec::new(),
+            bytes: 0,
+            limit,
+        }
+    }
+
+    /// Adds a row; breaks when no other is needed.
+    fn push(&mut self, row: T) -> ControlFlow<()> {
+        let full = self.rows.len() >= self.limit || self.bytes >= MAX_PAGE_BYTES;
+        self.bytes += row.bytes();
+        self.rows.push(row);
+        match full {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Visits the next keys after `place`, in order, and moves it; breaks at the end of the set, or when
+/// `visit` does.
+fn visit_some<K: Ord + Clone>(
+    keys: &BTreeSet<K>,
+    place: &mut Bound<K>,
+    mut visit: impl FnMut(&K) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let mut next = keys.range((place.clone(), Unbounded));
+    for _ in 0..ROWS_AT_ONCE {
+        let Some(key) = next.next() else {
+            return ControlFlow::Break(());
+        };
+        visit(key)?;
+        *place = Excluded(key.clone());
+    }
+    ControlFlow::Continue(())
+}
 
 /// Agents with their sessions, by workspace.
 #[derive(Debug, Default)]
@@ -98,6 +150,12 @@ struct StoredStatus {
     topic: Arc<str>,
     seq: u64,
     entry: Arc<StatusEntry>,
+}
+
+impl Row for StoredStatus {
+    fn bytes(&self) -> usize {
+        ROW_BYTES + self.topic.len() + self.entry.message.len() + self.entry.content.len()
+    }
 }
 
 impl StoredStatus {
@@ -267,26 +325,33 @@ impl Sessions for MemoryStore {
         query: &AgentQuery,
         now: Timestamp,
     ) -> Result<Page<Agent, AgentCursor>, StoreError> {
-        let sessions = &self.lock().sessions;
-        let Some(agents) = sessions.0.get(workspace) else {
-            return Ok(Page::empty());
-        };
-        let after = match &query.after {
+        let mut place = match &query.after {
             Some(after) => Excluded((Reverse(after.last_seen), Arc::from(&*after.agent_id))),
             None => Unbounded,
         };
-        let found = agents
-            .by_last_seen
-            .range((after, Unbounded))
-            .filter_map(|(_, id)| agents.by_id.get(id))
-            .filter(|agent| {
-                query.search.as_ref().is_none_or(|search| {
-                    agent.id_key.contains(search) || agent.name_key.contains(search)
-                })
+        let wanted = |agent: &AgentState| {
+            query.search.as_ref().is_none_or(|search| {
+                agent.id_key.contains(search) || agent.name_key.contains(search)
             })
-            .map(|agent| agent.view(workspace, now))
-            .filter(|agent| query.status.is_none() || agent.latest_status == query.status);
-        Ok(Page::cut(found, query.limit, |agent| AgentCursor {
+        };
+        let mut found = Found::new(query.limit);
+        let mut look = || {
+            let sessions = &self.lock().sessions;
+            let Some(agents) = sessions.0.get(workspace) else {
+                return ControlFlow::Break(());
+            };
+            visit_some(&agents.by_last_seen, &mut place, |(_, id)| {
+                let agent = agents.by_id.get(id).filter(|agent| wanted(agent));
+                agent
+                    .map(|agent| agent.view(workspace, now))
+                    .filter(|agent| query.status.is_none() || agent.latest_status == query.status)
+                    .map_or(ControlFlow::Continue(()), |agent| found.push(agent))
+            })
+        };
+        while look().is_continue() {
+            yield_now().await;
+        }
+        Ok(Page::cut(found.rows, query.limit, |agent| AgentCursor {
             last_seen: agent.last_seen,
             agent_id: agent.agent_id.clone(),
         }))
@@ -310,29 +375,37 @@ impl Sessions for MemoryStore {
         query: &SessionQuery,
         now: Timestamp,
     ) -> Result<Page<Session, SessionCursor>, StoreError> {
-        let sessions = &self.lock().sessions;
-        let Some(agent) = sessions.agent(workspace, agent_id) else {
-            return Ok(Page::empty());
-        };
-        let after = match &query.after {
+        let mut place = match &query.after {
             Some(after) => Excluded((
                 Reverse(after.last_updated),
                 Arc::from(&*after.session_topic),
             )),
             None => Unbounded,
         };
-        let found = agent
-            .by_last_updated
-            .range((after, Unbounded))
-            .filter_map(|(_, topic)| agent.session(topic))
-            .filter(|session| match query.expiry {
-                Expiry::Any => true,
-                Expiry::Unexpired => !session.is_expired(now),
-                Expiry::Expired => session.is_expired(now),
-            });
-        Ok(Page::cut(found, query.limit, |session| SessionCursor {
-            last_updated: session.last_updated,
-            session_topic: session.session_topic.clone(),
+        let wanted = |session: &Session| match query.expiry {
+            Expiry::Any => true,
+            Expiry::Unexpired => !session.is_expired(now),
+            Expiry::Expired => session.is_expired(now),
+        };
+        let mut found = Found::new(query.limit);
+        let mut look = || {
+            let sessions = &self.lock().sessions;
+            let Some(agent) = sessions.agent(workspace, agent_id) else {
+                return ControlFlow::Break(());
+            };
+            visit_some(&agent.by_last_updated, &mut place, |(_, topic)| {
+                let session = agent.session(topic).filter(wanted);
+                session.map_or(ControlFlow::Continue(()), |session| found.push(session))
+            })
+        };
+        while look().is_continue() {
+            yield_now().await;
+        }
+        Ok(Page::cut(found.rows, query.limit, |session| {
+            SessionCursor {
+                last_updated: session.last_updated,
+                session_topic: session.session_topic.clone(),
+            }
         }))
     }
 
@@ -387,5 +460,59 @@ impl Sessions for MemoryStore {
             }))
         };
         Ok(read().map_or_else(Page::empty, |page| shown(page, agent_id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use futures_executor::block_on;
+
+    use super::*;
+    use crate::{Report, StatusKind, decide};
+
+    fn report(agent_id: &str) -> Commit {
+        let report = Report {
+            agent_id: agent_id.to_owned(),
+            agent_name: None,
+            agent_source: None,
+            session_topic: "t".to_owned(),
+            status: StatusKind::Running,
+            message: String::new(),
+            content: String::new(),
+            ttl_minutes: None,
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        decide(&Workspace::Shared, &report, &Snapshot::default(), now, 60).commit
+    }
+
+    #[test]
+    fn a_list_that_finds_nothing_lets_reports_in_between() {
+        let store = MemoryStore::default();
+        for n in 0..3 * ROWS_AT_ONCE {
+            let outcome = block_on(store.commit(&report(&format!("agent {n}")))).unwrap();
+            assert_eq!(outcome, CommitOutcome::Committed);
+        }
+        let query = AgentQuery {
+            status: Some(StatusKind::Failed),
+            limit: 10_000,
+            ..AgentQuery::default()
+        };
+        let mut list = pin!(store.agents(&Workspace::Shared, &query, Timestamp::UNIX_EPOCH));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut polls = 0;
+        let page = loop {
+            if let Poll::Ready(page) = list.as_mut().poll(&mut context) {
+                break page.unwrap();
+            }
+            polls += 1;
+            let another = report(&format!("between {polls}"));
+            let outcome = block_on(store.commit(&another)).unwrap();
+            assert_eq!(outcome, CommitOutcome::Committed);
+        };
+        assert!(polls >= 3, "the list gave way {polls} times");
+        assert!(page.items.is_empty() && page.next.is_none());
     }
 }

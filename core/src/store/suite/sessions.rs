@@ -870,3 +870,57 @@ pub async fn groups_and_single_commits_race<S: Store>(store: &S, tag: &str) {
     let agent = find_agent(store, &workspace, "a", start()).await;
     assert_eq!(agent.session_count, 2);
 }
+
+/// A page of long texts ends at its bytes and not at its rows; walking on visits every row once.
+pub async fn a_page_of_long_texts_ends_at_its_bytes<S: Store>(store: &S, tag: &str) {
+    let workspace = workspace(tag);
+    let content = "🦀".repeat(10_000);
+    let rows = MAX_PAGE_BYTES / content.len() + 20;
+    let reports: Vec<Report> = (0..rows)
+        .map(|n| Report {
+            message: n.to_string(),
+            content: content.clone(),
+            ..running("a", "t")
+        })
+        .collect();
+    for some in reports.chunks(16) {
+        commit_all(store, &workspace, &[some.to_vec()]).await;
+    }
+    let expected: Vec<String> = (0..rows).rev().map(|n| n.to_string()).collect();
+    let messages = |page: &[Status]| -> Vec<String> {
+        page.iter().map(|status| status.message.clone()).collect()
+    };
+    let bytes = |page: &[Status]| page.iter().map(|it| it.content.len()).sum::<usize>();
+
+    let key = key(&workspace, "a", "t");
+    let mut seen = Vec::new();
+    let mut before = None;
+    for page in 0.. {
+        let found = store.session(&key, before, 10_000).await.unwrap().unwrap();
+        let history = found.history;
+        assert!(bytes(&history.items) <= MAX_PAGE_BYTES + content.len());
+        seen.extend(messages(&history.items));
+        before = history.next;
+        if before.is_none() {
+            assert_eq!(page, 1, "there are two pages of bytes");
+            break;
+        }
+    }
+    assert_eq!(seen, expected);
+
+    let mut seen = Vec::new();
+    let mut before: Option<HistoryCursor> = None;
+    loop {
+        let page = store
+            .history(&workspace, "a", before.as_ref(), 10_000)
+            .await
+            .unwrap();
+        assert!(bytes(&page.items) <= MAX_PAGE_BYTES + content.len());
+        seen.extend(messages(&page.items));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, expected);
+}
