@@ -8,20 +8,22 @@
 //!
 //! A session that the group's commit passed over becomes a [`Leftover`], which the host records
 //! report by report, where it harms nobody else.
+//!
+//! A host may drop any of these futures. Reports whose recording ends that way are answered
+//! [`StoreError::Unavailable`], since they may be stored, and their session goes on with the next.
 
 mod chain;
 mod queue;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
 
 use crate::ports::{Clock, Entropy};
-use crate::store::CommitOutcome;
+use crate::store::{Accounts, CommitOutcome, Sessions};
 use crate::{
-    Decision, Recorded, Recorder, Report, SessionKey, Snapshot, Store, StoreError, Workspace,
-    causes,
+    Decision, Recorded, Recorder, Report, SessionKey, Snapshot, StoreError, Workspace, causes,
 };
 
 pub use chain::Chain;
@@ -33,7 +35,18 @@ const MAX_REPORTS: usize = 256;
 /// Records reports in groups. The host drives it; there is no task or timer inside.
 pub struct Batcher<S, C, E> {
     recorder: Recorder<S, C, E>,
-    queue: Mutex<Queue<Waiting>>,
+    queue: SharedQueue,
+}
+
+/// The queue of a batcher, which what is taken of it goes back to.
+#[derive(Clone, Default)]
+struct SharedQueue(Arc<Mutex<Queue<Waiting>>>);
+
+impl SharedQueue {
+    fn lock(&self) -> MutexGuard<'_, Queue<Waiting>> {
+        // Nothing that holds the lock leaves the queue half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Waiting {
@@ -50,8 +63,34 @@ impl Pending {
     /// # Errors
     /// As [`Recorder::record`]; [`StoreError::Unavailable`] also when the host stops first.
     pub async fn answer(self) -> Result<Recorded, StoreError> {
-        let stopped = |_| Err(StoreError::unavailable("the server is shutting down"));
+        let stopped = |_| Err(StoreError::unavailable("the host stopped recording it"));
         self.0.await.unwrap_or_else(stopped)
+    }
+}
+
+/// Reports of one session, in the hands of a worker: until this is dropped, later reports on the
+/// session wait. What has not been answered by then fails.
+struct Claim {
+    queue: SharedQueue,
+    taken: Taken<Waiting>,
+}
+
+impl Claim {
+    fn key(&self) -> &SessionKey {
+        &self.taken.key
+    }
+
+    fn answer(mut self, results: impl IntoIterator<Item = Result<Recorded, StoreError>>) {
+        for (waiting, result) in self.taken.waiting.drain(..).zip(results) {
+            // Whoever asked may be gone.
+            let _ = waiting.answer.send(result);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.queue.lock().give_back(&mut self.taken);
     }
 }
 
@@ -59,19 +98,19 @@ impl Pending {
 /// changed by another host, or storage refused the group. Until
 /// [`Batcher::record_leftover`] is done with them, later reports on the session wait.
 #[must_use = "its reports wait for an answer"]
-pub struct Leftover(Taken<Waiting>);
+pub struct Leftover(Claim);
 
 /// A failure that every report of a group shares.
 #[derive(Debug, thiserror::Error)]
 #[error("a group of reports failed: {0}")]
 struct GroupFailed(String);
 
-impl<S: Store, C: Clock, E: Entropy> Batcher<S, C, E> {
+impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
     /// A batcher with an empty queue.
     pub fn new(recorder: Recorder<S, C, E>) -> Self {
         Self {
             recorder,
-            queue: Mutex::default(),
+            queue: SharedQueue::default(),
         }
     }
 
@@ -85,26 +124,36 @@ impl<S: Store, C: Clock, E: Entropy> Batcher<S, C, E> {
     pub fn enter(&self, workspace: &Workspace, report: Report) -> Pending {
         let (answer, answered) = oneshot::channel();
         let key = report.session_key(workspace);
-        self.queue().push(key, Waiting { report, answer });
+        self.queue.lock().push(key, Waiting { report, answer });
         Pending(answered)
     }
 
     /// Whether a report waits that no worker has taken.
     pub fn is_ready(&self) -> bool {
-        self.queue().is_ready()
+        self.queue.lock().is_ready()
+    }
+
+    /// Refuses what waits that no worker has taken: for a host whose workers have ended.
+    pub fn refuse_waiting(&self) {
+        self.queue.lock().clear();
     }
 
     /// Records a group of waiting reports; `None` when there is nothing to take. What comes back
     /// is to be handed to [`Batcher::record_leftover`].
     pub async fn record_group(&self) -> Option<Vec<Leftover>> {
-        let mut group = self.queue().take(MAX_REPORTS);
+        let group = self.queue.lock().take(MAX_REPORTS);
         if group.is_empty() {
             return None;
         }
+        let claim = |taken| Claim {
+            queue: self.queue.clone(),
+            taken,
+        };
+        let mut group: Vec<Claim> = group.into_iter().map(claim).collect();
         // In key order, so that hosts that create the same agents do so in the same order.
-        group.sort_by(|a, b| a.key.cmp(&b.key));
+        group.sort_by(|a, b| a.key().cmp(b.key()));
         let recorded = self.try_group(&group).await;
-        self.queue().release_agents(&group);
+        self.release_agents(&mut group);
         let recorded = match recorded {
             Ok(recorded) => recorded,
             Err(error @ (StoreError::Refused(_) | StoreError::Contended)) => {
@@ -113,71 +162,72 @@ impl<S: Store, C: Clock, E: Entropy> Batcher<S, C, E> {
             }
             Err(error) => {
                 let causes = causes(&error).to_string();
-                for session in group {
-                    for waiting in session.waiting {
-                        let error = StoreError::unavailable(GroupFailed(causes.clone()));
-                        // Whoever asked may be gone.
-                        let _ = waiting.answer.send(Err(error));
-                    }
-                    self.queue().give_back(session.key);
+                let failed = || Err(StoreError::unavailable(GroupFailed(causes.clone())));
+                for claim in group {
+                    claim.answer(std::iter::repeat_with(failed));
                 }
                 return Some(Vec::new());
             }
         };
         let mut leftovers = Vec::new();
-        for (session, recorded) in group.into_iter().zip(recorded) {
+        for (claim, recorded) in group.into_iter().zip(recorded) {
             match recorded {
-                Some(recorded) => {
-                    for (waiting, recorded) in session.waiting.into_iter().zip(recorded) {
-                        let _ = waiting.answer.send(Ok(recorded));
-                    }
-                    self.queue().give_back(session.key);
-                }
-                None => leftovers.push(Leftover(session)),
+                Some(recorded) => claim.answer(recorded.into_iter().map(Ok)),
+                None => leftovers.push(Leftover(claim)),
             }
         }
         Some(leftovers)
     }
 
     /// Records the reports of one session one after the other by `record`. When one fails for
-    /// contention, those behind it would wait as long, and fail with it.
-    pub async fn record_leftover(
+    /// contention, those behind it would wait as long, and fail with it. Afterwards a worker must be
+    /// woken if [`Batcher::is_ready`].
+    ///
+    /// The arguments are not borrowed, so that the future is `Send` where `record`'s are.
+    pub async fn record_leftover<F>(
         &self,
         leftover: Leftover,
-        mut record: impl AsyncFnMut(&Workspace, &Report) -> Result<Recorded, StoreError>,
-    ) {
-        let Taken { key, waiting } = leftover.0;
+        mut record: impl FnMut(Workspace, Report) -> F,
+    ) where
+        F: Future<Output = Result<Recorded, StoreError>>,
+    {
+        let Leftover(mut claim) = leftover;
+        let workspace = claim.key().workspace.clone();
         let mut contended = false;
-        for Waiting { report, answer } in waiting {
+        for Waiting { report, answer } in std::mem::take(&mut claim.taken.waiting) {
             let result = match contended {
                 true => Err(StoreError::Contended),
-                false => record(&key.workspace, &report).await,
+                false => record(workspace.clone(), report).await,
             };
             contended = matches!(result, Err(StoreError::Contended));
             let _ = answer.send(result);
         }
-        self.queue().give_back(key);
+    }
+
+    /// Lets other groups have the agents of this one.
+    fn release_agents(&self, group: &mut [Claim]) {
+        let mut queue = self.queue.lock();
+        for claim in group {
+            queue.release_agent(&mut claim.taken);
+        }
     }
 
     /// Loads, decides and commits a group; for each session its reports' results, or `None` where
     /// the commit passed it over.
-    async fn try_group(
-        &self,
-        group: &[Taken<Waiting>],
-    ) -> Result<Vec<Option<Vec<Recorded>>>, StoreError> {
-        let keys: Vec<SessionKey> = group.iter().map(|session| session.key.clone()).collect();
+    async fn try_group(&self, group: &[Claim]) -> Result<Vec<Option<Vec<Recorded>>>, StoreError> {
+        let keys: Vec<SessionKey> = group.iter().map(|claim| claim.key().clone()).collect();
         let snapshots = self.recorder.store.load_many(&keys).await?;
         let decisions: Vec<Vec<Decision>> = group
             .iter()
             .zip(snapshots)
-            .map(|(session, snapshot)| self.decide(session, snapshot))
+            .map(|(claim, snapshot)| self.decide(&claim.taken, snapshot))
             .collect();
         let receivers = self.receivers(group, &decisions).await?;
         let chains: Vec<Chain> = group
             .iter()
             .zip(decisions)
-            .filter_map(|(session, decisions)| {
-                let receivers = receivers.get(&session.key.workspace);
+            .filter_map(|(claim, decisions)| {
+                let receivers = receivers.get(&claim.key().workspace);
                 let receivers = receivers.map_or(&[][..], Vec::as_slice);
                 let commits = decisions.into_iter();
                 Chain::new(commits.map(|decision| self.recorder.commit(decision, receivers)))
@@ -205,14 +255,14 @@ impl<S: Store, C: Clock, E: Entropy> Batcher<S, C, E> {
     /// Receivers of notifications, of those workspaces that have any to send.
     async fn receivers(
         &self,
-        group: &[Taken<Waiting>],
+        group: &[Claim],
         decisions: &[Vec<Decision>],
     ) -> Result<HashMap<Workspace, Vec<String>>, StoreError> {
         let with_transition: HashSet<&Workspace> = group
             .iter()
             .zip(decisions)
             .filter(|(_, decisions)| decisions.iter().any(|d| d.transition.is_some()))
-            .map(|(session, _)| &session.key.workspace)
+            .map(|(claim, _)| &claim.key().workspace)
             .collect();
         let mut receivers = HashMap::new();
         for workspace in with_transition {
@@ -220,10 +270,5 @@ impl<S: Store, C: Clock, E: Entropy> Batcher<S, C, E> {
             receivers.insert(workspace.clone(), urls);
         }
         Ok(receivers)
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue<Waiting>> {
-        // Nothing that holds the lock leaves the queue half-changed.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

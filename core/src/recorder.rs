@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::ports::{Clock, Entropy, random_uuid};
-use crate::store::{Audience, CommitOutcome};
+use crate::store::{Accounts, Audience, CommitOutcome, Sessions};
 use crate::{
-    AuthMode, Commit, Decision, Report, SessionKey, Settings, Snapshot, Store, StoreError,
-    Workspace, decide,
+    AuthMode, Commit, Decision, Report, SessionKey, Settings, Snapshot, StoreError, Workspace,
+    decide,
 };
 
 /// What the instance's configuration says about reports.
@@ -51,7 +51,7 @@ pub struct Recorder<S, C, E> {
     pub policy: ReportPolicy,
 }
 
-impl<S: Store, C: Clock, E: Entropy> Recorder<S, C, E> {
+impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     /// What a report would change of a session in this state, receivers of notifications included.
     /// Nothing is stored yet.
     ///

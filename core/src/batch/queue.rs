@@ -24,6 +24,8 @@ type AgentKey = (Workspace, String);
 pub(crate) struct Taken<T> {
     pub(crate) key: SessionKey,
     pub(crate) waiting: Vec<T>,
+    /// Whether the agent is its taker's too.
+    with_agent: bool,
 }
 
 impl<T> Default for Queue<T> {
@@ -69,7 +71,11 @@ impl<T> Queue<T> {
             let count = waiting.len().min(room);
             room -= count;
             let waiting = waiting.drain(..count).collect();
-            group.push(Taken { key, waiting });
+            group.push(Taken {
+                key,
+                waiting,
+                with_agent: true,
+            });
         }
         passed_over.append(&mut self.ready);
         self.ready = passed_over;
@@ -81,22 +87,27 @@ impl<T> Queue<T> {
         !self.ready.is_empty()
     }
 
-    /// Lets other groups have the agents of this one.
-    pub(crate) fn release_agents(&mut self, group: &[Taken<T>]) {
-        for session in group {
-            self.agents.remove(&agent(&session.key));
+    /// Lets other groups have the agent. To be done of all sessions of a group at once.
+    pub(crate) fn release_agent(&mut self, taken: &mut Taken<T>) {
+        if std::mem::take(&mut taken.with_agent) {
+            self.agents.remove(&agent(&taken.key));
         }
     }
 
-    /// Gives a session back after what was taken of it is done with.
-    pub(crate) fn give_back(&mut self, key: SessionKey) {
-        if self
-            .sessions
-            .get(&key)
-            .is_some_and(|waiting| !waiting.is_empty())
-        {
-            self.ready.push_back(key);
+    /// Gives a session back, and the agent if it has not been released before.
+    pub(crate) fn give_back(&mut self, taken: &mut Taken<T>) {
+        self.release_agent(taken);
+        let waiting = self.sessions.get(&taken.key);
+        if waiting.is_some_and(|waiting| !waiting.is_empty()) {
+            self.ready.push_back(taken.key.clone());
         } else {
+            self.sessions.remove(&taken.key);
+        }
+    }
+
+    /// Drops what waits that nobody has taken.
+    pub(crate) fn clear(&mut self) {
+        for key in self.ready.drain(..) {
             self.sessions.remove(&key);
         }
     }
@@ -150,33 +161,33 @@ mod tests {
     #[test]
     fn what_does_not_fit_waits_for_its_session() {
         let mut queue = queue(&[("a", "1", 1), ("a", "1", 2), ("a", "1", 3), ("b", "1", 4)]);
-        let group = queue.take(2);
+        let mut group = queue.take(2);
         assert_eq!(summary(&group), ["a/1: [1, 2]"]);
         assert_eq!(summary(&queue.take(2)), ["b/1: [4]"]);
-        queue.release_agents(&group);
+        queue.release_agent(&mut group[0]);
         assert!(queue.take(2).is_empty());
-        queue.give_back(session("a", "1"));
+        queue.give_back(&mut group[0]);
         assert_eq!(summary(&queue.take(2)), ["a/1: [3]"]);
     }
 
     #[test]
     fn no_two_groups_have_one_agent() {
         let mut queue = queue(&[("a", "1", 1)]);
-        let first = queue.take(9);
+        let mut first = queue.take(9);
         queue.push(session("a", "2"), 2);
         queue.push(session("b", "1"), 3);
         queue.push(session("a", "3"), 4);
         assert_eq!(summary(&queue.take(9)), ["b/1: [3]"]);
         assert!(queue.is_ready());
-        queue.release_agents(&first);
+        queue.release_agent(&mut first[0]);
         assert_eq!(summary(&queue.take(9)), ["a/2: [2]", "a/3: [4]"]);
     }
 
     #[test]
     fn a_session_that_takes_long_holds_up_no_other_of_its_agent() {
         let mut queue = queue(&[("a", "slow", 1)]);
-        let group = queue.take(9);
-        queue.release_agents(&group);
+        let mut group = queue.take(9);
+        queue.release_agent(&mut group[0]);
         queue.push(session("a", "slow"), 2);
         queue.push(session("a", "quick"), 3);
         assert_eq!(summary(&queue.take(9)), ["a/quick: [3]"]);
@@ -185,9 +196,20 @@ mod tests {
     #[test]
     fn a_session_that_nothing_waits_for_is_forgotten() {
         let mut queue = queue(&[("a", "1", 1)]);
-        let group = queue.take(9);
-        queue.release_agents(&group);
-        queue.give_back(session("a", "1"));
+        let mut group = queue.take(9);
+        queue.give_back(&mut group[0]);
         assert!(queue.sessions.is_empty() && queue.agents.is_empty() && !queue.is_ready());
+    }
+
+    #[test]
+    fn what_nobody_has_taken_can_be_dropped() {
+        let mut queue = queue(&[("a", "1", 1)]);
+        let mut group = queue.take(9);
+        queue.push(session("a", "1"), 2);
+        queue.push(session("b", "1"), 3);
+        queue.clear();
+        assert!(!queue.is_ready());
+        queue.give_back(&mut group[0]);
+        assert_eq!(summary(&queue.take(9)), ["a/1: [2]"]);
     }
 }

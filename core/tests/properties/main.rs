@@ -1,5 +1,7 @@
 //! What holds for any sequence of reports by any number of interleaved writers.
 
+mod batch;
+
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta};
