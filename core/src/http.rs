@@ -6,13 +6,13 @@ mod api_keys;
 mod body;
 mod cors;
 mod credentials;
+mod endpoints;
 mod error;
 mod mcp;
 mod operations;
 mod outage;
 mod reports;
 mod response;
-mod route;
 
 use bytes::Bytes;
 use http::header::{ALLOW, HOST, ORIGIN};
@@ -30,9 +30,9 @@ use crate::token::TokenSigner;
 use crate::{AuthMode, Settings, Timestamp};
 use body::{Received, Standing};
 use credentials::Caller;
+use endpoints::{Access, Endpoint, Route, Row};
 use error::ApiError;
 use response::Answer;
-use route::{Access, Endpoint, Route};
 
 /// The application: answers requests by the contract, on the host's ports.
 pub struct App<P> {
@@ -46,6 +46,7 @@ pub struct App<P> {
 /// A request that has passed every gate before its body's.
 struct Admitted<'r> {
     parts: &'r Parts,
+    route: Route<'r>,
     caller: Caller,
     body: Received<'r>,
 }
@@ -102,15 +103,15 @@ impl<P: Ports> App<P> {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (route, endpoint) = match resolve(&self.cors, parts)? {
+        let (route, row) = match resolve(&self.cors, parts)? {
             Target::Answered(response) => return Ok(response),
-            Target::Endpoint(route, endpoint) => (route, endpoint),
+            Target::Endpoint(route, row) => (route, row),
         };
-        if matches!(endpoint, Endpoint::Mcp) {
+        if row.endpoint == Endpoint::Mcp {
             cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
         }
-        let caller = self.admit(parts, endpoint.access()).await?;
-        if matches!(endpoint, Endpoint::Register) && !self.settings.registration_enabled {
+        let caller = self.admit(parts, row.access).await?;
+        if row.endpoint == Endpoint::Register && !self.settings.registration_enabled {
             return Err(ApiError::registration_disabled());
         }
         let standing = match endpoint.access() {
@@ -120,10 +121,11 @@ impl<P: Ports> App<P> {
         let body = body::read(body, standing, &self.bodies).await?;
         let request = Admitted {
             parts,
+            route,
             caller,
             body,
         };
-        self.dispatch(endpoint, &route, request).await
+        self.dispatch(row.endpoint, request).await
     }
 
     async fn admit(&self, parts: &Parts, access: Access) -> Result<Caller, ApiError> {
@@ -138,41 +140,6 @@ impl<P: Ports> App<P> {
             }
             Access::Workspace => self.authenticate(&parts.headers).await,
             Access::Account => self.authenticate_account(&parts.headers),
-        }
-    }
-
-    async fn dispatch(
-        &self,
-        endpoint: Endpoint,
-        route: &Route<'_>,
-        request: Admitted<'_>,
-    ) -> Answer {
-        match endpoint {
-            Endpoint::Health => Ok(self.health()),
-            Endpoint::Ready => self.ready().await,
-            Endpoint::Report => self.report(request).await,
-            Endpoint::ListAgents => self.list_agents(request).await,
-            Endpoint::GetAgent => self.get_agent(route.agent_id()?, request).await,
-            Endpoint::ListSessions => self.list_sessions(route.agent_id()?, request).await,
-            Endpoint::GetSession => {
-                let agent_id = route.agent_id()?;
-                self.get_session(agent_id, route.session_topic()?, request)
-                    .await
-            }
-            Endpoint::History => self.agent_history(route.agent_id()?, request).await,
-            Endpoint::LatestStatus => self.latest_status(route.agent_id()?, request).await,
-            Endpoint::Register => self.register(request).await,
-            Endpoint::Verify => self.verify(request).await,
-            Endpoint::ResendVerify => self.resend_verify(request).await,
-            Endpoint::Login => self.login(request).await,
-            Endpoint::Refresh => self.refresh(request).await,
-            Endpoint::Logout => self.logout(request).await,
-            Endpoint::GetMe => self.get_me(request).await,
-            Endpoint::PutMe => self.put_me(request).await,
-            Endpoint::CreateApiKey => self.create_api_key(request).await,
-            Endpoint::ListApiKeys => self.list_api_keys(request).await,
-            Endpoint::RevokeApiKey => self.revoke_api_key(route.api_key_id()?, request).await,
-            Endpoint::Mcp => self.mcp(request).await,
         }
     }
 
@@ -197,7 +164,7 @@ enum Target<'p> {
     /// It is answered already.
     Answered(Response<Bytes>),
     /// It goes on.
-    Endpoint(Route<'p>, Endpoint),
+    Endpoint(Route<'p>, &'static Row),
 }
 
 fn resolve<'p>(cors: &CorsPolicy, parts: &'p Parts) -> Result<Target<'p>, ApiError> {
@@ -210,15 +177,13 @@ fn resolve<'p>(cors: &CorsPolicy, parts: &'p Parts) -> Result<Target<'p>, ApiErr
     if parts.method == Method::OPTIONS {
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::NO_CONTENT;
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static(route.allow()));
+        response.headers_mut().insert(ALLOW, route.allow());
         return Ok(Target::Answered(response));
     }
-    let endpoint = route
-        .endpoint(&parts.method)
-        .ok_or_else(|| ApiError::method_not_allowed(route.allow()))?;
-    Ok(Target::Endpoint(route, endpoint))
+    match route.row(&parts.method) {
+        Some(row) => Ok(Target::Endpoint(route, row)),
+        None => Err(ApiError::method_not_allowed(route.allow())),
+    }
 }
 
 /// Makes an answer what the contract wants every answer to be. Logs errors.

@@ -93,7 +93,8 @@ impl<P: Ports> App<P> {
         paged(uri, AgentList { agents }, page.next)
     }
 
-    pub(super) async fn get_agent(&self, agent_id: String, request: Admitted<'_>) -> Answer {
+    pub(super) async fn get_agent(&self, request: Admitted<'_>) -> Answer {
+        let agent_id = request.route.parameter("agent_id")?;
         ok(&self
             .find_agent(&request.caller.workspace, &agent_id)
             .await?)
@@ -105,7 +106,8 @@ impl<P: Ports> App<P> {
         agent.ok_or_else(|| ApiError::not_found("Agent not found"))
     }
 
-    pub(super) async fn list_sessions(&self, agent_id: String, request: Admitted<'_>) -> Answer {
+    pub(super) async fn list_sessions(&self, request: Admitted<'_>) -> Answer {
+        let agent_id = request.route.parameter("agent_id")?;
         let uri = &request.parts.uri;
         let workspace = &request.caller.workspace;
         let query = SessionQuery {
@@ -127,12 +129,9 @@ impl<P: Ports> App<P> {
         paged(uri, SessionList { sessions }, page.next)
     }
 
-    pub(super) async fn get_session(
-        &self,
-        agent_id: String,
-        session_topic: String,
-        request: Admitted<'_>,
-    ) -> Answer {
+    pub(super) async fn get_session(&self, request: Admitted<'_>) -> Answer {
+        let agent_id = request.route.parameter("agent_id")?;
+        let session_topic = request.route.parameter("session_topic")?;
         let uri = &request.parts.uri;
         let key = SessionKey {
             workspace: request.caller.workspace,
@@ -161,7 +160,8 @@ impl<P: Ports> App<P> {
         }
     }
 
-    pub(super) async fn agent_history(&self, agent_id: String, request: Admitted<'_>) -> Answer {
+    pub(super) async fn agent_history(&self, request: Admitted<'_>) -> Answer {
+        let agent_id = request.route.parameter("agent_id")?;
         let uri = &request.parts.uri;
         let workspace = &request.caller.workspace;
         let (limit, before) = (limit(uri)?, cursor(uri)?);
@@ -176,7 +176,8 @@ impl<P: Ports> App<P> {
         paged(uri, StatusList { status_history }, page.next)
     }
 
-    pub(super) async fn latest_status(&self, agent_id: String, request: Admitted<'_>) -> Answer {
+    pub(super) async fn latest_status(&self, request: Admitted<'_>) -> Answer {
+        let agent_id = request.route.parameter("agent_id")?;
         let store = self.ports.store();
         let page = store
             .history(&request.caller.workspace, &agent_id, None, 1)

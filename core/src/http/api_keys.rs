@@ -86,7 +86,8 @@ impl<P: Ports> App<P> {
         ok(&KeyList { api_keys })
     }
 
-    pub(super) async fn revoke_api_key(&self, id: String, request: Admitted<'_>) -> Answer {
+    pub(super) async fn revoke_api_key(&self, request: Admitted<'_>) -> Answer {
+        let id = request.route.parameter("id")?;
         let account_id = request.caller.account()?;
         match self.ports.store().revoke_api_key(account_id, &id).await? {
             true => confirm("API key revoked successfully"),

@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::ApiError;
-use super::route::Route;
+use super::endpoints::{Endpoint, Route};
 use crate::settings::CorsPolicy;
 
 /// The answer to a preflight request, but for what [`decorate`] adds to every answer.
@@ -28,7 +28,7 @@ pub(super) fn preflight(
             (
                 ACCESS_CONTROL_ALLOW_HEADERS,
                 match route {
-                    Some(Route::Mcp) => {
+                    Some(route) if route.leads_to(Endpoint::Mcp) => {
                         "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, \
                          MCP-Protocol-Version, Mcp-Session-Id, X-CSRF-Token"
                     }

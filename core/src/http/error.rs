@@ -20,7 +20,7 @@ pub(crate) struct ApiError {
     code: &'static str,
     pub(crate) message: String,
     /// The methods of the route, with 405.
-    allow: Option<&'static str>,
+    allow: Option<HeaderValue>,
     /// What went wrong inside. For the log only.
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -80,7 +80,7 @@ impl ApiError {
         Self::not_found("Not found")
     }
 
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
+    pub(crate) fn method_not_allowed(allow: HeaderValue) -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         Self {
             allow: Some(allow),
@@ -172,8 +172,8 @@ impl ApiError {
             }
             _ => {}
         }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(allow) = &self.allow {
+            headers.insert(ALLOW, allow.clone());
         }
         response
     }

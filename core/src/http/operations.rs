@@ -1,11 +1,9 @@
 //! `/health` and `/ready`.
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::App;
-use super::response::{Answer, json};
+use super::response::{Answer, ok};
+use super::{Admitted, App};
 use crate::ports::Ports;
 use crate::{Store, Timestamp};
 
@@ -17,23 +15,22 @@ struct Health {
 }
 
 /// The answer of `/health` at `now`: the process lives.
-pub(super) fn health(now: Timestamp) -> Response<Bytes> {
-    let body = Health {
+pub(super) fn health(now: Timestamp) -> Answer {
+    ok(&Health {
         status: "ok",
         timestamp: now,
-    };
-    json(StatusCode::OK, &body)
+    })
 }
 
 impl<P: Ports> App<P> {
     /// The process lives. Storage is not asked.
-    pub(super) fn health(&self) -> Response<Bytes> {
+    pub(super) async fn health(&self, _: Admitted<'_>) -> Answer {
         health(self.now())
     }
 
     /// The process can do its work: storage answers.
-    pub(super) async fn ready(&self) -> Answer {
+    pub(super) async fn ready(&self, _: Admitted<'_>) -> Answer {
         self.ports.store().ping().await?;
-        Ok(self.health())
+        health(self.now())
     }
 }

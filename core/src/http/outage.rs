@@ -5,9 +5,9 @@ use std::error::Error;
 use bytes::Bytes;
 use http::{Request, Response};
 
+use super::endpoints::Endpoint;
 use super::operations::health;
 use super::response::Answer;
-use super::route::Endpoint;
 use super::{ApiError, Target, conclude, resolve};
 use crate::Timestamp;
 use crate::settings::CorsPolicy;
@@ -39,7 +39,7 @@ impl Outage<'_> {
                 let answer = || -> Answer {
                     match resolve(cors, &parts)? {
                         Target::Answered(response) => Ok(response),
-                        Target::Endpoint(_, Endpoint::Health) => Ok(health(now)),
+                        Target::Endpoint(_, row) if row.endpoint == Endpoint::Health => health(now),
                         Target::Endpoint(..) => Err(ApiError::unavailable(cause)),
                     }
                 };

@@ -1,0 +1,303 @@
+//! The one table of endpoints. Routing, `Allow`, access and dispatch come from it.
+
+use std::borrow::Cow;
+
+use http::{HeaderValue, Method};
+use percent_encoding::percent_decode_str;
+
+use super::response::Answer;
+use super::{Admitted, ApiError, App};
+use crate::Scope;
+use crate::ports::Ports;
+use crate::validation::{Rule, storable};
+
+/// Who may use an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Anyone; credentials are not looked at.
+    Public,
+    /// Whoever works in a workspace and has this scope.
+    Scope(Scope),
+    /// Whoever works in a workspace; what they do there takes scopes.
+    Workspace,
+    /// The owner of an account, by access token.
+    Account,
+}
+
+/// A row of the table.
+pub(super) struct Row {
+    pub(super) endpoint: Endpoint,
+    pub(super) method: Method,
+    /// The path. A segment in braces is a parameter.
+    pub(super) path: &'static str,
+    pub(super) access: Access,
+}
+
+/// Makes of the table what a row costs nobody else: the enumeration, the rows and the dispatch.
+macro_rules! endpoints {
+    ($($name:ident: $method:ident $path:literal, $access:expr => $handler:ident;)*) => {
+        /// What a method does on a path.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Endpoint {
+            $($name,)*
+        }
+
+        static TABLE: &[Row] = &[
+            $(Row {
+                endpoint: Endpoint::$name,
+                method: Method::$method,
+                path: $path,
+                access: $access,
+            },)*
+        ];
+
+        impl<P: Ports> App<P> {
+            /// Answers a request that every gate has let through.
+            pub(super) async fn dispatch(
+                &self,
+                endpoint: Endpoint,
+                request: Admitted<'_>,
+            ) -> Answer {
+                match endpoint {
+                    $(Endpoint::$name => self.$handler(request).await,)*
+                }
+            }
+        }
+    };
+}
+
+const REPORT: Access = Access::Scope(Scope::Report);
+const READ: Access = Access::Scope(Scope::Read);
+
+endpoints! {
+    Report: POST "/webhook/status", REPORT => report;
+    Mcp: POST "/mcp", Access::Workspace => mcp;
+
+    ListAgents: GET "/api/agents", READ => list_agents;
+    GetAgent: GET "/api/agents/{agent_id}", READ => get_agent;
+    ListSessions: GET "/api/agents/{agent_id}/sessions", READ => list_sessions;
+    GetSession: GET "/api/agents/{agent_id}/sessions/{session_topic}", READ => get_session;
+    History: GET "/api/agents/{agent_id}/history", READ => agent_history;
+    LatestStatus: GET "/api/agents/{agent_id}/status", READ => latest_status;
+
+    Register: POST "/api/auth/register", Access::Public => register;
+    Verify: GET "/api/auth/verify", Access::Public => verify;
+    ResendVerify: POST "/api/auth/resend-verify", Access::Public => resend_verify;
+    Login: POST "/api/auth/login", Access::Public => login;
+    Refresh: POST "/api/auth/refresh", Access::Public => refresh;
+    Logout: POST "/api/auth/logout", Access::Account => logout;
+    GetMe: GET "/api/auth/me", Access::Account => get_me;
+    PutMe: PUT "/api/auth/me", Access::Account => put_me;
+
+    ListApiKeys: GET "/api/apikeys", Access::Account => list_api_keys;
+    CreateApiKey: POST "/api/apikeys", Access::Account => create_api_key;
+    RevokeApiKey: DELETE "/api/apikeys/{id}", Access::Account => revoke_api_key;
+
+    Health: GET "/health", Access::Public => health;
+    Ready: GET "/ready", Access::Public => ready;
+}
+
+impl Row {
+    /// Whether `HEAD` does here what `GET` does: everywhere but where it would spend a token.
+    fn takes_head(&self) -> bool {
+        self.method == Method::GET && self.endpoint != Endpoint::Verify
+    }
+}
+
+/// A path that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Route<'p> {
+    /// As in the table.
+    pattern: &'static str,
+    /// As requested, its parameters still encoded.
+    path: &'p str,
+}
+
+impl<'p> Route<'p> {
+    /// The route of a path. Segments are told apart before they are decoded, so that an encoded
+    /// slash is a part of a name.
+    pub(super) fn find(path: &'p str) -> Option<Self> {
+        let path = match path {
+            "/api/agents/" | "/api/apikeys/" => path.trim_end_matches('/'),
+            _ => path,
+        };
+        let row = TABLE.iter().find(|row| matches(row.path, path))?;
+        Some(Self {
+            pattern: row.path,
+            path,
+        })
+    }
+
+    /// The rows of this path.
+    fn rows(self) -> impl Iterator<Item = &'static Row> {
+        TABLE.iter().filter(move |row| row.path == self.pattern)
+    }
+
+    /// What a method does here.
+    pub(super) fn row(self, method: &Method) -> Option<&'static Row> {
+        self.rows().find(|row| match *method {
+            Method::HEAD => row.takes_head(),
+            _ => row.method == *method,
+        })
+    }
+
+    /// Whether this is the path of an endpoint.
+    pub(super) fn leads_to(self, endpoint: Endpoint) -> bool {
+        self.rows().any(|row| row.endpoint == endpoint)
+    }
+
+    /// The value of `Allow`.
+    pub(super) fn allow(self) -> HeaderValue {
+        let mut methods = Vec::new();
+        for row in self.rows() {
+            methods.push(row.method.as_str());
+            if row.takes_head() {
+                methods.push("HEAD");
+            }
+        }
+        methods.push("OPTIONS");
+        // The names of methods are ASCII.
+        HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
+    }
+
+    /// The name that the parameter stands for.
+    pub(super) fn parameter(self, name: &'static str) -> Result<String, ApiError> {
+        let segments = self.pattern.split('/').zip(self.path.split('/'));
+        let segment = segments
+            .filter_map(|(pattern, segment)| {
+                (placeholder(pattern) == Some(name)).then_some(segment)
+            })
+            .next();
+        match segment {
+            Some(segment) => decode(name, segment),
+            None => Err(ApiError::internal(format!(
+                "{} has no parameter {name}",
+                self.pattern
+            ))),
+        }
+    }
+}
+
+/// Whether a path has the form of a pattern. No segment of either is empty.
+fn matches(pattern: &str, path: &str) -> bool {
+    let mut segments = path.split('/');
+    pattern.split('/').all(|expected| {
+        segments
+            .next()
+            .is_some_and(|segment| match placeholder(expected) {
+                Some(_) => !segment.is_empty(),
+                None => segment == expected,
+            })
+    }) && segments.next().is_none()
+}
+
+/// The name in a segment of a pattern that is a parameter.
+fn placeholder(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
+}
+
+/// The name that a path segment stands for.
+fn decode(field: &'static str, segment: &str) -> Result<String, ApiError> {
+    let mut bytes = segment.bytes();
+    while let Some(byte) = bytes.next() {
+        let is_hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
+        if byte == b'%' && !(is_hex(bytes.next()) && is_hex(bytes.next())) {
+            return Err(Rule::PercentEncoding.broken_by(field).into());
+        }
+    }
+    let name = percent_decode_str(segment)
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .map_err(|_| Rule::Utf8.broken_by(field))?;
+    storable(field, &name)?;
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_split_before_they_are_decoded() {
+        for (path, agent) in [
+            ("/api/agents/a%2Fb", "a/b"),
+            ("/api/agents/%E4%B8%AD", "中"),
+            ("/api/agents/50%25", "50%"),
+            ("/api/agents/a%26b", "a&b"),
+            ("/api/agents/a+b", "a+b"),
+            ("/api/agents/..", ".."),
+            ("/api/agents/%2e%2e", ".."),
+        ] {
+            let route = Route::find(path).unwrap();
+            assert_eq!(route.parameter("agent_id").unwrap(), agent, "{path}");
+        }
+        let session = Route::find("/api/agents/a/sessions/b%2Fsessions%2Fc").unwrap();
+        assert_eq!(session.parameter("session_topic").unwrap(), "b/sessions/c");
+    }
+
+    #[test]
+    fn names_that_cannot_be_decoded_are_bad_requests() {
+        for path in [
+            "/api/agents/%",
+            "/api/agents/%2",
+            "/api/agents/%zz",
+            "/api/agents/%ff",
+            "/api/agents/%00",
+            "/api/agents/%%41",
+        ] {
+            let route = Route::find(path).unwrap();
+            assert!(
+                route
+                    .parameter("agent_id")
+                    .unwrap_err()
+                    .message
+                    .contains("agent_id"),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_two_lists_may_end_in_a_slash() {
+        for path in ["/api/agents", "/api/apikeys"] {
+            assert_eq!(Route::find(&format!("{path}/")), Route::find(path));
+            assert!(Route::find(path).is_some());
+        }
+        for path in [
+            "/health/",
+            "/api/agents//",
+            "/api/agents/a/",
+            "//health",
+            "",
+            "/",
+            "/api/agents/a/sessions/",
+            "/api/agents/a/sessions/t/x",
+            "/a/b/c/d/e/f/g",
+        ] {
+            assert_eq!(Route::find(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn no_row_hides_another() {
+        for row in TABLE {
+            let path = row.path.replace('{', "").replace('}', "");
+            let route = Route::find(&path).unwrap();
+            assert_eq!(route.row(&row.method).unwrap().endpoint, row.endpoint);
+        }
+    }
+
+    #[test]
+    fn allow_lists_the_methods_of_every_row_of_the_path() {
+        for (path, methods) in [
+            ("/health", "GET, HEAD, OPTIONS"),
+            ("/api/auth/verify", "GET, OPTIONS"),
+            ("/api/auth/me", "GET, HEAD, PUT, OPTIONS"),
+            ("/api/apikeys", "GET, HEAD, POST, OPTIONS"),
+            ("/api/apikeys/x", "DELETE, OPTIONS"),
+            ("/mcp", "POST, OPTIONS"),
+        ] {
+            assert_eq!(Route::find(path).unwrap().allow(), methods, "{path}");
+        }
+    }
+}
