@@ -114,7 +114,7 @@ impl<P: Ports> App<P> {
         if row.endpoint == Endpoint::Register && !self.settings.registration_enabled {
             return Err(ApiError::registration_disabled());
         }
-        let standing = match endpoint.access() {
+        let standing = match row.access {
             Access::Public => Standing::Public,
             _ => Standing::Admitted,
         };
