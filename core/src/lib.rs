@@ -51,7 +51,7 @@ pub use http::{App, BodyTimeout, MAX_BODY_BYTES, Outage};
 pub use notification::{Notification, Transition};
 pub use ports::Ports;
 pub use recorder::{Recorded, Recorder, ReportPolicy, conflict_pause};
-pub use report::Report;
+pub use report::{MAX_TTL_MINUTES, Report};
 pub use session::{Session, SessionKey};
 pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};
 pub use status::{Status, StatusKind};

@@ -44,7 +44,7 @@ pub(crate) struct RawReport {
 
 /// The longest TTL, one day. That nothing lives longer without a report bounds every search for
 /// unexpired sessions.
-pub(crate) const MAX_TTL_MINUTES: u32 = 1440;
+pub const MAX_TTL_MINUTES: u32 = 1440;
 
 /// What a report may be, by the way it comes in.
 pub(crate) struct ReportRules {

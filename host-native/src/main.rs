@@ -12,6 +12,7 @@ mod mcp;
 mod passwords;
 mod ports;
 mod postgres;
+mod recording;
 mod server;
 mod shutdown;
 
@@ -34,7 +35,7 @@ use delivery::{Deliverer, DeliveryPolicy, Waker};
 use mail::Mail;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemEntropy};
-use postgres::{BatchedReports, DropError, OpenError};
+use postgres::{DropError, OpenError};
 
 /// The exit code for a configuration that cannot be worked with.
 const BAD_CONFIGURATION: u8 = 2;
@@ -148,7 +149,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
             };
             let store = postgres::store(pool.clone());
             let settings = settings(config, &store).await?;
-            let reports = BatchedReports::start(store.clone(), ReportPolicy::new(&settings));
+            let reports = postgres::record_reports(store.clone(), ReportPolicy::new(&settings));
             let (app, deliverer) = assemble(config, settings, store, reports, mail)?;
             background.push(tokio::spawn(deliverer.run(stopping.clone())));
             let retention = config.history_retention_days;

@@ -1,25 +1,24 @@
 //! Storage in PostgreSQL.
 
 mod adopt;
-mod batch;
 mod cache;
 mod driver;
 mod open;
 mod options;
-mod queue;
+mod reports;
 mod retention;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use adopt::{DropError, drop_go_tables};
-pub(crate) use batch::BatchedReports;
 pub(crate) use open::{OpenError, open};
 pub(crate) use options::{Database, DatabaseOptions};
+pub(crate) use reports::record_reports;
 pub(crate) use retention::purge;
 
 use cache::Cache;
 use driver::Driver;
-use kubeagents_postgres::PostgresStore;
+use kubeagents_store_postgres::PostgresStore;
 use sqlx::postgres::PgPool;
 
 /// State in PostgreSQL, with this host's cache of API keys.

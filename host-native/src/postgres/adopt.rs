@@ -5,7 +5,7 @@
 //! transaction that also makes our tables.
 
 use kubeagents_core::{Scopes, email_key, search_key};
-use kubeagents_postgres::schema;
+use kubeagents_store_postgres::schema;
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kubeagents_core::{ApiKey, Timestamp};
-use kubeagents_postgres::ApiKeyCache;
+use kubeagents_store_postgres::ApiKeyCache;
 
 /// The longest that another host's revocation may go unnoticed.
 const LIFETIME: Duration = Duration::from_secs(5);

@@ -1,9 +1,10 @@
 //! Statements over a pool of connections.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use kubeagents_core::StoreError;
-use kubeagents_postgres::{Cell, Query, Row, UnexpectedResult, Value};
+use kubeagents_store_postgres::{Cell, Query, Row, UnexpectedResult, Value, refusal};
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::{
     Arguments, Column, Decode, Executor, Postgres, Row as _, Transaction, TypeInfo, ValueRef,
@@ -77,6 +78,8 @@ async fn run<'e>(
             Value::Text(text) => arguments.add(text),
             Value::Int(number) => arguments.add(number),
             Value::Bool(truth) => arguments.add(truth),
+            Value::Texts(texts) => arguments.add(texts),
+            Value::Ints(numbers) => arguments.add(numbers),
         }
         .map_err(StoreError::unavailable)?;
     }
@@ -98,16 +101,16 @@ pub(crate) async fn within_deadline<T>(
 }
 
 /// What a failure means to the core.
-pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
-    match error.as_database_error().and_then(|error| error.code()) {
-        // A lock was not to be had in time, or the statement was ended for the sake of another.
-        Some(code) if matches!(&*code, "55P03" | "40001" | "40P01") => StoreError::Contended,
-        _ => StoreError::unavailable(error),
+fn store_error(error: sqlx::Error) -> StoreError {
+    let refused = error.as_database_error();
+    match refused.and_then(|refused| refused.code().map(Cow::into_owned)) {
+        Some(code) => refusal(&code, error),
+        None => StoreError::unavailable(error),
     }
 }
 
 /// Reads a row of the three types that the statements return.
-pub(crate) fn decode(row: &PgRow) -> Result<Row, sqlx::Error> {
+fn decode(row: &PgRow) -> Result<Row, sqlx::Error> {
     let cells = row.columns().iter().map(|column| {
         let value = row.try_get_raw(column.ordinal())?;
         if value.is_null() {

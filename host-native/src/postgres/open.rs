@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use kubeagents_core::StoreError;
-use kubeagents_postgres::schema::{self, SchemaError};
+use kubeagents_store_postgres::schema::{self, SchemaError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 

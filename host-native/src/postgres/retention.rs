@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kubeagents_postgres::{outbox, tokens};
+use kubeagents_store_postgres::{outbox, refresh_tokens};
 use sqlx::postgres::{PgConnection, PgPool};
 use tokio::sync::watch;
 
@@ -97,7 +97,7 @@ async fn purge_all(
     connection: &mut PgConnection,
     history_days: Option<u32>,
 ) -> Result<i64, sqlx::Error> {
-    purge_batches(connection, tokens::PURGE).await?;
+    purge_batches(connection, refresh_tokens::PURGE).await?;
     purge_batches(connection, outbox::PURGE).await?;
     let Some(days) = history_days else {
         return Ok(0);

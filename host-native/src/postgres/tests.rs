@@ -7,13 +7,14 @@ use kubeagents_core::{
     AccountId, AuthMode, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
     StoreError, Workspace,
 };
-use kubeagents_postgres::schema;
+use kubeagents_store_postgres::schema;
 use kubeagents_test_postgres::{Database, database, wait_for};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 
+use super::reports::PostgresReports;
 use super::retention::purge_once;
-use super::{BatchedReports, NativeStore, options, store};
+use super::{NativeStore, options, record_reports, store};
 
 mod adoption;
 
@@ -28,13 +29,13 @@ async fn pool(database: &Database) -> PgPool {
     pool
 }
 
-fn reports(store: NativeStore) -> BatchedReports {
+fn reports(store: NativeStore) -> PostgresReports {
     let policy = ReportPolicy {
         default_ttl_minutes: 60,
         mode: AuthMode::Open,
         notification_webhook_url: Some("http://receiver.example/".into()),
     };
-    BatchedReports::start(store, policy)
+    record_reports(store, policy)
 }
 
 fn report(agent: &str, topic: &str, message: &str) -> Report {

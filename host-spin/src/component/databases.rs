@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use kubeagents_core::StoreError;
-use kubeagents_postgres::{Cell, Query, Row, Value as PgValue};
+use kubeagents_store_postgres::{Cell, Query, Row, Value as PgValue, refusal};
 use spin_sdk::pg::{self, DbValue, ParameterValue, PgError, QueryError};
 use spin_sdk::sqlite as spin_sqlite;
 
@@ -139,10 +139,6 @@ fn cell(value: DbValue) -> Result<Cell, pg::Error> {
     }
 }
 
-/// The server refused a statement for the sake of another, and nothing is stored: lock not
-/// available, serialisation failure, deadlock.
-const CONTENDED: [&str; 3] = ["55P03", "40001", "40P01"];
-
 impl Query for PostgresConnection {
     async fn query(
         &self,
@@ -154,17 +150,23 @@ impl Query for PostgresConnection {
             PgValue::Int(Some(number)) => ParameterValue::Int64(*number),
             PgValue::Bool(truth) => ParameterValue::Boolean(*truth),
             PgValue::Text(None) | PgValue::Int(None) => ParameterValue::DbNull,
+            PgValue::Texts(texts) => {
+                ParameterValue::ArrayStr(texts.iter().map(|text| Some(text.to_string())).collect())
+            }
+            PgValue::Ints(numbers) => {
+                ParameterValue::ArrayInt64(numbers.iter().copied().map(Some).collect())
+            }
         });
-        self.run(sql, parameters.collect())
-            .await
-            .map_err(|error| match &error {
-                pg::Error::PgError(PgError::QueryFailed(QueryError::DbError(refused)))
-                    if CONTENDED.contains(&refused.code.as_str()) =>
-                {
-                    StoreError::Contended
-                }
-                _ => StoreError::unavailable(PostgresError(error)),
-            })
+        self.run(sql, parameters.collect()).await.map_err(failure)
+    }
+}
+
+fn failure(error: pg::Error) -> StoreError {
+    match &error {
+        pg::Error::PgError(PgError::QueryFailed(QueryError::DbError(refused))) => {
+            refusal(&refused.code.clone(), PostgresError(error))
+        }
+        _ => StoreError::unavailable(PostgresError(error)),
     }
 }
 

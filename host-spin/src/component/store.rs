@@ -12,7 +12,7 @@ use kubeagents_core::{
     Account, AccountId, Agent, ApiKey, Commit, NewAccount, RefreshToken, Session, SessionKey,
     Snapshot, Status, Store, StoreError, Timestamp, Verification, Workspace,
 };
-use kubeagents_postgres::{PostgresStore, schema};
+use kubeagents_store_postgres::{PostgresStore, schema};
 
 use super::databases::{PostgresConnection, SqliteConnection};
 use crate::sqlite::SqliteStore;

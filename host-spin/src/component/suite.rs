@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use http::StatusCode;
 use kubeagents_core::{StoreError, store_suite};
-use kubeagents_postgres::{PostgresStore, Query, Row, Value as PgValue, schema};
+use kubeagents_store_postgres::{PostgresStore, Query, Row, Value as PgValue, schema};
 use spin_sdk::http::Request;
 use spin_sdk::{http_service, variables};
 

@@ -1,8 +1,8 @@
 //! PostgreSQL through the platform, which pools connections.
 
 use kubeagents_core::StoreError;
-use kubeagents_postgres::schema::{self, SchemaError};
-use kubeagents_postgres::{Cell, PostgresStore, Query, Row, Value};
+use kubeagents_store_postgres::schema::{self, SchemaError};
+use kubeagents_store_postgres::{Cell, PostgresStore, Query, Row, Value, refusal};
 
 use super::bindings::wasmcloud::postgres::query;
 use super::bindings::wasmcloud::postgres::types::{self, PgValue};
@@ -21,10 +21,6 @@ struct PostgresError(types::Error);
 #[error("PostgreSQL returned an unexpected value: {0:?}")]
 struct UnexpectedValue(PgValue);
 
-/// The server refused a statement for the sake of another, and nothing is stored: lock not
-/// available, serialisation failure, deadlock.
-const CONTENDED: [&str; 3] = ["55P03", "40001", "40P01"];
-
 impl Postgres {
     /// The store, its schema up to date.
     pub(super) async fn open() -> Result<PostgresStore<Self>, StoreError> {
@@ -38,9 +34,7 @@ impl Postgres {
 
 fn failure(error: types::Error) -> StoreError {
     match &error {
-        types::Error::QueryFailed(refused) if CONTENDED.contains(&refused.code.as_str()) => {
-            StoreError::Contended
-        }
+        types::Error::QueryFailed(refused) => refusal(&refused.code.clone(), PostgresError(error)),
         _ => StoreError::unavailable(PostgresError(error)),
     }
 }
@@ -62,6 +56,10 @@ impl Query for Postgres {
             Value::Int(Some(number)) => PgValue::BigInt(*number),
             Value::Bool(truth) => PgValue::Bool(*truth),
             Value::Text(None) | Value::Int(None) => PgValue::Null,
+            Value::Texts(texts) => {
+                PgValue::TextArray(texts.iter().map(ToString::to_string).collect())
+            }
+            Value::Ints(numbers) => PgValue::Int8Array(numbers.to_vec()),
         });
         let (_, rows, end) = query::query(sql.to_owned(), params.collect())
             .await

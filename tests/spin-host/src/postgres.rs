@@ -168,6 +168,8 @@ fn parameter(value: &ParameterValue) -> Result<Box<dyn ToSql + Sync + Send>, Err
         ParameterValue::Boolean(value) => Box::new(*value),
         ParameterValue::Int64(value) => Box::new(*value),
         ParameterValue::Str(value) => Box::new(value.clone()),
+        ParameterValue::ArrayInt64(values) => Box::new(values.clone()),
+        ParameterValue::ArrayStr(values) => Box::new(values.clone()),
         ParameterValue::DbNull => Box::new(Null),
         other => {
             return Err(Error::BadParameter(format!(

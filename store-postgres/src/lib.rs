@@ -8,22 +8,23 @@
 //! Statements must run at READ COMMITTED, PostgreSQL's default: under a stricter level the loser of
 //! a race fails instead of seeing what the winner stored.
 //!
-//! Parameters and results are `text`, `bigint` and `boolean` only, which every driver can carry.
-//! Instants are microseconds since 1970; lists are JSON text.
+//! Parameters are `text`, `bigint`, `boolean`, `text[]` and `bigint[]` only, results the first three,
+//! which every driver can carry. Instants are microseconds since 1970.
 #![forbid(unsafe_code)]
 
 mod accounts;
 mod api_keys;
 pub mod outbox;
-mod queries;
-pub mod reports;
+mod query;
+pub mod refresh_tokens;
 pub mod schema;
+mod sessions;
 mod store;
-pub mod tokens;
 mod value;
 
-pub use store::{ApiKeyCache, PostgresStore};
-pub use value::{Cell, Row, UnexpectedResult, Value};
+pub use api_keys::ApiKeyCache;
+pub use store::PostgresStore;
+pub use value::{Cell, Row, UnexpectedResult, Value, refusal};
 
 use kubeagents_core::StoreError;
 
@@ -33,9 +34,8 @@ pub trait Query {
     /// driver may keep them prepared by address or by text.
     ///
     /// # Errors
-    /// [`StoreError::Contended`] when the server refused the statement for the sake of another
-    /// (SQLSTATE 55P03, 40001, 40P01): then nothing was stored. [`StoreError::Unavailable`] for
-    /// anything else; whether the statement took effect is then unknown.
+    /// As [`refusal`] says when the server refused the statement; [`StoreError::Unavailable`] for
+    /// anything else: whether the statement took effect is then unknown.
     fn query(
         &self,
         sql: &'static str,

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use kubeagents_core::{
-    Notification, StoreError,
-    store::{LeaseRequest, LeasedNotification},
+    Notification, StoreError, Timestamp,
+    store::{LeaseRequest, LeasedNotification, Outbox},
 };
 
+use crate::query::Fetch;
 use crate::value::saturating;
-use crate::{Query, Row, UnexpectedResult, Value};
+use crate::{PostgresStore, Query, Row, UnexpectedResult, Value};
 
 /// Walks from receiving host to receiving host by the index, so that a long queue of one costs
 /// nothing where another's turn is looked for. A row that another host is leasing right now is
@@ -91,38 +92,35 @@ fn micros(duration: Duration) -> Value<'static> {
     saturating(duration.as_micros()).into()
 }
 
-pub(crate) async fn lease(
-    query: &impl Query,
-    request: &LeaseRequest,
-) -> Result<Vec<LeasedNotification>, StoreError> {
-    let busy = serde_json::Value::from(request.busy_hosts.clone()).to_string();
-    let params = [
-        micros(request.duration),
-        saturating(request.limit).into(),
-        Value::from(&busy),
-    ];
-    let rows = query.query(LEASE, &params).await?;
-    Ok(rows
-        .into_iter()
-        .map(|mut row| leased_from(&mut row))
-        .collect::<Result<_, _>>()?)
-}
+impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
+    async fn lease_notifications(
+        &self,
+        request: &LeaseRequest,
+    ) -> Result<Vec<LeasedNotification>, StoreError> {
+        let busy = serde_json::Value::from(request.busy_hosts.clone()).to_string();
+        let params = [
+            micros(request.duration),
+            saturating(request.limit).into(),
+            Value::from(&busy),
+        ];
+        self.query.all(LEASE, &params, leased_from).await
+    }
 
-pub(crate) async fn delivered(query: &impl Query, id: &str) -> Result<(), StoreError> {
-    query.query(DELIVERED, &[id.into()]).await.map(drop)
-}
+    async fn notification_delivered(&self, id: &str) -> Result<(), StoreError> {
+        self.query.execute(DELIVERED, &[id.into()]).await
+    }
 
-pub(crate) async fn failed(
-    query: &impl Query,
-    id: &str,
-    pause: Duration,
-) -> Result<(), StoreError> {
-    query
-        .query(FAILED, &[id.into(), micros(pause)])
-        .await
-        .map(drop)
-}
+    async fn notification_failed(
+        &self,
+        id: &str,
+        _now: Timestamp,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let params = [id.into(), micros(pause)];
+        self.query.execute(FAILED, &params).await
+    }
 
-pub(crate) async fn abandoned(query: &impl Query, id: &str) -> Result<(), StoreError> {
-    query.query(ABANDONED, &[id.into()]).await.map(drop)
+    async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
+        self.query.execute(ABANDONED, &[id.into()]).await
+    }
 }

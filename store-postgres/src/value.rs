@@ -1,5 +1,8 @@
 //! What goes into a statement and comes out of it.
 
+use std::borrow::Cow;
+use std::error::Error;
+
 use chrono::DateTime;
 use kubeagents_core::{StatusKind, StoreError, Timestamp};
 
@@ -13,6 +16,10 @@ pub enum Value<'a> {
     Int(Option<i64>),
     /// `boolean`.
     Bool(bool),
+    /// `text[]`. Arrays have no NULLs, which `wasmcloud:postgres` could not carry.
+    Texts(&'a [Cow<'a, str>]),
+    /// `bigint[]`.
+    Ints(&'a [i64]),
 }
 
 /// One field of a result.
@@ -41,6 +48,17 @@ pub struct UnexpectedResult(pub &'static str);
 impl From<UnexpectedResult> for StoreError {
     fn from(cause: UnexpectedResult) -> Self {
         Self::unavailable(cause)
+    }
+}
+
+/// What it means that the server refused a statement with this SQLSTATE.
+pub fn refusal(sqlstate: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
+    match sqlstate {
+        // Lock not available, serialisation failure, deadlock: for the sake of another statement.
+        "55P03" | "40001" | "40P01" => StoreError::Contended,
+        // The server ends the session, or a proxy has lost it: the commit may have been under way.
+        code if code.starts_with("57P") || code.starts_with("08") => StoreError::unavailable(cause),
+        _ => StoreError::Refused(cause.into()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Refresh tokens and their families.
 
-use kubeagents_core::{AccountId, RefreshToken, StoreError, Timestamp};
+use kubeagents_core::{AccountId, RefreshToken, StoreError, Timestamp, store::RefreshTokens};
 
-use crate::{Query, Row, UnexpectedResult, Value};
+use crate::query::Fetch;
+use crate::{PostgresStore, Query, Row, UnexpectedResult, Value};
 
 /// The steps of a statement that take expired tokens away, the oldest first. A family goes with its
 /// last token. `$now`: a time in microseconds.
@@ -87,58 +88,47 @@ fn token_from(row: &mut Row) -> Result<RefreshToken, UnexpectedResult> {
     })
 }
 
-pub(crate) async fn insert(query: &impl Query, token: &RefreshToken) -> Result<(), StoreError> {
-    let params = [
-        Value::from(&token.token_hash),
-        Value::from(&token.family_id),
-        token.account_id.as_str().into(),
-        token.created_at.into(),
-        token.expires_at.into(),
-        token.spent_at.into(),
-        token.revoked.into(),
-    ];
-    query.query(INSERT, &params).await.map(drop)
-}
+impl<Q: Query, C> RefreshTokens for PostgresStore<Q, C> {
+    async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
+        let params = [
+            Value::from(&token.token_hash),
+            Value::from(&token.family_id),
+            token.account_id.as_str().into(),
+            token.created_at.into(),
+            token.expires_at.into(),
+            token.spent_at.into(),
+            token.revoked.into(),
+        ];
+        self.query.execute(INSERT, &params).await
+    }
 
-pub(crate) async fn by_hash(
-    query: &impl Query,
-    token_hash: &str,
-) -> Result<Option<RefreshToken>, StoreError> {
-    let rows = query.query(BY_HASH, &[token_hash.into()]).await?;
-    Ok(rows
-        .into_iter()
-        .next()
-        .map(|mut row| token_from(&mut row))
-        .transpose()?)
-}
+    async fn refresh_token(&self, token_hash: &str) -> Result<Option<RefreshToken>, StoreError> {
+        let params = [token_hash.into()];
+        self.query.optional(BY_HASH, &params, token_from).await
+    }
 
-pub(crate) async fn rotate(
-    query: &impl Query,
-    token_hash: &str,
-    spent_at: Timestamp,
-    successor: &RefreshToken,
-) -> Result<bool, StoreError> {
-    let params = [
-        token_hash.into(),
-        spent_at.into(),
-        Value::from(&successor.token_hash),
-        successor.created_at.into(),
-        successor.expires_at.into(),
-    ];
-    let rows = query.query(ROTATE, &params).await?;
-    Ok(!rows.is_empty())
-}
+    async fn rotate_refresh_token(
+        &self,
+        token_hash: &str,
+        spent_at: Timestamp,
+        successor: &RefreshToken,
+    ) -> Result<bool, StoreError> {
+        let params = [
+            token_hash.into(),
+            spent_at.into(),
+            Value::from(&successor.token_hash),
+            successor.created_at.into(),
+            successor.expires_at.into(),
+        ];
+        self.query.returns_row(ROTATE, &params).await
+    }
 
-pub(crate) async fn revoke_family(query: &impl Query, family_id: &str) -> Result<(), StoreError> {
-    query
-        .query(REVOKE_FAMILY, &[family_id.into()])
-        .await
-        .map(drop)
-}
+    async fn revoke_token_family(&self, family_id: &str) -> Result<(), StoreError> {
+        self.query.execute(REVOKE_FAMILY, &[family_id.into()]).await
+    }
 
-pub(crate) async fn revoke_account(query: &impl Query, id: &AccountId) -> Result<(), StoreError> {
-    query
-        .query(REVOKE_ACCOUNT, &[id.as_str().into()])
-        .await
-        .map(drop)
+    async fn revoke_refresh_tokens(&self, id: &AccountId) -> Result<(), StoreError> {
+        let params = [id.as_str().into()];
+        self.query.execute(REVOKE_ACCOUNT, &params).await
+    }
 }

@@ -6,7 +6,8 @@
 
 use kubeagents_core::StoreError;
 
-use crate::{Query, Row, UnexpectedResult};
+use crate::query::Fetch;
+use crate::{Query, Row};
 
 /// The newest version of the schema that this crate knows.
 pub const VERSION: i64 = 1;
@@ -71,11 +72,10 @@ const CURRENT: &str = "SELECT coalesce(max(version), 0) FROM kubeagents_data.mig
 /// # Errors
 /// Those of the driver.
 pub async fn version(query: &impl Query) -> Result<i64, StoreError> {
-    let one = |rows: Vec<Row>| rows.into_iter().next().ok_or(UnexpectedResult("no row"));
-    if !one(query.query(TABLE_EXISTS, &[]).await?)?.bool()? {
-        return Ok(0);
+    match query.one(TABLE_EXISTS, &[], Row::bool).await? {
+        true => query.one(CURRENT, &[], Row::int).await,
+        false => Ok(0),
     }
-    Ok(one(query.query(CURRENT, &[]).await?)?.int()?)
 }
 
 /// Brings the schema to [`VERSION`].
@@ -89,7 +89,7 @@ pub async fn migrate(query: &impl Query) -> Result<(), SchemaError> {
     }
     for (migration, version) in MIGRATIONS.iter().zip(1..) {
         if version > found {
-            query.query(migration, &[]).await?;
+            query.execute(migration, &[]).await?;
         }
     }
     Ok(())

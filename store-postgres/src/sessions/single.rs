@@ -1,20 +1,10 @@
-//! A report's two statements: one to load, one to commit.
+//! The commit of one report, which waits for rows that others have locked.
 
-use kubeagents_core::{
-    Commit, Notification, SessionHead, SessionKey, Snapshot, StoreError, store::CommitOutcome,
-};
+use kubeagents_core::{Commit, StoreError, store::CommitOutcome};
 
-use crate::{Query, Row, UnexpectedResult, Value};
-
-/// Always one row, so that an unknown agent and an unknown session are told apart.
-const LOAD: &str = "\
-SELECT agent.name, session.seq, session.created, session.last_updated, session.ttl_minutes, \
-    session.status, session.run_started \
-FROM (SELECT) AS one \
-LEFT JOIN kubeagents_data.agents AS agent \
-    ON agent.workspace = $1 AND agent.agent_id = $2 \
-LEFT JOIN kubeagents_data.sessions AS session \
-    ON session.workspace = $1 AND session.agent_id = $2 AND session.session_topic = $3";
+use super::notifications_json;
+use crate::query::Fetch;
+use crate::{Query, Value};
 
 /// The session is the only gate: where it yields no row, nothing else is written.
 macro_rules! commit_statement {
@@ -71,60 +61,7 @@ const COMMIT_NEXT: &str = commit_statement!(
         AND seq = $4::bigint"
 );
 
-/// Reads what a load returns of an agent and a session, in the order of [`Snapshot`]'s fields.
-///
-/// # Errors
-/// [`UnexpectedResult`] when the row holds something else.
-pub fn snapshot(row: &mut Row) -> Result<Snapshot, UnexpectedResult> {
-    let agent_name = row.optional_text()?;
-    let session = match row.optional_int()? {
-        None => None,
-        Some(seq) => Some(SessionHead {
-            seq: u64::try_from(seq).map_err(|_| UnexpectedResult("a negative version"))?,
-            created: row.instant()?,
-            last_updated: row.instant()?,
-            ttl_minutes: row.int()?,
-            status: row.status()?,
-            run_started: row.optional_instant()?,
-        }),
-    };
-    Ok(Snapshot {
-        agent_name,
-        session,
-    })
-}
-
-/// Notifications as the JSON that a commit statement takes; `None` where there are none.
-pub fn notifications_json<'a>(
-    notifications: impl IntoIterator<Item = &'a Notification>,
-) -> Option<String> {
-    let entries: Vec<_> = notifications
-        .into_iter()
-        .map(|entry| {
-            serde_json::json!({
-                "id": entry.id,
-                "host": entry.host,
-                "url": entry.url,
-                "body": entry.body,
-                "created_at": entry.created_at.timestamp_micros(),
-            })
-        })
-        .collect();
-    (!entries.is_empty()).then(|| serde_json::Value::Array(entries).to_string())
-}
-
-pub(crate) async fn load(query: &impl Query, key: &SessionKey) -> Result<Snapshot, StoreError> {
-    let params = [
-        key.workspace.key().into(),
-        Value::from(&key.agent_id),
-        Value::from(&key.session_topic),
-    ];
-    let rows = query.query(LOAD, &params).await?;
-    let mut row = rows.into_iter().next().ok_or(UnexpectedResult("no row"))?;
-    Ok(snapshot(&mut row)?)
-}
-
-pub(crate) async fn commit(
+pub(super) async fn commit(
     query: &impl Query,
     commit: &Commit,
 ) -> Result<CommitOutcome, StoreError> {
@@ -164,9 +101,8 @@ pub(crate) async fn commit(
         notifications.as_deref().into(),
     ];
     let sql = if first { COMMIT_FIRST } else { COMMIT_NEXT };
-    let rows = query.query(sql, &params).await?;
-    Ok(match rows.is_empty() {
-        false => CommitOutcome::Committed,
-        true => CommitOutcome::Conflict,
+    Ok(match query.returns_row(sql, &params).await? {
+        true => CommitOutcome::Committed,
+        false => CommitOutcome::Conflict,
     })
 }

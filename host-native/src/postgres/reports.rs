@@ -1,0 +1,87 @@
+//! Recording of reports, on connections of the pool.
+
+use kubeagents_core::store::{CommitOutcome, Sessions};
+use kubeagents_core::{
+    Recorded, Recorder, Report, ReportPolicy, StoreError, Workspace, conflict_pause,
+};
+use kubeagents_store_postgres::PostgresStore;
+use sqlx::postgres::PgPool;
+
+use super::NativeStore;
+use super::driver::{InTransaction, within_deadline};
+use crate::ports::random_u32;
+use crate::recording::{GroupedReports, HostRecorder, Singly};
+
+/// One worker's statements reach the disk while the other's are put together.
+const WORKERS: usize = 2;
+
+/// How often another host may be faster on a session before its row is locked.
+const MAX_CONFLICTS: u32 = 3;
+
+/// Reports on PostgreSQL.
+pub(crate) type PostgresReports = GroupedReports<NativeStore, Locking>;
+
+/// Starts the workers on the current runtime.
+pub(crate) fn record_reports(store: NativeStore, policy: ReportPolicy) -> PostgresReports {
+    let pool = store.driver().pool().clone();
+    let leftovers = (pool.options().get_max_connections() / 2).max(1) as usize;
+    let reports = GroupedReports::new(store, policy, Locking { pool }, leftovers);
+    for _ in 0..WORKERS {
+        tokio::spawn(reports.clone().work());
+    }
+    reports
+}
+
+/// Tries on its own first, and locks the session's row when other hosts are faster.
+pub(crate) struct Locking {
+    pool: PgPool,
+}
+
+impl Singly<NativeStore> for Locking {
+    async fn record(
+        &self,
+        recorder: &HostRecorder<NativeStore>,
+        workspace: &Workspace,
+        report: &Report,
+    ) -> Result<Recorded, StoreError> {
+        let key = report.session_key(workspace);
+        for conflicts in 1..=MAX_CONFLICTS {
+            let snapshot = recorder.store.load(&key).await?;
+            let commit = recorder.prepare(workspace, report, &snapshot).await?;
+            if recorder.store.commit(&commit).await? == CommitOutcome::Committed {
+                return Ok(Recorded::of(&commit));
+            }
+            tokio::time::sleep(conflict_pause(conflicts, random_u32())).await;
+        }
+        self.record_locked(recorder, workspace, report).await
+    }
+}
+
+impl Locking {
+    /// Records a report while its session's row is locked, so that no other host can be faster.
+    async fn record_locked(
+        &self,
+        recorder: &HostRecorder<NativeStore>,
+        workspace: &Workspace,
+        report: &Report,
+    ) -> Result<Recorded, StoreError> {
+        let transaction = InTransaction::new(within_deadline(self.pool.begin()).await?);
+        let store = PostgresStore::new(transaction);
+        store.lock_session(&report.session_key(workspace)).await?;
+        let Recorder {
+            clock,
+            entropy,
+            policy,
+            ..
+        } = recorder.clone();
+        let recorder = Recorder {
+            store,
+            clock,
+            entropy,
+            policy,
+        };
+        let recorded = recorder.record(workspace, report, async |_| false).await?;
+        recorder.store.into_driver().commit().await?;
+        Ok(recorded)
+    }
+}

@@ -1,0 +1,127 @@
+//! Group commit on this host: workers that record what waits, and what they leave over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use futures_util::stream::{self, StreamExt};
+use kubeagents_core::batch::{Batcher, Leftover};
+use kubeagents_core::ports::Reports;
+use kubeagents_core::{Recorded, Recorder, Report, ReportPolicy, Store, StoreError, Workspace};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use crate::ports::{SystemClock, SystemEntropy};
+
+/// How long a session that a group left over waits for its turn among others.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A recorder with this host's clock and randomness.
+pub(crate) type HostRecorder<S> = Recorder<S, SystemClock, SystemEntropy>;
+
+/// The way to record a report on its own, which a group left over.
+pub(crate) trait Singly<S> {
+    /// Stores the report, waiting for others at its session for a while.
+    fn record(
+        &self,
+        recorder: &HostRecorder<S>,
+        workspace: &Workspace,
+        report: &Report,
+    ) -> impl Future<Output = Result<Recorded, StoreError>>;
+}
+
+/// Records reports in groups, as soon as tasks run [`GroupedReports::work`].
+pub(crate) struct GroupedReports<S, L>(Arc<Shared<S, L>>);
+
+struct Shared<S, L> {
+    batcher: Batcher<S, SystemClock, SystemEntropy>,
+    waiting: Notify,
+    singly: L,
+    /// Leftovers may have to wait for locks, and must not take all connections while they do.
+    turns: Semaphore,
+}
+
+impl<S, L> Clone for GroupedReports<S, L> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Store, L: Singly<S>> GroupedReports<S, L> {
+    /// Reports on a store. Of those that a group leaves over, the reports of at most `leftovers`
+    /// sessions are recorded at a time, by `singly`.
+    pub(crate) fn new(store: S, policy: ReportPolicy, singly: L, leftovers: usize) -> Self {
+        let recorder = Recorder {
+            store,
+            clock: SystemClock,
+            entropy: SystemEntropy,
+            policy,
+        };
+        Self(Arc::new(Shared {
+            batcher: Batcher::new(recorder),
+            waiting: Notify::new(),
+            singly,
+            turns: Semaphore::new(leftovers),
+        }))
+    }
+
+    /// Records groups, one at a time, and beside them what they leave over. Never ends. With two
+    /// workers one's statements reach the disk while the other's are put together.
+    ///
+    /// It is not spawned here, where the store is not known and so neither is whether its futures
+    /// are `Send`.
+    pub(crate) async fn work(self) {
+        let shared = &*self.0;
+        let (leave, mut left) = mpsc::unbounded_channel();
+        let groups = async {
+            loop {
+                shared.waiting.notified().await;
+                while let Some(leftovers) = shared.batcher.record_group().await {
+                    shared.wake();
+                    for leftover in leftovers {
+                        // The other half receives for as long as this one sends.
+                        let _ = leave.send(leftover);
+                    }
+                }
+            }
+        };
+        let leftovers = stream::poll_fn(|context| left.poll_recv(context)).for_each_concurrent(
+            None,
+            |leftover| {
+                let shared = Arc::clone(&self.0);
+                async move { shared.record_leftover(leftover).await }
+            },
+        );
+        join(groups, leftovers).await;
+    }
+}
+
+impl<S: Store, L: Singly<S>> Shared<S, L> {
+    /// Wakes a worker if there is something to take.
+    fn wake(&self) {
+        if self.batcher.is_ready() {
+            self.waiting.notify_one();
+        }
+    }
+
+    async fn record_leftover(&self, leftover: Leftover) {
+        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
+        let has_turn = turn.is_ok();
+        let record = |workspace: Workspace, report: Report| async move {
+            if !has_turn {
+                return Err(StoreError::Contended);
+            }
+            let recorder = self.batcher.recorder();
+            self.singly.record(recorder, &workspace, &report).await
+        };
+        self.batcher.record_leftover(leftover, record).await;
+        self.wake();
+    }
+}
+
+impl<S: Store, L: Singly<S>> Reports for GroupedReports<S, L> {
+    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
+        let pending = self.0.batcher.enter(workspace, report);
+        self.0.wake();
+        pending.answer().await
+    }
+}

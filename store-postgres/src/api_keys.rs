@@ -1,0 +1,139 @@
+//! API keys.
+
+use kubeagents_core::{AccountId, ApiKey, Scopes, StoreError, Timestamp, store::ApiKeys};
+
+use crate::query::Fetch;
+use crate::{PostgresStore, Query, Row, UnexpectedResult, Value};
+
+/// Memory of API keys for a few seconds, as [`ApiKeys::api_key_by_hash`] allows; `()` remembers none.
+pub trait ApiKeyCache {
+    /// The key with this hash, if it was remembered within the last five seconds.
+    fn get(&self, key_hash: &str) -> Option<ApiKey>;
+
+    /// The number of revocations so far.
+    fn revocations(&self) -> u64;
+
+    /// Remembers a key that was read after `revocations` had been asked for; not, if there was
+    /// another revocation since: the key may be the one.
+    fn remember(&self, key: &ApiKey, revocations: u64);
+
+    /// Notes the use of a remembered key.
+    fn touch(&self, key_hash: &str, now: Timestamp);
+
+    /// Forgets a key that has been revoked.
+    fn revoke(&self, key_id: &str);
+}
+
+impl ApiKeyCache for () {
+    fn get(&self, _: &str) -> Option<ApiKey> {
+        None
+    }
+    fn revocations(&self) -> u64 {
+        0
+    }
+    fn remember(&self, _: &ApiKey, _: u64) {}
+    fn touch(&self, _: &str, _: Timestamp) {}
+    fn revoke(&self, _: &str) {}
+}
+
+/// A column list that [`key_from`] reads.
+macro_rules! columns {
+    () => {
+        "id, account_id, name, key_hash, key_prefix, scopes, expires_at, last_used_at, \
+            created_at, revoked"
+    };
+}
+
+const INSERT: &str = concat!(
+    "INSERT INTO kubeagents_data.api_keys (",
+    columns!(),
+    ") VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::bigint, \
+        $8::bigint, $9::bigint, $10::boolean)"
+);
+
+const OF_ACCOUNT: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM kubeagents_data.api_keys WHERE account_id = $1::text ORDER BY created_at DESC, id"
+);
+
+const BY_HASH: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM kubeagents_data.api_keys WHERE key_hash = $1::text"
+);
+
+const REVOKE: &str = "\
+UPDATE kubeagents_data.api_keys SET revoked = true \
+WHERE id = $1::text AND account_id = $2::text RETURNING id";
+
+const TOUCH: &str = "\
+UPDATE kubeagents_data.api_keys SET last_used_at = greatest(last_used_at, $2::bigint) \
+WHERE id = $1::text";
+
+fn key_from(row: &mut Row) -> Result<ApiKey, UnexpectedResult> {
+    Ok(ApiKey {
+        id: row.text()?,
+        account_id: AccountId::new(row.text()?),
+        name: row.text()?,
+        key_hash: row.text()?,
+        key_prefix: row.text()?,
+        scopes: Scopes::from_text(&row.text()?).ok_or(UnexpectedResult("unknown scopes"))?,
+        expires_at: row.optional_instant()?,
+        last_used_at: row.optional_instant()?,
+        created_at: row.instant()?,
+        revoked: row.bool()?,
+    })
+}
+
+impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
+    async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        let scopes = key.scopes.to_text();
+        let params = [
+            Value::from(&key.id),
+            key.account_id.as_str().into(),
+            Value::from(&key.name),
+            Value::from(&key.key_hash),
+            Value::from(&key.key_prefix),
+            Value::from(&scopes),
+            key.expires_at.into(),
+            key.last_used_at.into(),
+            key.created_at.into(),
+            key.revoked.into(),
+        ];
+        self.query.execute(INSERT, &params).await
+    }
+
+    async fn api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
+        let params = [id.as_str().into()];
+        self.query.all(OF_ACCOUNT, &params, key_from).await
+    }
+
+    async fn api_key_by_hash(&self, key_hash: &str) -> Result<Option<ApiKey>, StoreError> {
+        if let Some(key) = self.cache.get(key_hash) {
+            return Ok(Some(key));
+        }
+        let revocations = self.cache.revocations();
+        let params = [key_hash.into()];
+        let found = self.query.optional(BY_HASH, &params, key_from).await?;
+        if let Some(key) = found.as_ref().filter(|key| !key.revoked) {
+            self.cache.remember(key, revocations);
+        }
+        Ok(found)
+    }
+
+    async fn revoke_api_key(&self, id: &AccountId, key_id: &str) -> Result<bool, StoreError> {
+        let params = [key_id.into(), id.as_str().into()];
+        let revoked = self.query.returns_row(REVOKE, &params).await;
+        // Also after a failure: the statement may have taken effect.
+        self.cache.revoke(key_id);
+        revoked
+    }
+
+    async fn touch_api_key(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {
+        // First, so that requests at the same time do not all note it.
+        self.cache.touch(&key.key_hash, now);
+        let params = [Value::from(&key.id), now.into()];
+        self.query.execute(TOUCH, &params).await
+    }
+}

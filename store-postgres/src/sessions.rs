@@ -1,0 +1,359 @@
+//! Agents, sessions and their history.
+//!
+//! A list is walked by an index in its own order. Where there is no cursor or no filter, a bound
+//! that admits everything stands in, so that one statement with one plan serves all cases.
+
+mod group;
+mod single;
+
+use kubeagents_core::{
+    Agent, Commit, MAX_TTL_MINUTES, Notification, Session, SessionHead, SessionKey, Snapshot,
+    Status, StatusKind, StoreError, Timestamp, Workspace,
+    batch::Chain,
+    store::{
+        AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
+        SessionHistory, SessionQuery, Sessions,
+    },
+};
+
+use crate::query::Fetch;
+use crate::value::saturating;
+use crate::{PostgresStore, Query, Row, UnexpectedResult, Value};
+
+/// The longest TTL, in microseconds: a session that was updated longer ago is expired.
+const LONGEST_TTL: i64 = MAX_TTL_MINUTES as i64 * 60 * 1_000_000;
+
+/// `$1` workspace, `$2` now, `$3` the longest TTL before now.
+macro_rules! agent_columns {
+    () => {
+        "SELECT agent.agent_id, agent.name, agent.source, agent.registered, agent.last_seen, \
+            agent.session_count, \
+            (SELECT count(*) FROM kubeagents_data.sessions AS session \
+                WHERE session.workspace = $1::text AND session.agent_id = agent.agent_id \
+                AND session.last_updated > $3::bigint AND session.expires_at > $2::bigint), \
+            latest.status, latest.message \
+        FROM kubeagents_data.agents AS agent \
+        LEFT JOIN LATERAL (\
+            SELECT session.status, entry.message FROM kubeagents_data.sessions AS session \
+            JOIN kubeagents_data.statuses AS entry USING (workspace, agent_id, session_topic, seq) \
+            WHERE session.workspace = $1::text AND session.agent_id = agent.agent_id \
+            AND session.last_updated > $3::bigint AND session.expires_at > $2::bigint \
+            ORDER BY session.last_updated DESC, session.session_topic LIMIT 1\
+        ) AS latest ON true "
+    };
+}
+
+const AGENT: &str = concat!(
+    agent_columns!(),
+    "WHERE agent.workspace = $1::text AND agent.agent_id = $4::text"
+);
+
+/// `$4`, `$5`: after this agent; `$6`: only those seen since; `$7`: search key; `$8`: status.
+const AGENTS: &str = concat!(
+    agent_columns!(),
+    "WHERE agent.workspace = $1::text AND agent.last_seen <= $4::bigint \
+    AND (agent.last_seen < $4::bigint OR agent.agent_id > $5::text) \
+    AND agent.last_seen > $6::bigint \
+    AND ($7::text IS NULL OR strpos(agent.agent_id_key, $7::text) > 0 \
+        OR strpos(agent.name_key, $7::text) > 0) \
+    AND ($8::text IS NULL OR latest.status = $8::text) \
+    ORDER BY agent.last_seen DESC, agent.agent_id LIMIT $9::bigint"
+);
+
+/// `$3`, `$4`: after this session; `$5`: only those updated since; `$6`, `$7`: only those that
+/// expire after the first and not after the second.
+const SESSIONS: &str = "\
+SELECT agent_id, session_topic, created, last_updated, ttl_minutes, status \
+FROM kubeagents_data.sessions \
+WHERE workspace = $1::text AND agent_id = $2::text AND last_updated <= $3::bigint \
+AND (last_updated < $3::bigint OR session_topic > $4::text) \
+AND last_updated > $5::bigint AND expires_at > $6::bigint AND expires_at <= $7::bigint \
+ORDER BY last_updated DESC, session_topic LIMIT $8::bigint";
+
+const SESSION: &str = "\
+SELECT session.agent_id, session.session_topic, session.created, session.last_updated, \
+    session.ttl_minutes, session.status, \
+    entry.seq, entry.\"timestamp\", entry.status, entry.message, entry.content \
+FROM kubeagents_data.sessions AS session \
+LEFT JOIN LATERAL (\
+    SELECT * FROM kubeagents_data.statuses AS entry \
+    WHERE entry.workspace = $1::text AND entry.agent_id = $2::text \
+    AND entry.session_topic = $3::text AND entry.seq < $4::bigint \
+    ORDER BY entry.seq DESC LIMIT $5::bigint\
+) AS entry ON true \
+WHERE session.workspace = $1::text AND session.agent_id = $2::text \
+AND session.session_topic = $3::text \
+ORDER BY entry.seq DESC";
+
+/// `$3`, `$4`, `$5`: after this status.
+const HISTORY: &str = "\
+SELECT session_topic, seq, \"timestamp\", status, message, content \
+FROM kubeagents_data.statuses \
+WHERE workspace = $1::text AND agent_id = $2::text AND \"timestamp\" <= $3::bigint \
+AND (\"timestamp\" < $3::bigint OR session_topic > $4::text \
+    OR session_topic = $4::text AND seq < $5::bigint) \
+ORDER BY \"timestamp\" DESC, session_topic, seq DESC LIMIT $6::bigint";
+
+/// One more than is shown tells whether more follow.
+fn fetch(limit: usize) -> Value<'static> {
+    saturating(limit).saturating_add(1).into()
+}
+
+/// Reads what a load returns of an agent and a session.
+fn snapshot_from(row: &mut Row) -> Result<Snapshot, UnexpectedResult> {
+    let agent_name = row.optional_text()?;
+    let session = match row.optional_int()? {
+        None => None,
+        Some(seq) => Some(SessionHead {
+            seq: u64::try_from(seq).map_err(|_| UnexpectedResult("a negative version"))?,
+            created: row.instant()?,
+            last_updated: row.instant()?,
+            ttl_minutes: row.int()?,
+            status: row.status()?,
+            run_started: row.optional_instant()?,
+        }),
+    };
+    Ok(Snapshot {
+        agent_name,
+        session,
+    })
+}
+
+/// Notifications as the JSON that a commit statement takes; `None` where there are none.
+fn notifications_json<'a>(
+    notifications: impl IntoIterator<Item = &'a Notification>,
+) -> Option<String> {
+    let entries: Vec<_> = notifications
+        .into_iter()
+        .map(|entry| {
+            serde_json::json!({
+                "id": entry.id,
+                "host": entry.host,
+                "url": entry.url,
+                "body": entry.body,
+                "created_at": entry.created_at.timestamp_micros(),
+            })
+        })
+        .collect();
+    (!entries.is_empty()).then(|| serde_json::Value::Array(entries).to_string())
+}
+
+fn agent_from(row: &mut Row, workspace: &Workspace) -> Result<Agent, UnexpectedResult> {
+    Ok(Agent {
+        agent_id: row.text()?,
+        user_id: workspace.account().cloned(),
+        name: row.text()?,
+        source: row.text()?,
+        registered: row.instant()?,
+        last_seen: row.instant()?,
+        session_count: row.int()?,
+        active_session_count: row.int()?,
+        latest_status: row.optional_status()?,
+        latest_message: row.optional_text()?.unwrap_or_default(),
+    })
+}
+
+fn session_from(row: &mut Row) -> Result<Session, UnexpectedResult> {
+    Ok(Session {
+        agent_id: row.text()?,
+        session_topic: row.text()?,
+        created: row.instant()?,
+        last_updated: row.instant()?,
+        ttl_minutes: row.int()?,
+        current_status: row.status()?,
+    })
+}
+
+fn status_from(
+    row: &mut Row,
+    seq: i64,
+    agent_id: &str,
+    session_topic: &str,
+) -> Result<Status, UnexpectedResult> {
+    Ok(Status {
+        agent_id: agent_id.to_owned(),
+        session_topic: session_topic.to_owned(),
+        timestamp: row.instant()?,
+        status: row.status()?,
+        message: row.text()?,
+        content: row.text()?,
+        seq: seq
+            .try_into()
+            .map_err(|_| UnexpectedResult("a negative place"))?,
+    })
+}
+
+const LOCK: &str = "\
+SELECT seq FROM kubeagents_data.sessions \
+WHERE workspace = $1::text AND agent_id = $2::text AND session_topic = $3::text FOR UPDATE";
+
+impl<Q: Query, C> PostgresStore<Q, C> {
+    /// Locks a session's row, if there is one, until the end of the transaction that the driver
+    /// runs its statements in.
+    ///
+    /// # Errors
+    /// Those of the driver.
+    pub async fn lock_session(&self, key: &SessionKey) -> Result<(), StoreError> {
+        let params = [
+            key.workspace.key().into(),
+            Value::from(&key.agent_id),
+            Value::from(&key.session_topic),
+        ];
+        self.query.execute(LOCK, &params).await
+    }
+}
+
+impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
+    async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        group::load(&self.query, keys).await
+    }
+
+    async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        group::commit(&self.query, chains).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
+        single::commit(&self.query, commit).await
+    }
+
+    async fn agents(
+        &self,
+        workspace: &Workspace,
+        query: &AgentQuery,
+        now: Timestamp,
+    ) -> Result<Page<Agent, AgentCursor>, StoreError> {
+        let now = now.timestamp_micros();
+        let after = query.after.as_ref();
+        let last_seen = after.map_or(i64::MAX, |place| place.last_seen.timestamp_micros());
+        // An agent with an unexpired session was seen when that was updated.
+        let seen_after = query.status.map_or(i64::MIN, |_| now - LONGEST_TTL);
+        let params = [
+            workspace.key().into(),
+            now.into(),
+            (now - LONGEST_TTL).into(),
+            last_seen.into(),
+            after.map_or("", |place| &place.agent_id).into(),
+            seen_after.into(),
+            query.search.as_deref().into(),
+            query.status.map(StatusKind::as_str).into(),
+            fetch(query.limit),
+        ];
+        let read = |row: &mut Row| agent_from(row, workspace);
+        let agents = self.query.all(AGENTS, &params, read).await?;
+        Ok(Page::cut(agents, query.limit, |agent| AgentCursor {
+            last_seen: agent.last_seen,
+            agent_id: agent.agent_id.clone(),
+        }))
+    }
+
+    async fn agent(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Agent>, StoreError> {
+        let now = now.timestamp_micros();
+        let params = [
+            workspace.key().into(),
+            now.into(),
+            (now - LONGEST_TTL).into(),
+            agent_id.into(),
+        ];
+        let read = |row: &mut Row| agent_from(row, workspace);
+        self.query.optional(AGENT, &params, read).await
+    }
+
+    async fn sessions(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        query: &SessionQuery,
+        now: Timestamp,
+    ) -> Result<Page<Session, SessionCursor>, StoreError> {
+        let now = now.timestamp_micros();
+        let after = query.after.as_ref();
+        let last_updated = after.map_or(i64::MAX, |place| place.last_updated.timestamp_micros());
+        let (updated_after, expires_after, expires_until) = match query.expiry {
+            Expiry::Any => (i64::MIN, i64::MIN, i64::MAX),
+            Expiry::Unexpired => (now - LONGEST_TTL, now, i64::MAX),
+            Expiry::Expired => (i64::MIN, i64::MIN, now),
+        };
+        let params = [
+            workspace.key().into(),
+            agent_id.into(),
+            last_updated.into(),
+            after.map_or("", |place| &place.session_topic).into(),
+            updated_after.into(),
+            expires_after.into(),
+            expires_until.into(),
+            fetch(query.limit),
+        ];
+        let sessions = self.query.all(SESSIONS, &params, session_from).await?;
+        Ok(Page::cut(sessions, query.limit, |session| SessionCursor {
+            last_updated: session.last_updated,
+            session_topic: session.session_topic.clone(),
+        }))
+    }
+
+    async fn session(
+        &self,
+        key: &SessionKey,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Option<SessionHistory>, StoreError> {
+        let params = [
+            key.workspace.key().into(),
+            Value::from(&key.agent_id),
+            Value::from(&key.session_topic),
+            before.unwrap_or(u64::MAX).into(),
+            fetch(limit),
+        ];
+        let read = |row: &mut Row| {
+            let session = session_from(row)?;
+            let status = match row.optional_int()? {
+                Some(seq) => Some(status_from(row, seq, &key.agent_id, &key.session_topic)?),
+                None => None,
+            };
+            Ok((session, status))
+        };
+        let rows = self.query.all(SESSION, &params, read).await?;
+        let Some((session, _)) = rows.first() else {
+            return Ok(None);
+        };
+        let session = session.clone();
+        let statuses = rows.into_iter().filter_map(|(_, status)| status);
+        Ok(Some(SessionHistory {
+            session,
+            history: Page::cut(statuses, limit, |status| status.seq),
+        }))
+    }
+
+    async fn history(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        before: Option<&HistoryCursor>,
+        limit: usize,
+    ) -> Result<Page<Status, HistoryCursor>, StoreError> {
+        let timestamp = before.map_or(i64::MAX, |place| place.timestamp.timestamp_micros());
+        let params = [
+            workspace.key().into(),
+            agent_id.into(),
+            timestamp.into(),
+            before.map_or("", |place| &place.session_topic).into(),
+            before.map_or(0, |place| place.seq).into(),
+            fetch(limit),
+        ];
+        let read = |row: &mut Row| {
+            let topic = row.text()?;
+            let seq = row.int()?;
+            status_from(row, seq, agent_id, &topic)
+        };
+        let history = self.query.all(HISTORY, &params, read).await?;
+        Ok(Page::cut(history, limit, |status| HistoryCursor {
+            timestamp: status.timestamp,
+            session_topic: status.session_topic.clone(),
+            seq: status.seq,
+        }))
+    }
+}
