@@ -111,7 +111,7 @@ impl<P: Ports> App<P> {
             cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
         }
         let caller = self.admit(parts, row.access).await?;
-        if row.endpoint == Endpoint::Register && !self.settings.registration_enabled {
+        if row.endpoint == Endpoint::Register && !self.settings.values.registration_enabled {
             return Err(ApiError::registration_disabled());
         }
         let standing = match row.access {

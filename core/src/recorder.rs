@@ -24,9 +24,9 @@ impl ReportPolicy {
     /// The part of the settings that reports need.
     pub fn new(settings: &Settings) -> Self {
         Self {
-            default_ttl_minutes: settings.default_ttl_minutes,
+            default_ttl_minutes: settings.values.default_ttl_minutes,
             mode: settings.mode,
-            notification_webhook_url: settings.notification_webhook_url.clone(),
+            notification_webhook_url: settings.values.notification_webhook_url.clone(),
         }
     }
 }

@@ -2,17 +2,16 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use kubeagents_core::settings::LogFormat;
 
-use crate::config::LogFormat;
+use crate::config::Log;
 
-/// Starts logging. `filter` is in the notation of `RUST_LOG`; directives that make no sense, which
-/// the configuration has refused before, are left out.
-pub(crate) fn start(format: LogFormat, filter: &str) {
+/// Starts logging.
+pub(crate) fn start(log: Log) {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+        .with_env_filter(log.filter)
         .with_writer(io::stderr);
-    match format {
+    match log.format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }

@@ -21,8 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use kubeagents_core::ports::{Entropy, Reports};
-use kubeagents_core::settings::{JWT_SECRET_NAME, generate_jwt_secret};
+use kubeagents_core::ports::Reports;
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{App, ReportPolicy, Settings, Store, StoreError, causes};
 use tokio::net::TcpListener;
@@ -42,12 +41,12 @@ const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
     let outcome = Cli::read().map_err(StartError::from).and_then(|cli| {
-        logging::start(cli.config.log_format, &cli.config.rust_log);
+        logging::start(cli.log);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(StartError::Runtime)?;
-        let outcome = runtime.block_on(run(cli));
+        let outcome = runtime.block_on(run(cli.task));
         // A thread that reads standard input would be waited for.
         runtime.shutdown_background();
         outcome
@@ -97,38 +96,36 @@ enum StartError {
     Drop(#[from] DropError),
 }
 
-async fn run(cli: Cli) -> Result<(), StartError> {
-    match cli.task {
-        Some(Task::Health) => Ok(health::check(cli.config.address()).await?),
-        Some(Task::Mcp(options)) => {
+async fn run(task: Task) -> Result<(), StartError> {
+    match task {
+        Task::Health(address) => Ok(health::check(address).await?),
+        Task::Mcp(values) => {
             let stop = shutdown::on_signals().map_err(StartError::Signals)?;
-            Ok(mcp::serve(options, stop).await?)
+            Ok(mcp::serve(values, stop).await?)
         }
-        Some(Task::DropGoTables) => {
-            let database = cli.config.database()?.ok_or_else(|| {
-                ConfigError("DATABASE_URL or DB_NAME must be set: where the tables are".into())
-            })?;
+        Task::DropGoTables(database) => {
             match postgres::drop_go_tables(&database).await? {
                 true => tracing::info!("the Go server's tables are dropped"),
                 false => tracing::info!("there are no tables of the Go server to drop"),
             }
             Ok(())
         }
-        None => serve(&cli.config).await,
+        Task::Serve(config) => serve(*config).await,
     }
 }
 
 /// Serves until a signal says to stop.
-async fn serve(config: &Config) -> Result<(), StartError> {
+async fn serve(mut config: Config) -> Result<(), StartError> {
     // Its failure is told here rather than in the midst of a request.
     getrandom::fill(&mut [0])?;
     let stop = shutdown::on_signals().map_err(StartError::Signals)?;
     let (stop_background, stopping) = watch::channel(false);
-    let (mail, mailing) = mail::start(config.smtp()?, stopping.clone())?;
+    let (mail, mailing) = mail::start(config.smtp.take(), stopping.clone())?;
     tokio::pin!(stop);
     let mut background: Vec<JoinHandle<()>> = mailing.into_iter().collect();
 
-    match config.database()? {
+    let config = &config;
+    match &config.database {
         None => {
             let store = MemoryStore::default();
             let settings = settings(config, &store).await?;
@@ -142,7 +139,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
             listen(config, handle, stop).await?;
         }
         Some(database) => {
-            let opening = postgres::open(&database, config.default_ttl_minutes());
+            let opening = postgres::open(database, config.values.default_ttl_minutes);
             let pool = tokio::select! {
                 pool = opening => pool?,
                 () = &mut stop => return Ok(()),
@@ -152,7 +149,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
             let reports = postgres::record_reports(store.clone(), ReportPolicy::new(&settings));
             let (app, deliverer) = assemble(config, settings, store, reports, mail)?;
             background.push(tokio::spawn(deliverer.run(stopping.clone())));
-            let retention = config.history_retention_days;
+            let retention = config.values.history_retention_days;
             background.push(tokio::spawn(postgres::purge(pool, retention, stopping)));
             let handle = move |request| {
                 let app = app.clone();
@@ -192,16 +189,7 @@ where
 async fn settings<S: Store>(config: &Config, store: &S) -> Result<Settings, StartError> {
     let mode = config.auth_mode(S::DURABLE);
     config.warn(mode);
-    let jwt_secret = match config.jwt_secret() {
-        Some(secret) => secret.to_owned(),
-        None => {
-            let mut bytes = [0; 32];
-            SystemEntropy.fill(&mut bytes);
-            store
-                .secret(JWT_SECRET_NAME, &generate_jwt_secret(bytes))
-                .await?
-        }
-    };
+    let jwt_secret = config.values.signing_secret(store, &SystemEntropy).await?;
     Ok(config.settings(mode, jwt_secret))
 }
 
@@ -220,8 +208,8 @@ fn assemble<S: Store + Clone, R: Reports>(
 ) -> Result<(NativeApp<S, R>, Deliverer<S>), StartError> {
     let notifier = Waker::default();
     let policy = DeliveryPolicy {
-        timeout: config.notification_timeout_seconds,
-        allow_private: config.allows_private_receivers(settings.mode),
+        timeout: config.values.notification_timeout,
+        allow_private: config.values.allows_private_receivers(settings.mode),
     };
     let deliverer = Deliverer::new(store.clone(), notifier.clone(), policy)?;
     let ports = NativePorts {

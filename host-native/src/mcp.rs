@@ -5,40 +5,13 @@ mod api;
 mod outbox;
 mod server;
 
-use clap::{ArgAction, Args};
-use http::HeaderValue;
-use kubeagents_core::InvalidSetting;
-use kubeagents_core::settings::{parse_base_url, parse_switch};
+use kubeagents_core::settings::ClientValues;
 use rmcp::ServiceExt;
 use rmcp::transport::io::stdio_pipes;
 
 use api::Api;
 use outbox::Outbox;
 use server::Tools;
-
-/// The configuration of `kubeagents mcp`.
-#[derive(Args)]
-pub(crate) struct McpOptions {
-    /// The kubeagents server that reports go to.
-    #[arg(long, env, default_value = "http://localhost:8080", value_parser = parse_base_url)]
-    kubeagents_server_url: String,
-
-    /// The API key, or another bearer token, for that server.
-    #[arg(long, env, value_parser = parse_bearer, hide_env_values = true)]
-    kubeagents_api_key: Option<HeaderValue>,
-
-    /// Whether open sessions are kept alive by repeating their last status before they expire, and
-    /// reported as failed when the client goes away.
-    #[arg(long, env, default_value = "false", value_parser = parse_switch, action = ArgAction::Set)]
-    kubeagents_auto_report_enabled: bool,
-}
-
-fn parse_bearer(token: &str) -> Result<HeaderValue, InvalidSetting> {
-    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
-        .map_err(|_| InvalidSetting("must be characters that a header can carry"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
 
 /// Why the tools cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +31,11 @@ pub(crate) enum McpError {
 /// # Errors
 /// [`McpError`] when the client cannot be served at all.
 pub(crate) async fn serve(
-    options: McpOptions,
+    values: ClientValues,
     stop: impl Future<Output = ()>,
 ) -> Result<(), McpError> {
-    let api = Api::new(options.kubeagents_server_url, options.kubeagents_api_key)?;
-    let outbox = Outbox::new(api.clone(), options.kubeagents_auto_report_enabled);
+    let api = Api::new(values.server_url, values.api_key)?;
+    let outbox = Outbox::new(api.clone(), values.auto_report);
     let tools = Tools::new(api, outbox.clone())?;
     let served = tokio::select! {
         served = talk(tools) => served,

@@ -12,7 +12,7 @@ mod tests;
 
 pub(crate) use adopt::{DropError, drop_go_tables};
 pub(crate) use open::{OpenError, open};
-pub(crate) use options::{Database, DatabaseOptions};
+pub(crate) use options::Database;
 pub(crate) use reports::record_reports;
 pub(crate) use retention::purge;
 

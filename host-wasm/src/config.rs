@@ -1,236 +1,135 @@
-//! The configuration, read from named texts: Spin's variables, wasmCloud's configuration.
+//! The configuration, read from named texts: Spin's variables, wasmCloud's environment.
 
-use std::time::Duration;
-
-use chrono::TimeDelta;
-use kubeagents_core::settings::{
-    MIN_JWT_SECRET_BYTES, parse_base_url, parse_expiry, parse_static_key, parse_switch,
-    parse_timeout_seconds, parse_ttl_minutes, parse_webhook_url,
-};
-use kubeagents_core::{AuthMode, CorsPolicy, InvalidSetting, Settings, StoreError};
+use kubeagents_core::settings::{Host, SETTINGS, SettingError, Texts, Values};
+use kubeagents_core::{AuthMode, StoreError};
 
 use crate::StartError;
 
-/// The names of all settings, in the form of Spin's variables.
-pub const SETTINGS: [&str; 12] = [
-    "auth_mode",
-    "api_key",
-    "jwt_secret",
-    "jwt_access_token_expiry",
-    "jwt_refresh_token_expiry",
-    "default_ttl_minutes",
-    "cors_allowed_origins",
-    "app_base_url",
-    "notification_webhook_url",
-    "notification_timeout_seconds",
-    "registration_enabled",
-    "database_url",
-];
-
 /// The configuration of a component.
 pub struct Config {
-    /// What the core is told; its `jwt_secret` is empty where none is configured.
-    pub(crate) settings: Settings,
-    /// How long one attempt at a notification may take.
-    pub(crate) notification_timeout: Duration,
-    /// The PostgreSQL database to use, if any.
-    pub database_url: Option<String>,
+    /// What is set.
+    pub values: Values,
+    /// Who may use the component.
+    pub(crate) mode: AuthMode,
 }
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A setting has a value that it cannot have.
-    #[error("{name} {problem}")]
-    Invalid {
-        /// The setting.
-        name: &'static str,
-        /// What would be right.
-        problem: InvalidSetting,
-    },
+    #[error(transparent)]
+    Invalid(#[from] SettingError),
     /// The platform did not give out a setting.
     #[error("{name} cannot be read: {cause}")]
     Unreadable {
         /// The setting.
-        name: &'static str,
+        name: String,
         /// What the platform said.
         cause: String,
     },
 }
 
 impl Config {
-    /// Reads every setting through `lookup`, which is asked for the names in [`SETTINGS`]. An empty
-    /// text counts as absent.
+    /// Reads every setting of a host through `lookup`, which is asked for the names it has there. An
+    /// empty text counts as absent.
     ///
     /// # Errors
     /// [`ConfigError`] for the first setting that is wrong or cannot be read.
     pub async fn read(
-        mut lookup: impl AsyncFnMut(&'static str) -> Result<Option<String>, String>,
+        host: Host,
+        mut lookup: impl AsyncFnMut(&str) -> Result<Option<String>, String>,
     ) -> Result<Self, ConfigError> {
-        let mut texts: [Option<String>; SETTINGS.len()] = Default::default();
-        for (name, text) in SETTINGS.into_iter().zip(&mut texts) {
-            let found = lookup(name).await;
-            *text = found
-                .map_err(|cause| ConfigError::Unreadable { name, cause })?
-                .filter(|text| !text.is_empty());
+        let mut texts = Texts::new();
+        for setting in SETTINGS.iter().filter(|setting| setting.is_on(host)) {
+            let name = setting.name(host);
+            match lookup(&name).await {
+                Ok(Some(text)) => drop(texts.insert(setting.variable, text)),
+                Ok(None) => {}
+                Err(cause) => {
+                    let name = name.into_owned();
+                    return Err(ConfigError::Unreadable { name, cause });
+                }
+            }
         }
-        let [
-            auth_mode,
-            api_key,
-            jwt_secret,
-            jwt_access_token_expiry,
-            jwt_refresh_token_expiry,
-            default_ttl_minutes,
-            cors_allowed_origins,
-            app_base_url,
-            notification_webhook_url,
-            notification_timeout_seconds,
-            registration_enabled,
-            database_url,
-        ] = texts;
-        let short = |secret: &String| secret.len() < MIN_JWT_SECRET_BYTES;
-        if jwt_secret.as_ref().is_some_and(short) {
-            tracing::warn!("jwt_secret is shorter than {MIN_JWT_SECRET_BYTES} bytes");
-        }
-        let app_base_url = app_base_url.unwrap_or_else(|| "http://localhost:5173".to_owned());
-        Ok(Self {
-            settings: Settings {
-                mode: parse("auth_mode", auth_mode, AuthMode::parse)?.unwrap_or(AuthMode::Required),
-                loopback_only: false,
-                static_key: parse("api_key", api_key, parse_static_key)?,
-                jwt_secret: jwt_secret.unwrap_or_default(),
-                access_token_expiry: parse(
-                    "jwt_access_token_expiry",
-                    jwt_access_token_expiry,
-                    parse_expiry,
-                )?
-                .unwrap_or(TimeDelta::minutes(15)),
-                refresh_token_expiry: parse(
-                    "jwt_refresh_token_expiry",
-                    jwt_refresh_token_expiry,
-                    parse_expiry,
-                )?
-                .unwrap_or(TimeDelta::days(7)),
-                cors: parse(
-                    "cors_allowed_origins",
-                    cors_allowed_origins,
-                    CorsPolicy::parse,
-                )?,
-                registration_enabled: parse(
-                    "registration_enabled",
-                    registration_enabled,
-                    parse_switch,
-                )?
-                .unwrap_or(true),
-                default_ttl_minutes: parse(
-                    "default_ttl_minutes",
-                    default_ttl_minutes,
-                    parse_ttl_minutes,
-                )?
-                .unwrap_or(60),
-                app_base_url: parse("app_base_url", Some(app_base_url), parse_base_url)?
-                    .unwrap_or_default(),
-                notification_webhook_url: parse(
-                    "notification_webhook_url",
-                    notification_webhook_url,
-                    parse_webhook_url,
-                )?,
-            },
-            notification_timeout: parse(
-                "notification_timeout_seconds",
-                notification_timeout_seconds,
-                parse_timeout_seconds,
-            )?
-            .unwrap_or(Duration::from_secs(5)),
-            database_url,
-        })
+        let values = Values::read(host, texts)?;
+        // A component cannot know who reaches it.
+        let mode = values.mode(false);
+        Ok(Self { values, mode })
     }
 
     /// What to answer requests with while storage does not answer.
     pub fn without_storage(&self, cause: StoreError) -> StartError {
-        let cors = self.settings.cors_policy();
+        let cors = self.values.cors_policy(self.mode);
         StartError::Store { cors, cause }
     }
-}
-
-fn parse<T>(
-    name: &'static str,
-    text: Option<String>,
-    read: impl FnOnce(&str) -> Result<T, InvalidSetting>,
-) -> Result<Option<T>, ConfigError> {
-    text.as_deref()
-        .map(read)
-        .transpose()
-        .map_err(|problem| ConfigError::Invalid { name, problem })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn read(values: &[(&str, &str)]) -> Result<Config, String> {
-        let lookup = async |name: &'static str| {
+    async fn read(host: Host, values: &[(&str, &str)]) -> Result<Config, String> {
+        let lookup = async |name: &str| {
             let found = values.iter().find(|(key, _)| *key == name);
             Ok(found.map(|(_, value)| (*value).to_owned()))
         };
-        Config::read(lookup)
+        Config::read(host, lookup)
             .await
             .map_err(|error| error.to_string())
     }
 
     #[tokio::test]
-    async fn without_settings_credentials_are_required_and_nobody_is_notified() {
-        let config = read(&[]).await.unwrap();
-        assert_eq!(config.settings.mode, AuthMode::Required);
-        assert_eq!(config.settings.default_ttl_minutes, 60);
-        assert_eq!(config.settings.notification_webhook_url, None);
-        assert!(config.settings.registration_enabled);
-        assert_eq!(config.settings.access_token_expiry, TimeDelta::minutes(15));
-        assert_eq!(config.settings.refresh_token_expiry, TimeDelta::hours(168));
-        assert_eq!(config.notification_timeout, Duration::from_secs(5));
-        assert_eq!(config.database_url, None);
-    }
-
-    #[tokio::test]
-    async fn each_kind_of_token_has_an_expiry_of_its_own() {
-        let expiries = [
-            ("jwt_access_token_expiry", "90s"),
-            ("jwt_refresh_token_expiry", "1h30m"),
-        ];
-        let settings = read(&expiries).await.unwrap().settings;
-        assert_eq!(settings.access_token_expiry, TimeDelta::seconds(90));
-        assert_eq!(settings.refresh_token_expiry, TimeDelta::minutes(90));
-    }
-
-    #[tokio::test]
-    async fn an_empty_setting_counts_as_absent() {
-        let empty = SETTINGS.map(|name| (name, ""));
-        assert!(read(&empty).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_bad_setting_is_named_with_what_would_be_right() {
-        for (name, value, message) in [
-            ("auth_mode", "maybe", "auth_mode must be open or required"),
-            ("api_key", "short", "api_key must be at least 16 characters"),
-            (
-                "registration_enabled",
-                "no",
-                "registration_enabled must be true or false",
-            ),
-        ] {
-            assert_eq!(read(&[(name, value)]).await.err().as_deref(), Some(message));
+    async fn without_settings_credentials_are_required() {
+        for host in [Host::Spin, Host::Wasmcloud] {
+            let config = read(host, &[]).await.ok().unwrap();
+            assert_eq!(config.mode, AuthMode::Required);
         }
     }
 
     #[tokio::test]
-    async fn every_setting_is_asked_for_by_its_name() {
-        let mut asked = Vec::new();
-        let lookup = async |name| {
-            asked.push(name);
-            Ok(None)
-        };
-        assert!(Config::read(lookup).await.is_ok());
-        assert_eq!(asked, SETTINGS);
+    async fn settings_are_asked_for_by_their_names_on_the_host() {
+        for (host, name) in [
+            (Host::Spin, "api_key"),
+            (Host::Wasmcloud, "KUBEAGENTS_API_KEY"),
+        ] {
+            let config = read(host, &[(name, "sixteen-characters")]).await;
+            let key = config.ok().unwrap().values.kubeagents_api_key;
+            assert_eq!(key.as_deref(), Some("sixteen-characters"), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_setting_is_named_with_what_would_be_right() {
+        for (host, name, value, message) in [
+            (
+                Host::Spin,
+                "auth_mode",
+                "maybe",
+                "auth_mode must be open or required, not \"maybe\"",
+            ),
+            (
+                Host::Spin,
+                "api_key",
+                "short",
+                "api_key must be at least 16 characters",
+            ),
+            (
+                Host::Wasmcloud,
+                "STORAGE",
+                "redis",
+                "STORAGE must be keyvalue or postgres, not \"redis\"",
+            ),
+        ] {
+            let refused = read(host, &[(name, value)]).await;
+            assert_eq!(refused.err().as_deref(), Some(message));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_setting_that_cannot_be_read_is_named() {
+        let broken = async |_: &str| Err("gone".to_owned());
+        let refused = Config::read(Host::Spin, broken).await;
+        let message = refused.err().map(|error| error.to_string());
+        assert_eq!(message.as_deref(), Some("auth_mode cannot be read: gone"));
     }
 }

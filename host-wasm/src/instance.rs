@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use kubeagents_core::ports::{Clock, Entropy};
-use kubeagents_core::settings::{JWT_SECRET_NAME, generate_jwt_secret};
-use kubeagents_core::{App, CorsPolicy, Outage, Recorder, ReportPolicy, Store, StoreError};
+use kubeagents_core::ports::Clock;
+use kubeagents_core::{
+    App, CorsPolicy, Outage, Recorder, ReportPolicy, Settings, Store, StoreError,
+};
 
 use crate::delivery::Delivery;
 use crate::ports::{InlinePasswords, SystemEntropy, Turns, Waker, WallClock};
@@ -55,21 +56,20 @@ impl<S: Store + Clone, P: Platform> Instance<S, P> {
     ///
     /// # Errors
     /// Those of reading the secret.
-    pub async fn start(mut config: Config, store: S, platform: P) -> Result<Self, StartError> {
-        if config.settings.jwt_secret.is_empty() {
-            let mut bytes = [0; 32];
-            SystemEntropy.fill(&mut bytes);
-            let candidate = generate_jwt_secret(bytes);
-            let secret = store.secret(JWT_SECRET_NAME, &candidate).await;
-            config.settings.jwt_secret = secret.map_err(|cause| config.without_storage(cause))?;
-        }
-        let settings = config.settings;
+    pub async fn start(config: Config, store: S, platform: P) -> Result<Self, StartError> {
+        let secret = config.values.signing_secret(&store, &SystemEntropy).await;
+        let settings = Settings {
+            jwt_secret: secret.map_err(|cause| config.without_storage(cause))?,
+            values: config.values,
+            mode: config.mode,
+            loopback_only: false,
+        };
         let waker = Waker::default();
         let delivery = Delivery::new(
             store.clone(),
             platform.clone(),
             waker.clone(),
-            config.notification_timeout,
+            settings.values.notification_timeout,
         );
         let recorder = Recorder {
             store,

@@ -12,7 +12,7 @@ pub mod log;
 mod platform;
 mod ports;
 
-pub use config::{Config, ConfigError, SETTINGS};
+pub use config::{Config, ConfigError};
 pub use instance::{Instance, StartError};
 pub use kubeagents_core::delivery::PostError;
 pub use platform::Platform;

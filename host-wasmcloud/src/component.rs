@@ -12,6 +12,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use kubeagents_core::Store;
+use kubeagents_core::settings::{Host, Storage};
 use kubeagents_host_wasm::{Config, Instance, StartError, log};
 use kubeagents_store_keyvalue::{KeyValueError, KeyValueStore};
 use kubeagents_store_postgres::PostgresStore;
@@ -44,9 +45,6 @@ thread_local! {
     static INSTANCE: Shared = Rc::default();
 }
 
-/// The bucket that holds the state where `BUCKET` names no other.
-const DEFAULT_BUCKET: &str = "kubeagents";
-
 /// How long an answer waits for receivers of notifications where nothing can run after it.
 const DELIVERY_BEFORE_ANSWER: Duration = Duration::from_secs(1);
 
@@ -58,43 +56,24 @@ fn environment(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// Why there is no instance.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error("STORAGE must be keyvalue or postgres")]
-    Storage,
-}
-
-async fn start() -> Result<Ready, Failure> {
+async fn start() -> Result<Ready, StartError> {
     log::init();
-    let config = Config::read(async |setting| {
-        // As the native server names them.
-        match setting {
-            "api_key" => environment("KUBEAGENTS_API_KEY"),
-            _ => environment(&setting.to_uppercase()),
-        }
-    })
-    .await
-    .map_err(StartError::from)?;
-    match std::env::var("STORAGE").as_deref() {
-        Err(_) | Ok("" | "keyvalue") => {
-            let name = std::env::var("BUCKET").ok().filter(|name| !name.is_empty());
-            let bucket = Bucket::open(name.as_deref().unwrap_or(DEFAULT_BUCKET))
+    let config = Config::read(Host::Wasmcloud, async |name| environment(name)).await?;
+    match config.values.storage {
+        Storage::KeyValue => {
+            let bucket = Bucket::open(&config.values.bucket)
                 .await
                 .map_err(|cause| config.without_storage(cause))?;
             let store = KeyValueStore::new(bucket.clone());
             let instance = Instance::start(config, store, Wasi).await?;
             Ok(Ready::KeyValue(instance, bucket))
         }
-        Ok("postgres") => {
+        Storage::Postgres => {
             let store = Postgres::open()
                 .await
                 .map_err(|cause| config.without_storage(cause))?;
             Ok(Ready::Postgres(Instance::start(config, store, Wasi).await?))
         }
-        Ok(_) => Err(Failure::Storage),
     }
 }
 
@@ -113,8 +92,7 @@ impl wasip3::exports::http::handler::Guest for Component {
                 }
             }
             Ok(Ready::Postgres(instance)) => answer(instance, request, &shared, reused).await,
-            Err(Failure::Storage) => refusal(&Failure::Storage),
-            Err(Failure::Start(error)) => match unsupported(&error) {
+            Err(error) => match unsupported(&error) {
                 Some(cause) => refusal(cause),
                 None => error.answer(request),
             },

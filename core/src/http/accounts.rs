@@ -248,20 +248,20 @@ impl<P: Ports> App<P> {
         family_id: String,
         now: Timestamp,
     ) -> Result<(Tokens<'a>, RefreshToken), ApiError> {
-        let settings = &self.settings;
+        let settings = &self.settings.values;
         let sign = |kind, expiry| {
             self.signer
                 .sign(kind, account, now, expiry, self.ports.entropy())
                 .map_err(ApiError::internal)
         };
-        let access_token = sign(TokenType::Access, settings.access_token_expiry)?;
-        let refresh_token = sign(TokenType::Refresh, settings.refresh_token_expiry)?;
+        let access_token = sign(TokenType::Access, settings.jwt_access_token_expiry)?;
+        let refresh_token = sign(TokenType::Refresh, settings.jwt_refresh_token_expiry)?;
         let stored = RefreshToken {
             token_hash: sha256_hex(&refresh_token),
             account_id: account.id.clone(),
             family_id,
             created_at: now,
-            expires_at: now + settings.refresh_token_expiry,
+            expires_at: now + settings.jwt_refresh_token_expiry,
             spent_at: None,
             revoked: false,
         };
@@ -269,7 +269,7 @@ impl<P: Ports> App<P> {
             user: account.view(),
             access_token,
             refresh_token,
-            expires_in: settings.access_token_expiry.num_seconds(),
+            expires_in: settings.jwt_access_token_expiry.num_seconds(),
         };
         Ok((tokens, stored))
     }
@@ -285,7 +285,7 @@ impl<P: Ports> App<P> {
     }
 
     fn mail_verification(&self, account_id: AccountId, to: String, token: &str) {
-        let link = format!("{}/verify?token={token}", self.settings.app_base_url);
+        let link = format!("{}/verify?token={token}", self.settings.values.app_base_url);
         self.ports.mailer().send(VerificationMail {
             account_id,
             to,

@@ -73,7 +73,13 @@ impl<P: Ports> App<P> {
             };
         };
         let is_static_key = |key: &String| hash::equal(key, token);
-        let (workspace, scopes) = if self.settings.static_key.as_ref().is_some_and(is_static_key) {
+        let (workspace, scopes) = if self
+            .settings
+            .values
+            .kubeagents_api_key
+            .as_ref()
+            .is_some_and(is_static_key)
+        {
             (Workspace::Shared, Scopes::ALL)
         } else if let Some(id) = self.signer.verify(TokenType::Access, token, self.now()) {
             (Workspace::Account(id), Scopes::ALL)

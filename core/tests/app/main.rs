@@ -4,4 +4,5 @@
 mod mcp;
 mod server;
 mod sessions;
+mod settings;
 mod tokens;

@@ -1,9 +1,9 @@
 //! The Model Context Protocol over HTTP, message by message.
 
-use crate::server::{Reply, Server, settings};
+use crate::server::{Reply, Server, settings, values};
 use http::{Request, StatusCode};
+use kubeagents_core::AuthMode;
 use kubeagents_core::mcp::{ProtocolVersion, Tool};
-use kubeagents_core::{AuthMode, CorsPolicy};
 use serde_json::{Value, json};
 
 fn server() -> Server {
@@ -458,7 +458,7 @@ fn pages_that_may_not_use_the_instance_cannot_send_to_it() {
     assert_eq!(origin(&open, "null"), 403);
 
     let listed = Server::new(kubeagents_core::Settings {
-        cors: Some(CorsPolicy::parse("https://app.example.com").unwrap()),
+        values: values(&[("CORS_ALLOWED_ORIGINS", "https://app.example.com")]),
         ..settings(AuthMode::Open)
     });
     assert_eq!(origin(&listed, "https://app.example.com"), 200);

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use kubeagents_core::ports::{
     Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports, VerificationMail,
 };
+use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
     App, AuthMode, Recorded, Recorder, Report, ReportPolicy, Settings, StoreError, Timestamp,
@@ -117,19 +118,20 @@ impl Ports for TestPorts {
 
 pub(crate) const JWT_SECRET: &str = "a secret of the tests, long enough for HS256";
 
+/// What these variables mean.
+pub(crate) fn values(variables: &[(&'static str, &str)]) -> Values {
+    let texts = variables
+        .iter()
+        .map(|(name, text)| (*name, (*text).to_owned()));
+    Values::read(Host::Native, texts.collect()).unwrap()
+}
+
 pub(crate) fn settings(mode: AuthMode) -> Settings {
     Settings {
+        values: values(&[]),
         mode,
         loopback_only: false,
-        static_key: None,
         jwt_secret: JWT_SECRET.into(),
-        access_token_expiry: TimeDelta::minutes(15),
-        refresh_token_expiry: TimeDelta::hours(168),
-        cors: None,
-        registration_enabled: true,
-        default_ttl_minutes: 60,
-        app_base_url: "http://localhost:5173".into(),
-        notification_webhook_url: None,
     }
 }
 

@@ -1,46 +1,34 @@
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use kubeagents_core::settings::{CLIENT_SETTINGS, Host, SETTINGS, Setting, Unset};
 
-use crate::support::{Server, command};
+use crate::support::{PATIENCE, Server, command};
 
-/// Every variable with its default, as `--help` must show it.
-const VARIABLES: [(&str, &str); 23] = [
-    ("HOST", "[default: 127.0.0.1]"),
-    ("PORT", "[default: 8080]"),
-    ("AUTH_MODE", "[default: open when"),
-    ("KUBEAGENTS_API_KEY", ""),
-    ("CORS_ALLOWED_ORIGINS", "[default: `*` in required mode"),
-    ("REGISTRATION_ENABLED", "[default: true]"),
-    ("DEFAULT_TTL_MINUTES", "[default: 60]"),
-    ("NOTIFICATION_TIMEOUT_SECONDS", "[default: 5]"),
-    ("NOTIFICATION_WEBHOOK_URL", ""),
-    (
-        "NOTIFICATION_ALLOW_PRIVATE_ADDRESSES",
-        "[default: true in open mode",
-    ),
-    ("APP_BASE_URL", "[default: http://localhost:5173]"),
-    ("JWT_SECRET", "[default: generated"),
-    ("JWT_ACCESS_TOKEN_EXPIRY", "[default: 15m]"),
-    ("JWT_REFRESH_TOKEN_EXPIRY", "[default: 168h]"),
-    ("SMTP_HOST", ""),
-    ("SMTP_PORT", "[default: 587]"),
-    ("SMTP_USER", ""),
-    ("SMTP_PASSWORD", ""),
-    ("SMTP_FROM", ""),
-    ("LOG_FORMAT", "[default: text]"),
-    ("RUST_LOG", "[default: info]"),
-    // Listed once more, so that a variable that is only a part of another's name does not pass.
-    ("HOST", "[env: HOST"),
-    ("PORT", "[env: PORT"),
-];
+/// The settings of the native server.
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS
+        .iter()
+        .filter(|setting| setting.is_on(Host::Native))
+}
 
 fn run(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = command(variables);
+    command.args(arguments).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() && start.elapsed() < PATIENCE {
+        sleep(Duration::from_millis(5));
+    }
+    // Only a server that should not have started is still there.
+    let _ = child.kill();
     let Output {
         status,
         stdout,
         stderr,
-    } = command(variables).args(arguments).output().unwrap();
+    } = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
 }
@@ -61,7 +49,8 @@ fn a_bad_value_stops_the_start_with_one_line_that_says_what_would_be_right() {
         (
             "PORT",
             "tcp://10.0.0.1:80",
-            "must be a port number from 0 to 65535",
+            "must be a port number (Kubernetes sets this variable for a Service of that name: set \
+             enableServiceLinks: false in the pod)",
         ),
         ("AUTH_MODE", "closed", "must be open or required"),
         ("CORS_ALLOWED_ORIGINS", "app.example.com", origins_rule),
@@ -89,7 +78,7 @@ fn a_bad_value_stops_the_start_with_one_line_that_says_what_would_be_right() {
             "mail:25",
             "must be a host name or an IP address, without a port",
         ),
-        ("SMTP_PORT", "smtp", "must be a port number from 0 to 65535"),
+        ("SMTP_PORT", "smtp", "must be a port number from 1 to 65535"),
         (
             "SMTP_FROM",
             "kubeagents",
@@ -169,33 +158,45 @@ fn unknown_arguments_are_refused_on_one_line() {
 
 #[test]
 fn help_lists_every_variable_with_its_default() {
-    let (code, help, _) = run(&[("PORT", "")], &["--help"]);
-    assert_eq!(code, Some(0));
-    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    for (variable, default) in VARIABLES {
-        let flag = format!("--{} <", variable.to_lowercase().replace('_', "-"));
-        let (_, rest) = help.split_once(&flag).expect(variable);
-        let entry = rest.split(" --").next().unwrap();
-        assert!(entry.contains(&format!("[env: {variable}")), "{entry}");
-        assert!(entry.contains(default), "{entry}");
+    for (arguments, settings) in [
+        (&["--help"][..], settings().collect::<Vec<_>>()),
+        (&["mcp", "--help"], CLIENT_SETTINGS.iter().collect()),
+    ] {
+        let (code, help, _) = run(&[("PORT", "")], arguments);
+        assert_eq!(code, Some(0));
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for setting in settings {
+            let variable = setting.variable;
+            let flag = format!(" --{} <", variable.to_lowercase().replace('_', "-"));
+            let (_, rest) = help.split_once(&flag).expect(variable);
+            let entry = rest.split(" --").next().unwrap();
+            let variable = format!("[env: {variable}");
+            let default = match setting.unset {
+                Unset::Value(text) | Unset::Described(text) => format!("[default: {text}]"),
+                Unset::Nothing => String::new(),
+            };
+            for part in [setting.help(), variable, default] {
+                assert!(entry.contains(&part), "{part} in {entry}");
+            }
+        }
     }
 }
 
 #[test]
 fn help_shows_no_secret() {
-    let secrets = [
-        ("KUBEAGENTS_API_KEY", "secret-secret-secret"),
-        ("JWT_SECRET", "secret-secret-secret"),
-        ("SMTP_PASSWORD", "secret-secret-secret"),
-        ("NOTIFICATION_WEBHOOK_URL", "https://secret-secret-secret"),
-    ];
-    let (_, help, _) = run(&secrets, &["--help"]);
-    assert!(!help.contains("secret-secret"), "{help}");
+    let secrets = settings().filter(|setting| setting.secret);
+    let secrets: Vec<_> = secrets
+        .map(|setting| (setting.variable, "secret-secret-secret"))
+        .collect();
+    for arguments in [&["--help"][..], &["mcp", "--help"]] {
+        let (_, help, _) = run(&secrets, arguments);
+        assert!(!help.contains("secret-secret"), "{help}");
+    }
 }
 
 #[tokio::test]
 async fn empty_variables_count_as_unset_and_flags_win() {
-    let empty: Vec<_> = VARIABLES.map(|(name, _)| (name, "")).into();
+    let empty: Vec<_> = settings().map(|setting| (setting.variable, "")).collect();
     let mut command = command(&empty);
     command.env("DEFAULT_TTL_MINUTES", "nonsense");
     command.args(["--port", "0", "--default-ttl-minutes", "7"]);
@@ -217,18 +218,6 @@ async fn in_memory_the_server_is_open_on_loopback_and_needs_credentials_elsewher
     let open = Server::start(&[("HOST", "0.0.0.0"), ("AUTH_MODE", "open")]);
     assert_eq!(open.get("/api/agents").await.status, StatusCode::OK);
     open.logged(&["WARN", "AUTH_MODE is open"]).await;
-}
-
-#[tokio::test]
-async fn a_short_signing_secret_is_warned_of() {
-    let short = "x".repeat(31);
-    let server = Server::start(&[("JWT_SECRET", &short)]);
-    let line = server.logged(&["WARN", "JWT_SECRET"]).await;
-    assert!(!line.contains(&short), "{line}");
-
-    let server = Server::start(&[("JWT_SECRET", &"x".repeat(32))]);
-    let lines = server.process.log().lines();
-    assert!(!lines.iter().any(|line| line.contains("WARN")), "{lines:?}");
 }
 
 #[tokio::test]

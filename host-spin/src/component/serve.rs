@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use kubeagents_core::settings::Host;
 use kubeagents_host_wasm::{Config, Instance, StartError, log};
 use spin_sdk::http::{IntoResponse, Request};
 use spin_sdk::{http_service, variables, wasip3};
@@ -21,13 +22,13 @@ thread_local! {
 
 async fn start() -> Result<Ready, StartError> {
     log::init();
-    let config = Config::read(async |name| match variables::get(name).await {
+    let config = Config::read(Host::Spin, async |name| match variables::get(name).await {
         Ok(value) => Ok(Some(value)),
         Err(variables::Error::Undefined(_)) => Ok(None),
         Err(error) => Err(format!("{error:?}")),
     })
     .await?;
-    let store = AnyStore::open(config.database_url.as_deref())
+    let store = AnyStore::open(config.values.database_url.as_ref())
         .await
         .map_err(|cause| config.without_storage(cause))?;
     Instance::start(config, store, Spin).await

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kubeagents_core::batch::Chain;
+use kubeagents_core::settings::DatabaseUrl;
 use kubeagents_core::store::{
     Accounts, AgentCursor, AgentQuery, ApiKeys, Audience, CommitOutcome, HistoryCursor,
     LeaseRequest, LeasedNotification, Outbox, Page, RefreshTokens, Registration, SessionCursor,
@@ -25,9 +26,9 @@ pub(super) enum AnyStore {
 }
 
 impl AnyStore {
-    /// Opens the PostgreSQL database at `url` or, without one, the default SQLite database, and
-    /// brings its schema up to date.
-    pub(super) async fn open(url: Option<&str>) -> Result<Self, StoreError> {
+    /// Opens the database at `url` or, without one, the default SQLite database, and brings its
+    /// schema up to date.
+    pub(super) async fn open(url: Option<&DatabaseUrl>) -> Result<Self, StoreError> {
         match url {
             None => {
                 let connection = SqliteConnection::open()
@@ -35,7 +36,7 @@ impl AnyStore {
                     .map_err(StoreError::unavailable)?;
                 Ok(Self::Sqlite(SqliteStore::open(connection).await?))
             }
-            Some(url) => {
+            Some(DatabaseUrl::Postgres(url)) => {
                 let connection = PostgresConnection::new(url);
                 schema::migrate(&connection)
                     .await

@@ -1,0 +1,169 @@
+//! Which web pages may use an instance.
+
+use super::{AuthMode, InvalidSetting, is_loopback_authority};
+
+/// Which web pages may use the instance from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CorsPolicy {
+    /// Any, without credentials.
+    Any,
+    /// Those served from this machine, at any port.
+    Loopback,
+    /// Those served from an origin that one of these patterns matches.
+    Origins(Vec<OriginPattern>),
+}
+
+/// An origin, or a set of them by one `*` in the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginPattern {
+    prefix: String,
+    /// What follows the `*`; `None` without one.
+    suffix: Option<String>,
+}
+
+impl CorsPolicy {
+    /// Reads a comma-separated list of `*`, exact origins (`https://app.example.com`) and origins
+    /// with one wildcard (`https://*.example.com`).
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] for an entry that is none of these, and for an empty list.
+    pub fn parse(text: &str) -> Result<Self, InvalidSetting> {
+        let entries: Vec<&str> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty())
+            .collect();
+        if entries.contains(&"*") {
+            return Ok(Self::Any);
+        }
+        entries
+            .iter()
+            .map(|entry| OriginPattern::parse(entry))
+            .collect::<Option<Vec<_>>>()
+            .filter(|patterns| !patterns.is_empty())
+            .map(Self::Origins)
+            .ok_or_else(|| {
+                "must be *, or origins such as https://app.example.com or https://*.example.com, \
+                 with commas between them"
+                    .into()
+            })
+    }
+
+    /// What holds where nothing is configured: any page where credentials are needed anyway; in
+    /// open mode, where any page that a browser visits could read everything, only local ones.
+    pub fn default_for(mode: AuthMode) -> Self {
+        match mode {
+            AuthMode::Open => Self::Loopback,
+            AuthMode::Required => Self::Any,
+        }
+    }
+
+    /// Whether pages of this origin may use the instance.
+    pub fn allows(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Loopback => origin.split_once("://").is_some_and(|(scheme, host)| {
+                matches!(scheme, "http" | "https") && is_loopback_authority(host)
+            }),
+            Self::Origins(patterns) => {
+                let origin = origin.to_ascii_lowercase();
+                patterns.iter().any(|pattern| pattern.matches(&origin))
+            }
+        }
+    }
+}
+
+impl OriginPattern {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        // Browsers leave the default port out of an origin.
+        let default_port = if text.starts_with("https:") {
+            ":443"
+        } else {
+            ":80"
+        };
+        let text = text.strip_suffix(default_port).unwrap_or(&text);
+        let sample = text.replacen('*', "wildcard", 1);
+        let url = url::Url::parse(&sample).ok()?;
+        let is_bare = url.path() == "/"
+            && url.username().is_empty()
+            && !sample.ends_with('/')
+            && !sample.contains(['?', '#', '*']);
+        if !is_bare || !matches!(url.scheme(), "http" | "https") {
+            return None;
+        }
+        Some(match text.split_once('*') {
+            None => Self {
+                prefix: url.origin().ascii_serialization(),
+                suffix: None,
+            },
+            Some((prefix, suffix)) => Self {
+                prefix: prefix.to_owned(),
+                suffix: Some(suffix.to_owned()),
+            },
+        })
+    }
+
+    fn matches(&self, origin: &str) -> bool {
+        match &self.suffix {
+            None => origin == self.prefix,
+            Some(suffix) => origin
+                .strip_prefix(&self.prefix)
+                .and_then(|rest| rest.strip_suffix(suffix.as_str()))
+                .is_some_and(|label| {
+                    !label.is_empty()
+                        && label
+                            .bytes()
+                            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+                }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cors_patterns_match_whole_origins() {
+        let policy = CorsPolicy::parse(
+            " https://app.example.com, https://*.example.org,http://localhost:5173,https://a.b:443,https://*.a.c:443",
+        )
+        .unwrap();
+        for (origin, allowed) in [
+            ("https://app.example.com", true),
+            ("https://App.Example.com", true),
+            ("http://app.example.com", false),
+            ("https://app.example.com:444", false),
+            ("https://x.example.org", true),
+            ("https://x.y.example.org", true),
+            ("https://example.org", false),
+            ("https://evil.com/.example.org", false),
+            ("https://x.example.org.evil.com", false),
+            ("http://localhost:5173", true),
+            ("http://localhost:5174", false),
+            ("https://a.b", true),
+            ("https://x.a.c", true),
+            ("https://x.a.c:80", false),
+            ("null", false),
+        ] {
+            assert_eq!(policy.allows(origin), allowed, "{origin}");
+        }
+    }
+
+    #[test]
+    fn cors_settings_that_are_no_origins_are_refused() {
+        for text in [
+            "",
+            " , ",
+            "example.com",
+            "https://a.com/path",
+            "https://a.com/",
+            "ftp://a.com",
+            "https://*.*.com",
+        ] {
+            assert!(CorsPolicy::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(CorsPolicy::parse("https://a.com,*"), Ok(CorsPolicy::Any));
+    }
+}

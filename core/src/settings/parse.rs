@@ -1,0 +1,171 @@
+//! Reading the texts of settings. What is refused is answered with what would be right.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use http::HeaderValue;
+
+use super::{AuthMode, InvalidSetting, LogFormat, Storage};
+
+/// One of these words.
+fn one_of<T: Copy>(
+    text: &str,
+    words: &[(&str, T)],
+    rule: &'static str,
+) -> Result<T, InvalidSetting> {
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| *value).ok_or_else(|| rule.into())
+}
+
+pub(super) fn auth_mode(text: &str) -> Result<AuthMode, InvalidSetting> {
+    let words = [("open", AuthMode::Open), ("required", AuthMode::Required)];
+    one_of(text, &words, "must be open or required")
+}
+
+pub(super) fn switch(text: &str) -> Result<bool, InvalidSetting> {
+    let words = [("true", true), ("false", false), ("1", true), ("0", false)];
+    one_of(text, &words, "must be true or false")
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, InvalidSetting> {
+    let words = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    one_of(text, &words, "must be text or json")
+}
+
+pub(super) fn storage(text: &str) -> Result<Storage, InvalidSetting> {
+    let words = [
+        ("keyvalue", Storage::KeyValue),
+        ("postgres", Storage::Postgres),
+    ];
+    one_of(text, &words, "must be keyvalue or postgres")
+}
+
+/// A text that is right as it is, or that only a host can judge.
+pub(super) fn text(text: &str) -> Result<String, InvalidSetting> {
+    Ok(text.to_owned())
+}
+
+/// A whole number. `what` it is completes "must be a".
+pub(super) fn number(
+    text: &str,
+    what: &str,
+    range: RangeInclusive<u32>,
+) -> Result<u32, InvalidSetting> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    let (least, most) = (range.start(), range.end());
+    number.ok_or_else(|| format!("must be a {what} from {least} to {most}").into())
+}
+
+pub(super) fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<Duration, InvalidSetting> {
+    let seconds = number(text, "number of seconds", range)?;
+    Ok(Duration::from_secs(seconds.into()))
+}
+
+pub(super) fn port(text: &str, least: u16) -> Result<u16, InvalidSetting> {
+    let port = text.parse().ok().filter(|port| *port >= least);
+    port.ok_or_else(|| match text.contains("://") {
+        true => "must be a port number (Kubernetes sets this variable for a Service of that name: \
+                 set enableServiceLinks: false in the pod)"
+            .into(),
+        false => format!("must be a port number from {least} to 65535").into(),
+    })
+}
+
+pub(super) fn listen_address(text: &str) -> Result<IpAddr, InvalidSetting> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        _ => text.parse().map_err(|_| {
+            "must be localhost or an IP address such as 127.0.0.1, 0.0.0.0 or ::".into()
+        }),
+    }
+}
+
+/// How long something is valid, in Go's notation, to whole seconds.
+pub(super) fn expiry(text: &str) -> Result<TimeDelta, InvalidSetting> {
+    crate::parse_go_duration(text)
+        .filter(|expiry| (1..=3650 * 86_400).contains(&expiry.num_seconds()))
+        .ok_or_else(|| "must be a duration of at least a second such as 90s, 15m or 1h30m".into())
+}
+
+/// At least as long as the hash of HS256.
+pub(super) fn jwt_secret(text: &str) -> Result<String, InvalidSetting> {
+    match text.len() >= 32 {
+        true => Ok(text.to_owned()),
+        false => Err("must be at least 32 bytes".into()),
+    }
+}
+
+pub(super) fn static_key(text: &str) -> Result<String, InvalidSetting> {
+    if text.chars().count() < 16 {
+        return Err("must be at least 16 characters".into());
+    }
+    if !text.chars().all(|c| c.is_ascii_graphic()) {
+        return Err("must be printable ASCII without spaces".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// What `Authorization` holds for a token.
+pub(super) fn bearer(token: &str) -> Result<HeaderValue, InvalidSetting> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| "must be characters that a header can carry")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+pub(super) fn webhook_url(text: &str) -> Result<String, InvalidSetting> {
+    crate::notification::check_webhook_url(text)
+        .map(|()| text.to_owned())
+        .map_err(|_| "must be a URL that starts with http:// or https://".into())
+}
+
+/// An address that paths are put behind: it has no slash at its end.
+pub(super) fn base_url(text: &str) -> Result<String, InvalidSetting> {
+    webhook_url(text).map(|url| url.trim_end_matches('/').to_owned())
+}
+
+pub(super) fn host_name(text: &str) -> Result<String, InvalidSetting> {
+    url::Host::parse(text)
+        .map(|_| text.to_owned())
+        .map_err(|_| "must be a host name or an IP address, without a port".into())
+}
+
+pub(super) fn ssl_mode(text: &str) -> Result<String, InvalidSetting> {
+    let modes = [
+        "disable",
+        "allow",
+        "prefer",
+        "require",
+        "verify-ca",
+        "verify-full",
+    ];
+    match modes.contains(&text) {
+        true => Ok(text.to_owned()),
+        false => Err("must be disable, allow, prefer, require, verify-ca or verify-full".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_or_say_what_would_be_right() {
+        let ttl = |text| number(text, "number of minutes", 1..=1440);
+        assert_eq!(ttl("1440"), Ok(1440));
+        for text in ["0", "1441", "-1", "1.5", "x", ""] {
+            let rule = "must be a number of minutes from 1 to 1440".to_owned();
+            assert_eq!(ttl(text), Err(rule.into()), "{text}");
+        }
+        assert_eq!(expiry("168h"), Ok(TimeDelta::days(7)));
+        assert!(expiry("500ms").is_err());
+        assert!(static_key("fifteen-charact").is_err());
+        assert!(static_key("sixteen-characte").is_ok());
+        assert!(static_key("sixteen characte").is_err());
+        assert_eq!(base_url("http://x/app/"), Ok("http://x/app".into()));
+        assert!(switch("yes").is_err());
+        assert!(auth_mode("Open").is_err());
+    }
+}

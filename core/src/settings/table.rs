@@ -1,0 +1,189 @@
+//! The table.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use super::Unset::{Described, Nothing, Value};
+use super::setting::{self, settings};
+use super::{
+    AuthMode, CorsPolicy, DatabaseUrl, Host, HostNames, Setting, SettingError, Texts, parse,
+};
+use crate::report::MAX_TTL_MINUTES;
+
+const EVERY: &[Host] = &[Host::Native, Host::Spin, Host::Wasmcloud];
+const NATIVE: &[Host] = &[Host::Native];
+const NATIVE_AND_SPIN: &[Host] = &[Host::Native, Host::Spin];
+const SPIN: &[Host] = &[Host::Spin];
+const WASMCLOUD: &[Host] = &[Host::Wasmcloud];
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line of text for each event.
+    Text,
+    /// A JSON object on a line for each event.
+    Json,
+}
+
+/// Where the component on wasmCloud keeps its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// In the platform's key-value store.
+    KeyValue,
+    /// In PostgreSQL.
+    Postgres,
+}
+
+settings! {
+    /// The settings of a server, in the order in which they are documented.
+    static SETTINGS;
+
+    /// What the settings of a server are set to.
+    struct Values;
+
+    /// IP address to listen on, or `localhost`.
+    host: IpAddr = "HOST", parse::listen_address, Value("127.0.0.1"), NATIVE;
+
+    /// TCP port to listen on; 0: any free one, which the log names.
+    port: u16 = "PORT", |text| parse::port(text, 0), Value("8080"), NATIVE;
+
+    /// `open`: anyone may report and read; `required`: credentials are needed, and each account has
+    /// a workspace of its own.
+    auth_mode: Option<AuthMode> = "AUTH_MODE", parse::auth_mode,
+        Described("`required`; `open` on the native server with storage in memory and HOST loopback"), EVERY;
+
+    /// Static key of the shared workspace, at least 16 characters.
+    kubeagents_api_key: Option<String> = "KUBEAGENTS_API_KEY", parse::static_key, Nothing, EVERY,
+        secret;
+
+    /// Web pages that may use the server: `*`, or origins such as `https://app.example.com` or
+    /// `https://*.example.com` with commas between them.
+    cors_allowed_origins: Option<CorsPolicy> = "CORS_ALLOWED_ORIGINS", CorsPolicy::parse,
+        Described("`*` in required mode, loopback origins in open mode"), EVERY;
+
+    /// Names under which the server is reached besides its address, such as
+    /// `kubeagents.example.com`, with commas between them: in open mode other names are refused
+    /// where the server listens on loopback or cannot know where it listens.
+    allowed_hosts: Option<HostNames> = "ALLOWED_HOSTS", HostNames::parse, Nothing, EVERY;
+
+    /// Whether new accounts may register.
+    registration_enabled: bool = "REGISTRATION_ENABLED", parse::switch, Value("true"), EVERY;
+
+    /// How long a session lives without a report when its first report names no TTL, in minutes
+    /// (1-1440).
+    default_ttl_minutes: u32 = "DEFAULT_TTL_MINUTES",
+        |text| parse::number(text, "number of minutes", 1..=MAX_TTL_MINUTES), Value("60"), EVERY;
+
+    /// URL notified of status changes in the shared workspace.
+    notification_webhook_url: Option<String> = "NOTIFICATION_WEBHOOK_URL", parse::webhook_url,
+        Nothing, EVERY, secret;
+
+    /// How long one attempt at a notification may take, in seconds (1-60).
+    notification_timeout: Duration = "NOTIFICATION_TIMEOUT_SECONDS",
+        |text| parse::seconds(text, 1..=60), Value("5"), EVERY;
+
+    /// Whether notifications may go to private and loopback addresses. Link-local and metadata
+    /// addresses are refused in any case.
+    notification_allow_private_addresses: Option<bool> = "NOTIFICATION_ALLOW_PRIVATE_ADDRESSES",
+        parse::switch, Described("`true` in open mode, else `false`"), NATIVE;
+
+    /// One more place that notifications may go to, beside any `https` one:
+    /// `http://chat.internal:8080`.
+    notification_host: String = "NOTIFICATION_HOST", parse::text, Value("https://*:*"), SPIN;
+
+    /// Address of the dashboard: verification links begin with it.
+    app_base_url: String = "APP_BASE_URL", parse::base_url, Value("http://localhost:5173"), EVERY;
+
+    /// Secret that signs tokens, at least 32 bytes.
+    jwt_secret: Option<String> = "JWT_SECRET", parse::jwt_secret,
+        Described("generated, and kept in storage"), EVERY, secret;
+
+    /// How long an access token works (`90s`, `15m`, `1h30m`).
+    jwt_access_token_expiry: TimeDelta = "JWT_ACCESS_TOKEN_EXPIRY", parse::expiry, Value("15m"),
+        EVERY;
+
+    /// How long a refresh token works.
+    jwt_refresh_token_expiry: TimeDelta = "JWT_REFRESH_TOKEN_EXPIRY", parse::expiry, Value("168h"),
+        EVERY;
+
+    /// Address of a database, `postgres://user:password@host:5432/database`. Without it, Spin has its
+    /// SQLite, and the native server memory, unless a DB_ variable is set.
+    database_url: Option<DatabaseUrl> = "DATABASE_URL", DatabaseUrl::parse, Nothing,
+        NATIVE_AND_SPIN, secret;
+
+    /// Where that database is, `host:port`: Spin lets the component connect to it and to no other.
+    database_host: String = "DATABASE_HOST", parse::text, Value("localhost:5432"), SPIN;
+
+    /// Host of PostgreSQL. The DB_ variables up to DB_SSLMODE take the place of DATABASE_URL.
+    db_host: String = "DB_HOST", parse::text, Value("localhost"), NATIVE;
+
+    /// Port of PostgreSQL.
+    db_port: u16 = "DB_PORT", |text| parse::port(text, 1), Value("5432"), NATIVE;
+
+    /// User at PostgreSQL.
+    db_user: Option<String> = "DB_USER", parse::text, Nothing, NATIVE;
+
+    /// Password at PostgreSQL.
+    db_password: Option<String> = "DB_PASSWORD", parse::text, Nothing, NATIVE, secret;
+
+    /// Name of the database; required with any of the DB_ variables.
+    db_name: Option<String> = "DB_NAME", parse::text, Nothing, NATIVE;
+
+    /// Whether connections to PostgreSQL are encrypted, and what is verified: `disable`, `allow`,
+    /// `prefer`, `require`, `verify-ca` or `verify-full`, as in libpq; PGSSLROOTCERT names the file
+    /// of a CA of your own.
+    db_sslmode: String = "DB_SSLMODE", parse::ssl_mode, Value("disable"), NATIVE;
+
+    /// The most connections to PostgreSQL.
+    db_max_open_conns: u32 = "DB_MAX_OPEN_CONNS", |text| parse::number(text, "number", 1..=10_000),
+        Value("25"), NATIVE;
+
+    /// Connections that stay open while idle; the others are closed after half a minute.
+    db_max_idle_conns: u32 = "DB_MAX_IDLE_CONNS", |text| parse::number(text, "number", 0..=10_000),
+        Value("5"), NATIVE;
+
+    /// Age at which a connection is replaced (`90s`, `5m`, `1h`).
+    db_conn_max_lifetime: TimeDelta = "DB_CONN_MAX_LIFETIME", parse::expiry, Value("5m"), NATIVE;
+
+    /// How long to wait for PostgreSQL at start, in seconds (1-3600).
+    db_connect_timeout: Duration = "DB_CONNECT_TIMEOUT_SECONDS",
+        |text| parse::seconds(text, 1..=3600), Value("30"), NATIVE;
+
+    /// How long statuses are kept, in days (1-36500); the newest of each session and the start of
+    /// its run always stay. Needs a database.
+    history_retention_days: Option<u32> = "HISTORY_RETENTION_DAYS",
+        |text| parse::number(text, "number of days", 1..=36_500), Described("for ever"), NATIVE;
+
+    /// Where the state is: `keyvalue` or `postgres`.
+    storage: Storage = "STORAGE", parse::storage, Value("keyvalue"), WASMCLOUD;
+
+    /// Key-value bucket that holds the state. A NATS bucket must be created first.
+    bucket: String = "BUCKET", parse::text, Value("kubeagents"), WASMCLOUD;
+
+    /// Mail server that sends verification mails; without one the links are logged.
+    smtp_host: Option<String> = "SMTP_HOST", parse::host_name, Nothing, NATIVE;
+
+    /// Port of the mail server: 465 speaks TLS from the start, on others STARTTLS is required,
+    /// except on loopback.
+    smtp_port: u16 = "SMTP_PORT", |text| parse::port(text, 1), Value("587"), NATIVE;
+
+    /// User name at the mail server.
+    smtp_user: Option<String> = "SMTP_USER", parse::text, Nothing, NATIVE;
+
+    /// Password at the mail server.
+    smtp_password: Option<String> = "SMTP_PASSWORD", parse::text, Nothing, NATIVE, secret;
+
+    /// Sender of mails, `kubeagents@example.com` or `Name <kubeagents@example.com>`; required with
+    /// SMTP_HOST.
+    smtp_from: Option<String> = "SMTP_FROM", parse::text, Nothing, NATIVE;
+
+    /// How the log is written to standard error: `text` or `json`.
+    log_format: LogFormat = "LOG_FORMAT", parse::log_format, Value("text"), NATIVE;
+
+    /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or directives such as
+    /// `info,kubeagents=debug`; `debug` has a line for each request.
+    rust_log: String = "RUST_LOG", parse::text, Value("info"), NATIVE;
+}

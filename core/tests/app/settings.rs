@@ -1,0 +1,119 @@
+//! The table of settings, and what repeats it for people and platforms.
+
+use std::collections::BTreeSet;
+
+use kubeagents_core::settings::{
+    CLIENT_SETTINGS, ClientValues, Host, SETTINGS, Setting, Texts, Unset, Values,
+};
+
+const HOSTS: [Host; 3] = [Host::Native, Host::Spin, Host::Wasmcloud];
+
+fn of(host: Host) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(move |setting| setting.is_on(host))
+}
+
+#[test]
+fn every_default_keeps_its_settings_rule() {
+    for host in HOSTS {
+        assert!(Values::read(host, Texts::new()).is_ok());
+    }
+    assert!(ClientValues::read(Host::Native, Texts::new()).is_ok());
+}
+
+#[test]
+fn an_empty_text_counts_as_absent() {
+    let empty = SETTINGS
+        .iter()
+        .map(|setting| (setting.variable, String::new()));
+    let values = Values::read(Host::Native, empty.collect()).ok().unwrap();
+    assert_eq!(values.port, 8080);
+    assert!(!values.is_set("PORT"));
+    let texts = Texts::from([("PORT", "1".to_owned())]);
+    let values = Values::read(Host::Native, texts).ok().unwrap();
+    assert_eq!(values.port, 1);
+    assert!(values.is_set("PORT"));
+}
+
+#[test]
+fn no_setting_stands_twice() {
+    for table in [SETTINGS, CLIENT_SETTINGS] {
+        let names: BTreeSet<_> = table.iter().map(|setting| setting.variable).collect();
+        assert_eq!(names.len(), table.len());
+    }
+}
+
+#[test]
+fn a_signing_secret_is_at_least_32_bytes() {
+    let read = |secret: &str| {
+        let texts = Texts::from([("JWT_SECRET", secret.to_owned())]);
+        let error = Values::read(Host::Native, texts).err();
+        error.map(|error| error.to_string())
+    };
+    let refusal = "JWT_SECRET must be at least 32 bytes".to_owned();
+    assert_eq!(read(&"x".repeat(31)), Some(refusal));
+    assert_eq!(read(&"x".repeat(32)), None);
+}
+
+#[test]
+fn a_secret_that_is_refused_is_not_repeated() {
+    for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+        let texts = Texts::from([(setting.variable, "no: secret!".to_owned())]);
+        if let Err(error) = Values::read(Host::Native, texts) {
+            let message = error.to_string();
+            assert!(!message.contains("secret!"), "{message}");
+        }
+    }
+}
+
+/// The declaration of a variable as `spin.toml` has it.
+fn declaration(setting: &Setting) -> String {
+    let (default, comment) = match setting.unset {
+        Unset::Value(text) => (text, setting.help()),
+        Unset::Described(text) => ("", format!("{} Unset: {text}.", setting.help())),
+        Unset::Nothing => ("", setting.help()),
+    };
+    let secret = if setting.secret {
+        ", secret = true"
+    } else {
+        ""
+    };
+    let name = setting.name(Host::Spin);
+    format!("# {comment}\n{name} = {{ default = \"{default}\"{secret} }}\n")
+}
+
+/// A section of TOML, with each run of comments on one line.
+fn section(text: &str, header: &str) -> String {
+    let (_, rest) = text.split_once(&format!("[{header}]\n")).unwrap();
+    let lines = rest.split("\n\n").next().unwrap().lines();
+    let mut joined = String::new();
+    let mut in_comment = false;
+    for line in lines {
+        let continued = line.strip_prefix("# ").filter(|_| in_comment);
+        match continued {
+            Some(comment) => {
+                joined.pop();
+                joined = joined + " " + comment;
+            }
+            None => joined += line,
+        }
+        joined.push('\n');
+        in_comment = line.starts_with('#');
+    }
+    joined
+}
+
+#[test]
+fn the_spin_manifest_has_every_variable_with_its_default_and_passes_it_on() {
+    let manifest = include_str!("../../../spin.toml");
+    let declared: String = of(Host::Spin).map(declaration).collect();
+    assert_eq!(section(manifest, "variables"), declared);
+    let passed_on = |setting: &Setting| {
+        let name = setting.name(Host::Spin);
+        format!("{name} = \"{{{{ {name} }}}}\"\n")
+    };
+    let passed_on: String = of(Host::Spin).map(passed_on).collect();
+    assert_eq!(
+        section(manifest, "component.kubeagents.variables"),
+        passed_on
+    );
+}
