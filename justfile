@@ -14,10 +14,12 @@ run *flags:
 test package="":
     cargo test {{ if package == "" { "--workspace" } else { "--package " + package } }}
 
-# Check formatting, lints and that the core builds for WebAssembly
+# Check formatting, dependencies, lints, documentation, and that the core builds for WebAssembly
 check:
     cargo fmt --all --check
+    cargo deny --workspace check licenses bans sources
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
     cargo check --package kubeagents-core --target wasm32-wasip2 --locked
 
 # Build the Spin component and serve it in open mode

@@ -133,6 +133,7 @@ fn links_lead_to_files_and_headings_that_exist() {
         "tests",
         "host-spin",
         "host-wasmcloud",
+        "store-keyvalue",
     ];
     for page in folders.into_iter().flat_map(pages) {
         let (prose, _) = prose_and_blocks(&read(&page));
