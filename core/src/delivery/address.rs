@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::Uri;
 
-/// What connecting to an address would mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What connecting to an address would mean, from the harmless to the dangerous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// Somebody on the internet.
     Public,
-    /// This machine or its own network: only when the operator allows it.
+    /// This machine, its own network, or nobody for certain: only when the operator allows it.
     Private,
     /// Link-local, a cloud's metadata service, or no single machine: never.
     Forbidden,
@@ -30,8 +30,43 @@ const METADATA: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
 ];
 
-/// What connecting to this address would mean. An IPv6 address that only carries an IPv4 address is
-/// judged by that.
+/// Networks of IANA's registry of special-purpose IPv4 addresses that are not on the internet, by
+/// their first address and the length of their prefix.
+const PRIVATE_V4: [(Ipv4Addr, u32); 11] = [
+    // Private use
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    // Carriers' NAT
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    // Loopback
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    // Protocol assignments
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    // Documentation
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    // The nearest relay for 6to4, whosever it is
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    // Benchmarks
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+];
+
+/// The networks within the IPv6 internet ([`INTERNET_V6`]) that are not on it.
+const PRIVATE_V6: [(Ipv6Addr, u32); 3] = [
+    // Protocol assignments, among them Teredo, benchmarks and identifiers without a place
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    // Documentation
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+/// All that IANA gives out for the internet. The rest is for special purposes or for none.
+const INTERNET_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// What connecting to this address would mean. An IPv6 address that carries an IPv4 address is
+/// judged by that too, since whoever translates connects to it.
 pub fn reach(address: IpAddr) -> Reach {
     if METADATA.contains(&address) {
         return Reach::Forbidden;
@@ -39,22 +74,19 @@ pub fn reach(address: IpAddr) -> Reach {
     match address {
         IpAddr::V4(address) => reach_v4(address),
         IpAddr::V6(address) => match carried(address) {
-            Some(address) => reach(IpAddr::V4(address)),
+            Some((own, address)) => own.max(reach(IpAddr::V4(address))),
             None => reach_v6(address),
         },
     }
 }
 
 fn reach_v4(address: Ipv4Addr) -> Reach {
-    let [a, b, c, _] = address.octets();
-    if a == 0 || a >= 224 || address.is_link_local() {
+    let first = address.octets()[0];
+    if first == 0 || first >= 224 || address.is_link_local() {
         Reach::Forbidden
-    } else if address.is_loopback()
-        || address.is_private()
-        // Carriers' NAT (RFC 6598), protocol assignments (RFC 6890), benchmarks (RFC 2544).
-        || a == 100 && b & 0xc0 == 64
-        || (a, b, c) == (192, 0, 0)
-        || a == 198 && b & 0xfe == 18
+    } else if PRIVATE_V4
+        .iter()
+        .any(|&network| is_within_v4(address, network))
     {
         Reach::Private
     } else {
@@ -65,10 +97,10 @@ fn reach_v4(address: Ipv4Addr) -> Reach {
 fn reach_v6(address: Ipv6Addr) -> Reach {
     if address.is_unspecified() || address.is_multicast() || address.is_unicast_link_local() {
         Reach::Forbidden
-    } else if address.is_loopback()
-        || address.is_unique_local()
-        // Site-local, once unique-local's place (RFC 3879).
-        || address.segments()[0] & 0xffc0 == 0xfec0
+    } else if !is_within_v6(address, INTERNET_V6)
+        || PRIVATE_V6
+            .iter()
+            .any(|&network| is_within_v6(address, network))
     {
         Reach::Private
     } else {
@@ -76,17 +108,35 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
     }
 }
 
-/// The IPv4 address in a mapped (`::ffff:0:0/96`), compatible (`::/96`), NAT64 (`64:ff9b::/96`) or
-/// 6to4 (`2002::/16`) address.
-fn carried(address: Ipv6Addr) -> Option<Ipv4Addr> {
+fn is_within_v4(address: Ipv4Addr, (network, bits): (Ipv4Addr, u32)) -> bool {
+    (address.to_bits() ^ network.to_bits()).leading_zeros() >= bits
+}
+
+fn is_within_v6(address: Ipv6Addr, (network, bits): (Ipv6Addr, u32)) -> bool {
+    (address.to_bits() ^ network.to_bits()).leading_zeros() >= bits
+}
+
+/// The IPv4 address that an IPv6 address carries, and what the way to it means by itself.
+fn carried(address: Ipv6Addr) -> Option<(Reach, Ipv4Addr)> {
     let [s0, s1, s2, s3, s4, s5, s6, s7] = address.segments();
     let from = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match [s0, s1, s2, s3, s4, s5] {
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => Some(from(s6, s7)),
-        [0, 0, 0, 0, 0, 0] if s6 != 0 => Some(from(s6, s7)),
-        [0x2002, ..] => Some(from(s1, s2)),
-        _ => None,
-    }
+    let (own, address) = match [s0, s1, s2, s3, s4, s5] {
+        // Mapped, translated (RFC 2765) and, by everybody's translator, NAT64
+        [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0xffff, 0] | [0x64, 0xff9b, 0, 0, 0, 0] => {
+            (Reach::Public, from(s6, s7))
+        }
+        // Compatible
+        [0, 0, 0, 0, 0, 0] if s6 != 0 => (Reach::Public, from(s6, s7)),
+        // NAT64 by the network's own translator. Where it puts the IPv4 address elsewhere (RFC 6052),
+        // what ends the address is mostly zero, which is refused.
+        [0x64, 0xff9b, 1, ..] => (Reach::Private, from(s6, s7)),
+        // 6to4
+        [0x2002, ..] => (Reach::Public, from(s1, s2)),
+        // Teredo
+        [0x2001, 0, ..] => (Reach::Private, from(!s6, !s7)),
+        _ => return None,
+    };
+    Some((own, address))
 }
 
 /// What connecting to the host of a URL would mean, as far as its text tells: the address that it
@@ -106,21 +156,30 @@ mod tests {
         for (addresses, expected) in [
             (
                 "8.8.8.8 1.1.1.1 100.63.255.255 100.128.0.0 172.32.0.1 169.253.0.1 223.255.255.255 \
-                 2606:4700:4700::1111 ::ffff:8.8.8.8 64:ff9b::808:808 2002:808:808::1",
+                 192.0.1.255 192.0.3.0 192.88.98.255 198.17.255.255 198.20.0.0 198.51.99.255 \
+                 203.0.114.0 \
+                 2606:4700:4700::1111 2001:200::1 2001:db7::1 2001:db9::1 2400::1 3ffe::1 \
+                 3fff:1000::1 ::ffff:8.8.8.8 ::ffff:0:8.8.8.8 64:ff9b::808:808 2002:808:808::1",
                 Reach::Public,
             ),
             (
                 "127.0.0.1 127.255.255.254 10.0.0.1 172.16.0.1 172.31.255.255 192.168.0.1 \
                  100.64.0.1 100.127.255.255 192.0.0.1 198.18.0.1 198.19.255.255 \
+                 192.0.2.0 192.0.2.255 198.51.100.1 203.0.113.255 192.88.99.1 \
                  ::1 fc00::1 fdff::1 fec0::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::127.0.0.1 \
-                 64:ff9b::7f00:1 2002:7f00:1::1",
+                 ::ffff:0:10.0.0.1 ::ffff:192.0.2.1 64:ff9b::7f00:1 64:ff9b::c000:201 \
+                 2002:7f00:1::1 64:ff9b:1::808:808 64:ff9b:1:ffff::a00:1 64:ff9b:2::1 100::1 \
+                 100:0:0:1::1 2001::f7f7:f7f7 2001:2::1 2001:10::1 2001:20::1 2001:1ff:ffff::1 \
+                 2001:db8::1 2001:db8:ffff::1 3fff::1 3fff:fff::1 4000::1 5f00::1 1fff::1",
                 Reach::Private,
             ),
             (
                 "0.0.0.0 0.1.2.3 169.254.0.1 169.254.169.254 224.0.0.1 240.0.0.1 255.255.255.255 \
                  100.100.100.200 192.0.0.192 168.63.129.16 :: fe80::1 febf::1 ff02::1 \
                  fd00:ec2::254 fd20:ce::254 ::ffff:169.254.169.254 ::169.254.169.254 \
-                 ::ffff:0.0.0.0 64:ff9b::a9fe:a9fe 2002:a9fe:a9fe::1 ::ffff:100.100.100.200",
+                 ::ffff:0.0.0.0 64:ff9b::a9fe:a9fe 2002:a9fe:a9fe::1 ::ffff:100.100.100.200 \
+                 ::ffff:0:169.254.169.254 64:ff9b:1::a9fe:a9fe 64:ff9b:1:a9fe:a9:fe00:: \
+                 2001::5601:5601 233.252.0.1",
                 Reach::Forbidden,
             ),
         ] {
