@@ -331,13 +331,24 @@ fn is_email(text: &str) -> bool {
     let Some((host, tld)) = domain.rsplit_once('.') else {
         return false;
     };
-    let all = |text: &str, allowed: fn(u8) -> bool| !text.is_empty() && text.bytes().all(allowed);
-    all(local, |byte| {
-        byte.is_ascii_alphanumeric() || b"._%+-".contains(&byte)
-    }) && all(host, |byte| {
-        byte.is_ascii_alphanumeric() || b".-".contains(&byte)
-    }) && tld.len() >= 2
-        && all(tld, |byte| byte.is_ascii_alphabetic())
+    let are_parts = |text: &str, allowed: fn(&str) -> bool| text.split('.').all(allowed);
+    are_parts(local, is_local_part)
+        && are_parts(host, is_host_label)
+        && tld.len() >= 2
+        && tld.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+fn is_local_part(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_%+-".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
+fn is_host_label(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text.bytes().all(allowed)
 }
 
 fn check_notification_url(url: &str) -> Result<(), InvalidField> {
@@ -375,8 +386,29 @@ mod tests {
             "password must be at most 72 bytes"
         );
         assert_eq!(check(" ", "12345678", ""), "email is required");
+        for email in ["a.b+c_%d-@b-c.e.io", "1@2.io", "A@B.IO"] {
+            assert_eq!(check(email, "12345678", ""), "", "{email}");
+        }
+        let long_label = format!("a@{}.io", "b".repeat(64));
         for email in [
-            "a", "a@b", "@b.io", "a@.", "a@b.c", "a b@c.io", "a@b.io ", "a@b@c.io", "a\0@b.io",
+            "a",
+            "a@b",
+            "@b.io",
+            "a@.",
+            "a@b.c",
+            "a b@c.io",
+            "a@b.io ",
+            "a@b@c.io",
+            "a\0@b.io",
+            "a@..io",
+            "a@.b.io",
+            "a@b..io",
+            "a@-b.io",
+            "a@b-.io",
+            ".a@b.io",
+            "a.@b.io",
+            "a..b@c.io",
+            &long_label,
         ] {
             assert_eq!(
                 check(email, "12345678", ""),
