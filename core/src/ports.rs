@@ -3,6 +3,8 @@
 //! Futures of these traits need not be `Send`: WebAssembly's are not. A native host's are, and the
 //! compiler checks it where it spawns them, since auto traits of a concrete type are seen through.
 
+use std::time::Duration;
+
 use crate::{AccountId, Recorded, Report, Store, StoreError, Timestamp, Workspace};
 
 /// The host's clock, the only authority for what is stored.
@@ -67,7 +69,7 @@ pub struct VerificationMail {
 
 /// Sends mail, or logs the link where no mail can be sent.
 pub trait Mailer {
-    /// Queues a mail. Returns at once: answers must not tell by their time whether one was sent.
+    /// Queues a mail. Returns at once.
     fn send(&self, mail: VerificationMail);
 }
 
@@ -119,4 +121,7 @@ pub trait Ports {
     fn notifier(&self) -> &Self::Notifier;
     /// The recorder of reports.
     fn reports(&self) -> &Self::Reports;
+
+    /// Waits.
+    fn pause(&self, duration: Duration) -> impl Future<Output = ()>;
 }

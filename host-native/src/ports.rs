@@ -1,5 +1,7 @@
 //! The core's ports on a machine of one's own.
 
+use std::time::Duration;
+
 use chrono::Utc;
 use kubeagents_core::ports::{Clock, Entropy, Reports};
 use kubeagents_core::store::MemoryStore;
@@ -101,5 +103,9 @@ impl<S: Store, R: Reports> Ports for NativePorts<S, R> {
     }
     fn reports(&self) -> &R {
         &self.reports
+    }
+
+    async fn pause(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
     }
 }

@@ -211,6 +211,10 @@ impl<S: Store, P: Platform> Ports for WasmPorts<S, P> {
     fn reports(&self) -> &Self {
         self
     }
+
+    async fn pause(&self, duration: Duration) {
+        self.platform.sleep(duration).await;
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `/api/auth/…`: registering, proving an address, logging in and out.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,10 @@ const VERIFICATION_EXPIRY: TimeDelta = TimeDelta::hours(24);
 const MIN_PASSWORD_CHARACTERS: usize = 8;
 const MAX_EMAIL_CHARACTERS: usize = 255;
 const MAX_NAME_CHARACTERS: usize = 200;
+
+/// When answers that must not tell who is registered are given, after the request: later than their
+/// work is done, mail or no mail.
+const SILENT_ANSWER: Duration = Duration::from_millis(100);
 
 const INVALID_REFRESH: &str = "invalid or expired refresh token";
 const REVOKED_REFRESH: &str = "refresh token has been revoked";
@@ -131,6 +137,7 @@ impl<P: Ports> App<P> {
 
     pub(super) async fn resend_verify(&self, request: Admitted<'_>) -> Answer {
         let body: ResendRequest = request.fields()?;
+        let asked = self.now();
         let account = self.find_account(&body.email.unwrap_or_default()).await?;
         if let Some(account) = account.filter(|account| !account.email_verified) {
             let (token, verification) = self.new_verification(self.now());
@@ -138,6 +145,8 @@ impl<P: Ports> App<P> {
             store.set_verification(&account.id, &verification).await?;
             self.mail_verification(account.id, account.email, &token);
         }
+        let taken = (self.now() - asked).to_std().unwrap_or_default();
+        self.ports.pause(SILENT_ANSWER.saturating_sub(taken)).await;
         confirm("如果该邮箱已注册，您将收到一封验证邮件")
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
@@ -68,6 +69,7 @@ impl Passwords for TestPorts {
 
 impl Mailer for TestPorts {
     fn send(&self, mail: VerificationMail) {
+        self.clock.advance(TimeDelta::milliseconds(3));
         self.mails.lock().unwrap().push(mail);
     }
 }
@@ -113,6 +115,10 @@ impl Ports for TestPorts {
     }
     fn reports(&self) -> &Self {
         self
+    }
+
+    async fn pause(&self, duration: Duration) {
+        self.clock.advance(TimeDelta::from_std(duration).unwrap());
     }
 }
 
