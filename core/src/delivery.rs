@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderName, HeaderValue, Request};
+use chrono::{DateTime, Utc};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -34,6 +35,12 @@ const RESERVED: usize = MAX_IN_FLIGHT / 4;
 /// How long a notification is worth trying, where it survives that long.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// The same where it survives only as long as the process, and only when the receiver asks for time.
+const MAX_AGE_IN_MEMORY: Duration = Duration::from_secs(60 * 60);
+
+/// The longest pause, also when the receiver asks for more.
+const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
+
 /// The header that carries [`Notification::id`].
 const ID_HEADER: HeaderName = HeaderName::from_static("webhook-id");
 
@@ -45,12 +52,47 @@ pub fn lease_duration(timeout: Duration) -> Duration {
 
 /// What a host does for deliveries.
 pub trait Poster {
-    /// Posts once, and answers with the receiver's status. Follows no redirect, and gives up when
-    /// the configured time is over.
-    fn post(&self, request: Request<Bytes>) -> impl Future<Output = Result<u16, PostError>>;
+    /// Posts once. Follows no redirect, and gives up when the configured time is over.
+    fn post(&self, request: Request<Bytes>) -> impl Future<Output = Result<Answer, PostError>>;
 
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+}
+
+/// A receiver's answer, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    status: StatusCode,
+    retry_after: Option<HeaderValue>,
+}
+
+impl Answer {
+    /// An answer with this status and these headers.
+    pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {
+        let retry_after = headers.get(RETRY_AFTER).cloned();
+        Self {
+            status,
+            retry_after,
+        }
+    }
+
+    /// The wait that the receiver asks for, in seconds or as a date. The answer of a receiver that
+    /// limits rates is such a wish by itself.
+    fn wait(&self, now: Timestamp) -> Option<Duration> {
+        let wish = self.retry_after.as_ref().and_then(|value| {
+            let text = value.to_str().ok()?.trim();
+            let seconds = text.parse().map(Duration::from_secs);
+            seconds.ok().or_else(|| {
+                let date: DateTime<Utc> = DateTime::parse_from_rfc2822(text).ok()?.into();
+                Some((date - now).to_std().unwrap_or_default())
+            })
+        });
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => Some(wish.unwrap_or_default()),
+            StatusCode::SERVICE_UNAVAILABLE => wish,
+            _ => None,
+        }
+    }
 }
 
 /// Why a notification was not posted. Its texts must not name the URL.
@@ -81,8 +123,8 @@ pub async fn deliver<S: Store>(
     let notification = &leased.notification;
     let mut outcome = post(poster, notification).await;
     for pause in QUICK_RETRIES {
-        let attempt = Attempt::of(&outcome);
-        if attempt.is_success() || attempt.is_final() {
+        let attempt = Attempt::of(&outcome, clock.now());
+        if attempt.is_success() || attempt.is_final() || attempt.wait() > pause {
             break;
         }
         poster.sleep(pause).await;
@@ -95,14 +137,14 @@ pub async fn deliver<S: Store>(
     }
 }
 
-async fn post(poster: &impl Poster, notification: &Notification) -> Result<u16, PostError> {
+async fn post(poster: &impl Poster, notification: &Notification) -> Result<Answer, PostError> {
     poster.post(request(notification)?).await
 }
 
 async fn settle<S: Store>(
     store: &S,
     leased: &LeasedNotification,
-    outcome: &Result<u16, PostError>,
+    outcome: &Result<Answer, PostError>,
     now: Timestamp,
     random: u32,
 ) -> Result<(), StoreError> {
@@ -115,13 +157,13 @@ async fn settle<S: Store>(
     // Where the receiver is, not what its path or query give away.
     let receiver =
         Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization());
-    let attempt = Attempt::of(outcome);
+    let attempt = Attempt::of(outcome, now);
     if attempt.is_success() {
         tracing::debug!(%id, %receiver, "notification delivered");
         return store.notification_delivered(id).await;
     }
     let reason = match outcome {
-        Ok(status) => format!("answered {status}"),
+        Ok(answer) => format!("answered {}", answer.status.as_u16()),
         Err(error) => causes(error),
     };
     match after_failure(attempt, leased.round, *created_at, now, S::DURABLE, random) {
@@ -149,6 +191,8 @@ fn request(notification: &Notification) -> Result<Request<Bytes>, PostError> {
             USER_AGENT,
             concat!("kubeagents/", env!("CARGO_PKG_VERSION")),
         )
+        // Some platforms send a body in chunks otherwise, which simple receivers take for none.
+        .header(CONTENT_LENGTH, notification.body.len())
         .header(ID_HEADER, &notification.id)
         .body(notification.body.clone().into())
         .map_err(|error| PostError::Url(error.into()))?;
@@ -214,6 +258,8 @@ impl HostsUnderWay {
 enum Attempt {
     /// The receiver answered with this status.
     Answered(u16),
+    /// The receiver asked to be left alone for this long.
+    Busy(Duration),
     /// No answer: refused, broken off, timed out.
     Failed,
     /// The address is one that this host must not connect to.
@@ -221,9 +267,12 @@ enum Attempt {
 }
 
 impl Attempt {
-    fn of(outcome: &Result<u16, PostError>) -> Self {
+    fn of(outcome: &Result<Answer, PostError>, now: Timestamp) -> Self {
         match outcome {
-            Ok(status) => Self::Answered(*status),
+            Ok(answer) => match answer.wait(now) {
+                Some(wait) => Self::Busy(wait),
+                None => Self::Answered(answer.status.as_u16()),
+            },
             Err(PostError::Forbidden) => Self::Forbidden,
             Err(_) => Self::Failed,
         }
@@ -233,6 +282,14 @@ impl Attempt {
     /// counts as a failure.
     fn is_success(self) -> bool {
         matches!(self, Self::Answered(200..=299))
+    }
+
+    /// How long the receiver asked to be left alone.
+    fn wait(self) -> Duration {
+        match self {
+            Self::Busy(wait) => wait,
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether trying again is pointless: the receiver is gone for good (410), or may not be asked.
@@ -251,10 +308,11 @@ enum Next {
 }
 
 /// Decides on a notification after its failed round `round` (counted from 1) whose last attempt
-/// was `last`. `durable`: whether it survives a restart; without that there is only one round.
-/// `random`: any number, for jitter.
+/// was `last`. `durable`: whether it survives a restart; without that only a receiver that asks for
+/// time gets another round. `random`: any number, for jitter.
 ///
-/// Pauses grow fourfold from 5 seconds to an hour, each shortened by up to a fifth.
+/// Pauses grow fourfold from 5 seconds to an hour, each shortened by up to a fifth, but to no less
+/// than the receiver asks for.
 fn after_failure(
     last: Attempt,
     round: u32,
@@ -264,14 +322,18 @@ fn after_failure(
     random: u32,
 ) -> Next {
     let age = (now - created_at).to_std().unwrap_or_default();
-    if last.is_final() || !durable || age >= MAX_AGE {
+    let max_age = match (durable, last) {
+        (true, _) => MAX_AGE,
+        (false, Attempt::Busy(_)) => MAX_AGE_IN_MEMORY,
+        (false, _) => Duration::ZERO,
+    };
+    if last.is_final() || age >= max_age {
         return Next::Abandon;
     }
-    let full = 5_000_u64
-        .saturating_mul(4_u64.saturating_pow(round.saturating_sub(1)))
-        .min(3_600_000);
-    let jitter = full / 5 * u64::from(random % 1000) / 1000;
-    Next::After(Duration::from_millis(full - jitter))
+    let growth = 4_u32.saturating_pow(round.saturating_sub(1));
+    let full = (Duration::from_secs(5).saturating_mul(growth)).min(MAX_PAUSE);
+    let jitter = full / 5 * (random % 1000) / 1000;
+    Next::After((full - jitter).max(last.wait().min(MAX_PAUSE)))
 }
 
 #[cfg(test)]
@@ -313,6 +375,45 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_that_asks_for_time_gets_it_even_where_nothing_is_durable() {
+        let fate = |wait, now, durable| {
+            let last = Attempt::Busy(Duration::from_secs(wait));
+            after_failure(last, 1, START, now, durable, 0)
+        };
+        let hour = START + MAX_AGE_IN_MEMORY;
+        let moment = chrono::TimeDelta::microseconds(1);
+        let after = |seconds| Next::After(Duration::from_secs(seconds));
+        for durable in [true, false] {
+            assert_eq!(fate(0, START, durable), after(5));
+            assert_eq!(fate(30, START, durable), after(30));
+            assert_eq!(fate(u64::MAX, START, durable), after(3600));
+            assert_eq!(fate(30, hour - moment, durable), after(30));
+        }
+        assert_eq!(fate(30, hour, true), after(30));
+        assert_eq!(fate(30, hour, false), Next::Abandon);
+    }
+
+    #[test]
+    fn the_wait_is_read_in_seconds_or_as_a_date() {
+        let wait = |status: u16, value: &'static str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            let answer = Answer::new(StatusCode::from_u16(status).unwrap(), &headers);
+            answer.wait(START).map(|wait| wait.as_secs())
+        };
+        for status in [429, 503] {
+            assert_eq!(wait(status, "120"), Some(120));
+            assert_eq!(wait(status, "Thu, 01 Jan 1970 00:02:00 GMT"), Some(120));
+            assert_eq!(wait(status, "Wed, 31 Dec 1969 23:59:00 GMT"), Some(0));
+        }
+        for value in ["-1", "soon", "1.5", ""] {
+            assert_eq!(wait(429, value), Some(0), "{value}");
+            assert_eq!(wait(503, value), None, "{value}");
+        }
+        assert_eq!(wait(500, "120"), None);
+        assert_eq!(wait(302, "120"), None);
+    }
+
+    #[test]
     fn only_2xx_is_taken_for_delivered() {
         for (status, taken) in [
             (199, false),
@@ -325,6 +426,7 @@ mod tests {
             assert_eq!(Attempt::Answered(status).is_success(), taken);
         }
     }
+
     fn to(url: &str) -> Request<Bytes> {
         let notification = Notification {
             id: "the id".into(),
@@ -344,6 +446,7 @@ mod tests {
         assert_eq!(request.headers()[AUTHORIZATION], expected);
         assert!(request.headers()[AUTHORIZATION].is_sensitive());
         assert_eq!(request.headers()["webhook-id"], "the id");
+        assert_eq!(request.headers()["content-length"], "2");
         assert_eq!(
             to("https://example.com/").headers().get(AUTHORIZATION),
             None

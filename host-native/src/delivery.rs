@@ -19,7 +19,7 @@ use crate::ports::{SystemClock, SystemEntropy};
 use client::WebhookClient;
 pub(crate) use client::tls_config;
 
-/// How often a durable outbox is looked into unasked: pauses end, and other hosts die or fill it.
+/// How often the outbox is looked into unasked: pauses end, and other hosts die or fill it.
 const POLL: Duration = Duration::from_secs(2);
 
 /// How long to leave storage alone when it has failed.
@@ -99,7 +99,7 @@ impl<S: Store> Deliverer<S> {
             tokio::select! {
                 Some::<String>(host) = under_way.next() => hosts.release(&host),
                 () = self.waker.0.notified() => {}
-                () = sleep(POLL), if S::DURABLE => {}
+                () = sleep(POLL) => {}
                 _ = stop.wait_for(|stop| *stop), if !stopping => {}
             }
         }

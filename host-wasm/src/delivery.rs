@@ -10,7 +10,7 @@ use futures_util::future::{Either, join_all, select};
 use futures_util::lock::Mutex;
 use http::Request;
 use kubeagents_core::delivery::{
-    HostsUnderWay, PostError, Poster, Reach, deliver, lease_duration, reach_by_name,
+    Answer, HostsUnderWay, PostError, Poster, Reach, deliver, lease_duration, reach_by_name,
 };
 use kubeagents_core::ports::Clock;
 use kubeagents_core::store::{LeaseRequest, LeasedNotification};
@@ -154,7 +154,7 @@ impl<S, P> Attempts<'_, S, P> {
 }
 
 impl<S: Store, P: Platform> Poster for Attempts<'_, S, P> {
-    async fn post(&self, request: Request<Bytes>) -> Result<u16, PostError> {
+    async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
         // Names are the platform's to judge, by its allowed hosts.
         if reach_by_name(request.uri()) == Reach::Forbidden {
             return Err(PostError::Forbidden);
@@ -166,7 +166,7 @@ impl<S: Store, P: Platform> Poster for Attempts<'_, S, P> {
         let answer = pin!(platform.post(request));
         let timeout = pin!(platform.sleep(self.limit(self.delivery.timeout)));
         match select(answer, timeout).await {
-            Either::Left((answer, _)) => answer.map(|status| status.as_u16()),
+            Either::Left((answer, _)) => answer,
             Either::Right(((), _)) => Err(PostError::Timeout),
         }
     }
@@ -180,7 +180,6 @@ impl<S: Store, P: Platform> Poster for Attempts<'_, S, P> {
 mod tests {
     use std::future::pending;
 
-    use http::StatusCode;
     use kubeagents_core::store::{CommitOutcome, MemoryStore, Outbox, Sessions};
     use kubeagents_core::{Commit, Notification, Snapshot, StatusKind, Workspace, decide};
 
@@ -195,7 +194,7 @@ mod tests {
             tokio::time::sleep(duration).await;
         }
 
-        async fn post(&self, _: Request<Bytes>) -> Result<StatusCode, PostError> {
+        async fn post(&self, _: Request<Bytes>) -> Result<Answer, PostError> {
             pending().await
         }
     }

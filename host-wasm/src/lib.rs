@@ -14,6 +14,6 @@ mod ports;
 
 pub use config::{Config, ConfigError};
 pub use instance::{Instance, StartError};
-pub use kubeagents_core::delivery::PostError;
+pub use kubeagents_core::delivery::{Answer, PostError};
 pub use platform::Platform;
 pub use ports::WasmPorts;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
-use kubeagents_core::delivery::PostError;
+use http::Request;
+use kubeagents_core::delivery::{Answer, PostError};
 
 /// The platform, as far as the standard library does not reach it. Clones are the same platform.
 pub trait Platform: Clone {
@@ -16,5 +16,5 @@ pub trait Platform: Clone {
     ///
     /// # Errors
     /// [`PostError`], when there is no answer.
-    fn post(&self, request: Request<Bytes>) -> impl Future<Output = Result<StatusCode, PostError>>;
+    fn post(&self, request: Request<Bytes>) -> impl Future<Output = Result<Answer, PostError>>;
 }

@@ -15,7 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kubeagents_core::delivery::{PostError, Poster, Reach, reach};
+use kubeagents_core::delivery::{Answer, PostError, Poster, Reach, reach};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
@@ -65,7 +65,7 @@ impl WebhookClient {
 }
 
 impl Poster for WebhookClient {
-    async fn post(&self, request: Request<Bytes>) -> Result<u16, PostError> {
+    async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
         let request = self.client.request(request.map(Full::new));
         let answer = timeout(self.timeout, request).await;
         let response =
@@ -75,11 +75,11 @@ impl Poster for WebhookClient {
                     false => PostError::Failed(error.into()),
                 }
             })?;
-        let status = response.status().as_u16();
+        let answer = Answer::new(response.status(), response.headers());
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect();
         // What the receiver says is of no interest, only that the connection is free again.
         let _ = timeout(ANSWER_TIME, body).await;
-        Ok(status)
+        Ok(answer)
     }
 
     async fn sleep(&self, duration: Duration) {

@@ -1,6 +1,7 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -77,6 +78,30 @@ async fn a_receiver_that_is_gone_is_not_asked_again() {
     server.finish("topic").await;
     server.logged(&["given up", "answered 410"]).await;
     assert_eq!(receiver.deliveries().len(), 1);
+}
+
+#[tokio::test]
+async fn a_busy_receiver_is_left_alone_for_as_long_as_it_asks_and_loses_nothing() {
+    const COUNT: usize = 30;
+    let receiver = Receiver::start(|before| match before {
+        0..10 => Reply::Status(200),
+        10..COUNT => Reply::Busy("1"),
+        _ => Reply::Status(200),
+    })
+    .await;
+    let server = notifying(&receiver.url());
+    for topic in 0..COUNT {
+        server.finish(&topic.to_string()).await;
+    }
+    let refused = COUNT - 10;
+    receiver.wait_for(COUNT + refused).await;
+    assert_eq!(receiver.attempts().len(), COUNT);
+    let mut last = HashMap::new();
+    for delivery in receiver.deliveries() {
+        if let Some(before) = last.insert(delivery.id, delivery.at) {
+            assert!(delivery.at - before >= Duration::from_secs(1));
+        }
+    }
 }
 
 #[tokio::test]

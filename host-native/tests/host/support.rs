@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -215,6 +215,8 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
 #[derive(Clone, Copy)]
 pub(crate) enum Reply {
     Status(u16),
+    /// 429, and the wait that is asked for.
+    Busy(&'static str),
     /// 302 to this address.
     Redirect(SocketAddr),
     /// No answer at all.
@@ -238,6 +240,7 @@ struct ReceiverState {
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(crate) id: String,
+    pub(crate) at: Instant,
     pub(crate) headers: HeaderMap,
     pub(crate) path: String,
     pub(crate) text: String,
@@ -280,6 +283,7 @@ impl Receiver {
         let before = {
             let mut state = self.state.lock().unwrap();
             state.deliveries.push(Delivery {
+                at: Instant::now(),
                 id: parts.headers["webhook-id"].to_str().unwrap().to_owned(),
                 path: parts.uri.to_string(),
                 headers: parts.headers,
@@ -293,6 +297,11 @@ impl Receiver {
         let mut response = Response::new(Full::default());
         match reply(before) {
             Reply::Status(status) => *response.status_mut() = StatusCode::from_u16(status).unwrap(),
+            Reply::Busy(wait) => {
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                let wait = HeaderValue::from_static(wait);
+                response.headers_mut().insert("retry-after", wait);
+            }
             Reply::Redirect(target) => {
                 *response.status_mut() = StatusCode::FOUND;
                 let target = format!("http://{target}/").parse().unwrap();

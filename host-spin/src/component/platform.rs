@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::Request;
 use http_body_util::Full;
-use kubeagents_host_wasm::{Platform, PostError};
+use kubeagents_host_wasm::{Answer, Platform, PostError};
 use spin_sdk::wasip3::http::types::ErrorCode;
 
 #[derive(Clone)]
@@ -16,9 +16,9 @@ impl Platform for Spin {
         spin_sdk::time::sleep(duration).await;
     }
 
-    async fn post(&self, request: Request<Bytes>) -> Result<StatusCode, PostError> {
+    async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
         match spin_sdk::http::send(request.map(Full::new)).await {
-            Ok(response) => Ok(response.status()),
+            Ok(response) => Ok(Answer::new(response.status(), response.headers())),
             Err(ErrorCode::HttpRequestDenied) => Err(PostError::Forbidden),
             Err(error) => Err(PostError::Failed(format!("{error:?}").into())),
         }

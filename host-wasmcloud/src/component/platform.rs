@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::Request;
 use http_body_util::Full;
-use kubeagents_host_wasm::{Platform, PostError};
+use kubeagents_host_wasm::{Answer, Platform, PostError};
 use wasip3::clocks::monotonic_clock;
 use wasip3::http::client;
 use wasip3::http::types::ErrorCode;
-use wasip3::http_compat::http_into_wasi_request;
+use wasip3::http_compat::{http_from_wasi_response, http_into_wasi_request};
 
 #[derive(Clone)]
 pub(super) struct Wasi;
@@ -20,14 +20,14 @@ impl Platform for Wasi {
         monotonic_clock::wait_for(nanos).await;
     }
 
-    async fn post(&self, request: Request<Bytes>) -> Result<StatusCode, PostError> {
+    async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
         let failed = |error: ErrorCode| match error {
             ErrorCode::HttpRequestDenied => PostError::Forbidden,
             error => PostError::Failed(format!("{error:?}").into()),
         };
         let request = http_into_wasi_request(request.map(Full::new)).map_err(failed)?;
         let response = client::send(request).await.map_err(failed)?;
-        StatusCode::from_u16(response.get_status_code())
-            .map_err(|_| PostError::Failed("the answer has no status".into()))
+        let response = http_from_wasi_response(response).map_err(failed)?;
+        Ok(Answer::new(response.status(), response.headers()))
     }
 }
