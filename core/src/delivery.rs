@@ -18,7 +18,7 @@ use crate::ports::{Clock, Entropy, random};
 use crate::store::LeasedNotification;
 use crate::{Notification, Store, StoreError, Timestamp, causes};
 
-pub use address::{Reach, reach, reach_by_name};
+pub use address::{Reach, is_loopback, reach, reach_by_name};
 
 /// The pauses between the first attempts, which one host makes in a row on one lease.
 const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];

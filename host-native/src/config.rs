@@ -14,6 +14,7 @@ use kubeagents_core::{AuthMode, Settings};
 use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 
+use crate::delivery::Proxies;
 use crate::postgres::Database;
 
 /// What a process is asked to do, and how it logs meanwhile.
@@ -46,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) database: Option<Database>,
     /// The mail server, if there is one.
     pub(crate) smtp: Option<Smtp>,
+    /// By which proxies notifications leave.
+    pub(crate) proxies: Proxies,
 }
 
 /// A mail server that is configured whole.
@@ -214,11 +217,13 @@ impl Config {
     /// A configuration whose parts fit together.
     ///
     /// # Errors
-    /// [`ConfigError`] for a database or a mail server that is configured twice or by half.
+    /// [`ConfigError`] for a database or a mail server that is configured twice or by half, and for a
+    /// proxy that cannot be used.
     fn new(values: Values) -> Result<Self, ConfigError> {
         Ok(Self {
             database: Database::new(&values)?,
             smtp: Smtp::new(&values)?,
+            proxies: Proxies::from_env()?,
             values,
         })
     }

@@ -1,6 +1,7 @@
 //! Delivering the outbox in the background.
 
 mod client;
+mod proxies;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::time::sleep;
 use crate::ports::{SystemClock, SystemEntropy};
 use client::WebhookClient;
 pub(crate) use client::tls_config;
+pub(crate) use proxies::Proxies;
 
 /// How often the outbox is looked into unasked: pauses end, and other hosts die or fill it.
 const POLL: Duration = Duration::from_secs(2);
@@ -36,12 +38,14 @@ impl Notifier for Waker {
 }
 
 /// How notifications are delivered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct DeliveryPolicy {
     /// How long one attempt may take.
     pub(crate) timeout: Duration,
     /// Whether private and loopback addresses may be connected to.
     pub(crate) allow_private: bool,
+    /// By which proxies they leave.
+    pub(crate) proxies: Proxies,
 }
 
 /// Takes notifications from a store's outbox and posts them.
@@ -63,7 +67,7 @@ impl<S: Store> Deliverer<S> {
         Ok(Self {
             store,
             waker,
-            client: WebhookClient::new(policy.timeout, policy.allow_private)?,
+            client: WebhookClient::new(policy.timeout, policy.allow_private, policy.proxies)?,
             lease: lease_duration(policy.timeout),
         })
     }

@@ -210,6 +210,7 @@ fn assemble<S: Store + Clone, R: Reports>(
     let policy = DeliveryPolicy {
         timeout: config.values.notification_timeout,
         allow_private: config.values.allows_private_receivers(settings.mode),
+        proxies: config.proxies.clone(),
     };
     let deliverer = Deliverer::new(store.clone(), notifier.clone(), policy)?;
     let ports = NativePorts {

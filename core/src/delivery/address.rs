@@ -140,11 +140,29 @@ fn carried(address: Ipv6Addr) -> Option<(Reach, Ipv4Addr)> {
 }
 
 /// What connecting to the host of a URL would mean, as far as its text tells: the address that it
-/// is, or [`Reach::Public`] for a name.
+/// is, this machine for `localhost` and the names under it, or [`Reach::Public`] for another name.
 pub fn reach_by_name(uri: &Uri) -> Reach {
     let host = uri.host().unwrap_or_default();
-    let literal = host.trim_matches(['[', ']']).parse();
-    literal.map_or(Reach::Public, reach)
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(address) => reach(address),
+        Err(_) if is_localhost(host) => Reach::Private,
+        Err(_) => Reach::Public,
+    }
+}
+
+/// Whether the host of a URL is this machine: a loopback address, `localhost` or a name under it.
+pub fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    literal.map_or_else(
+        |_| is_localhost(host),
+        |address| address.to_canonical().is_loopback(),
+    )
+}
+
+fn is_localhost(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -196,6 +214,10 @@ mod tests {
             ("http://127.0.0.1:1/", Reach::Private),
             ("https://8.8.8.8/", Reach::Public),
             ("https://example.com/", Reach::Public),
+            ("http://localhost:1/", Reach::Private),
+            ("http://a.LocalHost./", Reach::Private),
+            ("https://notlocalhost/", Reach::Public),
+            ("https://localhost.example.com/", Reach::Public),
         ] {
             assert_eq!(reach_by_name(&url.parse().unwrap()), expected, "{url}");
         }

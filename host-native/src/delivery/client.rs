@@ -1,24 +1,32 @@
 //! Posting to receivers of notifications.
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::PROXY_AUTHORIZATION;
+use http::uri::Scheme;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use kubeagents_core::delivery::{Answer, PostError, Poster, Reach, reach};
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kubeagents_core::delivery::{Answer, PostError, Poster, Reach, reach, reach_by_name};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
+
+use super::Proxies;
 
 /// How long an idle connection to a receiver is kept for the next notification.
 const IDLE: Duration = Duration::from_secs(15);
@@ -31,6 +39,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(super) struct WebhookClient {
     client: Client<HttpsConnector<GuardedConnector>, Full<Bytes>>,
+    proxies: Proxies,
     timeout: Duration,
 }
 
@@ -45,27 +54,49 @@ impl WebhookClient {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub(super) fn new(timeout: Duration, allow_private: bool) -> Result<Self, rustls::Error> {
+    pub(super) fn new(
+        timeout: Duration,
+        allow_private: bool,
+        proxies: Proxies,
+    ) -> Result<Self, rustls::Error> {
         let guard = Guard { allow_private };
-        let mut http = HttpConnector::new_with_resolver(guard);
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(timeout));
+        let connector = GuardedConnector {
+            guard,
+            direct: tcp(guard, timeout),
+            proxies: proxies.clone(),
+            to_proxy: tcp(GaiResolver::new(), timeout),
+        };
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls_config()?)
             .https_or_http()
-            .enable_http1()
-            .wrap_connector(GuardedConnector { guard, http });
+            .enable_all_versions()
+            .wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self { client, timeout })
+        Ok(Self {
+            client,
+            proxies,
+            timeout,
+        })
     }
 }
 
+fn tcp<R>(resolver: R, timeout: Duration) -> HttpConnector<R> {
+    let mut connector = HttpConnector::new_with_resolver(resolver);
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(timeout));
+    connector
+}
+
 impl Poster for WebhookClient {
-    async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
+    async fn post(&self, mut request: Request<Bytes>) -> Result<Answer, PostError> {
+        if let Some(authorization) = self.proxies.authorization(request.uri()) {
+            let headers = request.headers_mut();
+            headers.insert(PROXY_AUTHORIZATION, authorization);
+        }
         let request = self.client.request(request.map(Full::new));
         let answer = timeout(self.timeout, request).await;
         let response =
@@ -127,11 +158,35 @@ struct Guard {
 impl Guard {
     fn allows(self, address: IpAddr) -> bool {
         match reach(address) {
-            Reach::Public => true,
+            Reach::Public => self.allow_private || !is_own(address),
             Reach::Private => self.allow_private,
             Reach::Forbidden => false,
         }
     }
+
+    fn allows_by_name(self, uri: &Uri) -> bool {
+        let host = uri.host().unwrap_or_default();
+        match host.trim_matches(['[', ']']).parse() {
+            Ok(address) => self.allows(address),
+            Err(_) => self.allow_private || reach_by_name(uri) == Reach::Public,
+        }
+    }
+}
+
+/// Whether connecting to this address leads back to this machine: then the system chooses it as the
+/// sender's too. Nothing is sent.
+fn is_own(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    };
+    let sender = || -> std::io::Result<SocketAddr> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    };
+    sender().is_ok_and(|sender| sender.ip() == address)
 }
 
 /// Resolves names to the addresses that may be connected to: checked here, and not before, a name
@@ -160,29 +215,162 @@ impl Service<Name> for Guard {
     }
 }
 
-/// Connects over TCP. Addresses that stand in the URL itself are not resolved and so checked here.
+/// Connects over TCP, by a proxy where there is one. Addresses that stand in the URL itself are not
+/// resolved and so checked here. Names that a proxy resolves are for the proxy to judge.
 #[derive(Debug, Clone)]
 struct GuardedConnector {
     guard: Guard,
-    http: HttpConnector<Guard>,
+    direct: HttpConnector<Guard>,
+    proxies: Proxies,
+    /// The operator's choice, and so not guarded.
+    to_proxy: HttpConnector,
 }
 
 impl Service<Uri> for GuardedConnector {
-    type Response = <HttpConnector<Guard> as Service<Uri>>::Response;
+    type Response = Stream;
     type Error = Box<dyn Error + Send + Sync>;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, Self::Error>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<Uri>::poll_ready(&mut self.http, cx).map_err(Into::into)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let host = uri.host().unwrap_or_default();
-        let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        if literal.is_ok_and(|address| !self.guard.allows(address)) {
-            return Box::pin(async { Err(ForbiddenAddress.into()) });
+        let Self {
+            guard,
+            mut direct,
+            proxies,
+            mut to_proxy,
+        } = self.clone();
+        Box::pin(async move {
+            if !guard.allows_by_name(&uri) {
+                return Err(ForbiddenAddress.into());
+            }
+            let Some(proxy) = proxies.proxy(&uri) else {
+                let stream = direct.call(uri).await?;
+                return Ok(Stream::new(stream, false));
+            };
+            if uri.scheme() == Some(&Scheme::HTTP) {
+                let stream = to_proxy.call(proxy.uri().clone()).await?;
+                return Ok(Stream::new(stream, true));
+            }
+            let mut tunnel = Tunnel::new(proxy.uri().clone(), to_proxy);
+            if let Some(authorization) = proxy.basic_auth() {
+                tunnel = tunnel.with_auth(authorization.clone());
+            }
+            Ok(Stream::new(tunnel.call(uri).await?, false))
+        })
+    }
+}
+
+/// A connection to a receiver, or to a proxy.
+struct Stream {
+    io: TokioIo<TcpStream>,
+    /// Whether a proxy reads the requests themselves, which then name the whole URL.
+    to_proxy: bool,
+}
+
+impl Stream {
+    fn new(io: TokioIo<TcpStream>, to_proxy: bool) -> Self {
+        Self { io, to_proxy }
+    }
+
+    fn io(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+        Pin::new(&mut self.get_mut().io)
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        self.io.connected().proxy(self.to_proxy)
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.io().poll_read(cx, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io().poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.io().poll_write_vectored(cx, slices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_back_to_this_machine_is_recognised_by_its_address() {
+        for own in ["127.0.0.1", "::ffff:127.0.0.1"] {
+            assert!(is_own(own.parse().unwrap()), "{own}");
         }
-        let connecting = self.http.call(uri);
-        Box::pin(async move { connecting.await.map_err(Into::into) })
+        for other in ["192.0.2.1", "8.8.8.8", "2001:db8::1"] {
+            assert!(!is_own(other.parse().unwrap()), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn private_addresses_are_connected_to_only_when_allowed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connect = async |host: &str, allow_private| {
+            let patience = Duration::from_secs(5);
+            let client = WebhookClient::new(patience, allow_private, Proxies::default()).unwrap();
+            let request = Request::get(format!("http://{host}:{port}/")).body(Bytes::new());
+            client.post(request.unwrap()).await
+        };
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "[::ffff:127.0.0.1]",
+            "[::1]",
+            "10.0.0.1",
+        ] {
+            let outcome = connect(host, false).await;
+            assert!(matches!(outcome, Err(PostError::Forbidden)), "{host}");
+        }
+        for host in ["169.254.169.254", "[fe80::1]", "0.0.0.0", "100.100.100.200"] {
+            let outcome = connect(host, true).await;
+            assert!(matches!(outcome, Err(PostError::Forbidden)), "{host}");
+        }
+        let accepted = tokio::spawn(async move { listener.accept().await.unwrap() });
+        let outcome = tokio::time::timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                outcome = connect("localhost", true) => panic!("not connected: {outcome:?}"),
+                accepted = accepted => accepted.is_ok(),
+            }
+        });
+        assert!(outcome.await.unwrap());
     }
 }

@@ -3,7 +3,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -236,31 +241,114 @@ async fn metadata_addresses_are_never_connected_to() {
 }
 
 #[tokio::test]
-async fn no_proxy_is_taken_from_the_environment() {
+async fn notifications_leave_by_the_proxies_of_the_environment() {
     let proxy = Receiver::start(|_| Reply::Status(200)).await;
+    let tunnels = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tunnels_address = tunnels.local_addr().unwrap();
+    let start = |url: &str| {
+        Server::start(&[
+            ("NOTIFICATION_WEBHOOK_URL", url),
+            ("HTTP_PROXY", &format!("http://user:pass@{}", proxy.address)),
+            ("https_proxy", &format!("{tunnels_address}")),
+            ("NO_PROXY", "direct.example"),
+        ])
+    };
+
+    let server = start("http://receiver.example/hook?key");
+    server.finish("topic").await;
+    let delivery = proxy.wait_for(1).await.remove(0);
+    assert_eq!(delivery.path, "http://receiver.example/hook?key");
+    assert_eq!(
+        delivery.headers["proxy-authorization"],
+        "Basic dXNlcjpwYXNz"
+    );
+
+    let server = start("https://receiver.example/hook?key");
+    server.finish("topic").await;
+    let (mut tunnel, _) = tokio::time::timeout(PATIENCE, tunnels.accept())
+        .await
+        .unwrap()
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert_ne!(tunnel.read_buf(&mut head).await.unwrap(), 0);
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert!(
+        head.starts_with("CONNECT receiver.example:443 HTTP/1.1\r\n"),
+        "{head}"
+    );
+    assert!(!head.contains("key"), "{head}");
+
     let receiver = Receiver::start(|_| Reply::Status(200)).await;
-    let address = format!("http://{}", proxy.address);
-    let server = Server::start(&[
-        ("NOTIFICATION_WEBHOOK_URL", &receiver.url()),
-        ("HTTP_PROXY", &address),
-        ("http_proxy", &address),
-        ("ALL_PROXY", &address),
-    ]);
+    let server = start(&receiver.url());
     server.finish("topic").await;
     receiver.wait_for(1).await;
-    assert_eq!(proxy.deliveries().len(), 0);
+
+    // No name server knows it, and no proxy is asked.
+    let server = start("http://direct.example/");
+    server.finish("topic").await;
+    server.logged(&["given up", "http://direct.example"]).await;
+    assert_eq!(proxy.deliveries().len(), 1);
+}
+
+#[tokio::test]
+async fn a_receiver_that_speaks_only_http_2_is_told() {
+    let (acceptor, authority) = tls(&[b"h2"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://localhost:{}/",
+        listener.local_addr().unwrap().port()
+    );
+    let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            let told = told.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let told = told.clone();
+                async move {
+                    let version = request.version();
+                    let body = request.into_body().collect().await?.to_bytes();
+                    told.send((version, body)).unwrap();
+                    Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::default()))
+                }
+            });
+            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(async move { drop(connection.await) });
+        }
+    });
+    let server = Server::start(&[
+        ("NOTIFICATION_WEBHOOK_URL", &url),
+        ("SSL_CERT_FILE", authority.path().to_str().unwrap()),
+    ]);
+    server.finish("topic").await;
+    let told = tokio::time::timeout(PATIENCE, telling.recv()).await;
+    let (version, body) = told.unwrap().unwrap();
+    assert_eq!(version, Version::HTTP_2);
+    assert!(String::from_utf8_lossy(&body).contains("Session: topic"));
+}
+
+/// What accepts TLS for `localhost` by these protocols, and the authority to trust for it.
+fn tls(protocols: &[&[u8]]) -> (TlsAcceptor, tempfile::NamedTempFile) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key.into())
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(authority.path(), cert.pem()).unwrap();
+    (TlsAcceptor::from(Arc::new(config)), authority)
 }
 
 #[tokio::test]
 async fn https_receivers_need_a_certificate_that_the_system_trusts() {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key.into())
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (acceptor, authority) = tls(&[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!(
         "https://localhost:{}/",
@@ -293,11 +381,9 @@ async fn https_receivers_need_a_certificate_that_the_system_trusts() {
     server.finish("topic").await;
     server.logged(&["given up", "certificate"]).await;
 
-    let authority = std::env::temp_dir().join(format!("authority-{}.pem", std::process::id()));
-    std::fs::write(&authority, cert.pem()).unwrap();
     let server = Server::start(&[
         ("NOTIFICATION_WEBHOOK_URL", &url),
-        ("SSL_CERT_FILE", authority.to_str().unwrap()),
+        ("SSL_CERT_FILE", authority.path().to_str().unwrap()),
     ]);
     server.finish("topic").await;
     let request = tokio::time::timeout(PATIENCE, receiving)
@@ -305,5 +391,4 @@ async fn https_receivers_need_a_certificate_that_the_system_trusts() {
         .unwrap()
         .unwrap();
     assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
-    std::fs::remove_file(authority).unwrap();
 }
