@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn no_row_hides_another() {
         for row in TABLE {
-            let path = row.path.replace('{', "").replace('}', "");
+            let path = row.path.replace(['{', '}'], "");
             let route = Route::find(&path).unwrap();
             assert_eq!(route.row(&row.method).unwrap().endpoint, row.endpoint);
         }
