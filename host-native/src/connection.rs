@@ -1,6 +1,6 @@
-//! A client's connection as hyper sees it, with the limits that hyper does not know: how long it may
-//! be idle, how long a request's head may take, how long a client may leave an answer unread, and an
-//! end that lets the client read what it was told.
+//! A client's connection as hyper sees it, with the limits that hyper lacks: on idle time, on the
+//! time for a request's head, and on the time that an answer stays unread. It closes so that the
+//! client can read the last answer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,22 +13,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a connection may stay open between requests: longer than the idle time of common load
+/// Longest pause between requests on a connection. It exceeds the idle time of common load
 /// balancers (60 s), since they must be the ones to close it.
 const IDLE: Duration = Duration::from_secs(75);
 
-/// How long the head of a request may take from its first byte.
+/// Time limit for the head of a request, from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
 
-/// How long a client may take no byte of its answer.
+/// Longest time that a client may leave its answer unread.
 const UNREAD_ANSWER: Duration = Duration::from_secs(30);
 
-/// How long, and how much of, what a client still sends is thrown away after the last answer.
-/// Closing at once would reset the connection, and the client would lose the answer.
+/// Time and bytes for which the connection still reads, and discards, what a client sends after the
+/// last answer. Closing at once would reset the connection, and the client would lose the answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 8 << 20;
 
-/// What the requests of a connection tell its transport.
+/// State that the requests of a connection share with its transport.
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
     started: AtomicUsize,
@@ -54,7 +54,7 @@ impl Activity {
         self.unread.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a request was answered before it was read to its end.
+    /// Returns whether a request was answered before it was read to its end.
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
     }
@@ -71,10 +71,10 @@ impl Drop for InFlight {
 pub(crate) struct Connection {
     stream: TcpStream,
     activity: Arc<Activity>,
-    /// How many requests had started when `reading_head` and `deadline` were last set.
+    /// Number of requests that had started when `reading_head` and `deadline` were last set.
     seen: usize,
     reading_head: bool,
-    /// When the client must have sent more; none while a request is under way.
+    /// Time by which the client must have sent more; none while a request is under way.
     deadline: Option<Instant>,
     read_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,

@@ -10,10 +10,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
-/// How long the server may take to answer.
+/// Time limit for the server's answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why the server does not count as alive.
+/// Reason why the server does not count as alive.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unhealthy {
     #[error("the server cannot be asked")]

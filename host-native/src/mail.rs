@@ -14,19 +14,19 @@ use tokio::time::sleep;
 
 use crate::config::Smtp;
 
-/// How many mails wait at most.
+/// Most mails that may wait.
 const QUEUE: usize = 1000;
 
 /// The pauses between attempts at one mail.
 const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
-/// How long the mail server may take for one step.
+/// Time limit for one step of the mail server.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The port of submission over TLS from the start (RFC 8314).
 const IMPLICIT_TLS_PORT: u16 = 465;
 
-/// Where verification mails go.
+/// Destination of verification mails.
 pub(crate) enum Mail {
     /// To the log: there is no mail server.
     Log,
@@ -54,7 +54,7 @@ impl Mailer for Mail {
     }
 }
 
-/// Starts sending mail. The task ends when `stop` turns true and what was queued by then is sent.
+/// Starts sending mail. The task ends once `stop` is true and the mails queued by then are sent.
 ///
 /// # Errors
 /// When TLS cannot be set up.
@@ -78,8 +78,8 @@ fn transport(
     let tls = if smtp.port == IMPLICIT_TLS_PORT {
         Tls::Wrapper(TlsParameters::new(host.clone())?)
     } else if is_loopback(host) {
-        // Nobody stands between, so nobody needs to be kept out; and relays on the same machine
-        // offer certificates that no authority has signed.
+        // Traffic stays on this machine, and relays on it offer certificates that no authority has
+        // signed.
         let parameters = TlsParameters::builder(host.clone()).dangerous_accept_invalid_certs(true);
         Tls::Opportunistic(parameters.build()?)
     } else {

@@ -8,12 +8,12 @@ use kubeagents_core::password;
 use kubeagents_core::ports::{PasswordFailure, Passwords};
 use tokio::sync::oneshot;
 
-/// How many passwords may wait for each thread: some ten seconds' worth, and who waits longer has
+/// Passwords that may wait for each thread: about ten seconds' worth. Clients that wait longer have
 /// given up.
 const QUEUE_PER_THREAD: usize = 64;
 
-/// How far the threads give way to those that serve requests. A flood of logins may use what
-/// processor time is left, and no more.
+/// Niceness of the threads. A flood of logins may use the processor time that serving requests
+/// leaves, and no more.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 

@@ -1,4 +1,5 @@
-//! Group commit on this host: workers that record what waits, and what they leave over.
+//! Group commit on this host: workers that record the waiting reports, and single recording for the
+//! reports that a group leaves over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +13,15 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::ports::{SystemClock, SystemEntropy};
 
-/// How long a session that a group left over waits for its turn among others.
+/// Longest time that a session left over by a group waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A recorder with this host's clock and randomness.
 pub(crate) type HostRecorder<S> = Recorder<S, SystemClock, SystemEntropy>;
 
-/// The way to record a report on its own, which a group left over.
+/// Recording of single reports, for those that a group left over.
 pub(crate) trait Singly<S> {
-    /// Stores the report, waiting for others at its session for a while.
+    /// Stores the report, after waiting a while for others on its session.
     fn record(
         &self,
         recorder: &HostRecorder<S>,
@@ -36,7 +37,7 @@ struct Shared<S, L> {
     batcher: Batcher<S, SystemClock, SystemEntropy>,
     waiting: Notify,
     singly: L,
-    /// Leftovers may have to wait for locks, and must not take all connections while they do.
+    /// Leftover reports may wait for locks, and must not take all connections meanwhile.
     turns: Semaphore,
 }
 
@@ -64,11 +65,12 @@ impl<S: Store, L: Singly<S>> GroupedReports<S, L> {
         }))
     }
 
-    /// Records groups, one at a time, and beside them what they leave over. Never ends. With two
-    /// workers one's statements reach the disk while the other's are put together.
+    /// Records groups one at a time, and the reports that they leave over beside them. Never ends.
+    /// With two workers, one flushes its statements to disk while the other prepares the next
+    /// group.
     ///
-    /// It is not spawned here, where the store is not known and so neither is whether its futures
-    /// are `Send`.
+    /// The caller spawns it: the store is generic here, so the compiler cannot tell whether its
+    /// futures are `Send`.
     pub(crate) async fn work(self) {
         let shared = &*self.0;
         let (leave, mut left) = mpsc::unbounded_channel();
@@ -96,7 +98,7 @@ impl<S: Store, L: Singly<S>> GroupedReports<S, L> {
 }
 
 impl<S: Store, L: Singly<S>> Shared<S, L> {
-    /// Wakes a worker if there is something to take.
+    /// Wakes a worker if reports are waiting.
     fn wake(&self) {
         if self.batcher.is_ready() {
             self.waiting.notify_one();

@@ -21,27 +21,27 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::body::RequestBody;
 use crate::connection::{Activity, Connection};
 
-/// The largest head of a request, in bytes; what is larger is answered 431. Browsers send up to
-/// some 16 KiB.
+/// The largest head of a request, in bytes; a larger one is answered 431. Browsers send up to about
+/// 16 KiB.
 const MAX_HEAD_BYTES: u32 = 32 * 1024;
 
-/// How many requests a connection may have under way at once over HTTP/2.
+/// Most requests at once on an HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 
-/// How long requests may go on once the server is told to stop.
+/// Time that requests get to finish once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// How long to wait when the system refuses clients, for want of files or memory.
+/// Pause after the system refuses a client for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How many files are left for everything but clients: storage, receivers of notifications, mail.
+/// Open files reserved for everything but clients: storage, receivers of notifications, mail.
 const RESERVED_FILES: u64 = 256;
 
-/// What the system is asked for when it allows more.
+/// Limit on open files that the server asks the system for.
 const WANTED_FILES: u64 = 1 << 20;
 
-/// How many clients may be connected at once: as many as the limit on open files allows, which is
-/// raised as far as the system lets us. More wait until one leaves.
+/// Returns how many clients may be connected at once: as many as the limit on open files allows,
+/// after raising it as far as the system permits. Further clients wait until one leaves.
 pub(crate) fn connection_limit() -> usize {
     let files = rlimit::increase_nofile_limit(WANTED_FILES).unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open files is unknown");
@@ -104,7 +104,7 @@ pub(crate) async fn serve<H, F>(
     }
 }
 
-/// The next client, once there is room for one.
+/// Accepts the next client, once there is room for one.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
@@ -129,7 +129,7 @@ async fn accept(
     }
 }
 
-/// Whether only the client that was about to be accepted is gone.
+/// Returns whether the error concerns only the client that was about to be accepted.
 fn is_of_one_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),

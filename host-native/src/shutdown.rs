@@ -1,4 +1,4 @@
-//! Ending in an orderly way.
+//! Orderly shutdown.
 
 use std::io;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-/// How long queued notifications and mails may take once requests are done.
+/// Time that queued notifications and mails get once requests are done.
 const BACKGROUND: Duration = Duration::from_secs(5);
 
-/// Starts listening to SIGTERM and SIGINT. What is returned ends with the first of them; the second
-/// ends the process at once.
+/// Starts listening for SIGTERM and SIGINT. The returned future ends with the first of them; the
+/// second ends the process at once.
 ///
 /// # Errors
 /// When the system refuses.
@@ -35,7 +35,7 @@ pub(crate) fn on_signals() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Waits for tasks that have been told to stop, for a while.
+/// Waits a limited time for tasks that have been told to stop.
 pub(crate) async fn finish_background(tasks: impl IntoIterator<Item = JoinHandle<()>>) {
     let deadline = Instant::now() + BACKGROUND;
     for task in tasks {

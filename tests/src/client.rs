@@ -120,7 +120,7 @@ impl Request {
         self
     }
 
-    /// A body whose length nobody is told beforehand.
+    /// A body without a declared length.
     pub(crate) fn chunked(mut self, body: impl Into<Bytes>) -> Self {
         let chunks = body.into();
         let chunks: Vec<_> = chunks
@@ -185,7 +185,7 @@ impl IntoFuture for Request {
     }
 }
 
-/// What the server answered.
+/// An answer of the server.
 #[derive(Debug)]
 pub(crate) struct Answer {
     method: Method,
@@ -274,7 +274,7 @@ impl Answer {
         self.expect(status).error_body(code);
     }
 
-    /// An error whose message ends as nobody can foresee.
+    /// An error with the given start of its message.
     #[track_caller]
     pub(crate) fn error_starting(self, status: u16, code: &str, message: &str) {
         let body = self.expect(status).error_body(code);
@@ -312,12 +312,12 @@ impl Answer {
         body
     }
 
-    /// Whether a 401 is about the credentials in the body, not those in the header.
+    /// Returns whether a 401 concerns the credentials in the body, not those in the header.
     fn is_sign_in(&self) -> bool {
         ["/api/auth/login", "/api/auth/refresh"].contains(&self.path.as_str())
     }
 
-    /// Status, the headers that the contract speaks of, and the body, with times and each of
+    /// Renders status, the headers that the contract covers, and the body, with times and each of
     /// `names` replaced.
     pub(crate) fn redacted(&self, names: &[(&str, &str)]) -> String {
         const SHOWN: [&str; 3] = ["allow", "link", "www-authenticate"];

@@ -1,4 +1,4 @@
-//! Who is asking: the `Authorization` header, and which routes look at it.
+//! The `Authorization` header, and the routes that look at it.
 
 use std::sync::Arc;
 

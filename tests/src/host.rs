@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::{Log, Receiver};
 
-/// Who may use a server without credentials.
+/// Access to a server without credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
     /// Everybody, in the one shared workspace.
@@ -11,9 +11,9 @@ pub enum Mode {
     Required,
 }
 
-/// A running server, as the suite needs to know it.
+/// A running server, as far as the suite needs to know it.
 ///
-/// What a field leaves unset is not guessed: scenarios that need it are reported as ignored.
+/// The suite guesses nothing: scenarios that need an unset field are reported as ignored.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// Base URLs without a trailing slash, `http` only. Requests go to them in turn, so several
@@ -25,33 +25,33 @@ pub struct Host {
     pub static_key: Option<String>,
     /// The instance's `JWT_SECRET`, with which the suite signs tokens of its own.
     pub jwt_secret: Option<String>,
-    /// Where the server writes verification links, each in a line with its address. Without it
-    /// there are no accounts.
+    /// Log that holds verification links, each in a line with its address. Without it there are no
+    /// accounts.
     pub log: Option<Log>,
     /// Receives what the server sends to its `NOTIFICATION_WEBHOOK_URL`, which must be
     /// [`Receiver::instance_url`].
     pub instance_receiver: Option<Receiver>,
     /// The instance's `JWT_ACCESS_TOKEN_EXPIRY`, 15 minutes by default.
     pub access_token_expiry: Duration,
-    /// Whether the instance runs with [`SETTINGS`]. It is then put to the scenarios of those alone.
+    /// Set if the instance runs with [`SETTINGS`]. Only the scenarios for those then apply.
     pub has_settings: bool,
-    /// Whether the server knows that it listens on a loopback address, which a component cannot.
+    /// Set if the server knows that it listens on a loopback address, which a component cannot.
     pub knows_its_address: bool,
-    /// Whether notifications reach receivers on this machine's loopback addresses.
+    /// Set if notifications reach receivers on this machine's loopback addresses.
     pub notifies_loopback: bool,
-    /// Whether the answer to a report never waits for its notification. A component whose instance
+    /// Set if the answer to a report never waits for its notification. A component whose instance
     /// ends with its answer can only deliver before it, for a moment.
     pub answers_before_delivering: bool,
-    /// Whether the notifications in flight to one receiver are counted over all instances of the
-    /// server, rather than by each instance for itself.
+    /// Set if all instances of the server together count the notifications in flight to one
+    /// receiver, rather than each for itself.
     pub counts_deliveries_together: bool,
-    /// How long another host may go on accepting a revoked key: zero for a single host, at most
-    /// 5 seconds by the contract.
+    /// Longest time for which another host may accept a revoked key: zero for a single host, at
+    /// most 5 seconds by the contract.
     pub revocation_delay: Duration,
 }
 
 impl Host {
-    /// A single host that is configured by default, and of which nothing else is known.
+    /// A single host with the default configuration, of which nothing else is known.
     pub fn new(url: impl Into<String>, mode: Mode) -> Self {
         Self {
             urls: vec![url.into()],

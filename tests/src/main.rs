@@ -1,4 +1,4 @@
-//! Puts a server at any base URL to the HTTP contract of kubeagents.
+//! Checks a server at any base URL against the HTTP contract of kubeagents.
 
 #![forbid(unsafe_code)]
 
@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use kubeagents_contract::{Arguments, Host, Log, Mode, run, trials};
 
-/// Puts a kubeagents server at any base URL to the HTTP contract.
+/// Checks a kubeagents server at any base URL against the HTTP contract.
 ///
-/// The server should be configured by default, but for what the options below name. Scenarios
-/// that need something which no option offers are reported as ignored.
+/// The server should have its default configuration, except for what the options below name.
+/// Scenarios that need more than the options offer are reported as ignored.
 #[derive(Debug, Parser)]
 struct Options {
     /// The server's base URL (http only). Given more than once, requests go to each in turn.
@@ -26,12 +26,12 @@ struct Options {
     #[arg(long)]
     api_key: Option<String>,
 
-    /// The server's JWT_SECRET. Without it, what needs tokens signed by the suite is ignored.
+    /// The server's JWT_SECRET. Without it, scenarios with tokens signed by the suite are ignored.
     #[arg(long)]
     jwt_secret: Option<String>,
 
-    /// The server's log file, from which verification links are read. Without it, what needs
-    /// accounts is ignored.
+    /// The server's log file, from which verification links are read. Without it, scenarios that
+    /// need accounts are ignored.
     #[arg(long)]
     log: Option<PathBuf>,
 
@@ -39,10 +39,10 @@ struct Options {
     #[arg(long)]
     no_notifications: bool,
 
-    /// Only scenarios whose name contains this.
+    /// Run only scenarios whose name contains this.
     filter: Option<String>,
 
-    /// Only list the scenarios.
+    /// List the scenarios, and run none.
     #[arg(long)]
     list: bool,
 }

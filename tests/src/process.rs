@@ -4,7 +4,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// What a server has logged so far.
+/// The lines that a server has logged so far.
 #[derive(Clone, Debug)]
 pub struct Log(Source);
 
@@ -50,10 +50,10 @@ impl Log {
         }
     }
 
-    /// The first line that `matches`, as soon as there is one.
+    /// Waits for the first line that `matches`.
     ///
     /// # Panics
-    /// When there is none after `deadline`: with the whole log, since it says why.
+    /// When there is none after `deadline`, with the whole log.
     pub fn wait_for(&self, deadline: Duration, matches: impl Fn(&str) -> bool) -> String {
         let start = Instant::now();
         loop {
@@ -94,18 +94,18 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, collecting what it writes to both of its output streams.
+    /// Starts `command`, and collects what it writes to both of its output streams.
     ///
     /// # Errors
-    /// Whatever starting a process can fail with.
+    /// As [`Command::spawn`].
     pub fn start(command: &mut Command) -> io::Result<Self> {
         Self::collecting(command, Arc::default())
     }
 
-    /// Starts `command` like [`Process::start`], with one log for this process and that one.
+    /// Starts `command` like [`Process::start`], with one log for both processes.
     ///
     /// # Errors
-    /// Whatever starting a process can fail with.
+    /// As [`Command::spawn`].
     pub fn start_beside(&self, command: &mut Command) -> io::Result<Self> {
         let lines = match &self.log.0 {
             Source::Lines(lines) => lines.clone(),
@@ -132,7 +132,7 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    /// What the process has written so far.
+    /// The lines that the process has written so far.
     pub fn log(&self) -> Log {
         self.log.clone()
     }
@@ -142,10 +142,10 @@ impl Process {
         self.child.id()
     }
 
-    /// How the process has ended, once it has.
+    /// The process's exit status, once it has ended.
     ///
     /// # Errors
-    /// Whatever asking for a process can fail with.
+    /// As [`Child::try_wait`].
     pub fn exit_status(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }

@@ -16,9 +16,9 @@ use tokio::sync::watch;
 
 use crate::scenario::RUNTIME;
 
-/// A receiver of notifications on a loopback address, which keeps all that it gets.
+/// A receiver of notifications on a loopback address, which keeps every request.
 ///
-/// It answers 200, unless a scenario has told it otherwise for an agent of its own.
+/// It answers 200, unless a scenario asks for something else for an agent of its own.
 #[derive(Clone, Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -33,10 +33,10 @@ struct State {
     abandoned: Mutex<Vec<String>>,
 }
 
-/// How the receiver answers an attempt at a notification.
+/// The receiver's answer to an attempt at a notification.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply {
-    /// This many attempts at each notification fail, then one succeeds.
+    /// Fail this many attempts at each notification, then succeed.
     FailFirst(usize),
     /// Redirect to [`ELSEWHERE`].
     Redirect,
@@ -51,7 +51,7 @@ pub(crate) struct Delivery {
     pub(crate) body: Bytes,
 }
 
-/// The path to which nobody is told to send anything but by a redirect.
+/// The path that only a redirect leads to.
 pub(crate) const ELSEWHERE: &str = "/elsewhere";
 
 /// The path of the instance's own URL.
@@ -93,33 +93,33 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// Answers what comes for `agent` with `reply` from now on.
+    /// Answers requests for `agent` with `reply` from now on.
     pub(crate) fn reply(&self, agent: &str, reply: Reply) {
         let mut replies = self.state.replies.lock().unwrap();
         replies.insert(agent.to_owned(), reply);
     }
 
-    /// Leaves what comes for `agent` without an answer until [`Receiver::release`].
+    /// Leaves requests for `agent` unanswered until [`Receiver::release`].
     pub(crate) fn hold(&self, agent: &str) {
         self.state.held.send_modify(|held| {
             held.insert(agent.to_owned());
         });
     }
 
-    /// Answers what was held for `agent`.
+    /// Answers the requests held for `agent`.
     pub(crate) fn release(&self, agent: &str) {
         self.state.held.send_modify(|held| {
             held.remove(agent);
         });
     }
 
-    /// How many requests for `agent` the server gave up while they were held.
+    /// Counts the requests for `agent` that the server gave up while they were held.
     pub(crate) fn abandoned(&self, agent: &str) -> usize {
         let abandoned = self.state.abandoned.lock().unwrap();
         abandoned.iter().filter(|a| *a == agent).count()
     }
 
-    /// What has come to `path` for `agent`, oldest first.
+    /// The requests to `path` for `agent`, oldest first.
     pub(crate) fn received(&self, path: &str, agent: &str) -> Vec<Delivery> {
         let deliveries = self.state.deliveries.lock().unwrap();
         let wanted = deliveries
@@ -192,7 +192,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Delivery {
-    /// What the notification says to a person.
+    /// The notification's text for people.
     pub(crate) fn text(&self) -> String {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         body["content"]["text"]
@@ -214,7 +214,7 @@ impl Delivery {
         self.line("Agent ID").unwrap_or_default()
     }
 
-    /// What tells one notification from another.
+    /// The notification's `Webhook-Id`.
     pub(crate) fn webhook_id(&self) -> Option<&str> {
         self.headers.get("webhook-id")?.to_str().ok()
     }

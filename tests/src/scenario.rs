@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::world::World;
 use crate::{Host, Mode};
 
-/// What a scenario cannot do without.
+/// A precondition of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// A server in open mode.
@@ -52,8 +52,8 @@ impl Need {
         }
     }
 
-    /// Whether a host that does not meet it is another kind of host, rather than one that the
-    /// suite was told too little about.
+    /// Returns whether a host that lacks it is another kind of host, rather than one that the suite
+    /// knows too little about.
     fn selects(self) -> bool {
         matches!(
             self,
@@ -67,7 +67,7 @@ impl Need {
 }
 
 thread_local! {
-    /// Where the thread last panicked, and why.
+    /// Place and message of the thread's last panic.
     static PANIC: Cell<String> = const { Cell::new(String::new()) };
 }
 
@@ -113,8 +113,8 @@ pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("a runtime")
 });
 
-/// Only a scenario that hangs takes this long: the slowest waits for a session of one minute to
-/// expire, and passwords are hashed slowly on a machine with few cores and much to do.
+/// Time that only a hung scenario takes. The slowest waits for a session of one minute to expire,
+/// and hashing passwords is slow on a busy machine with few cores.
 const SCENARIO_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Scenarios wait for the server far more than they compute.

@@ -1,4 +1,4 @@
-//! What an instance with [`SETTINGS`](crate::SETTINGS) does otherwise.
+//! The behaviour of an instance with [`SETTINGS`](crate::SETTINGS) that differs from the default.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Whose reports are whose.
+//! Separation of workspaces.
 
 use std::sync::Arc;
 

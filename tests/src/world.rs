@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::client::Client;
 use crate::{Host, Mode, Receiver, jwt};
 
-/// What all scenarios against one host share.
+/// State that all scenarios against one host share.
 pub(crate) struct World {
     pub(crate) host: Host,
     client: Client,
@@ -38,7 +38,7 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 /// The receiver's path for [`World::notified`].
 pub(crate) const ACCOUNT: &str = "/account";
 
-/// How long to wait for what happens behind an answer.
+/// Time limit for effects that follow an answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl World {
@@ -55,8 +55,8 @@ impl World {
         }
     }
 
-    /// A name that nothing else on this server has, now or ever, and of which no other is part.
-    /// It is lower-case ASCII.
+    /// Makes a name that is unique on this server for ever, and that contains no other name. It is
+    /// lower-case ASCII.
     pub(crate) fn name(&self, what: &str) -> String {
         let n = self.names.fetch_add(1, Ordering::Relaxed);
         format!("{what}-{}-{n}-", self.run)
@@ -148,8 +148,8 @@ impl World {
         }
     }
 
-    /// The tokens of the verification links that were sent to `email`, oldest first, as soon as
-    /// there are `count`.
+    /// Waits for `count` verification links sent to `email`, and returns their tokens, oldest
+    /// first.
     pub(crate) async fn verification_tokens(&self, email: &str, count: usize) -> Vec<String> {
         let log = self.host.log.as_ref().expect("a log of verification links");
         let found = Mutex::new(Vec::new());
@@ -214,7 +214,7 @@ pub(crate) async fn within(
     }
 }
 
-/// The least that a report has to say.
+/// A report with only the required fields.
 pub(crate) fn report(agent: &str, topic: &str, status: &str) -> Value {
     json!({
         "agent_id": agent,
