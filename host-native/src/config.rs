@@ -38,6 +38,8 @@ pub(crate) enum Task {
     Mcp(ClientValues),
     /// Drop the Go server's tables from this database.
     DropGoTables(Box<Database>),
+    /// Give the Go server's tables in this database back to it.
+    RestoreGoTables(Box<Database>),
 }
 
 /// The configuration of a server.
@@ -94,6 +96,8 @@ fn command() -> Command {
         "Ask the server at HOST and PORT whether it is alive: exit code 0 if it is, else 1.";
     let drop_go_tables = "Drop the Go server's tables, which are kept in the schema kubeagents_go \
                           after its database has been taken over.";
+    let restore_go_tables = "Give the Go server's tables back to it, and drop what this server has \
+                             stored since its database was taken over.";
     Command::new("kubeagents")
         .version(env!("CARGO_PKG_VERSION"))
         .about(first_paragraph(HELP))
@@ -108,6 +112,7 @@ fn command() -> Command {
                 .args(arguments(CLIENT_SETTINGS)),
         )
         .subcommand(Command::new("drop-go-tables").about(drop_go_tables))
+        .subcommand(Command::new("restore-go-tables").about(restore_go_tables))
 }
 
 fn first_paragraph(text: &'static str) -> &'static str {
@@ -184,13 +189,14 @@ impl Cli {
             }
             Some((name, _)) => {
                 let config = Config::new(values)?;
+                let address = config.address();
+                let database = config.database.map(Box::new).ok_or_else(|| {
+                    ConfigError("DATABASE_URL or DB_NAME must be set: where the tables are".into())
+                });
                 match name {
-                    "health" => Task::Health(config.address()),
-                    _ => Task::DropGoTables(Box::new(config.database.ok_or_else(|| {
-                        ConfigError(
-                            "DATABASE_URL or DB_NAME must be set: where the tables are".into(),
-                        )
-                    })?)),
+                    "health" => Task::Health(address),
+                    "restore-go-tables" => Task::RestoreGoTables(database?),
+                    _ => Task::DropGoTables(database?),
                 }
             }
             None => Task::Serve(Box::new(Config::new(values)?)),

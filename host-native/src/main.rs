@@ -34,7 +34,7 @@ use delivery::{Deliverer, DeliveryPolicy, Waker};
 use mail::Mail;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemEntropy};
-use postgres::{DropError, OpenError};
+use postgres::{GoTablesFailure, OpenError};
 
 /// The exit code for a configuration that cannot be worked with.
 const BAD_CONFIGURATION: u8 = 2;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
             match error {
                 StartError::Config(_)
                 | StartError::Database(OpenError::Config(_))
-                | StartError::Drop(DropError::Open(OpenError::Config(_))) => {
+                | StartError::GoTables(GoTablesFailure::Open(OpenError::Config(_))) => {
                     ExitCode::from(BAD_CONFIGURATION)
                 }
                 _ => ExitCode::FAILURE,
@@ -93,7 +93,7 @@ enum StartError {
     #[error(transparent)]
     Database(#[from] OpenError),
     #[error(transparent)]
-    Drop(#[from] DropError),
+    GoTables(#[from] GoTablesFailure),
 }
 
 async fn run(task: Task) -> Result<(), StartError> {
@@ -107,6 +107,13 @@ async fn run(task: Task) -> Result<(), StartError> {
             match postgres::drop_go_tables(&database).await? {
                 true => tracing::info!("the Go server's tables are dropped"),
                 false => tracing::info!("there are no tables of the Go server to drop"),
+            }
+            Ok(())
+        }
+        Task::RestoreGoTables(database) => {
+            match postgres::restore_go_tables(&database).await? {
+                Some(schema) => tracing::info!(schema, "the Go server's tables are back"),
+                None => tracing::info!("there are no tables of the Go server to restore"),
             }
             Ok(())
         }

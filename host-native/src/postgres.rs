@@ -1,6 +1,5 @@
 //! Storage in PostgreSQL.
 
-mod adopt;
 mod cache;
 mod driver;
 mod open;
@@ -10,8 +9,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use adopt::{DropError, drop_go_tables};
-pub(crate) use open::{OpenError, open};
+pub(crate) use open::{GoTablesFailure, OpenError, drop_go_tables, open, restore_go_tables};
 pub(crate) use options::Database;
 pub(crate) use reports::record_reports;
 pub(crate) use retention::purge;

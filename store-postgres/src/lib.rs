@@ -13,10 +13,12 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+pub mod adoption;
 mod api_keys;
-pub mod outbox;
+mod outbox;
 mod query;
-pub mod refresh_tokens;
+mod refresh_tokens;
+pub mod retention;
 pub mod schema;
 mod sessions;
 mod store;

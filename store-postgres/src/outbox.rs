@@ -60,9 +60,9 @@ macro_rules! purge_abandoned {
 }
 
 /// Takes at most `$1` entries away that were given up a week ago; returns how many.
-pub const PURGE: &str = concat!(
+pub(crate) const PURGE: &str = concat!(
     "WITH ",
-    purge_abandoned!("$1"),
+    purge_abandoned!("$1::bigint"),
     "SELECT count(*) FROM purged"
 );
 

@@ -31,9 +31,9 @@ macro_rules! purge_expired {
 }
 
 /// Takes at most `$1` expired tokens away; returns how many.
-pub const PURGE: &str = concat!(
+pub(crate) const PURGE: &str = concat!(
     "WITH ",
-    purge_expired!("kubeagents_data.now_micros()", "$1"),
+    purge_expired!("kubeagents_data.now_micros()", "$1::bigint"),
     "SELECT count(*) FROM purged"
 );
 

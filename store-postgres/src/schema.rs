@@ -7,13 +7,10 @@
 use kubeagents_core::StoreError;
 
 use crate::query::Fetch;
-use crate::{Query, Row};
+use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
 pub const VERSION: i64 = 1;
-
-/// The advisory lock that whoever changes the schema holds, until the end of their transaction.
-pub const LOCK: i64 = 7_743_203_321_898_820_974;
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,10 +24,27 @@ pub enum SchemaError {
         /// The version found.
         found: i64,
     },
+    /// A database of the Go server, which only the native server converts.
+    #[error(
+        "the database holds tables of the Go server in the schema {schema}: start the native \
+         server on it once, which converts them"
+    )]
+    GoTables {
+        /// Where they are.
+        schema: String,
+    },
     /// The statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// The lock that whoever changes the schema holds until the end of their transaction.
+macro_rules! lock {
+    () => {
+        "pg_advisory_xact_lock(7743203321898820974)"
+    };
+}
+pub(crate) use lock;
 
 /// `DO` takes no parameters, so each migration's text is put together at compile time.
 ///
@@ -39,8 +53,9 @@ pub enum SchemaError {
 macro_rules! migration {
     ($version:literal, $file:literal) => {
         concat!(
-            "DO $kubeagents_migration$ BEGIN \
-            PERFORM pg_advisory_xact_lock(7743203321898820974); \
+            "DO $kubeagents_migration$ BEGIN PERFORM ",
+            lock!(),
+            "; \
             IF NOT EXISTS (SELECT FROM pg_tables \
                 WHERE schemaname = 'kubeagents_data' AND tablename = 'migrations') THEN \
                 CREATE SCHEMA IF NOT EXISTS kubeagents_data; \
@@ -81,11 +96,17 @@ pub async fn version(query: &impl Query) -> Result<i64, StoreError> {
 /// Brings the schema to [`VERSION`].
 ///
 /// # Errors
-/// [`SchemaError::TooNew`] when it is beyond that already; nothing is changed then.
+/// [`SchemaError::TooNew`] when it is beyond that already, [`SchemaError::GoTables`] when there are
+/// tables to be [adopted](crate::adoption::prepare); nothing is changed then.
 pub async fn migrate(query: &impl Query) -> Result<(), SchemaError> {
     let found = version(query).await?;
     if found > VERSION {
         return Err(SchemaError::TooNew { found });
+    }
+    if found == 0
+        && let Some(schema) = adoption::unconverted(query).await?
+    {
+        return Err(SchemaError::GoTables { schema });
     }
     for (migration, version) in MIGRATIONS.iter().zip(1..) {
         if version > found {
@@ -93,16 +114,4 @@ pub async fn migrate(query: &impl Query) -> Result<(), SchemaError> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn migrations_take_the_lock_that_is_published() {
-        for migration in MIGRATIONS {
-            assert!(migration.contains(&format!("pg_advisory_xact_lock({LOCK})")));
-        }
-    }
 }

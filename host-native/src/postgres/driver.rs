@@ -1,11 +1,12 @@
 //! Statements over a pool of connections.
 
 use std::borrow::Cow;
+use std::ops::DerefMut;
 use std::time::Duration;
 
 use kubeagents_core::StoreError;
 use kubeagents_store_postgres::{Cell, Query, Row, UnexpectedResult, Value, refusal};
-use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
 use sqlx::{
     Arguments, Column, Decode, Executor, Postgres, Row as _, Transaction, TypeInfo, ValueRef,
 };
@@ -38,37 +39,51 @@ impl Driver {
 
 impl Query for Driver {
     async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
-        run(&self.pool, sql, params).await
+        run(&self.pool, DEADLINE, sql, params).await
     }
 }
 
-/// Statements in one transaction. Nothing is stored until [`InTransaction::commit`].
-pub(crate) struct InTransaction<'c>(Mutex<Transaction<'c, Postgres>>);
+/// Statements on one connection or in one transaction.
+pub(crate) struct Pinned<C> {
+    connection: Mutex<C>,
+    deadline: Duration,
+}
 
-impl<'c> InTransaction<'c> {
-    pub(crate) fn new(transaction: Transaction<'c, Postgres>) -> Self {
-        Self(Mutex::new(transaction))
+impl<C: DerefMut<Target = PgConnection>> Pinned<C> {
+    /// Statements of which each must end in time.
+    pub(crate) fn new(connection: C) -> Self {
+        Self {
+            connection: Mutex::new(connection),
+            deadline: DEADLINE,
+        }
     }
 
-    /// The transaction, to go on with.
-    pub(crate) fn into_inner(self) -> Transaction<'c, Postgres> {
-        self.0.into_inner()
+    /// Statements that may take as long as they do.
+    pub(crate) fn patient(connection: C) -> Self {
+        Self {
+            connection: Mutex::new(connection),
+            deadline: Duration::MAX,
+        }
     }
+}
 
-    /// Ends the transaction.
+impl Pinned<Transaction<'_, Postgres>> {
+    /// Ends the transaction: nothing was stored until now.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        within_deadline(self.0.into_inner().commit()).await
+        within(self.deadline, self.connection.into_inner().commit()).await
     }
 }
 
-impl Query for InTransaction<'_> {
+impl<C: DerefMut<Target = PgConnection>> Query for Pinned<C> {
     async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
-        run(&mut **self.0.lock().await, sql, params).await
+        let mut connection = self.connection.lock().await;
+        run(&mut **connection, self.deadline, sql, params).await
     }
 }
 
 async fn run<'e>(
     executor: impl Executor<'e, Database = Postgres>,
+    deadline: Duration,
     sql: &'static str,
     params: &[Value<'_>],
 ) -> Result<Vec<Row>, StoreError> {
@@ -83,7 +98,11 @@ async fn run<'e>(
         }
         .map_err(StoreError::unavailable)?;
     }
-    let rows = within_deadline(sqlx::query_with(sql, arguments).fetch_all(executor)).await?;
+    let rows = within(
+        deadline,
+        sqlx::query_with(sql, arguments).fetch_all(executor),
+    )
+    .await?;
     rows.iter()
         .map(decode)
         .collect::<Result<_, _>>()
@@ -94,7 +113,14 @@ async fn run<'e>(
 pub(crate) async fn within_deadline<T>(
     operation: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(DEADLINE, operation).await {
+    within(DEADLINE, operation).await
+}
+
+async fn within<T>(
+    deadline: Duration,
+    operation: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(deadline, operation).await {
         Ok(result) => result.map_err(store_error),
         Err(_) => Err(StoreError::unavailable(NoAnswer)),
     }

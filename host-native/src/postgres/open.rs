@@ -4,12 +4,11 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use kubeagents_core::StoreError;
-use kubeagents_store_postgres::schema::{self, SchemaError};
+use kubeagents_store_postgres::adoption::{self, AdoptError, GoTablesError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
-use super::adopt::{self, AdoptError};
-use super::driver::InTransaction;
+use super::driver::Pinned;
 use super::options::Database;
 use crate::config::ConfigError;
 
@@ -28,17 +27,20 @@ pub(crate) enum OpenError {
     /// It did not answer within DB_CONNECT_TIMEOUT_SECONDS.
     #[error("PostgreSQL does not answer")]
     Connect(#[source] sqlx::Error),
-    /// Its schema is not ours to use.
-    #[error("the database's schema cannot be brought up to date")]
-    Schema(#[from] SchemaError),
-    /// It holds the Go server's data, which cannot be taken over as it is.
-    #[error("the Go server's database cannot be converted")]
+    /// It cannot be made ready as it is.
+    #[error("the database cannot be made ready")]
     Adopt(#[from] AdoptError),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        Self::Adopt(error.into())
+    }
 }
 
 impl From<sqlx::Error> for OpenError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Schema(SchemaError::Store(StoreError::unavailable(error)))
+        StoreError::unavailable(error).into()
     }
 }
 
@@ -149,24 +151,41 @@ fn is_tls(error: &std::io::Error) -> bool {
         .is_some_and(|error| error.is::<rustls::Error>())
 }
 
-/// Converts and migrates, in one transaction under a lock that all hosts share.
+/// Converts and migrates, in one transaction.
 async fn prepare(connection: &mut PgConnection, default_ttl_minutes: u32) -> Result<(), OpenError> {
-    let mut transaction = connection.begin().await?;
-    // Converting a large database takes longer than any request.
-    sqlx::raw_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(schema::LOCK)
-        .execute(&mut *transaction)
-        .await?;
-    let adopting = adopt::set_aside(&mut transaction).await?;
-    let migrating = InTransaction::new(transaction);
-    schema::migrate(&migrating).await?;
-    let mut transaction = migrating.into_inner();
-    if adopting {
-        adopt::convert(&mut transaction, default_ttl_minutes).await?;
-    }
-    transaction.commit().await?;
-    Ok(())
+    let transaction = Pinned::patient(connection.begin().await?);
+    adoption::prepare(&transaction, default_ttl_minutes).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Why the Go server's tables were not dropped or restored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GoTablesFailure {
+    /// The database could not be reached.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// They were left as they are.
+    #[error("the Go server's tables are left as they are")]
+    Left(#[from] GoTablesError),
+}
+
+/// Drops the tables that a conversion kept. Returns whether there were any.
+pub(crate) async fn drop_go_tables(database: &Database) -> Result<bool, GoTablesFailure> {
+    let (mut connection, _) = connect(database).await?;
+    let transaction = Pinned::patient(connection.begin().await.map_err(OpenError::from)?);
+    let dropped = adoption::drop_go_tables(&transaction).await?;
+    transaction.commit().await.map_err(OpenError::from)?;
+    Ok(dropped)
+}
+
+/// Gives the tables that a conversion kept back to the Go server, and drops ours. Returns the schema
+/// where they are, if there were any.
+pub(crate) async fn restore_go_tables(
+    database: &Database,
+) -> Result<Option<String>, GoTablesFailure> {
+    let (mut connection, _) = connect(database).await?;
+    let transaction = Pinned::patient(connection.begin().await.map_err(OpenError::from)?);
+    let restored = adoption::restore_go_tables(&transaction).await?;
+    transaction.commit().await.map_err(OpenError::from)?;
+    Ok(restored)
 }

@@ -8,7 +8,7 @@ use kubeagents_store_postgres::PostgresStore;
 use sqlx::postgres::PgPool;
 
 use super::NativeStore;
-use super::driver::{InTransaction, within_deadline};
+use super::driver::{Pinned, within_deadline};
 use crate::ports::random_u32;
 use crate::recording::{GroupedReports, HostRecorder, Singly};
 
@@ -65,7 +65,7 @@ impl Locking {
         workspace: &Workspace,
         report: &Report,
     ) -> Result<Recorded, StoreError> {
-        let transaction = InTransaction::new(within_deadline(self.pool.begin()).await?);
+        let transaction = Pinned::new(within_deadline(self.pool.begin()).await?);
         let store = PostgresStore::new(transaction);
         store.lock_session(&report.session_key(workspace)).await?;
         let Recorder {

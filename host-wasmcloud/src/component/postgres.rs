@@ -27,7 +27,7 @@ impl Postgres {
         match schema::migrate(&Self).await {
             Ok(()) => Ok(PostgresStore::new(Self)),
             Err(SchemaError::Store(error)) => Err(error),
-            Err(error @ SchemaError::TooNew { .. }) => Err(StoreError::unavailable(error)),
+            Err(error) => Err(StoreError::unavailable(error)),
         }
     }
 }

@@ -4,13 +4,19 @@ use std::time::Duration;
 use kubeagents_core::settings::JWT_SECRET_NAME;
 use kubeagents_core::store::AgentQuery;
 use kubeagents_core::{AccountId, Scopes, sha256_hex};
+use kubeagents_store_postgres::adoption::{AdoptError, GoTablesError};
+use kubeagents_store_postgres::schema::SchemaError;
 
 use super::*;
-use crate::postgres::adopt::AdoptError;
-use crate::postgres::{Database as Options, OpenError, drop_go_tables, open};
+use crate::postgres::driver::Driver;
+use crate::postgres::{
+    Database as Options, GoTablesFailure, OpenError, drop_go_tables, open, restore_go_tables,
+};
 
 const SCHEMA: &str = include_str!("go_server.sql");
 const DATA: &str = include_str!("go_data.sql");
+
+const OUR_SCHEMAS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'kubeagents%'";
 
 fn go_database() -> Database {
     let database = database();
@@ -198,54 +204,177 @@ async fn agents_sessions_and_histories_are_all_there() {
     assert_eq!((head.seq, &*history[0].message), (5, "five"));
 }
 
+const DUMP: &str = "SELECT (SELECT string_agg(u::text, ';' ORDER BY id) FROM users AS u), \
+    (SELECT string_agg(s::text, ';' ORDER BY id) FROM agent_statuses AS s), \
+    (SELECT max(version) FROM schema_migrations)";
+
+async fn has_agent(store: &NativeStore) -> bool {
+    let (account, now) = (account("u-1"), chrono::Utc::now());
+    store.agent(&account, "mine", now).await.unwrap().is_some()
+}
+
 #[tokio::test]
 async fn the_way_back_leads_to_the_go_servers_tables_as_they_were() {
-    let dump = "SELECT (SELECT string_agg(u::text, ';' ORDER BY id) FROM users AS u), \
-        (SELECT string_agg(s::text, ';' ORDER BY id) FROM agent_statuses AS s), \
-        (SELECT max(version) FROM schema_migrations)";
     let database = go_database();
-    let before = database.psql(dump);
+    let options = options(&database);
+    let before = database.psql(DUMP);
+    assert_eq!(restore_go_tables(&options).await.unwrap(), None);
     adopt(&database).await;
-    // As the README tells it.
-    database.psql(
-        "DO $$ DECLARE name text; BEGIN \
-         FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'kubeagents_go' LOOP \
-             EXECUTE format('ALTER TABLE kubeagents_go.%I SET SCHEMA public', name); \
-         END LOOP; END $$; \
-         DROP SCHEMA kubeagents_go; DROP SCHEMA kubeagents_data CASCADE",
-    );
-    assert_eq!(database.psql(dump), before);
+    let restored = restore_go_tables(&options).await.unwrap();
+    assert_eq!(restored.as_deref(), Some("public"));
+    assert_eq!(database.psql(DUMP), before);
+    assert_eq!(database.psql(OUR_SCHEMAS), "0");
     database.psql(
         "INSERT INTO agent_statuses (agent_id, session_topic, status, \"timestamp\") \
         VALUES ('mine', 'run', 'success', now())",
     );
-    let store = adopt(&database).await;
-    let now = chrono::Utc::now();
-    assert!(
-        store
-            .agent(&account("u-1"), "mine", now)
-            .await
-            .unwrap()
-            .is_some()
-    );
+    assert!(has_agent(&adopt(&database).await).await);
 }
 
 #[tokio::test]
-async fn a_go_server_that_is_started_again_by_mistake_does_no_harm() {
+async fn the_way_back_leads_to_the_schema_that_the_tables_came_from() {
+    let database = database();
+    database.psql("CREATE SCHEMA \"My Team\"");
+    let name = database.name();
+    database.psql(&format!(
+        "ALTER DATABASE {name} SET search_path = \"My Team\""
+    ));
+    database.psql(SCHEMA);
+    database.psql(DATA);
+    let before = database.psql(DUMP);
+    assert!(has_agent(&adopt(&database).await).await);
+    let restored = restore_go_tables(&options(&database)).await.unwrap();
+    assert_eq!(restored.as_deref(), Some("My Team"));
+    assert_eq!(database.psql(DUMP), before);
+}
+
+#[tokio::test]
+async fn the_way_back_changes_nothing_where_names_are_taken_or_tables_in_use() {
+    let database = go_database();
+    let options = options(&database);
+    let store = adopt(&database).await;
+    database.psql("CREATE TABLE agents (x int)");
+    let refused = restore_go_tables(&options).await;
+    assert!(
+        matches!(
+            refused,
+            Err(GoTablesFailure::Left(GoTablesError::NamesTaken { .. }))
+        ),
+        "{refused:?}"
+    );
+    database.psql("DROP TABLE agents");
+    let mut user = PgConnection::connect(&database.url()).await.unwrap();
+    let mut transaction = user.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM kubeagents_data.agents")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let refused = restore_go_tables(&options).await;
+    assert!(
+        matches!(refused, Err(GoTablesFailure::Left(GoTablesError::InUse))),
+        "{refused:?}"
+    );
+    assert!(has_agent(&store).await);
+}
+
+#[tokio::test]
+async fn a_go_server_that_is_started_again_by_mistake_fails_and_does_no_harm() {
     let database = go_database();
     adopt(&database).await;
-    database.psql(SCHEMA);
-    database.psql("DROP TABLE users, agents, sessions, agent_statuses CASCADE");
-    database.psql("CREATE TABLE agents (x int); CREATE TABLE agent_statuses (x int)");
-    let store = adopt(&database).await;
-    let now = chrono::Utc::now();
-    assert!(
-        store
-            .agent(&account("u-1"), "mine", now)
-            .await
-            .unwrap()
-            .is_some()
+    // Its first two statements.
+    database.psql("CREATE TABLE IF NOT EXISTS schema_migrations (version varchar(255))");
+    let mut go_server = PgConnection::connect(&database.url()).await.unwrap();
+    let started = sqlx::query("SELECT version FROM schema_migrations ORDER BY version")
+        .fetch_all(&mut go_server)
+        .await;
+    let message = started.unwrap_err().to_string();
+    assert!(message.contains("restore-go-tables"), "{message}");
+    database.psql("CREATE TABLE agents (agent_id int); CREATE TABLE agent_statuses (x int)");
+    assert!(has_agent(&adopt(&database).await).await);
+}
+
+#[tokio::test]
+async fn older_versions_are_converted_with_what_they_have() {
+    let without_zone = "SET TimeZone = 'UTC'; DO $$ DECLARE c record; BEGIN FOR c IN \
+        SELECT table_name, column_name FROM information_schema.columns \
+        WHERE table_schema = 'public' AND data_type = 'timestamp with time zone' \
+        AND table_name NOT IN ('api_keys', 'system_config') LOOP \
+        EXECUTE format('ALTER TABLE %I ALTER %I TYPE timestamp', c.table_name, c.column_name); \
+        END LOOP; END $$";
+    let down = [
+        ("000005", "ALTER TABLE users DROP notification_webhook_url"),
+        ("000004", without_zone),
+        ("000003", "DROP TABLE system_config"),
+        ("000002", "DROP TABLE api_keys"),
+    ];
+    for oldest in 1..=down.len() {
+        let database = go_database();
+        for (version, change) in &down[..oldest] {
+            database.psql(change);
+            database.psql(&format!(
+                "DELETE FROM schema_migrations WHERE version > '{version}'"
+            ));
+        }
+        let version = down[oldest - 1].0;
+        let store = adopt(&database).await;
+        let ann = store.account(&AccountId::new("u-1")).await.unwrap();
+        let ann = ann.unwrap();
+        assert_eq!(ann.notification_webhook_url, "", "{version}");
+        assert_eq!(
+            ann.created_at.to_rfc3339(),
+            "2025-01-02T03:04:05.123456+00:00",
+            "{version}"
+        );
+        assert!(has_agent(&store).await, "{version}");
+        let key = store.api_key_by_hash("key hash").await.unwrap();
+        assert_eq!(key.is_some(), version > "000002", "{version}");
+        let secret = store.secret(JWT_SECRET_NAME, "new").await.unwrap();
+        let kept = match version > "000003" {
+            true => "the secret",
+            false => "new",
+        };
+        assert_eq!(secret, kept, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_the_go_servers_tables_is_refused() {
+    for table in ["agent_statuses", "schema_migrations", "agents"] {
+        let database = go_database();
+        database.psql(&format!("DROP TABLE {table} CASCADE"));
+        match open(&options(&database), 60).await {
+            Err(OpenError::Adopt(AdoptError::Incomplete { missing, .. })) => {
+                assert_eq!(missing, table);
+            }
+            refused => panic!("{table}: {refused:?}"),
+        }
+        assert_eq!(database.psql(OUR_SCHEMAS), "0");
+    }
+}
+
+#[tokio::test]
+async fn tables_of_other_programs_are_not_taken_for_the_go_servers() {
+    let database = database();
+    database.psql(
+        "CREATE TABLE schema_migrations (version varchar(255)); \
+         CREATE TABLE users (id int); CREATE TABLE sessions (id int)",
     );
+    adopt(&database).await;
+    assert_eq!(database.psql("SELECT count(*) FROM users"), "0");
+    assert_eq!(database.psql(OUR_SCHEMAS), "1");
+}
+
+#[tokio::test]
+async fn a_component_leaves_the_go_servers_tables_to_the_native_server() {
+    let database = go_database();
+    let pool = PgPool::connect(&database.url()).await.unwrap();
+    let refused = schema::migrate(&Driver::new(pool)).await;
+    assert!(
+        matches!(refused, Err(SchemaError::GoTables { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(database.psql(OUR_SCHEMAS), "0");
+    assert!(has_agent(&adopt(&database).await).await);
 }
 
 #[tokio::test]
@@ -287,7 +416,7 @@ async fn tables_in_use_or_of_another_version_are_refused_and_left_alone() {
     );
     transaction.rollback().await.unwrap();
 
-    database.psql("DELETE FROM schema_migrations WHERE version = '000006'");
+    database.psql("DELETE FROM schema_migrations WHERE version > '000001'");
     let refused = open(&options, 60).await;
     assert!(
         matches!(
@@ -305,6 +434,5 @@ async fn tables_in_use_or_of_another_version_are_refused_and_left_alone() {
         ),
         "{refused:?}"
     );
-    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'kubeagents%'";
-    assert_eq!(database.psql(schemas), "0");
+    assert_eq!(database.psql(OUR_SCHEMAS), "0");
 }
