@@ -1,9 +1,12 @@
 //! The configuration: environment variables, or the flags of the same names.
 
+mod misspelt;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use kubeagents_core::settings::{
@@ -13,6 +16,7 @@ use kubeagents_core::settings::{
 use kubeagents_core::{AuthMode, Settings};
 use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::delivery::Proxies;
 use crate::postgres::Database;
@@ -21,6 +25,8 @@ use crate::postgres::Database;
 pub(crate) struct Cli {
     pub(crate) log: Log,
     pub(crate) task: Task,
+    /// What is likely to be a mistake.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How a process logs.
@@ -182,6 +188,12 @@ impl Cli {
             format: values.log_format,
             filter: log_filter(&values.rust_log)?,
         };
+        let misspelt = match subcommand {
+            Some(("mcp", _)) => misspelt::variables(CLIENT_SETTINGS),
+            Some(_) => Vec::new(),
+            None => misspelt::variables(SETTINGS),
+        };
+        let warnings = misspelt.iter().map(ToString::to_string).collect();
         let task = match subcommand {
             Some(("mcp", matches)) => {
                 let texts = texts(matches, CLIENT_SETTINGS)?;
@@ -199,24 +211,51 @@ impl Cli {
                     _ => Task::DropGoTables(database?),
                 }
             }
-            None => Task::Serve(Box::new(Config::new(values)?)),
+            None => {
+                let config = Config::new(values)?;
+                if config.database.is_none() {
+                    misspelt::refuse_databases(&misspelt)?;
+                }
+                Task::Serve(Box::new(config))
+            }
         };
-        Ok(Self { log, task })
+        Ok(Self {
+            log,
+            task,
+            warnings,
+        })
     }
 }
 
-/// One line that says what is wrong with the arguments.
+/// One line that says what is wrong with the arguments, and the nearest that would be right.
 fn explain(error: &clap::Error) -> ConfigError {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
-    ConfigError(line.strip_prefix("error: ").unwrap_or(line).to_owned())
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let nearest = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand]
+        .into_iter()
+        .find_map(|kind| match error.get(kind)? {
+            ContextValue::String(nearest) => Some(nearest),
+            ContextValue::Strings(nearest) => nearest.last(),
+            _ => None,
+        });
+    ConfigError(match nearest {
+        Some(nearest) => format!("{line}: did you mean '{nearest}'?"),
+        None => line.to_owned(),
+    })
 }
 
 fn log_filter(text: &str) -> Result<EnvFilter, ConfigError> {
-    let rule = "must be a level such as info, or directives such as info,kubeagents=debug";
-    EnvFilter::builder()
-        .parse(text)
-        .map_err(|_| ConfigError::refuse("RUST_LOG", text, rule))
+    // A word that is no level would be taken for a module, and all others fall silent.
+    let is_sure = |directive: &str| {
+        directive.contains(['=', '[']) || LevelFilter::from_str(directive.trim()).is_ok()
+    };
+    let rule = "must be error, warn, info, debug, trace or off, or directives such as \
+                info,kubeagents=debug";
+    Some(text)
+        .filter(|text| text.split(',').all(is_sure))
+        .and_then(|text| EnvFilter::builder().parse(text).ok())
+        .ok_or_else(|| ConfigError::refuse("RUST_LOG", text, rule))
 }
 
 impl Config {
@@ -238,16 +277,25 @@ impl Config {
         SocketAddr::new(self.values.host, self.values.port)
     }
 
-    /// Who may use the server. `durable`: whether storage is more than this process's memory.
-    pub(crate) fn auth_mode(&self, durable: bool) -> AuthMode {
-        self.values.mode(!durable && self.values.host.is_loopback())
+    /// What storage is.
+    pub(crate) fn storage(&self) -> &'static str {
+        match self.database {
+            None => "memory",
+            Some(_) => "postgres",
+        }
+    }
+
+    /// Who may use the server.
+    pub(crate) fn mode(&self) -> AuthMode {
+        let local = self.database.is_none() && self.values.host.is_loopback();
+        self.values.mode(local)
     }
 
     /// What the configuration means to the core.
-    pub(crate) fn settings(&self, mode: AuthMode, jwt_secret: String) -> Settings {
+    pub(crate) fn settings(&self, jwt_secret: String) -> Settings {
         Settings {
             values: self.values.clone(),
-            mode,
+            mode: self.mode(),
             loopback_only: self.values.host.is_loopback(),
             jwt_secret,
         }
@@ -259,6 +307,25 @@ impl Config {
             tracing::warn!(
                 "AUTH_MODE is open and HOST is not loopback: whoever reaches this server may report and read"
             );
+        }
+        for (variables, without, there) in [
+            (
+                &["HISTORY_RETENTION_DAYS"][..],
+                "a database",
+                self.database.is_some(),
+            ),
+            (
+                &["SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD", "SMTP_FROM"],
+                "SMTP_HOST",
+                self.values.smtp_host.is_some(),
+            ),
+        ] {
+            let set = variables
+                .iter()
+                .filter(|variable| self.values.is_set(variable));
+            for variable in set.filter(|_| !there) {
+                tracing::warn!("{variable} has no effect without {without}");
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             .enable_all()
             .build()
             .map_err(StartError::Runtime)?;
-        let outcome = runtime.block_on(run(cli.task));
+        let outcome = runtime.block_on(run(cli.task, &cli.warnings));
         // A thread that reads standard input would be waited for.
         runtime.shutdown_background();
         outcome
@@ -76,7 +76,7 @@ enum StartError {
     Runtime(#[source] std::io::Error),
     #[error("the random number generator does not answer")]
     Entropy(#[from] getrandom::Error),
-    #[error("cannot listen on {0}")]
+    #[error("cannot listen on {0} (HOST, PORT)")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -96,10 +96,11 @@ enum StartError {
     GoTables(#[from] GoTablesFailure),
 }
 
-async fn run(task: Task) -> Result<(), StartError> {
+async fn run(task: Task, warnings: &[String]) -> Result<(), StartError> {
     match task {
         Task::Health(address) => Ok(health::check(address).await?),
         Task::Mcp(values) => {
+            log_warnings(warnings);
             let stop = shutdown::on_signals().map_err(StartError::Signals)?;
             Ok(mcp::serve(values, stop).await?)
         }
@@ -117,12 +118,18 @@ async fn run(task: Task) -> Result<(), StartError> {
             }
             Ok(())
         }
-        Task::Serve(config) => serve(*config).await,
+        Task::Serve(config) => serve(*config, warnings).await,
+    }
+}
+
+fn log_warnings(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 
 /// Serves until a signal says to stop.
-async fn serve(mut config: Config) -> Result<(), StartError> {
+async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError> {
     // Its failure is told here rather than in the midst of a request.
     getrandom::fill(&mut [0])?;
     let stop = shutdown::on_signals().map_err(StartError::Signals)?;
@@ -143,7 +150,7 @@ async fn serve(mut config: Config) -> Result<(), StartError> {
                 let app = app.clone();
                 async move { app.handle(request).await }
             };
-            listen(config, handle, stop).await?;
+            listen(config, warnings, handle, stop).await?;
         }
         Some(database) => {
             let opening = postgres::open(database, config.values.default_ttl_minutes);
@@ -162,7 +169,7 @@ async fn serve(mut config: Config) -> Result<(), StartError> {
                 let app = app.clone();
                 async move { app.handle(request).await }
             };
-            listen(config, handle, stop).await?;
+            listen(config, warnings, handle, stop).await?;
         }
     }
 
@@ -174,6 +181,7 @@ async fn serve(mut config: Config) -> Result<(), StartError> {
 
 async fn listen<H, F>(
     config: &Config,
+    warnings: &[String],
     handle: H,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError>
@@ -187,17 +195,24 @@ where
         .await
         .map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
-    tracing::info!(address = %format_args!("http://{address}"), "listening");
+    let mode = config.mode();
+    tracing::info!(
+        address = %format_args!("http://{address}"),
+        storage = %config.storage(),
+        auth = %mode.as_str(),
+        version = %env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    log_warnings(warnings);
+    config.warn(mode);
     server::serve(listener, limit, handle, stop).await;
     Ok(())
 }
 
 /// What the configuration and the storage's secret mean to the core.
 async fn settings<S: Store>(config: &Config, store: &S) -> Result<Settings, StartError> {
-    let mode = config.auth_mode(S::DURABLE);
-    config.warn(mode);
     let jwt_secret = config.values.signing_secret(store, &SystemEntropy).await?;
-    Ok(config.settings(mode, jwt_secret))
+    Ok(config.settings(jwt_secret))
 }
 
 type NativeApp<S, R> = Arc<App<NativePorts<S, R>>>;

@@ -125,11 +125,13 @@ fn command(receiver: &Receiver, environment: &[(&str, &str)]) -> Command {
 
 /// The base URL that the log tells of, besides those known.
 fn address(process: &Process, known: &[String]) -> Result<String, Box<dyn Error>> {
-    let listening = process.log().wait_for(START_DEADLINE, |line| {
-        line.contains("listening") && !known.iter().any(|url| line.trim().ends_with(url))
-    });
-    let (_, address) = listening
-        .split_once("address=")
-        .ok_or("no address is logged")?;
-    Ok(address.trim().to_owned())
+    let logged = |line: &str| {
+        let (_, rest) = line.split_once("listening address=")?;
+        let address = rest.split_whitespace().next()?.to_owned();
+        (!known.contains(&address)).then_some(address)
+    };
+    let listening = process
+        .log()
+        .wait_for(START_DEADLINE, |line| logged(line).is_some());
+    logged(&listening).ok_or_else(|| "no address is logged".into())
 }

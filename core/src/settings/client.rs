@@ -18,7 +18,7 @@ settings! {
     struct ClientValues;
 
     /// Server that reports go to.
-    server_url: String = "KUBEAGENTS_SERVER_URL", parse::base_url, Value("http://localhost:8080"),
+    server_url: String = "KUBEAGENTS_SERVER_URL", parse::server_url, Value("http://localhost:8080"),
         NATIVE;
 
     /// API key, or another bearer token, for that server.

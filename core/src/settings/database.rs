@@ -21,17 +21,30 @@ impl DatabaseUrl {
     /// # Errors
     /// [`InvalidSetting`] for an unknown scheme, and for an address that breaks the scheme's rules.
     pub fn parse(text: &str) -> Result<Self, InvalidSetting> {
-        match text.split_once(':').map(|(scheme, _)| scheme) {
-            Some("postgres" | "postgresql") => postgres(text),
+        let text = text.trim();
+        match text.split_once(':') {
+            Some(("postgres" | "postgresql", _)) => postgres(text),
+            // Nothing but a scheme is shown: the rest may be a secret.
+            Some((scheme, rest)) if rest.starts_with("//") && is_scheme(scheme) => {
+                Err(format!("{}, not {scheme}:…", Self::RULE).into())
+            }
             _ => Err(Self::RULE.into()),
         }
     }
 }
 
+fn is_scheme(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
 fn postgres(text: &str) -> Result<DatabaseUrl, InvalidSetting> {
     let url = Url::parse(text).map_err(|_| DatabaseUrl::RULE)?;
     let named = url.path().len() > 1 || url.query_pairs().any(|(key, _)| key == "dbname");
-    match named {
+    // A slash, a question mark or a hash in a password would end the host, and the rest of the
+    // password be taken for a port and a database.
+    let behind_host = &url[url::Position::BeforePath..];
+    match named && !behind_host.contains('@') && url.fragment().is_none() {
         true => Ok(DatabaseUrl::Postgres(text.to_owned())),
         false => Err(DatabaseUrl::RULE.into()),
     }

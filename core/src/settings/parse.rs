@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use http::HeaderValue;
+use url::Url;
 
 use super::{AuthMode, InvalidSetting, LogFormat, Storage};
 
@@ -115,15 +116,45 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, InvalidSetting> {
     Ok(value)
 }
 
-pub(super) fn webhook_url(text: &str) -> Result<String, InvalidSetting> {
+/// An absolute HTTP URL as programs write it: trimmed, the host in ASCII, spaces encoded.
+fn http_url(text: &str) -> Result<Url, InvalidSetting> {
     crate::notification::check_webhook_url(text)
-        .map(|()| text.to_owned())
-        .map_err(|_| "must be a URL that starts with http:// or https://".into())
+        .ok()
+        .and_then(|()| Url::parse(text).ok())
+        .ok_or_else(|| "must be a URL that starts with http:// or https://".into())
+}
+
+pub(super) fn webhook_url(text: &str) -> Result<String, InvalidSetting> {
+    http_url(text).map(String::from)
 }
 
 /// An address that paths are put behind: it has no slash at its end.
 pub(super) fn base_url(text: &str) -> Result<String, InvalidSetting> {
-    webhook_url(text).map(|url| url.trim_end_matches('/').to_owned())
+    let url = http_url(text)?;
+    if url.query().is_some() {
+        return Err("must be a URL without a query".into());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// The address of a server of ours.
+pub(super) fn server_url(text: &str) -> Result<String, InvalidSetting> {
+    let url = base_url(text)?;
+    let parsed = http_url(&url)?;
+    if parsed.fragment().is_some() {
+        return Err("must be a URL without a fragment".into());
+    }
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err("must be a URL without user and password".into());
+    }
+    // What clients of the protocol and of the webhook are given.
+    match ["/mcp", "/webhook/status"]
+        .iter()
+        .find(|path| url.ends_with(*path))
+    {
+        Some(path) => Err(format!("must be the server's address, without {path}").into()),
+        None => Ok(url),
+    }
 }
 
 pub(super) fn host_name(text: &str) -> Result<String, InvalidSetting> {

@@ -67,7 +67,7 @@ impl From<String> for InvalidSetting {
 pub struct SettingError {
     name: String,
     problem: InvalidSetting,
-    /// The value, unless it is a secret.
+    /// The value, unless it is a secret or may hold one.
     shown: Option<String>,
 }
 
@@ -116,7 +116,9 @@ impl Setting {
     }
 
     fn refuse(&self, host: Host, text: &str, problem: InvalidSetting) -> SettingError {
-        let shown = (!self.secret).then_some(text);
+        // An address may hold a password.
+        let may_hold_secret = self.secret || text.contains("://") && text.contains('@');
+        let shown = (!may_hold_secret).then_some(text);
         SettingError::new(self.name(host), problem, shown)
     }
 }

@@ -54,6 +54,125 @@ fn a_signing_secret_is_at_least_32_bytes() {
     assert_eq!(read(&"x".repeat(32)), None);
 }
 
+/// What the text of one setting comes to.
+fn read<T>(variable: &'static str, text: &str, value: impl Fn(Values) -> T) -> Result<T, String> {
+    let texts = Texts::from([(variable, text.to_owned())]);
+    let values = Values::read(Host::Native, texts);
+    values.map(value).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_scheme_of_a_database_is_known_or_named() {
+    let read = |url| read("DATABASE_URL", url, |_| ()).err();
+    for url in [
+        "postgres://u:p@h/d",
+        "postgresql://h/d",
+        "postgres:///d?host=/run/pg",
+    ] {
+        assert_eq!(read(url), None, "{url}");
+    }
+    for (url, scheme) in [
+        ("postgress://u:secret@h/d", "postgress:"),
+        ("mysql://u:secret@h/d", "mysql:"),
+    ] {
+        let message = read(url).unwrap();
+        assert!(
+            message.starts_with("DATABASE_URL must be an address"),
+            "{message}"
+        );
+        assert!(message.ends_with(&format!(", not {scheme}…")), "{message}");
+    }
+    for url in ["nonsense", "secret:5432/d", "secret pass://h/d"] {
+        let message = read(url).unwrap();
+        assert!(!message.contains("secret"), "{message}");
+    }
+}
+
+#[test]
+fn a_password_in_a_database_url_is_encoded_or_the_url_refused() {
+    // Each would be taken for host, port and database, and the log would show a piece.
+    for url in [
+        "postgres://u:12/secret@h/d",
+        "postgres://u:12#secret@h/d",
+        "postgres://u:12?secret@h/d",
+    ] {
+        let message = read("DATABASE_URL", url, |_| ()).unwrap_err();
+        assert!(message.contains("percent-encoding"), "{message}");
+        assert!(!message.contains("secret"), "{message}");
+    }
+}
+
+#[test]
+fn addresses_are_normalised_or_refused() {
+    let base = |text| read("APP_BASE_URL", text, |values| values.app_base_url);
+    for (text, url) in [
+        (" https://App.example.com/ ", "https://app.example.com"),
+        ("https://example.com/a b/", "https://example.com/a%20b"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("https://example.com/#", "https://example.com/#"),
+    ] {
+        assert_eq!(base(text).as_deref(), Ok(url));
+    }
+    assert_eq!(
+        base("https://example.com/?a=b").unwrap_err(),
+        "APP_BASE_URL must be a URL without a query, not \"https://example.com/?a=b\""
+    );
+    let hook = read(
+        "NOTIFICATION_WEBHOOK_URL",
+        " https://bücher.example/hook\n",
+        |values| values.notification_webhook_url,
+    );
+    let url = "https://xn--bcher-kva.example/hook".to_owned();
+    assert_eq!(hook, Ok(Some(url)));
+
+    let server = |text: &str| {
+        let texts = Texts::from([("KUBEAGENTS_SERVER_URL", text.to_owned())]);
+        let values = ClientValues::read(Host::Native, texts);
+        values
+            .map(|values| values.server_url)
+            .map_err(|error| error.to_string())
+    };
+    for (text, url) in [
+        ("http://localhost:8080 ", "http://localhost:8080"),
+        (
+            "https://bücher.example/agents/",
+            "https://xn--bcher-kva.example/agents",
+        ),
+    ] {
+        assert_eq!(server(text).as_deref(), Ok(url));
+    }
+    for (text, rule) in [
+        (
+            "http://localhost:8080/mcp",
+            "must be the server's address, without /mcp",
+        ),
+        (
+            "http://localhost:8080/webhook/status/",
+            "must be the server's address, without /webhook/status",
+        ),
+        ("http://localhost:8080/?x", "must be a URL without a query"),
+        (
+            "http://localhost:8080/#x",
+            "must be a URL without a fragment",
+        ),
+        (
+            "localhost:8080",
+            "must be a URL that starts with http:// or https://",
+        ),
+    ] {
+        let message = format!("KUBEAGENTS_SERVER_URL {rule}, not {text:?}");
+        assert_eq!(server(text), Err(message));
+    }
+    // An address may hold a password, and one that does is not repeated.
+    let message = server("http://user:se@cret@localhost:8080").unwrap_err();
+    assert_eq!(
+        message,
+        "KUBEAGENTS_SERVER_URL must be a URL without user and password"
+    );
+    let message = base("ftp://user:se@cret@localhost:8080").unwrap_err();
+    assert!(!message.contains("cret"), "{message}");
+}
+
 #[test]
 fn a_secret_that_is_refused_is_not_repeated() {
     for setting in SETTINGS.iter().filter(|setting| setting.secret) {

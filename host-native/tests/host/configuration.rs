@@ -36,6 +36,8 @@ fn run(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, 
 #[test]
 fn a_bad_value_stops_the_start_with_one_line_that_says_what_would_be_right() {
     let webhook_rule = "must be a URL that starts with http:// or https://";
+    let log_rule = "must be error, warn, info, debug, trace or off, or directives such as \
+                    info,kubeagents=debug";
     let expiry_rule = "must be a duration of at least a second such as 90s, 15m or 1h30m";
     let origins_rule = "must be *, or origins such as https://app.example.com or \
                         https://*.example.com, with commas between them";
@@ -85,11 +87,9 @@ fn a_bad_value_stops_the_start_with_one_line_that_says_what_would_be_right() {
             "must be an address such as kubeagents@example.com, with or without a name",
         ),
         ("LOG_FORMAT", "xml", "must be text or json"),
-        (
-            "RUST_LOG",
-            "kubeagents=loud",
-            "must be a level such as info, or directives such as info,kubeagents=debug",
-        ),
+        ("RUST_LOG", "loud", log_rule),
+        ("RUST_LOG", "kubeagents", log_rule),
+        ("RUST_LOG", "info,kubeagents=loud", log_rule),
     ] {
         let (code, stdout, stderr) = run(&[(variable, value)], &[]);
         assert_eq!(stderr, format!("{variable} {rule}, not {value:?}\n"));
@@ -153,6 +153,118 @@ fn unknown_arguments_are_refused_on_one_line() {
         assert_eq!(code, Some(2));
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert!(stderr.contains("nonsense"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_mistyped_argument_is_answered_with_the_nearest_one() {
+    for (argument, message) in [
+        (
+            "--prot=1",
+            "unexpected argument '--prot' found: did you mean '--port'?",
+        ),
+        (
+            "helth",
+            "unrecognized subcommand 'helth': did you mean 'health'?",
+        ),
+    ] {
+        let (code, _, stderr) = run(&[], &[argument]);
+        assert_eq!((code, stderr), (Some(2), format!("{message}\n")));
+    }
+}
+
+#[test]
+fn a_mistyped_database_variable_does_not_mean_memory() {
+    for (variable, meant) in [
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("DATABASE_UR", "DATABASE_URL"),
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("database_url", "DATABASE_URL"),
+        ("DATABASE_URL_FILE", "DATABASE_URL"),
+        ("DB_USERNAME", "DB_USER"),
+        ("DB_HOSTNAME", "DB_HOST"),
+        ("DB_PASS", "DB_PASSWORD"),
+    ] {
+        let (code, _, stderr) = run(&[(variable, "postgres://localhost/secret")], &[]);
+        let message = format!(
+            "{variable} is no setting, did you mean {meant}? Storage would be memory: \
+             set {meant}, or unset {variable}\n"
+        );
+        assert_eq!((code, stderr), (Some(2), message));
+    }
+}
+
+#[tokio::test]
+async fn other_mistyped_variables_are_warned_of() {
+    let foreign = [
+        ("HOSTNAME", "x"),
+        ("DB_PORT_5432_TCP", "tcp://10.0.0.1:5432"),
+        ("DB_SERVICE_HOST", "10.0.0.1"),
+        ("RUST_LOG_STYLE", "never"),
+        ("RUST_BACKTRACE", "0"),
+        ("PATH", "/bin"),
+        ("PORTS", "1"),
+        ("HOME", "/root"),
+        ("KUBEAGENTS_SERVER_URL", "http://localhost:8080"),
+        ("KUBEAGENTS_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let mistyped = [
+        ("SMTP_PASS", "SMTP_PASSWORD"),
+        ("KUBEAGENTS_APIKEY", "KUBEAGENTS_API_KEY"),
+        ("AUTHMODE", "AUTH_MODE"),
+        ("CORS_ALLOWED_ORIGIN", "CORS_ALLOWED_ORIGINS"),
+        ("JWT_SECRET_FILE", "JWT_SECRET"),
+    ];
+    let mut variables = foreign.to_vec();
+    variables.extend(mistyped.map(|(variable, _)| (variable, "value")));
+    let server = Server::start(&variables);
+    for (variable, meant) in mistyped {
+        let warning = format!("{variable} is no setting, did you mean {meant}?");
+        server.logged(&["WARN", &warning]).await;
+    }
+    let lines = server.process.log().lines();
+    let warnings = lines.iter().filter(|line| line.contains("WARN"));
+    assert_eq!(warnings.count(), mistyped.len(), "{lines:?}");
+}
+
+#[tokio::test]
+async fn settings_that_have_no_effect_are_warned_of() {
+    for (variable, value, without) in [
+        ("HISTORY_RETENTION_DAYS", "7", "a database"),
+        ("SMTP_USER", "me", "SMTP_HOST"),
+        ("SMTP_PORT", "25", "SMTP_HOST"),
+        ("SMTP_FROM", "me@example.com", "SMTP_HOST"),
+        ("SMTP_PASSWORD", "secret", "SMTP_HOST"),
+    ] {
+        let server = Server::start(&[(variable, value)]);
+        let warning = format!("{variable} has no effect without {without}");
+        let line = server.logged(&["WARN", &warning]).await;
+        assert!(!line.contains("secret"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_line_of_the_log_says_what_serves() {
+    let version = format!("version={}", env!("CARGO_PKG_VERSION"));
+    for (variables, parts) in [
+        (vec![], ["storage=memory", "auth=open"]),
+        (
+            vec![("HOST", "0.0.0.0"), ("AUTH_MODE", "open")],
+            ["storage=memory", "auth=open"],
+        ),
+        (
+            vec![("AUTH_MODE", "required")],
+            ["storage=memory", "auth=required"],
+        ),
+    ] {
+        let server = Server::start(&variables);
+        let lines = server.process.log().lines();
+        for part in parts
+            .into_iter()
+            .chain(["listening address=http://", &version])
+        {
+            assert!(lines[0].contains(part), "{part} in {lines:?}");
+        }
     }
 }
 
@@ -246,7 +358,7 @@ async fn a_port_that_is_taken_stops_the_start() {
     assert_eq!(code, Some(1));
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(
-        stderr.starts_with(&format!("cannot listen on 127.0.0.1:{port}: ")),
+        stderr.starts_with(&format!("cannot listen on 127.0.0.1:{port} (HOST, PORT): ")),
         "{stderr}"
     );
 }

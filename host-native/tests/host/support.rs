@@ -79,7 +79,8 @@ impl Server {
             .log()
             .wait_for(PATIENCE, |line| line.contains("listening"));
         let address = line.split("address=http://").nth(1).unwrap();
-        let port = address.trim().rsplit(':').next().unwrap();
+        let address = address.split_whitespace().next().unwrap();
+        let port = address.rsplit(':').next().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
         Self { process, address }
     }
