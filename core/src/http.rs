@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 pub use body::{BodyTimeout, MAX_BODY_BYTES};
 pub use outage::Outage;
 
+use crate::json;
 use crate::ports::{Clock, Ports};
 use crate::settings::{CorsPolicy, is_loopback_authority};
 use crate::token::TokenSigner;
@@ -54,7 +55,7 @@ struct Admitted<'r> {
 impl Admitted<'_> {
     /// The fields of the body, a JSON object.
     fn fields<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        body::parse(&self.body).map_err(|_| ApiError::bad_request("invalid request body"))
+        json::parse(&self.body).map_err(|_| ApiError::bad_request("invalid request body"))
     }
 }
 

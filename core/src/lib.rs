@@ -21,6 +21,7 @@ mod decide;
 pub mod delivery;
 mod hash;
 mod http;
+mod json;
 pub mod mcp;
 mod notification;
 mod paging;

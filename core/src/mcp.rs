@@ -3,6 +3,10 @@
 //! What a tool is called, takes and answers is written here once; the HTTP endpoint and the native
 //! host's server on standard input serve the same definitions and read calls with the same rules.
 
+pub mod rpc;
+
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -14,11 +18,58 @@ use crate::{InvalidField, Report, Rule, Scope, StatusKind};
 pub const SERVER_NAME: &str = "kubeagents";
 
 /// How an agent is told to use the tools.
-pub const INSTRUCTIONS: &str = "Report your work with these tools, so that the people who rely on \
+const INSTRUCTIONS: &str = "Report your work with these tools, so that the people who rely on \
 it can see what you are doing. Call start_session before you begin a task, report_status at each \
 milestone and whenever you wait for someone or something, and end_session exactly once when the task \
 is over, also when it failed. Use the same agent_id for everything you do, and the same \
 session_topic for every report on one task. When a report fails, go on with the task.";
+
+/// What the tools say of themselves that depends on where they are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guidance {
+    /// The TTL of a new session whose agent asks for none, in minutes, where that is known.
+    pub default_ttl_minutes: Option<u32>,
+    /// Why nothing can be reported now, in whole sentences.
+    pub trouble: Option<String>,
+}
+
+impl Guidance {
+    /// How an agent is told to use the tools.
+    pub fn instructions(&self) -> Cow<'static, str> {
+        match &self.trouble {
+            None => INSTRUCTIONS.into(),
+            Some(trouble) => format!("{trouble} {INSTRUCTIONS}").into(),
+        }
+    }
+
+    fn report_often(&self) -> String {
+        match self.default_ttl_minutes {
+            Some(ttl) => format!(
+                "at least every {} on a long task, since a session expires {} after its last report \
+                 unless ttl_minutes asks for more",
+                minutes((ttl / 2).max(1)),
+                minutes(ttl)
+            ),
+            None => "on a long task well within ttl_minutes, since a session without reports \
+                     expires"
+                .into(),
+        }
+    }
+
+    fn first_ttl(&self) -> Cow<'static, str> {
+        match self.default_ttl_minutes {
+            Some(ttl) => format!("{ttl} at first").into(),
+            None => "the server's default at first".into(),
+        }
+    }
+}
+
+fn minutes(count: u32) -> String {
+    match count {
+        1 => "minute".into(),
+        count => format!("{count} minutes"),
+    }
+}
 
 /// A revision of the protocol. Later ones compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +132,8 @@ pub enum Tool {
     EndSession,
     /// Reads which agents there are.
     ListAgents,
+    /// Reads which tasks an agent has.
+    ListSessions,
     /// Reads one task of one agent.
     GetSession,
 }
@@ -94,7 +147,7 @@ pub struct Definition {
     /// What people read.
     pub title: &'static str,
     /// When and how to use it, for a language model.
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
     /// What it takes, a JSON Schema 2020-12.
     pub input_schema: Value,
     /// What it answers, where that is structured.
@@ -125,6 +178,8 @@ pub enum Call {
     Report(Report),
     /// List agents.
     ListAgents(ListAgents),
+    /// List an agent's sessions.
+    ListSessions(ListSessions),
     /// Show a session.
     GetSession(GetSession),
 }
@@ -136,6 +191,17 @@ pub struct ListAgents {
     pub search: Option<String>,
     /// Only agents whose latest status is this.
     pub status: Option<StatusKind>,
+    /// At most this many, 1 to 100.
+    pub limit: usize,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// The arguments of `list_sessions`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListSessions {
+    /// Whose tasks they are.
+    pub agent_id: String,
     /// At most this many, 1 to 100.
     pub limit: usize,
     /// The `next_cursor` of the page before.
@@ -162,11 +228,12 @@ const DEFAULT_LIMIT: usize = 20;
 
 impl Tool {
     /// Every tool, in the order of `tools/list`.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::StartSession,
         Self::ReportStatus,
         Self::EndSession,
         Self::ListAgents,
+        Self::ListSessions,
         Self::GetSession,
     ];
 
@@ -177,6 +244,7 @@ impl Tool {
             Self::ReportStatus => "report_status",
             Self::EndSession => "end_session",
             Self::ListAgents => "list_agents",
+            Self::ListSessions => "list_sessions",
             Self::GetSession => "get_session",
         }
     }
@@ -190,7 +258,7 @@ impl Tool {
     pub const fn scope(self) -> Scope {
         match self {
             Self::StartSession | Self::ReportStatus | Self::EndSession => Scope::Report,
-            Self::ListAgents | Self::GetSession => Scope::Read,
+            Self::ListAgents | Self::ListSessions | Self::GetSession => Scope::Read,
         }
     }
 
@@ -200,7 +268,7 @@ impl Tool {
             Self::StartSession => &[StatusKind::Running],
             Self::ReportStatus => &[StatusKind::Running, StatusKind::Pending, StatusKind::Failed],
             Self::EndSession => &[StatusKind::Success, StatusKind::Failed],
-            Self::ListAgents | Self::GetSession => &[],
+            Self::ListAgents | Self::ListSessions | Self::GetSession => &[],
         }
     }
 
@@ -227,6 +295,11 @@ impl Tool {
                             .ok_or(Rule::Statuses(&StatusKind::ALL).broken_by("status"))?,
                     ),
                 },
+                limit: limit(arguments)?,
+                cursor: text(arguments, "cursor")?,
+            })),
+            Self::ListSessions => Ok(Call::ListSessions(ListSessions {
+                agent_id: name(arguments, "agent_id")?,
                 limit: limit(arguments)?,
                 cursor: text(arguments, "cursor")?,
             })),
@@ -262,45 +335,58 @@ impl Tool {
     }
 
     /// The tool as `tools/list` shows it.
-    pub fn definition(self) -> Definition {
+    pub fn definition(self, guidance: &Guidance) -> Definition {
         let reads = self.scope() == Scope::Read;
-        let (title, description) = match self {
+        let (title, description): (_, Cow<'static, str>) = match self {
             Self::StartSession => (
                 "Start a session",
                 "Reports that you begin a task; its status becomes running. Call it once, before \
                  the first step, and again if you take up a task that had ended. Choose a short \
                  session_topic that tells people what the task is, and repeat it exactly in every \
-                 later report on the task.",
+                 later report on the task."
+                    .into(),
             ),
             Self::ReportStatus => (
                 "Report a status",
-                "Reports how a task is going: running while you work, pending while you wait for a \
-                 person or for something outside, failed when a step failed and you may still \
-                 recover. Call it at each milestone, and at least every half hour on a long task, \
-                 since a session without reports expires. To finish, call end_session.",
+                format!(
+                    "Reports how a task is going: running while you work, pending while you wait \
+                     for a person or for something outside, failed when a step failed and you may \
+                     still recover. Call it at each milestone, and {}. To finish, call end_session.",
+                    guidance.report_often()
+                )
+                .into(),
             ),
             Self::EndSession => (
                 "End a session",
                 "Reports that a task is over: success when it is done, failed when you give up. \
-                 Call it exactly once for each task, as the last thing you do for it.",
+                 Call it exactly once for each task, as the last thing you do for it."
+                    .into(),
             ),
             Self::ListAgents => (
                 "List agents",
                 "Shows which agents report here, what they were doing last and when, the ones seen \
                  last first. Use it to see whether another agent is at work before you begin \
-                 something that could get in its way.",
+                 something that could get in its way."
+                    .into(),
+            ),
+            Self::ListSessions => (
+                "List an agent's sessions",
+                "Shows which tasks an agent has, how each is going and when it expires, the ones \
+                 updated last first. Use it to find the session_topic that get_session takes."
+                    .into(),
             ),
             Self::GetSession => (
                 "Get a session",
                 "Shows one task of one agent: its state, when it expires, and its recent history, \
-                 newest first.",
+                 newest first. list_sessions says which tasks there are."
+                    .into(),
             ),
         };
         Definition {
             name: self.name(),
             title,
             description,
-            input_schema: self.input_schema(),
+            input_schema: self.input_schema(guidance),
             output_schema: self.output_schema(),
             annotations: Annotations {
                 read_only_hint: reads,
@@ -311,7 +397,7 @@ impl Tool {
         }
     }
 
-    fn input_schema(self) -> Value {
+    fn input_schema(self, guidance: &Guidance) -> Value {
         let agent_id = json!({
             "type": "string", "minLength": 1, "maxLength": 100,
             "description": "Who reports: a name for you that stays the same across tasks, such as \
@@ -333,9 +419,11 @@ impl Tool {
         });
         let ttl_minutes = json!({
             "type": "integer", "minimum": 0, "maximum": 1440,
-            "description": "How many minutes the session lives without another report. 0 or \
-                nothing keeps what it has, 60 at first. Set it higher when the next report may take \
-                longer.",
+            "description": format!(
+                "How many minutes the session lives without another report. 0 or nothing keeps \
+                 what it has, {}. Set it higher when the next report may take longer.",
+                guidance.first_ttl()
+            ),
         });
         let status = |words: &[StatusKind]| {
             let words: Vec<_> = words.iter().map(|kind| kind.as_str()).collect();
@@ -408,6 +496,15 @@ impl Tool {
                     },
                 })
             }
+            Self::ListSessions => json!({
+                "type": "object",
+                "properties": {
+                    "agent_id": {"type": "string", "description": "Whose tasks they are."},
+                    "limit": limit,
+                    "cursor": cursor,
+                },
+                "required": ["agent_id"],
+            }),
             Self::GetSession => json!({
                 "type": "object",
                 "properties": {
@@ -426,6 +523,27 @@ impl Tool {
         let time = || json!({"type": "string", "format": "date-time"});
         let text = || json!({"type": "string"});
         let count = || json!({"type": "integer", "minimum": 0});
+        let session = || {
+            json!({
+                "type": "object",
+                "properties": {
+                    "agent_id": text(),
+                    "session_topic": text(),
+                    "created": time(),
+                    "last_updated": time(),
+                    "expires_at": time(),
+                    "expired": {"type": "boolean"},
+                    "expired_at": time(),
+                    "ttl_minutes": count(),
+                    "state": {"enum": ["active", "ended", "expired"]},
+                    "current_status": status(),
+                },
+                "required": [
+                    "agent_id", "session_topic", "created", "last_updated", "expires_at",
+                    "expired", "ttl_minutes", "state", "current_status",
+                ],
+            })
+        };
         match self {
             Self::StartSession | Self::ReportStatus | Self::EndSession => None,
             Self::ListAgents => Some(json!({
@@ -457,28 +575,18 @@ impl Tool {
                 },
                 "required": ["agents"],
             })),
+            Self::ListSessions => Some(json!({
+                "type": "object",
+                "properties": {
+                    "sessions": {"type": "array", "items": session()},
+                    "next_cursor": text(),
+                },
+                "required": ["sessions"],
+            })),
             Self::GetSession => Some(json!({
                 "type": "object",
                 "properties": {
-                    "session": {
-                        "type": "object",
-                        "properties": {
-                            "agent_id": text(),
-                            "session_topic": text(),
-                            "created": time(),
-                            "last_updated": time(),
-                            "expires_at": time(),
-                            "expired": {"type": "boolean"},
-                            "expired_at": time(),
-                            "ttl_minutes": count(),
-                            "state": {"enum": ["active", "ended", "expired"]},
-                            "current_status": status(),
-                        },
-                        "required": [
-                            "agent_id", "session_topic", "created", "last_updated", "expires_at",
-                            "expired", "ttl_minutes", "state", "current_status",
-                        ],
-                    },
+                    "session": session(),
                     "status_history": {
                         "type": "array",
                         "items": {
@@ -681,6 +789,7 @@ mod tests {
                 json!({"search": "\0"}),
                 "search must not contain U+0000",
             ),
+            (Tool::ListSessions, json!({}), "agent_id is required"),
             (
                 Tool::GetSession,
                 json!({"session_topic": "t"}),
@@ -719,9 +828,59 @@ mod tests {
     }
 
     #[test]
+    fn how_long_a_session_lives_is_said_as_it_is_configured() {
+        let said = |ttl| {
+            let guidance = Guidance {
+                default_ttl_minutes: ttl,
+                trouble: None,
+            };
+            let definition = Tool::ReportStatus.definition(&guidance);
+            let argument =
+                definition.input_schema["properties"]["ttl_minutes"]["description"].to_string();
+            (definition.description.into_owned(), argument)
+        };
+        let (description, argument) = said(Some(7));
+        assert!(
+            description.contains("at least every 3 minutes"),
+            "{description}"
+        );
+        assert!(
+            description.contains("expires 7 minutes after"),
+            "{description}"
+        );
+        assert!(argument.contains("7 at first"), "{argument}");
+        let (description, argument) = said(Some(1));
+        assert!(
+            description.contains("at least every minute"),
+            "{description}"
+        );
+        assert!(argument.contains("1 at first"), "{argument}");
+        let (description, argument) = said(None);
+        assert!(!description.contains("minutes on"), "{description}");
+        assert!(argument.contains("the server's default"), "{argument}");
+    }
+
+    #[test]
+    fn trouble_is_the_first_thing_that_is_said() {
+        let guidance = Guidance {
+            default_ttl_minutes: None,
+            trouble: Some("The server is away.".into()),
+        };
+        assert!(
+            guidance
+                .instructions()
+                .starts_with("The server is away. Report your work")
+        );
+    }
+
+    #[test]
     fn every_required_argument_is_described() {
+        let guidance = Guidance {
+            default_ttl_minutes: None,
+            trouble: None,
+        };
         for tool in Tool::ALL {
-            let schema = tool.definition().input_schema;
+            let schema = tool.definition(&guidance).input_schema;
             for field in schema["required"].as_array().into_iter().flatten() {
                 assert!(schema["properties"][field.as_str().unwrap()].is_object());
             }

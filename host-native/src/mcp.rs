@@ -6,24 +6,19 @@ mod outbox;
 mod server;
 
 use kubeagents_core::settings::ClientValues;
-use rmcp::ServiceExt;
-use rmcp::transport::io::stdio_pipes;
+use tokio::io::{BufReader, stdin, stdout};
 
 use api::Api;
-use outbox::Outbox;
-use server::Tools;
+use outbox::{KEPT_ALIVE_TTL, Outbox};
+use server::{Connection, Tools};
 
 /// Why the tools cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum McpError {
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
-    #[error("the tools are not defined as the protocol wants it")]
-    Tools(#[from] serde_json::Error),
-    #[error("the client does not speak the protocol")]
-    Client(#[source] Box<rmcp::service::ServerInitializeError>),
-    #[error("the connection to the client has failed")]
-    Connection(#[from] tokio::task::JoinError),
+    #[error("standard input cannot be read")]
+    Input(#[from] std::io::Error),
 }
 
 /// Serves the tools until the client closes standard input, or `stop` ends.
@@ -36,19 +31,15 @@ pub(crate) async fn serve(
 ) -> Result<(), McpError> {
     let api = Api::new(values.server_url, values.api_key)?;
     let outbox = Outbox::new(api.clone(), values.auto_report);
-    let tools = Tools::new(api, outbox.clone())?;
+    // The server's own default cannot be known by a key that may only report.
+    let default_ttl = values.auto_report.then_some(KEPT_ALIVE_TTL);
+    let tools = Tools::new(api, outbox.clone(), default_ttl);
+    let connection = Connection::new(stdout());
     let served = tokio::select! {
-        served = talk(tools) => served,
+        served = connection.serve(tools, BufReader::new(stdin())) => served,
         () = stop => Ok(()),
     };
     outbox.close().await;
-    served
-}
-
-/// Answers the client until it closes the connection.
-async fn talk(tools: Tools) -> Result<(), McpError> {
-    let connected = tools.serve(stdio_pipes()).await;
-    let connected = connected.map_err(|error| McpError::Client(Box::new(error)))?;
-    connected.waiting().await?;
-    Ok(())
+    connection.close().await;
+    Ok(served?)
 }

@@ -13,7 +13,7 @@ import { pathToFileURL } from "node:url";
 const [baseUrl, ...command] = process.argv.slice(2);
 const token = process.env.MCP_TOKEN;
 const headers = token ? { Authorization: `Bearer ${token}` } : {};
-const tools = ["start_session", "report_status", "end_session", "list_agents", "get_session"];
+const tools = ["start_session", "report_status", "end_session", "list_agents", "list_sessions", "get_session"];
 
 // The packages are installed where the script is started, not where it is kept.
 const require = createRequire(pathToFileURL(`${process.cwd()}/package.json`));
@@ -64,6 +64,21 @@ async function check(connection, version, structured) {
   assert.equal(detail.session.ttl_minutes, 5);
   assert.deepEqual(JSON.parse(text(shown)), detail);
   assert.deepEqual(shown.structuredContent, structured ? detail : undefined);
+
+  const sessions = await client.callTool({ name: "list_sessions", arguments: { agent_id } });
+  assert.deepEqual(JSON.parse(text(sessions)), await rest("api", "agents", agent_id, "sessions"));
+
+  if (command.length > 0) {
+    // Over HTTP, requests that are under way at once have no order.
+    const session = { session_topic: "at once" };
+    await Promise.all([
+      call("start_session", { ...session, message: "1" }),
+      call("report_status", { ...session, message: "2", status: "pending" }),
+      call("end_session", { ...session, message: "3", status: "success" }),
+    ]);
+    const stored = await rest("api", "agents", agent_id, "sessions", "at once");
+    assert.deepEqual(stored.status_history.map((entry) => entry.message), ["3", "2", "1"]);
+  }
   await client.close();
 }
 
@@ -114,8 +129,8 @@ for (const [name, connection, version] of [
   ["sdk 1.20", () => first("sdk-2025-06-18"), "2025-06-18"],
   ["sdk 1.12", () => first("sdk-2025-03-26"), "2025-03-26"],
 ]) {
-  // Without structured output there is only its text. The server on stdio leaves that to rmcp.
-  const structured = version !== "2025-03-26" || command.length > 0;
+  // Without structured output there is only its text.
+  const structured = version !== "2025-03-26";
   await check(await connection(), version, structured);
   console.log(`typescript ${name} ${version}`);
 }

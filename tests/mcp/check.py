@@ -18,7 +18,7 @@ import httpx2
 from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-TOOLS = ["start_session", "report_status", "end_session", "list_agents", "get_session"]
+TOOLS = ["start_session", "report_status", "end_session", "list_agents", "list_sessions", "get_session"]
 
 
 def headers():
@@ -71,6 +71,20 @@ async def check(server, mode, version, base_url):
 
         shown = await client.call_tool("get_session", session)
         listed = await client.call_tool("list_agents", {"search": agent.upper()})
+        sessions = await client.call_tool("list_sessions", {"agent_id": agent})
+        equal(sessions.structured_content, rest(base_url, "api", "agents", agent, "sessions"))
+
+        # Over HTTP, requests that are under way at once have no order.
+        if isinstance(server, StdioServerParameters):
+            busy = f"busy-{agent}"
+            at_once = {"agent_id": busy, "session_topic": "at once"}
+            await asyncio.gather(
+                client.call_tool("start_session", at_once | {"message": "1"}),
+                client.call_tool("report_status", at_once | {"message": "2", "status": "pending"}),
+                client.call_tool("end_session", at_once | {"message": "3", "status": "success"}),
+            )
+            stored = rest(base_url, "api", "agents", busy, "sessions", "at once")
+            equal([entry["message"] for entry in stored["status_history"]], ["3", "2", "1"])
 
     detail = rest(base_url, "api", "agents", agent, "sessions", topic)
     statuses = [entry["status"] for entry in detail["status_history"]]

@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::response::{Answer, json, link_next, ok};
 use super::{Admitted, ApiError, App, query_parameter};
-use crate::paging::Cursor;
+use crate::paging::{Cursor, SessionCursor};
 use crate::ports::Ports;
 use crate::session::SessionView;
-use crate::store::{AgentQuery, Expiry, SessionHistory, SessionQuery, Sessions};
+use crate::store::{AgentQuery, Expiry, Page, SessionHistory, SessionQuery, Sessions};
 use crate::validation::storable;
 use crate::{
     Agent, InvalidField, Rule, Session, SessionKey, Status, StatusKind, Timestamp, Workspace,
@@ -33,8 +33,8 @@ pub(super) struct AgentList {
 }
 
 #[derive(Serialize)]
-struct SessionList<'a> {
-    sessions: Vec<SessionView<'a>>,
+pub(super) struct SessionList<'a> {
+    pub(super) sessions: Vec<SessionView<'a>>,
 }
 
 #[derive(Serialize)]
@@ -120,13 +120,27 @@ impl<P: Ports> App<P> {
             after: cursor(uri)?,
         };
         let now = self.now();
-        let store = self.ports.store();
-        let page = store.sessions(workspace, &agent_id, &query, now).await?;
-        if page.items.is_empty() {
-            self.find_agent(workspace, &agent_id).await?;
-        }
+        let page = self
+            .find_sessions(workspace, &agent_id, &query, now)
+            .await?;
         let sessions = page.items.iter().map(|session| session.view(now)).collect();
         paged(uri, SessionList { sessions }, page.next)
+    }
+
+    /// A page of an agent's sessions.
+    pub(super) async fn find_sessions(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        query: &SessionQuery,
+        now: Timestamp,
+    ) -> Result<Page<Session, SessionCursor>, ApiError> {
+        let store = self.ports.store();
+        let page = store.sessions(workspace, agent_id, query, now).await?;
+        if page.items.is_empty() {
+            self.find_agent(workspace, agent_id).await?;
+        }
+        Ok(page)
     }
 
     pub(super) async fn get_session(&self, request: Admitted<'_>) -> Answer {

@@ -1,8 +1,6 @@
-//! Request bodies: read whole, up to a limit, and parsed strictly.
+//! Request bodies: read whole, up to a limit.
 
-use std::collections::HashSet;
 use std::error::Error;
-use std::fmt;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,8 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt;
-use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::ApiError;
 
@@ -191,45 +187,6 @@ impl Pieces {
     }
 }
 
-/// Parses a JSON object. Unknown fields are ignored; duplicate fields, trailing data and anything
-/// but an object are errors.
-pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
-    serde_json::from_slice::<UniqueFields>(body)?;
-    serde_json::from_slice(body)
-}
-
-/// An object of any fields, none of them twice.
-struct UniqueFields;
-
-impl<'de> Deserialize<'de> for UniqueFields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(UniqueFieldsVisitor)
-    }
-}
-
-struct UniqueFieldsVisitor;
-
-impl<'de> Visitor<'de> for UniqueFieldsVisitor {
-    type Value = UniqueFields;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UniqueFields, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(field) = map.next_key::<String>()? {
-            map.next_value::<IgnoredAny>()?;
-            if let Some(field) = seen.replace(field) {
-                return Err(serde::de::Error::custom(format!(
-                    "duplicate field `{field}`"
-                )));
-            }
-        }
-        Ok(UniqueFields)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -241,12 +198,6 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
-
-    #[derive(Debug, Default, Deserialize, PartialEq)]
-    #[serde(default)]
-    struct Sample {
-        a: Option<String>,
-    }
 
     /// A body that arrives in pieces of these sizes.
     fn pieces(
@@ -312,44 +263,5 @@ mod tests {
         held.push(mib(Standing::Admitted).unwrap());
         drop(held);
         assert!(public().is_ok());
-    }
-
-    #[test]
-    fn only_whole_objects_without_duplicates_are_taken() {
-        let some = |text: &str| Sample {
-            a: Some(text.into()),
-        };
-        for (body, expected) in [
-            (r#"{"a":"x"}"#, some("x")),
-            (" {\"a\":\"x\"}\n", some("x")),
-            (r#"{"a":"x","b":[1,{"a":2}],"A":"y"}"#, some("x")),
-            (r#"{"a":null}"#, Sample::default()),
-            ("{}", Sample::default()),
-        ] {
-            assert_eq!(
-                parse::<Sample>(body.as_bytes()).unwrap(),
-                expected,
-                "{body}"
-            );
-        }
-        for body in [
-            "",
-            "null",
-            "[]",
-            r#"["x"]"#,
-            "1",
-            r#""x""#,
-            "{",
-            r#"{"a":"x"} {}"#,
-            r#"{"a":1}"#,
-            r#"{"a":"x","a":"x"}"#,
-            r#"{"b":1,"b":1}"#,
-            r#"{"a":"\ud800"}"#,
-            "{\"a\":\"\u{0}\"}",
-            r#"{"a":"x",}"#,
-        ] {
-            assert!(parse::<Sample>(body.as_bytes()).is_err(), "{body}");
-        }
-        assert!(parse::<Sample>(b"{\"a\":\"\xff\"}").is_err());
     }
 }

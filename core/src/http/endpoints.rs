@@ -118,7 +118,7 @@ impl<'p> Route<'p> {
     /// slash is a part of a name.
     pub(super) fn find(path: &'p str) -> Option<Self> {
         let path = match path {
-            "/api/agents/" | "/api/apikeys/" => path.trim_end_matches('/'),
+            "/api/agents/" | "/api/apikeys/" | "/mcp/" => path.trim_end_matches('/'),
             _ => path,
         };
         let row = TABLE.iter().find(|row| matches(row.path, path))?;
@@ -258,8 +258,8 @@ mod tests {
     }
 
     #[test]
-    fn only_the_two_lists_may_end_in_a_slash() {
-        for path in ["/api/agents", "/api/apikeys"] {
+    fn only_the_two_lists_and_mcp_may_end_in_a_slash() {
+        for path in ["/api/agents", "/api/apikeys", "/mcp"] {
             assert_eq!(Route::find(&format!("{path}/")), Route::find(path));
             assert!(Route::find(path).is_some());
         }

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::body::parse;
 use super::response::{Answer, ok};
 use super::{Admitted, ApiError, App};
+use crate::json::parse;
 use crate::ports::{Notifier, Ports, Reports};
 use crate::report::{RawReport, ReportRules};
 use crate::{Report, Workspace};

@@ -177,6 +177,61 @@ fn reading_tools_page_through_what_rest_shows() {
 }
 
 #[test]
+fn an_agents_sessions_are_listed_as_rest_lists_them() {
+    let server = server();
+    for topic in ["a/b", "c", "d"] {
+        let arguments = json!({"agent_id": "a", "session_topic": topic});
+        result(&server, "start_session", arguments);
+    }
+    let page = |cursor: Value| {
+        let arguments = json!({"agent_id": "a", "limit": 2, "cursor": cursor});
+        result(&server, "list_sessions", arguments)["structuredContent"].clone()
+    };
+    let first = page(Value::Null);
+    let rest = page(first["next_cursor"].clone());
+    assert_eq!(rest.get("next_cursor"), None);
+    let both: Vec<_> = [&first, &rest]
+        .into_iter()
+        .flat_map(|page| page["sessions"].as_array().unwrap())
+        .cloned()
+        .collect();
+    let all = server.get("/api/agents/a/sessions").json()["sessions"].clone();
+    assert_eq!(all.as_array().unwrap().len(), 3);
+    assert_eq!(Value::from(both), all);
+}
+
+#[test]
+fn text_that_was_cut_in_the_middle_of_a_character_is_taken() {
+    let server = server();
+    let arguments = json!({"agent_id": "a", "session_topic": "t", "message": "CUT"});
+    let body = call("start_session", arguments).to_string();
+    let (before, after) = body.split_once("CUT").unwrap();
+    let mut cuts = vec![[before, r"\ud83d", after].concat().into_bytes()];
+    cuts.push([before.as_bytes(), b"\xf0\x9f", after.as_bytes()].concat());
+    for body in cuts {
+        let reply = server.send(Request::post("/mcp").body(body).unwrap());
+        assert_eq!(reply.json()["result"]["isError"], false);
+        let status = server.get("/api/agents/a/status").json();
+        assert_eq!(status["message"], "\u{fffd}");
+    }
+}
+
+#[test]
+fn what_a_session_lives_is_said_as_it_is_configured() {
+    let server = Server::new(kubeagents_core::Settings {
+        values: values(&[("DEFAULT_TTL_MINUTES", "8")]),
+        ..settings(AuthMode::Open)
+    });
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let tools = send(&server, &[], &list).json()["result"]["tools"].clone();
+    let ttl = &tools[0]["inputSchema"]["properties"]["ttl_minutes"];
+    let description = ttl["description"].as_str().unwrap();
+    assert!(description.contains("8 at first"), "{description}");
+    let description = tools[1]["description"].as_str().unwrap();
+    assert!(description.contains("every 4 minutes"), "{description}");
+}
+
+#[test]
 fn what_a_model_can_mend_is_a_tool_error() {
     let server = server();
     for (tool, arguments, text) in [
@@ -269,13 +324,11 @@ fn tools_are_listed_as_each_revision_knows_them() {
         let outputs = listed
             .iter()
             .filter(|tool| tool.get("outputSchema").is_some());
-        assert_eq!(outputs.count(), if has_titles { 2 } else { 0 });
+        assert_eq!(outputs.count(), if has_titles { 3 } else { 0 });
         for tool in listed {
             let reads = tool["annotations"]["readOnlyHint"] == true;
-            assert_eq!(
-                reads,
-                ["list_agents", "get_session"].contains(&tool["name"].as_str().unwrap())
-            );
+            let reading = ["list_agents", "list_sessions", "get_session"];
+            assert_eq!(reads, reading.contains(&tool["name"].as_str().unwrap()));
         }
     }
     let old = send(&server(), &[], &call("list_agents", json!({}))).json();

@@ -182,8 +182,8 @@ impl Server {
         }
     }
 
-    pub(crate) fn send(&self, request: Request<String>) -> Reply {
-        let request = request.map(|body| Full::new(Bytes::from(body)));
+    pub(crate) fn send(&self, request: Request<impl Into<Bytes>>) -> Reply {
+        let request = request.map(|body| Full::new(body.into()));
         let response = futures_executor::block_on(self.app.handle(request));
         Reply {
             status: response.status(),

@@ -28,7 +28,7 @@ const CLOSING: Duration = Duration::from_secs(3);
 
 /// The TTL that sessions are given when they are kept alive and the agent names none, in minutes:
 /// the server's own default cannot be known by a key that may only report.
-const KEPT_ALIVE_TTL: u32 = 60;
+pub(super) const KEPT_ALIVE_TTL: u32 = 60;
 
 /// What is said last of a session that its client leaves open.
 const DISCONNECTED: &str = "agent disconnected";
@@ -44,10 +44,20 @@ pub(super) enum Attempt {
     Unavailable(String),
 }
 
+/// When a report was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Made {
+    pub(super) at: Timestamp,
+    /// The report's place among all of this process, greater than that of every report before it:
+    /// `at` in microseconds where the clock allows. The same in every attempt, so that the server
+    /// can tell a repetition.
+    pub(super) sequence: i64,
+}
+
 /// Sends reports, each once.
 pub(super) trait Sender: Send + Sync + 'static {
-    /// Sends a report that was made at this time.
-    fn send(&self, report: &Report, made: Timestamp) -> impl Future<Output = Attempt> + Send;
+    /// Sends a report that was made then.
+    fn send(&self, report: &Report, made: Made) -> impl Future<Output = Attempt> + Send;
 }
 
 /// What to tell the agent of its report.
@@ -70,7 +80,7 @@ struct Shared<S> {
     sender: S,
     /// Whether sessions are kept alive, and end as failed when their client is gone.
     keep_alive: bool,
-    sessions: Mutex<Sessions>,
+    state: Mutex<State>,
     /// When a session is to be repeated has changed.
     rescheduled: Notify,
     /// How many reports wait.
@@ -79,8 +89,13 @@ struct Shared<S> {
     closing: watch::Sender<bool>,
 }
 
-/// By agent and topic.
-type Sessions = HashMap<Name, Session>;
+#[derive(Default)]
+struct State {
+    sessions: HashMap<Name, Session>,
+    last_sequence: i64,
+}
+
+/// Agent and topic.
 type Name = (String, String);
 
 #[derive(Default)]
@@ -95,7 +110,7 @@ struct Session {
 
 struct Waiting {
     report: Report,
-    made: Timestamp,
+    made: Made,
     reply: Option<oneshot::Sender<Outcome>>,
 }
 
@@ -119,7 +134,7 @@ impl<S: Sender> Outbox<S> {
         let shared = Arc::new(Shared {
             sender,
             keep_alive,
-            sessions: Mutex::default(),
+            state: Mutex::default(),
             rescheduled: Notify::new(),
             waiting: watch::Sender::new(0),
             closing: watch::Sender::new(false),
@@ -130,16 +145,19 @@ impl<S: Sender> Outbox<S> {
         Self(shared)
     }
 
-    /// Sends a report after those on its session that came before, and answers what became of it as
-    /// soon as that is known, or that it has to wait.
-    pub(super) async fn report(&self, report: Report) -> Outcome {
+    /// Puts a report behind those on its session that came before, at once, and sends it in its
+    /// turn. The future is what became of it as soon as that is known, or that it has to wait.
+    pub(super) fn report(&self, report: Report) -> impl Future<Output = Outcome> + Send + use<S> {
         let (reply, answer) = oneshot::channel();
-        if !self.0.enqueue(report, Some(reply)) {
-            return Outcome::Full;
-        }
-        match timeout(PATIENCE, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            _ => Outcome::Queued("the server has not answered yet".into()),
+        let is_taken = self.0.enqueue(&mut self.0.lock(), report, Some(reply));
+        async move {
+            if !is_taken {
+                return Outcome::Full;
+            }
+            match timeout(PATIENCE, answer).await {
+                Ok(Ok(outcome)) => outcome,
+                _ => Outcome::Queued("the server has not answered yet".into()),
+            }
         }
     }
 
@@ -147,9 +165,7 @@ impl<S: Sender> Outbox<S> {
     /// kept alive. Gives up after some seconds.
     pub(super) async fn close(self) {
         let shared = self.0;
-        for report in shared.farewells() {
-            shared.enqueue(report, None);
-        }
+        shared.part();
         shared.closing.send_replace(true);
         let mut waiting = shared.waiting.subscribe();
         let sent = timeout(CLOSING, waiting.wait_for(|waiting| *waiting == 0)).await;
@@ -161,22 +177,23 @@ impl<S: Sender> Outbox<S> {
 }
 
 impl<S: Sender> Shared<S> {
-    fn lock(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a report at the end of its session's queue; `false` when it is full.
     fn enqueue(
         self: &Arc<Self>,
+        state: &mut State,
         mut report: Report,
         mut reply: Option<oneshot::Sender<Outcome>>,
     ) -> bool {
-        let mut sessions = self.lock();
         if *self.waiting.borrow() >= CAPACITY {
             return false;
         }
         let name = (report.agent_id.clone(), report.session_topic.clone());
-        let session = sessions.entry(name.clone()).or_default();
+        let made = state.next();
+        let session = state.sessions.entry(name.clone()).or_default();
         if self.keep_alive && session.ttl_minutes.is_none() {
             report.ttl_minutes.get_or_insert(KEPT_ALIVE_TTL);
         }
@@ -187,7 +204,7 @@ impl<S: Sender> Shared<S> {
         let is_sending = !session.queue.is_empty();
         session.queue.push_back(Waiting {
             report,
-            made: SystemClock.now(),
+            made,
             reply,
         });
         self.waiting.send_modify(|waiting| *waiting += 1);
@@ -225,8 +242,8 @@ impl<S: Sender> Shared<S> {
         }
     }
 
-    fn first(&self, name: &Name) -> Option<(Report, Timestamp)> {
-        let mut sessions = self.lock();
+    fn first(&self, name: &Name) -> Option<(Report, Made)> {
+        let sessions = &mut self.lock().sessions;
         let session = sessions.get(name)?;
         let first = session.queue.front();
         let first = first.map(|waiting| (waiting.report.clone(), waiting.made));
@@ -238,8 +255,8 @@ impl<S: Sender> Shared<S> {
 
     /// Tells whoever waits on a session that it will take longer.
     fn stall(&self, name: &Name, reason: &str) {
-        let mut sessions = self.lock();
-        let Some(session) = sessions.get_mut(name) else {
+        let mut state = self.lock();
+        let Some(session) = state.sessions.get_mut(name) else {
             return;
         };
         session.trouble = Some(reason.to_owned());
@@ -250,8 +267,8 @@ impl<S: Sender> Shared<S> {
 
     /// Takes the first report of a session off its queue.
     fn settle(&self, name: &Name, outcome: Outcome) {
-        let mut sessions = self.lock();
-        let Some(session) = sessions.get_mut(name) else {
+        let mut state = self.lock();
+        let Some(session) = state.sessions.get_mut(name) else {
             return;
         };
         session.trouble = None;
@@ -281,9 +298,7 @@ impl<S: Sender> Shared<S> {
             let next = self.next_due();
             tokio::select! {
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                    for report in self.due(Instant::now()) {
-                        self.enqueue(report, None);
-                    }
+                    self.repeat_due(Instant::now());
                 }
                 () = self.rescheduled.notified() => {}
                 _ = closing.wait_for(|closing| *closing) => return,
@@ -292,36 +307,59 @@ impl<S: Sender> Shared<S> {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let sessions = self.lock();
-        let quiet = sessions.values().filter(|s| s.queue.is_empty());
+        let state = self.lock();
+        let quiet = state.sessions.values().filter(|s| s.queue.is_empty());
         quiet.filter_map(|s| Some(s.open.as_ref()?.due)).min()
     }
 
-    /// What to repeat now. What waits on its way renews a session anyway.
-    fn due(&self, now: Instant) -> Vec<Report> {
-        let sessions = self.lock();
-        let quiet = sessions.iter().filter(|(_, s)| s.queue.is_empty());
-        quiet
+    /// Repeats what is due, except where something is on its way, which renews the session anyway.
+    fn repeat_due(self: &Arc<Self>, now: Instant) {
+        let mut state = self.lock();
+        let quiet = state.sessions.iter().filter(|(_, s)| s.queue.is_empty());
+        let due: Vec<_> = quiet
             .filter_map(|(name, session)| {
                 let open = session.open.as_ref().filter(|open| open.due <= now)?;
                 Some(report(name, open.status, &open.message))
             })
-            .collect()
+            .collect();
+        // Under the same lock: what the agent says meanwhile must not come before its repetition.
+        for report in due {
+            self.enqueue(&mut state, report, None);
+        }
     }
 
-    /// What open sessions end with when their client is gone.
-    fn farewells(&self) -> Vec<Report> {
+    /// Ends the sessions that are left open, where they are kept alive.
+    fn part(self: &Arc<Self>) {
         if !self.keep_alive {
-            return Vec::new();
+            return;
         }
-        let sessions = self.lock();
+        let mut state = self.lock();
         let is_open = |session: &Session| match session.queue.back() {
             Some(waiting) => !waiting.report.status.is_final(),
             None => session.open.is_some(),
         };
-        let left = sessions.iter().filter(|(_, session)| is_open(session));
-        left.map(|(name, _)| report(name, StatusKind::Failed, DISCONNECTED))
-            .collect()
+        let open = state
+            .sessions
+            .iter()
+            .filter(|(_, session)| is_open(session));
+        let farewells: Vec<_> = open
+            .map(|(name, _)| report(name, StatusKind::Failed, DISCONNECTED))
+            .collect();
+        for report in farewells {
+            self.enqueue(&mut state, report, None);
+        }
+    }
+}
+
+impl State {
+    /// The instant of a report that is made now.
+    fn next(&mut self) -> Made {
+        let at = SystemClock.now();
+        self.last_sequence = at.timestamp_micros().max(self.last_sequence + 1);
+        Made {
+            at,
+            sequence: self.last_sequence,
+        }
     }
 }
 
@@ -363,11 +401,14 @@ mod tests {
         away: bool,
         refusal: Option<&'static str>,
         stored: Vec<(Instant, Report)>,
+        /// The sequence of every attempt.
+        attempts: Vec<i64>,
     }
 
     impl Sender for Server {
-        async fn send(&self, report: &Report, _made: Timestamp) -> Attempt {
+        async fn send(&self, report: &Report, made: Made) -> Attempt {
             let mut told = self.0.lock().unwrap();
+            told.attempts.push(made.sequence);
             if told.away {
                 return Attempt::Unavailable("away".into());
             }
@@ -436,6 +477,42 @@ mod tests {
         let messages: Vec<_> = server.stored("t").into_iter().map(|(_, m)| m).collect();
         assert_eq!(messages, ["0", "1", "2", "3", "4"]);
         assert_eq!(outbox.report(running("t")).await, Outcome::Delivered);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_has_its_place_when_it_is_taken_whoever_is_asked_first() {
+        let server = Server::default();
+        let outbox = Outbox::new(server.clone(), false);
+        let taken: Vec<_> = (0..5)
+            .map(|number| outbox.report(reported("t", StatusKind::Running, &number.to_string())))
+            .collect();
+        for outcome in taken.into_iter().rev() {
+            assert_eq!(outcome.await, Outcome::Delivered);
+        }
+        let messages: Vec<_> = server.stored("t").into_iter().map(|(_, m)| m).collect();
+        assert_eq!(messages, ["0", "1", "2", "3", "4"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_keeps_its_sequence_in_every_attempt_and_no_other_has_it() {
+        let server = Server::default();
+        server.set_away(true);
+        let before = SystemClock.now().timestamp_micros();
+        let outbox = Outbox::new(server.clone(), false);
+        outbox.report(running("t")).await;
+        sleep(Duration::from_secs(60)).await;
+        server.set_away(false);
+        outbox.report(running("t")).await;
+        outbox.report(running("u")).await;
+        let mut waiting = outbox.0.waiting.subscribe();
+        waiting.wait_for(|waiting| *waiting == 0).await.unwrap();
+        let mut attempts = server.0.lock().unwrap().attempts.clone();
+        assert!(attempts.len() > 4, "{attempts:?}");
+        attempts.sort_unstable();
+        attempts.dedup();
+        assert_eq!(attempts.len(), 3);
+        let after = SystemClock.now().timestamp_micros() + 3;
+        assert!(before <= attempts[0] && attempts[2] <= after);
     }
 
     #[tokio::test(start_paused = true)]

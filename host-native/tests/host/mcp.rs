@@ -1,16 +1,21 @@
 //! The Model Context Protocol: official clients against `/mcp` and `kubeagents mcp`, and what the
 //! command does when its server or its client is away.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use kubeagents_contract::mcp_clients;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use crate::support::{PATIENCE, Server, command, eventually};
 
@@ -25,9 +30,16 @@ struct Agent {
 }
 
 impl Agent {
-    /// Starts the command in front of the server at this port.
+    /// Starts the command in front of the server at this port, and agrees with it on a revision.
     fn start(port: u16, variables: &[(&str, &str)]) -> Self {
-        let url = format!("http://127.0.0.1:{port}");
+        let mut agent = Self::silent(&format!("http://127.0.0.1:{port}"), variables);
+        assert_eq!(agent.initialize()["protocolVersion"], "2025-06-18");
+        agent.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        agent
+    }
+
+    /// Starts the command in front of the server at this URL, and says nothing yet.
+    fn silent(url: &str, variables: &[(&str, &str)]) -> Self {
         let mut process = command(variables)
             .arg("mcp")
             .env("KUBEAGENTS_SERVER_URL", url)
@@ -46,32 +58,59 @@ impl Agent {
                 }
             }
         });
-        let mut agent = Self {
+        Self {
             input: process.stdin.take(),
             process,
             answers,
             calls: 0,
-        };
+        }
+    }
+
+    fn initialize(&mut self) -> Value {
         let client = json!({"name": "test", "version": "1"});
         let hello =
             json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
-        let agreed = agent.ask("initialize", hello);
-        assert_eq!(agreed["protocolVersion"], "2025-06-18");
-        agent.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
-        agent
+        self.ask("initialize", hello)
     }
 
     fn send(&mut self, message: &Value) {
-        writeln!(self.input.as_mut().unwrap(), "{message}").unwrap();
+        self.write(format!("{message}\n").as_bytes());
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.input.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    fn answer(&mut self) -> Value {
+        self.answers.recv_timeout(PATIENCE).unwrap()
     }
 
     fn ask(&mut self, method: &str, params: Value) -> Value {
         self.calls += 1;
         let id = self.calls;
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
-        let answer = self.answers.recv_timeout(PATIENCE).unwrap();
+        let answer = self.answer();
         assert_eq!(answer["id"], id, "{answer}");
         answer["result"].clone()
+    }
+
+    /// Writes calls of tools for the agent `agent` at once, and waits until all are answered.
+    fn call_at_once(&mut self, calls: impl IntoIterator<Item = (&'static str, Value)>) {
+        let mut lines = String::new();
+        let mut count = 0;
+        for (tool, mut arguments) in calls {
+            arguments["agent_id"] = "agent".into();
+            let params = json!({"name": tool, "arguments": arguments});
+            let call =
+                json!({"jsonrpc": "2.0", "id": count, "method": "tools/call", "params": params});
+            lines += &format!("{call}\n");
+            count += 1;
+        }
+        self.write(lines.as_bytes());
+        for _ in 0..count {
+            let answer = self.answer();
+            assert_eq!(answer["result"]["isError"], false, "{answer}");
+        }
     }
 
     /// Calls a tool for the agent `agent`; whether that was an error, and the text.
@@ -109,6 +148,81 @@ impl Drop for Agent {
     }
 }
 
+/// The messages of a session's history, the newest first.
+async fn messages(server: &Server, topic: &str) -> Vec<String> {
+    let path = format!("/api/agents/agent/sessions/{topic}");
+    let detail = server.get(&path).await.body;
+    let history = detail["status_history"].as_array();
+    let message = |status: &Value| status["message"].as_str().unwrap_or_default().to_owned();
+    history.into_iter().flatten().map(message).collect()
+}
+
+/// The messages of a session's history as soon as the newest one is this.
+async fn arrived(server: &Server, topic: &str, newest: &str) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        let messages = messages(server, topic).await;
+        if messages.first().is_some_and(|message| message == newest) {
+            return messages;
+        }
+        assert!(start.elapsed() < PATIENCE, "only {messages:?} arrived");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A port that nothing listens on.
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+/// A server that takes reports as it is told.
+struct Scripted {
+    port: u16,
+    reports: Receiver<Value>,
+}
+
+impl Scripted {
+    /// Starts a server that answers each report with the next of these texts, whole responses, and
+    /// hangs up after each. `None` is no answer.
+    fn start(answers: Vec<Option<&'static str>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sender, reports) = channel();
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (stream, _) = listener.accept().unwrap();
+                let mut request = BufReader::new(&stream);
+                let mut length = 0;
+                let mut line = String::new();
+                while request.read_line(&mut line).unwrap() > 2 {
+                    let field = line.to_ascii_lowercase();
+                    if let Some(value) = field.strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                    line.clear();
+                }
+                let mut body = vec![0; length];
+                request.read_exact(&mut body).unwrap();
+                sender.send(serde_json::from_slice(&body).unwrap()).unwrap();
+                if let Some(answer) = answer {
+                    (&stream).write_all(answer.as_bytes()).unwrap();
+                }
+            }
+        });
+        Self { port, reports }
+    }
+
+    fn report(&self) -> Value {
+        self.reports.recv_timeout(PATIENCE).unwrap()
+    }
+}
+
+const INVALID: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n\
+    {\"error\":\"bad_request\",\"message\":\"agent_id is required\"}";
+const STORED: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n\
+    {\"success\":true,\"message\":\"Status reported successfully\"}";
+
 /// What a session's history says last.
 async fn last(server: &Server, topic: &str) -> (String, Value) {
     let path = format!("/api/agents/agent/sessions/{topic}");
@@ -134,9 +248,8 @@ fn official_clients_are_served_with_credentials_by_url_and_by_command() {
 
 #[tokio::test]
 async fn reports_wait_for_a_server_that_is_away_and_arrive_in_order() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = free_port();
+    let away = format!("http://127.0.0.1:{port} cannot be reached");
     let mut agent = Agent::start(port, &[]);
     for (tool, arguments) in [
         ("start_session", json!({"message": "1"})),
@@ -148,34 +261,14 @@ async fn reports_wait_for_a_server_that_is_away_and_arrive_in_order() {
     ] {
         let (is_error, text) = agent.call(tool, "t", arguments);
         assert!(!is_error, "{text}");
-        assert!(
-            text.starts_with("Queued, not yet delivered: the server cannot be reached"),
-            "{text}"
-        );
+        let queued = format!("Queued, not yet delivered: {away}");
+        assert!(text.starts_with(&queued), "{text}");
     }
     let (is_error, text) = agent.call("get_session", "t", json!({}));
-    assert!(
-        is_error && text.starts_with("the server cannot be reached"),
-        "{text}"
-    );
+    assert!(is_error && text.starts_with(&away), "{text}");
 
     let server = Server::start(&[("AUTH_MODE", "open"), ("PORT", &port.to_string())]);
-    let mut messages = Vec::new();
-    let start = Instant::now();
-    while messages.len() < 3 {
-        assert!(start.elapsed() < PATIENCE, "only {messages:?} arrived");
-        let detail = server.get("/api/agents/agent/sessions/t").await.body;
-        messages = detail["status_history"]
-            .as_array()
-            .map_or(Vec::new(), |history| {
-                history
-                    .iter()
-                    .map(|status| status["message"].clone())
-                    .collect()
-            });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(messages, ["3", "2", "1"]);
+    assert_eq!(arrived(&server, "t", "3").await, ["3", "2", "1"]);
     agent.leave().await;
 }
 
@@ -210,13 +303,15 @@ async fn a_client_that_goes_away_leaves_its_open_sessions_failed_if_that_is_want
 #[tokio::test]
 async fn a_refusal_is_passed_on_in_the_words_of_the_server() {
     let server = Server::start(&[("AUTH_MODE", "open")]);
-    let mut agent = Agent::start(
-        server.address.port(),
-        &[("KUBEAGENTS_API_KEY", "no key of this server")],
+    let wrong = [("KUBEAGENTS_API_KEY", "no key of this server")];
+    let mut agent = Agent::start(server.address.port(), &wrong);
+    let refused = format!(
+        "http://{} does not accept KUBEAGENTS_API_KEY (invalid or expired token)",
+        server.address
     );
     for (tool, arguments, text) in [
-        ("start_session", json!({}), "invalid or expired token"),
-        ("get_session", json!({}), "invalid or expired token"),
+        ("start_session", json!({}), refused.as_str()),
+        ("get_session", json!({}), &refused),
         (
             "end_session",
             json!({"status": "done"}),
@@ -248,5 +343,291 @@ async fn an_environment_that_is_meant_for_others_does_no_harm() {
     let environment = [("HOST", "my-machine"), ("PORT", "none"), ("AUTH_MODE", "")];
     let mut agent = Agent::start(server.address.port(), &environment);
     agent.begin("t");
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn reports_are_stored_in_the_order_of_their_lines() {
+    let server = Server::start(&[("AUTH_MODE", "open")]);
+    let mut agent = Agent::start(server.address.port(), &[]);
+    for number in 0..100 {
+        let topic = format!("pair-{number}");
+        agent.call_at_once([
+            (
+                "start_session",
+                json!({"session_topic": topic, "message": "start"}),
+            ),
+            (
+                "end_session",
+                json!({"session_topic": topic, "status": "success", "message": "end"}),
+            ),
+        ]);
+        assert_eq!(messages(&server, &topic).await, ["end", "start"]);
+    }
+    agent.call_at_once((0..200).map(|number| {
+        let message = number.to_string();
+        (
+            "report_status",
+            json!({"session_topic": "many", "status": "running", "message": message}),
+        )
+    }));
+    let expected: Vec<_> = (0..200).rev().map(|number| number.to_string()).collect();
+    assert_eq!(messages(&server, "many").await, expected);
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_stored_in_its_order_and_answered_as_one() {
+    let server = Server::start(&[("AUTH_MODE", "open")]);
+    let url = format!("http://{}", server.address);
+    let mut agent = Agent::silent(&url, &[]);
+    let call = |number: usize| {
+        let arguments = json!({
+            "agent_id": "agent", "session_topic": "t", "status": "running",
+            "message": number.to_string(),
+        });
+        let params = json!({"name": "report_status", "arguments": arguments});
+        json!({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params})
+    };
+    let batch: Vec<_> = (0..50).map(call).collect();
+    agent.send(&batch.into());
+    let answers = agent.answer();
+    let ids: Vec<_> = answers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| &a["id"])
+        .collect();
+    assert_eq!(ids, (0..50).collect::<Vec<_>>());
+    let expected: Vec<_> = (0..50).rev().map(|number| number.to_string()).collect();
+    assert_eq!(messages(&server, "t").await, expected);
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn reports_keep_their_order_when_the_server_is_killed_among_them() {
+    let port = free_port();
+    let variables = [("AUTH_MODE", "open"), ("PORT", &port.to_string())];
+    let server = Server::start(&variables);
+    let mut agent = Agent::start(port, &[]);
+    agent.begin("t");
+    let lines: String = (0..200)
+        .map(|number| {
+            let arguments = json!({
+                "agent_id": "agent", "session_topic": "t", "status": "running",
+                "message": number.to_string(),
+            });
+            let params = json!({"name": "report_status", "arguments": arguments});
+            let id = 1000 + number;
+            let call =
+                json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params});
+            format!("{call}\n")
+        })
+        .collect();
+    agent.write(lines.as_bytes());
+    // One is answered, most are not.
+    agent.answer();
+    server.signal(Signal::KILL);
+    drop(server);
+    for _ in 1..200 {
+        let answer = agent.answer();
+        assert_eq!(answer["result"]["isError"], false, "{answer}");
+    }
+    // It has forgotten what it had, and is told the rest.
+    let server = Server::start(&variables);
+    let arrived = arrived(&server, "t", "199").await;
+    let expected: Vec<_> = (0..200).rev().map(|number| number.to_string()).collect();
+    assert_eq!(arrived, expected[..arrived.len()]);
+    agent.leave().await;
+}
+
+#[test]
+fn a_report_whose_answer_is_lost_is_repeated_with_its_sequence() {
+    let stored = Some(STORED);
+    let server = Scripted::start(vec![Some(INVALID), None, stored, stored]);
+    let mut agent = Agent::start(server.port, &[]);
+    server.report();
+    let (is_error, text) = agent.call("start_session", "t", json!({}));
+    assert!(!is_error && text.starts_with("Queued"), "{text}");
+    let lost = server.report();
+    assert_eq!(lost, server.report());
+    assert!(lost["sequence"].as_i64().unwrap() > 1_700_000_000_000_000);
+    assert!(lost["context"]["host"].is_string());
+    agent.call("start_session", "t", json!({}));
+    let next = server.report()["sequence"].as_i64();
+    assert!(next > lost["sequence"].as_i64(), "{next:?}");
+}
+
+#[test]
+fn only_the_answer_of_a_kubeagents_server_counts() {
+    let foreign = [
+        "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n<html>Welcome!</html>",
+        "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}",
+        "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{\"message\":\"no such page\"}",
+        "HTTP/1.1 302 Found\r\nconnection: close\r\nlocation: https://login.example/\r\n\r\n",
+    ];
+    for answer in foreign {
+        let server = Scripted::start(vec![Some(INVALID), Some(answer), Some(STORED)]);
+        let mut agent = Agent::start(server.port, &[]);
+        server.report();
+        let (is_error, text) = agent.call("start_session", "t", json!({}));
+        assert!(
+            !is_error && text.starts_with("Queued") && text.contains("not as kubeagents does"),
+            "{text}"
+        );
+        assert_eq!(
+            text.contains("login.example"),
+            answer.contains("login.example")
+        );
+        assert_eq!(server.report(), server.report());
+    }
+}
+
+#[tokio::test]
+async fn every_line_that_wants_an_answer_gets_one() {
+    let server = Server::start(&[("AUTH_MODE", "open")]);
+    let mut agent = Agent::silent(&format!("http://{}", server.address), &[]);
+    // Neither of these ends the process, nor is there an answer to them.
+    agent.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    agent.send(&json!({"jsonrpc": "2.0", "id": 9, "result": {}}));
+    agent.write(b"\n  \n");
+    for (line, id, code) in [
+        ("{", Value::Null, -32700),
+        ("no JSON", Value::Null, -32700),
+        ("7", Value::Null, -32600),
+        (r#"{"jsonrpc":"2.0","id":1}"#, json!(1), -32600),
+        (
+            r#"{"jsonrpc":"2.0","id":2,"method":"no/such"}"#,
+            json!(2),
+            -32601,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"list_agents","arguments":[]}}"#,
+            json!(3),
+            -32602,
+        ),
+    ] {
+        agent.write(format!("{line}\n").as_bytes());
+        let answer = agent.answer();
+        assert_eq!(
+            (&answer["id"], &answer["error"]["code"]),
+            (&id, &json!(code)),
+            "{line}"
+        );
+    }
+
+    agent.write(&vec![b'x'; 17 << 20]);
+    agent.write(b"\n");
+    let answer = agent.answer();
+    assert_eq!(
+        answer["error"]["message"],
+        "a message must not be longer than 16 MiB"
+    );
+    assert_eq!(agent.initialize()["serverInfo"]["name"], "kubeagents");
+
+    let line = json!({
+        "jsonrpc": "2.0", "id": 4, "method": "tools/call",
+        "params": {
+            "name": "start_session",
+            "arguments": {"agent_id": "agent", "session_topic": "t", "message": "CUT"},
+        },
+    })
+    .to_string();
+    let (before, after) = line.split_once("CUT").unwrap();
+    for piece in [&br"\ud83d"[..], b"\xf0\x9f"] {
+        agent.write(&[before.as_bytes(), piece, after.as_bytes(), b"\n"].concat());
+        assert_eq!(agent.answer()["result"]["isError"], false);
+        assert_eq!(messages(&server, "t").await[0], "\u{fffd}");
+    }
+    agent.leave().await;
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_end_at_once_is_answered_all_the_same() {
+    let server = Server::start(&[("AUTH_MODE", "open")]);
+    let mut agent = Agent::silent(&format!("http://{}", server.address), &[]);
+    let arguments = json!({"agent_id": "agent", "session_topic": "t"});
+    let params = json!({"name": "start_session", "arguments": arguments});
+    agent.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}));
+    agent.input = None;
+    assert_eq!(agent.answer()["result"]["isError"], false);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn what_keeps_reports_from_arriving_is_said_at_the_start() {
+    let said = |url: &str, variables: &[(&str, &str)]| {
+        let mut agent = Agent::silent(url, variables);
+        let instructions = agent.initialize()["instructions"].clone();
+        instructions.as_str().unwrap().to_owned()
+    };
+    let away = format!("http://127.0.0.1:{}", free_port());
+    let text = said(&away, &[]);
+    let expected = format!("Reports do not arrive at present: {away} cannot be reached");
+    assert!(text.starts_with(&expected), "{text}");
+
+    let server = Server::start(&[("AUTH_MODE", "required"), ("KUBEAGENTS_API_KEY", KEY)]);
+    let url = format!("http://{}", server.address);
+    let text = said(&url, &[("KUBEAGENTS_API_KEY", KEY)]);
+    assert!(text.starts_with("Report your work"), "{text}");
+    assert_eq!(server.get("/health").await.status, 200);
+    let text = said(&url, &[("KUBEAGENTS_API_KEY", "wrong")]);
+    assert!(
+        text.contains("does not accept KUBEAGENTS_API_KEY"),
+        "{text}"
+    );
+    let text = said(&url, &[]);
+    assert!(text.contains("KUBEAGENTS_API_KEY is not set"), "{text}");
+    let text = said(&format!("{url}/elsewhere"), &[("KUBEAGENTS_API_KEY", KEY)]);
+    assert!(text.contains("is KUBEAGENTS_SERVER_URL right?"), "{text}");
+
+    let text = said(&format!("https://{}", server.address), &[]);
+    assert!(text.contains("does not speak TLS"), "{text}");
+    let port = tls_port();
+    let text = said(&format!("http://127.0.0.1:{port}"), &[]);
+    assert!(text.contains("does not speak HTTP"), "{text}");
+}
+
+/// The port of a server that speaks nothing but TLS.
+fn tls_port() -> u16 {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key.into())
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                drop(acceptor.accept(stream).await);
+            }
+        });
+    });
+    port
+}
+
+#[tokio::test]
+async fn an_agents_sessions_are_listed_with_their_topics() {
+    let server = Server::start(&[("AUTH_MODE", "open")]);
+    let mut agent = Agent::start(server.address.port(), &[]);
+    for topic in ["a/b", "部署"] {
+        agent.begin(topic);
+    }
+    let params = json!({"name": "list_sessions", "arguments": {"agent_id": "agent"}});
+    let shown = agent.ask("tools/call", params)["structuredContent"].clone();
+    assert_eq!(shown, server.get("/api/agents/agent/sessions").await.body);
+    assert_eq!(shown["sessions"].as_array().unwrap().len(), 2);
     agent.leave().await;
 }
