@@ -122,6 +122,22 @@ async function second(mode) {
   return { client, connect: () => client.connect(transport), negotiated };
 }
 
+// A client that could authorise its user, but was given no key, says that the key is missing.
+async function checkWithoutKey(alias) {
+  const { Client } = await load(`${alias}/client/index.js`);
+  const { StreamableHTTPClientTransport } = await load(`${alias}/client/streamableHttp.js`);
+  const redirectUrl = "http://localhost/callback";
+  const authProvider = {
+    redirectUrl,
+    clientMetadata: { client_name: "check", redirect_uris: [redirectUrl] },
+    clientInformation: () => undefined,
+    saveClientInformation: () => {},
+    tokens: () => undefined,
+  };
+  const transport = new StreamableHTTPClientTransport(url(), { authProvider });
+  await assert.rejects(new Client(info).connect(transport), /API key missing/);
+}
+
 for (const [name, connection, version] of [
   ["client", () => second("auto"), "2026-07-28"],
   ["client", () => second("legacy"), "2025-11-25"],
@@ -133,4 +149,11 @@ for (const [name, connection, version] of [
   const structured = version !== "2025-03-26";
   await check(await connection(), version, structured);
   console.log(`typescript ${name} ${version}`);
+}
+
+if (token && command.length === 0) {
+  for (const alias of ["sdk-2025-11-25", "sdk-2025-06-18"]) {
+    await checkWithoutKey(alias);
+    console.log(`typescript ${alias} without a key`);
+  }
 }

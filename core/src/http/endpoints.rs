@@ -72,6 +72,7 @@ const READ: Access = Access::Scope(Scope::Read);
 endpoints! {
     Report: POST "/webhook/status", REPORT => report;
     Mcp: POST "/mcp", Access::Workspace => mcp;
+    RegisterClient: POST "/register", Access::Public => register_client;
 
     ListAgents: GET "/api/agents", READ => list_agents;
     GetAgent: GET "/api/agents/{agent_id}", READ => get_agent;

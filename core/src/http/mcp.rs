@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, decode_cursor};
 use super::credentials::Caller;
@@ -29,6 +29,9 @@ const NAME_HEADER: &str = "mcp-name";
 
 /// The revision of a request that names none: the last that had no header for it.
 const UNSAID: ProtocolVersion = ProtocolVersion::V2025_03_26;
+
+const API_KEY_MISSING: &str = "API key missing or not accepted: configure the client to send the \
+                               header \"Authorization: Bearer <API key>\"";
 
 /// The HTTP status of an answer that is this error alone. Clients of the older revisions take an
 /// error to one of their methods only from a 200.
@@ -65,6 +68,20 @@ impl<P: Ports> App<P> {
             Ok(Incoming::Batch(messages)) => self.mcp_batch(messages, version, &request).await,
             Ok(Incoming::Single(message)) => self.mcp_message(message, named, &request).await,
         })
+    }
+
+    /// Refuses to register an OAuth client. A client of `/mcp` without a key asks for that, finding no
+    /// OAuth metadata, and shows its user the description.
+    pub(super) async fn register_client(&self, _request: Admitted<'_>) -> Answer {
+        Ok(json_response(
+            StatusCode::FORBIDDEN,
+            &json!({
+                "error": "access_denied",
+                "error_description": API_KEY_MISSING,
+                "message": API_KEY_MISSING,
+                "code": "forbidden",
+            }),
+        ))
     }
 
     async fn mcp_message(

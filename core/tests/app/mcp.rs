@@ -550,6 +550,22 @@ fn the_gates_are_those_of_every_route() {
 }
 
 #[test]
+fn a_client_that_would_register_for_oauth_is_told_that_it_lacks_a_key() {
+    let required = Server::new(settings(AuthMode::Required));
+    for path in [
+        "/.well-known/oauth-protected-resource/mcp",
+        "/.well-known/oauth-authorization-server",
+    ] {
+        assert_eq!(required.get(path).status, StatusCode::NOT_FOUND);
+    }
+    let reply = required.post("/register", &json!({"redirect_uris": []}));
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    let description = reply.json()["error_description"].clone();
+    let description = description.as_str().unwrap();
+    assert!(description.starts_with("API key missing"), "{description}");
+}
+
+#[test]
 fn each_tool_takes_its_scope() {
     let server = Server::new(settings(AuthMode::Required));
     let account = json!({"email": "a@example.com", "password": "correct horse"});
