@@ -1,11 +1,12 @@
 //! Accounts: people who register, log in, own a workspace and receive notifications.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::Timestamp;
 
 /// The id of an account: a UUID in text form.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct AccountId(String);
 
@@ -76,7 +77,8 @@ pub fn email_key(email: &str) -> String {
 }
 
 /// An account as its owner sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "User")]
 pub(crate) struct UserView<'a> {
     id: &'a AccountId,
     email: &'a str,

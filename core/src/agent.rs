@@ -1,16 +1,18 @@
 //! An agent as queries show it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{AccountId, StatusKind, Timestamp};
 
 /// An agent with what its sessions amount to at the time of the query.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Agent {
     /// The id under which the agent reports, unique in its workspace.
     pub agent_id: String,
     /// The account whose workspace this is; absent in the shared one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AccountId")]
     pub user_id: Option<AccountId>,
     /// The name last reported; empty when none was.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -30,6 +32,7 @@ pub struct Agent {
     pub active_session_count: u64,
     /// The status of the unexpired session updated last (ties: smallest topic).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "StatusKind")]
     pub latest_status: Option<StatusKind>,
     /// The message of that status; empty when it had none.
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -1,11 +1,14 @@
 //! API keys: long-lived credentials of an account, limited by scopes.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use crate::{AccountId, Timestamp};
 
 /// One thing that a credential may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Report statuses: `POST /webhook/status` and the reporting tools of `/mcp`.
@@ -87,6 +90,16 @@ impl Scopes {
     }
 }
 
+impl JsonSchema for Scopes {
+    fn schema_name() -> Cow<'static, str> {
+        "Scopes".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<Scope>::json_schema(generator)
+    }
+}
+
 impl Serialize for Scopes {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
@@ -94,7 +107,7 @@ impl Serialize for Scopes {
 }
 
 /// An API key as it is stored and, but for its hash and owner, listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ApiKey {
     /// Its id, a UUID in text form.
     pub id: String,

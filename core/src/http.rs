@@ -9,6 +9,7 @@ mod credentials;
 mod endpoints;
 mod error;
 mod mcp;
+mod openapi;
 mod operations;
 mod outage;
 mod reports;
@@ -22,6 +23,7 @@ use http_body::Body;
 use serde::de::DeserializeOwned;
 
 pub use body::{BodyTimeout, MAX_BODY_BYTES};
+pub use openapi::document as openapi_document;
 pub use outage::Outage;
 
 use crate::json;

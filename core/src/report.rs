@@ -1,10 +1,11 @@
 //! Reports: what an agent posts to `POST /webhook/status`.
 
 use chrono::DateTime;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::validation::{InvalidField, Rule, limited, required};
-use crate::{SessionKey, StatusKind, Workspace};
+use crate::validation::{InvalidField, NOT_BLANK, Rule, STORABLE, limited, required};
+use crate::{SessionKey, StatusKind, Timestamp, Workspace};
 
 /// A report whose every field keeps the contract's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,17 +29,39 @@ pub struct Report {
 }
 
 /// The fields of a report as they come in. An absent field and `null` are the same.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(
+    rename = "Report",
+    extend("required" = ["agent_id", "session_topic", "status", "timestamp"])
+)]
 pub(crate) struct RawReport {
+    /// Who reports.
+    #[schemars(required, length(max = 100), regex(pattern = NOT_BLANK))]
     pub(crate) agent_id: Option<String>,
+    /// A new name for the agent; empty or absent keeps the old one.
+    #[schemars(length(max = 200), regex(pattern = STORABLE))]
     pub(crate) agent_name: Option<String>,
+    /// A new source for the agent; empty or absent keeps the old one.
+    #[schemars(length(max = 200), regex(pattern = STORABLE))]
     pub(crate) agent_source: Option<String>,
+    /// The task.
+    #[schemars(required, length(max = 500), regex(pattern = NOT_BLANK))]
     pub(crate) session_topic: Option<String>,
+    /// How it is going.
+    #[schemars(required, with = "StatusKind")]
     pub(crate) status: Option<String>,
+    /// When the report was made. The server's clock is what is stored.
+    #[schemars(required, with = "Timestamp")]
     pub(crate) timestamp: Option<String>,
+    /// A line for people.
+    #[schemars(length(max = 1000), regex(pattern = STORABLE))]
     pub(crate) message: Option<String>,
+    /// Longer text.
+    #[schemars(length(max = 10_000), regex(pattern = STORABLE))]
     pub(crate) content: Option<String>,
+    /// A new TTL in minutes; 0 or absent keeps the old one.
+    #[schemars(range(min = 0, max = MAX_TTL_MINUTES))]
     pub(crate) ttl_minutes: Option<i64>,
 }
 

@@ -1,6 +1,7 @@
 //! Sessions: one task of one agent, alive as long as reports renew it.
 
 use chrono::TimeDelta;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{StatusKind, Timestamp, Workspace};
@@ -73,7 +74,7 @@ impl Session {
 }
 
 /// The state of a session in one word. Finished work does not turn `expired`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SessionState {
     Active,
@@ -82,7 +83,8 @@ pub(crate) enum SessionState {
 }
 
 /// A session in the form of the contract.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Session")]
 pub(crate) struct SessionView<'a> {
     agent_id: &'a str,
     session_topic: &'a str,
@@ -97,6 +99,7 @@ pub(crate) struct SessionView<'a> {
         serialize_with = "crate::time::serialize_option",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(with = "Timestamp")]
     expired_at: Option<Timestamp>,
     ttl_minutes: u32,
     state: SessionState,

@@ -1,5 +1,8 @@
 //! What an agent reported, once.
 
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
@@ -16,6 +19,16 @@ pub enum StatusKind {
     Failed,
     /// The task waits for something outside.
     Pending,
+}
+
+impl JsonSchema for StatusKind {
+    fn schema_name() -> Cow<'static, str> {
+        "StatusKind".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "enum": Self::ALL})
+    }
 }
 
 impl StatusKind {
@@ -44,7 +57,7 @@ impl StatusKind {
 }
 
 /// One entry of a session's history, as clients read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Status {
     /// The agent that reported.
     pub agent_id: String,

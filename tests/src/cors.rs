@@ -123,7 +123,13 @@ async fn every_origin_is_allowed_without_credentials_in_required_mode(world: Arc
 }
 
 async fn a_preflight_says_what_is_allowed(world: Arc<World>) {
-    for path in ["/webhook/status", "/api/agents", "/api/auth/me", "/health"] {
+    for path in [
+        "/webhook/status",
+        "/api/agents",
+        "/api/auth/me",
+        "/health",
+        "/api/openapi.json",
+    ] {
         let answer = preflight(&world, path, LOOPBACK).await;
         assert!(answer.status.is_success(), "{answer}");
         let methods = answer.list("access-control-allow-methods");

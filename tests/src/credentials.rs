@@ -273,6 +273,7 @@ async fn public_routes_ignore_credentials(world: Arc<World>) {
         let client = world.anonymous().with_authorization(authorization);
         client.get("/health").await.ok();
         client.get("/ready").await.ok();
+        client.get("/api/openapi.json").await.ok();
         for path in ["/health", "/api/agents", "/api/auth/me", "/webhook/status"] {
             client.options(path).await.expect(204);
         }

@@ -31,7 +31,8 @@ scenarios! {
 }
 
 /// Every route, and its methods but for `HEAD` and `OPTIONS`.
-const ROUTES: [(&str, &[&str]); 20] = [
+const ROUTES: [(&str, &[&str]); 21] = [
+    ("/api/openapi.json", &["get"]),
     ("/health", &["get"]),
     ("/ready", &["get"]),
     ("/webhook/status", &["post"]),

@@ -22,6 +22,7 @@ mod host;
 mod jwt;
 pub mod mcp_clients;
 mod notifications;
+pub mod openapi;
 mod operations;
 mod paging;
 mod paths;

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::tools::succeed;
+use crate::tools::{install_python, succeed};
 
 /// Puts the clients to `POST /mcp` of the server at `base_url`, which has no slash at its end.
 /// `token` is a bearer token that may report and read, where one is needed.
@@ -80,23 +80,7 @@ impl Installed {
         for file in pinned {
             fs::copy(sources().join(file), self.0.join(file)).unwrap();
         }
-        succeed(
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(self.0.join("venv")),
-        );
-        succeed(
-            Command::new(self.program("python"))
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--disable-pip-version-check",
-                ])
-                .args(["--requirement", "requirements.txt"])
-                .current_dir(&self.0),
-        );
+        install_python(&self.0.join("venv"), &self.0.join("requirements.txt"));
         succeed(
             Command::new(self.program("npm"))
                 .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])

@@ -19,6 +19,24 @@ pub fn build_component(build: &mut Command) {
     succeed(build);
 }
 
+/// Makes a virtual environment of Python with the packages that a file pins.
+///
+/// # Panics
+/// As [`succeed`] does.
+pub(crate) fn install_python(folder: &Path, requirements: &Path) {
+    succeed(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(folder),
+    );
+    succeed(
+        Command::new(folder.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(["--disable-pip-version-check", "--requirement"])
+            .arg(requirements),
+    );
+}
+
 /// Runs a command to its end; returns what it prints.
 ///
 /// # Panics

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::response::{Answer, confirm, json, ok};
@@ -13,7 +14,7 @@ use crate::notification::check_webhook_url;
 use crate::ports::{Entropy, Mailer, Passwords, Ports, VerificationMail, random, random_uuid};
 use crate::store::{Accounts, RefreshTokens, Registration};
 use crate::token::TokenType;
-use crate::validation::storable;
+use crate::validation::{STORABLE, storable};
 use crate::{
     Account, AccountId, InvalidField, NewAccount, RefreshDecision, RefreshToken, Rule, Timestamp,
     Verification, decide_refresh, email_key, password, sha256_hex,
@@ -33,54 +34,61 @@ const SILENT_ANSWER: Duration = Duration::from_millis(100);
 const INVALID_REFRESH: &str = "invalid or expired refresh token";
 const REVOKED_REFRESH: &str = "refresh token has been revoked";
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct RegisterRequest {
+#[schemars(extend("required" = ["email", "password"]))]
+pub(super) struct RegisterRequest {
+    #[schemars(required, length(max = MAX_EMAIL_CHARACTERS), regex(pattern = EMAIL))]
     email: Option<String>,
+    /// At most 72 bytes.
+    #[schemars(required, length(min = MIN_PASSWORD_CHARACTERS, max = password::MAX_BYTES))]
     password: Option<String>,
+    #[schemars(length(max = MAX_NAME_CHARACTERS), regex(pattern = STORABLE))]
     name: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Registered<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Registered<'a> {
     message: &'static str,
     user: RegisteredUser<'a>,
 }
 
-#[derive(Serialize)]
-struct RegisteredUser<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RegisteredUser<'a> {
     id: &'a AccountId,
     email: &'a str,
     name: &'a str,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct ResendRequest {
+pub(super) struct ResendRequest {
     email: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct LoginRequest {
+#[schemars(extend("required" = ["email", "password"]))]
+pub(super) struct LoginRequest {
     email: Option<String>,
     password: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct RefreshRequest {
+#[schemars(extend("required" = ["refresh_token"]))]
+pub(super) struct RefreshRequest {
     refresh_token: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct UpdateRequest {
+pub(super) struct UpdateRequest {
     notification_webhook_url: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Tokens<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Tokens<'a> {
     user: UserView<'a>,
     access_token: String,
     refresh_token: String,
@@ -330,6 +338,12 @@ fn check_registration(email: &str, password: &str, name: &str) -> Result<(), Inv
     }
     storable("name", name)
 }
+
+/// What [`is_email`] takes, as JSON Schema writes it.
+const EMAIL: &str = concat!(
+    r"^[A-Za-z0-9_%+-]+(\.[A-Za-z0-9_%+-]+)*@",
+    r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,}$"
+);
 
 /// Whether a text has the form of an address that mail on the internet reaches: `local@host.tld` in
 /// ASCII, the form that the Go server takes. Whether anyone reads it, the verification mail tells.

@@ -1,6 +1,7 @@
 //! `/api/agents…`: what agents, sessions and histories look like now.
 
 use http::{StatusCode, Uri};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::response::{Answer, json, link_next, ok};
@@ -16,35 +17,37 @@ use crate::{
 };
 
 /// The most rows of one answer, and as many as come without a limit.
-const MAX_LIMIT: usize = 10_000;
+pub(super) const MAX_LIMIT: usize = 10_000;
 
 /// Rows and where the next ones begin.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub(super) struct Paged<T> {
     #[serde(flatten)]
     rows: T,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct AgentList {
     pub(super) agents: Vec<Agent>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct SessionList<'a> {
     pub(super) sessions: Vec<SessionView<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct SessionDetail<'a> {
     session: SessionView<'a>,
     status_history: Vec<Status>,
 }
 
-#[derive(Serialize)]
-struct StatusList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct StatusList {
     status_history: Vec<Status>,
 }
 

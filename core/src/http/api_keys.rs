@@ -3,30 +3,37 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use chrono::TimeDelta;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::response::{Answer, confirm, json, ok};
 use super::{Admitted, ApiError, App};
 use crate::ports::{Ports, random, random_uuid};
 use crate::store::{Accounts, ApiKeys};
-use crate::validation::storable;
-use crate::{ApiKey, InvalidField, Rule, Scopes, Timestamp, sha256_hex};
+use crate::validation::{NOT_BLANK, storable};
+use crate::{ApiKey, InvalidField, Rule, Scope, Scopes, Timestamp, sha256_hex};
 
 /// The longest that a key may work, in days, unless it works for ever.
 const MAX_EXPIRY_DAYS: i64 = 36_500;
 
 const MAX_NAME_CHARACTERS: usize = 100;
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-struct CreateRequest {
+#[schemars(extend("required" = ["name"]))]
+pub(super) struct CreateRequest {
+    #[schemars(required, length(max = MAX_NAME_CHARACTERS), regex(pattern = NOT_BLANK))]
     name: Option<String>,
+    /// In days; 0 or absent: never.
+    #[schemars(range(min = 0, max = MAX_EXPIRY_DAYS))]
     expires_in: Option<i64>,
+    /// `report` where nothing is given.
+    #[schemars(with = "Option<Vec<Scope>>", length(min = 1))]
     scopes: Option<Vec<String>>,
 }
 
-#[derive(Serialize)]
-struct Created<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Created<'a> {
     id: &'a str,
     name: &'a str,
     key: &'a str,
@@ -38,8 +45,8 @@ struct Created<'a> {
     created_at: Timestamp,
 }
 
-#[derive(Serialize)]
-struct KeyList {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct KeyList {
     api_keys: Vec<ApiKey>,
 }
 

@@ -1,15 +1,30 @@
-//! The one table of endpoints. Routing, `Allow`, access and dispatch come from it.
+//! The one table of endpoints. Routing, `Allow`, access, dispatch and the OpenAPI document come from
+//! it.
 
 use std::borrow::Cow;
 
 use http::{HeaderValue, Method};
 use percent_encoding::percent_decode_str;
 
-use super::response::Answer;
+use schemars::{Schema, SchemaGenerator};
+
+use super::accounts::{
+    LoginRequest, RefreshRequest, RegisterRequest, Registered, ResendRequest, Tokens, UpdateRequest,
+};
+use super::agents::{AgentList, Paged, SessionDetail, SessionList, StatusList};
+use super::api_keys::{CreateRequest, Created, KeyList};
+use super::error::ErrorBody;
+use super::mcp::JsonRpc;
+use super::openapi::{CURSOR, EXPIRED, LIMIT, OpenApi, Parameter, SEARCH, STATUS, TOKEN};
+use super::operations::Health;
+use super::reports::Reported;
+use super::response::{Answer, Confirmation};
 use super::{Admitted, ApiError, App};
-use crate::Scope;
+use crate::account::UserView;
 use crate::ports::Ports;
+use crate::report::RawReport;
 use crate::validation::{Rule, storable};
+use crate::{Agent, Scope, Status};
 
 /// Who may use an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +48,38 @@ pub(super) struct Row {
     pub(super) access: Access,
 }
 
+/// An endpoint as the OpenAPI document describes it, but for what its access implies.
+pub(super) struct Operation {
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) query: &'static [Parameter],
+    pub(super) takes: Option<SchemaOf>,
+    pub(super) status: u16,
+    pub(super) answers: SchemaOf,
+    /// The statuses of errors that not every endpoint has.
+    pub(super) fails: &'static [u16],
+}
+
+/// The schema of a type.
+pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
 /// Makes of the table what a row costs nobody else: the enumeration, the rows and the dispatch.
 macro_rules! endpoints {
-    ($($name:ident: $method:ident $path:literal, $access:expr => $handler:ident;)*) => {
+    ($(
+        $name:ident: $method:ident $path:literal, $access:expr => $handler:ident,
+            $summary:literal
+            $(, query $query:expr)?
+            $(, takes $takes:ty)?
+            , answers $status:literal $answers:ty
+            $(, fails $fails:expr)?;
+    )*) => {
         /// What a method does on a path.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Endpoint {
             $($name,)*
         }
 
-        static TABLE: &[Row] = &[
+        pub(super) static TABLE: &[Row] = &[
             $(Row {
                 endpoint: Endpoint::$name,
                 method: Method::$method,
@@ -50,6 +87,23 @@ macro_rules! endpoints {
                 access: $access,
             },)*
         ];
+
+        impl Endpoint {
+            /// What the OpenAPI document says of it.
+            pub(super) fn operation(self) -> Operation {
+                match self {
+                    $(Self::$name => Operation {
+                        id: stringify!($handler),
+                        summary: $summary,
+                        query: optional!(&[] $(, &$query)?),
+                        takes: optional!(None $(, Some(SchemaGenerator::subschema_for::<$takes>))?),
+                        status: $status,
+                        answers: SchemaGenerator::subschema_for::<$answers>,
+                        fails: optional!(&[] $(, &$fails)?),
+                    },)*
+                }
+            }
+        }
 
         impl<P: Ports> App<P> {
             /// Answers a request that every gate has let through.
@@ -66,39 +120,92 @@ macro_rules! endpoints {
     };
 }
 
+/// What a row gives, or what holds where it gives nothing.
+macro_rules! optional {
+    ($default:expr) => {
+        $default
+    };
+    ($default:expr, $given:expr) => {
+        $given
+    };
+}
+
 const REPORT: Access = Access::Scope(Scope::Report);
 const READ: Access = Access::Scope(Scope::Read);
 
 endpoints! {
-    Report: POST "/webhook/status", REPORT => report;
-    Mcp: POST "/mcp", Access::Workspace => mcp;
-    RegisterClient: POST "/register", Access::Public => register_client;
+    Report: POST "/webhook/status", REPORT => report,
+        "Reports the status of a session",
+        takes RawReport, answers 200 Reported;
+    Mcp: POST "/mcp", Access::Workspace => mcp,
+        "Serves the Model Context Protocol (Streamable HTTP)",
+        takes JsonRpc, answers 200 JsonRpc;
+    RegisterClient: POST "/register", Access::Public => register_client,
+        "Refuses OAuth clients in words that they show: an API key is needed",
+        answers 403 ErrorBody<'static>;
 
-    ListAgents: GET "/api/agents", READ => list_agents;
-    GetAgent: GET "/api/agents/{agent_id}", READ => get_agent;
-    ListSessions: GET "/api/agents/{agent_id}/sessions", READ => list_sessions;
-    GetSession: GET "/api/agents/{agent_id}/sessions/{session_topic}", READ => get_session;
-    History: GET "/api/agents/{agent_id}/history", READ => agent_history;
-    LatestStatus: GET "/api/agents/{agent_id}/status", READ => latest_status;
+    ListAgents: GET "/api/agents", READ => list_agents,
+        "Lists agents, last seen first",
+        query [SEARCH, STATUS, LIMIT, CURSOR], answers 200 Paged<AgentList>;
+    GetAgent: GET "/api/agents/{agent_id}", READ => get_agent,
+        "Shows an agent", answers 200 Agent, fails [404];
+    ListSessions: GET "/api/agents/{agent_id}/sessions", READ => list_sessions,
+        "Lists the sessions of an agent, last updated first",
+        query [EXPIRED, LIMIT, CURSOR], answers 200 Paged<SessionList<'static>>, fails [404];
+    GetSession: GET "/api/agents/{agent_id}/sessions/{session_topic}", READ => get_session,
+        "Shows a session and its history, newest first",
+        query [LIMIT, CURSOR], answers 200 Paged<SessionDetail<'static>>, fails [404];
+    History: GET "/api/agents/{agent_id}/history", READ => agent_history,
+        "Lists the history of an agent over all its sessions, newest first",
+        query [LIMIT, CURSOR], answers 200 Paged<StatusList>, fails [404];
+    LatestStatus: GET "/api/agents/{agent_id}/status", READ => latest_status,
+        "Shows the newest status of an agent", answers 200 Status, fails [404];
 
-    Register: POST "/api/auth/register", Access::Public => register;
-    Verify: GET "/api/auth/verify", Access::Public => verify;
-    ResendVerify: POST "/api/auth/resend-verify", Access::Public => resend_verify;
-    Login: POST "/api/auth/login", Access::Public => login;
-    Refresh: POST "/api/auth/refresh", Access::Public => refresh;
-    Logout: POST "/api/auth/logout", Access::Account => logout;
-    GetMe: GET "/api/auth/me", Access::Account => get_me;
-    PutMe: PUT "/api/auth/me", Access::Account => put_me;
+    Register: POST "/api/auth/register", Access::Public => register,
+        "Registers an account and mails a verification link",
+        takes RegisterRequest, answers 201 Registered<'static>, fails [409];
+    Verify: GET "/api/auth/verify", Access::Public => verify,
+        "Verifies the address of an account and logs it in",
+        query [TOKEN], answers 200 Tokens<'static>;
+    ResendVerify: POST "/api/auth/resend-verify", Access::Public => resend_verify,
+        "Mails a new verification link, if one is awaited",
+        takes ResendRequest, answers 200 Confirmation;
+    Login: POST "/api/auth/login", Access::Public => login,
+        "Logs an account in",
+        takes LoginRequest, answers 200 Tokens<'static>, fails [401];
+    Refresh: POST "/api/auth/refresh", Access::Public => refresh,
+        "Exchanges a refresh token for new tokens",
+        takes RefreshRequest, answers 200 Tokens<'static>, fails [401];
+    Logout: POST "/api/auth/logout", Access::Account => logout,
+        "Revokes every refresh token of the account", answers 200 Confirmation;
+    GetMe: GET "/api/auth/me", Access::Account => get_me,
+        "Shows the account", answers 200 UserView<'static>;
+    PutMe: PUT "/api/auth/me", Access::Account => put_me,
+        "Changes the account",
+        takes UpdateRequest, answers 200 UserView<'static>;
 
-    ListApiKeys: GET "/api/apikeys", Access::Account => list_api_keys;
-    CreateApiKey: POST "/api/apikeys", Access::Account => create_api_key;
-    RevokeApiKey: DELETE "/api/apikeys/{id}", Access::Account => revoke_api_key;
+    ListApiKeys: GET "/api/apikeys", Access::Account => list_api_keys,
+        "Lists the account's API keys, newest first", answers 200 KeyList;
+    CreateApiKey: POST "/api/apikeys", Access::Account => create_api_key,
+        "Makes an API key; the key is shown once",
+        takes CreateRequest, answers 201 Created<'static>;
+    RevokeApiKey: DELETE "/api/apikeys/{id}", Access::Account => revoke_api_key,
+        "Revokes an API key", answers 200 Confirmation, fails [404];
 
-    Health: GET "/health", Access::Public => health;
-    Ready: GET "/ready", Access::Public => ready;
+    OpenApi: GET "/api/openapi.json", Access::Public => openapi,
+        "Shows this document", answers 200 OpenApi;
+    Health: GET "/health", Access::Public => health,
+        "Says that the process lives", answers 200 Health;
+    Ready: GET "/ready", Access::Public => ready,
+        "Says that the server can do its work: storage answers", answers 200 Health;
 }
 
 impl Row {
+    /// The names of the parameters in the path.
+    pub(super) fn placeholders(&self) -> impl Iterator<Item = &'static str> {
+        self.path.split('/').filter_map(placeholder)
+    }
+
     /// Whether `HEAD` does here what `GET` does: everywhere but where it would spend a token.
     fn takes_head(&self) -> bool {
         self.method == Method::GET && self.endpoint != Endpoint::Verify

@@ -5,6 +5,7 @@ use std::error::Error;
 use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Response, StatusCode, Uri};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ports::PasswordFailure;
@@ -25,10 +26,15 @@ pub(crate) struct ApiError {
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
+/// Why a request is refused or failed.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(super) struct ErrorBody<'a> {
+    /// The message under `/api/auth` and `/api/apikeys` and for 401, else the code.
     error: &'a str,
+    /// What is wrong, for a person.
     message: &'a str,
+    /// What is wrong, for a program.
     code: &'a str,
 }
 

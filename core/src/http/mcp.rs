@@ -7,6 +7,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -26,6 +27,11 @@ use crate::{SessionKey, search_key};
 const VERSION_HEADER: &str = "mcp-protocol-version";
 const METHOD_HEADER: &str = "mcp-method";
 const NAME_HEADER: &str = "mcp-name";
+
+/// A JSON-RPC message or a batch of them, as the Model Context Protocol defines them.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct JsonRpc(#[expect(dead_code, reason = "it stands for its schema")] Value);
 
 /// The revision of a request that names none: the last that had no header for it.
 const UNSAID: ProtocolVersion = ProtocolVersion::V2025_03_26;

@@ -1,5 +1,6 @@
 //! `/health` and `/ready`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::response::{Answer, ok};
@@ -7,8 +8,8 @@ use super::{Admitted, App};
 use crate::ports::Ports;
 use crate::{Store, Timestamp};
 
-#[derive(Serialize)]
-struct Health {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Health {
     status: &'static str,
     #[serde(serialize_with = "crate::time::serialize")]
     timestamp: Timestamp,

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use super::endpoints::Endpoint;
 use super::operations::health;
 use super::response::Answer;
-use super::{ApiError, Target, conclude, resolve};
+use super::{ApiError, Target, conclude, openapi, resolve};
 use crate::Timestamp;
 use crate::settings::CorsPolicy;
 
@@ -40,6 +40,9 @@ impl Outage<'_> {
                     match resolve(cors, &parts)? {
                         Target::Answered(response) => Ok(response),
                         Target::Endpoint(_, row) if row.endpoint == Endpoint::Health => health(now),
+                        Target::Endpoint(_, row) if row.endpoint == Endpoint::OpenApi => {
+                            openapi::serve()
+                        }
                         Target::Endpoint(..) => Err(ApiError::unavailable(cause)),
                     }
                 };

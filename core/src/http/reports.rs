@@ -1,5 +1,6 @@
 //! `POST /webhook/status`.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::response::{Answer, ok};
@@ -9,8 +10,8 @@ use crate::ports::{Notifier, Ports, Reports};
 use crate::report::{RawReport, ReportRules};
 use crate::{Report, Workspace};
 
-#[derive(Serialize)]
-struct Reported {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Reported {
     success: bool,
     message: &'static str,
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK};
 use http::{HeaderValue, Method, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub(super) type Answer = Result<Response<Bytes>, super::ApiError>;
@@ -31,11 +32,12 @@ pub(super) fn ok(body: &impl Serialize) -> Answer {
 
 /// An answer with status 200 that only confirms what was done.
 pub(super) fn confirm(message: &'static str) -> Answer {
-    #[derive(Serialize)]
-    struct Message {
-        message: &'static str,
-    }
-    ok(&Message { message })
+    ok(&Confirmation { message })
+}
+
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Confirmation {
+    message: &'static str,
 }
 
 /// Adds where the next page is.

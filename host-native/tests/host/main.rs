@@ -14,6 +14,7 @@ mod logins;
 mod mail;
 mod mcp;
 mod notifications;
+mod openapi;
 mod postgres;
 mod shutdown;
 mod support;

@@ -1,0 +1,300 @@
+//! `GET /api/openapi.json`: the OpenAPI description of every endpoint, from the table of endpoints
+//! and the types that are read and written.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::agents::MAX_LIMIT;
+use super::endpoints::{Access, Endpoint, Operation, Row, TABLE};
+use super::error::ErrorBody;
+use super::response::Answer;
+use super::{Admitted, App};
+use crate::StatusKind;
+use crate::ports::Ports;
+use crate::validation::STORABLE;
+
+/// A parameter of a query.
+pub(super) struct Parameter {
+    name: &'static str,
+    description: &'static str,
+    required: bool,
+    schema: fn() -> Value,
+}
+
+pub(super) const SEARCH: Parameter = Parameter {
+    name: "search",
+    description: "Only agents whose id or name contains this, in any case.",
+    required: false,
+    schema: || json!({"type": "string", "pattern": STORABLE}),
+};
+
+pub(super) const STATUS: Parameter = Parameter {
+    name: "status",
+    description: "Only agents whose latest status is this.",
+    required: false,
+    schema: || json!({"type": "string", "enum": StatusKind::ALL}),
+};
+
+pub(super) const EXPIRED: Parameter = Parameter {
+    name: "expired",
+    description: "`false`: only unexpired sessions; `only`: only expired ones; else all.",
+    required: false,
+    schema: || json!({"type": "string"}),
+};
+
+pub(super) const LIMIT: Parameter = Parameter {
+    name: "limit",
+    description: "The most rows of the answer.",
+    required: false,
+    schema: || json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": MAX_LIMIT}),
+};
+
+pub(super) const CURSOR: Parameter = Parameter {
+    name: "cursor",
+    description: "The `next_cursor` of the page before, to go on from there.",
+    required: false,
+    schema: || json!({"type": "string", "format": "cursor"}),
+};
+
+pub(super) const TOKEN: Parameter = Parameter {
+    name: "token",
+    description: "The token of the verification link.",
+    required: true,
+    schema: || json!({"type": "string", "minLength": 1}),
+};
+
+/// An OpenAPI document.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct OpenApi(
+    #[expect(dead_code, reason = "it stands for its schema")] Map<String, Value>,
+);
+
+/// The document as it is served. A test compares it with [`document`]: what makes it would be a
+/// tenth of a component.
+const DOCUMENT: &str = include_str!("../../openapi.json");
+
+/// The answer with the document.
+pub(super) fn serve() -> Answer {
+    let mut response = Response::new(Bytes::from_static(DOCUMENT.as_bytes()));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    Ok(response)
+}
+
+impl<P: Ports> App<P> {
+    pub(super) async fn openapi(&self, _: Admitted<'_>) -> Answer {
+        serve()
+    }
+}
+
+/// The OpenAPI description of the HTTP interface.
+pub fn document() -> Value {
+    let mut schemas = Schemas::new();
+    let mut refusals = BTreeSet::new();
+    let mut paths = Map::new();
+    for row in TABLE {
+        let path = paths.entry(row.path).or_insert_with(|| json!({}));
+        let method = row.method.as_str().to_ascii_lowercase();
+        path[method] = describe(row, &mut schemas, &mut refusals);
+    }
+    let error = schemas.written.subschema_for::<ErrorBody<'static>>();
+    let refusals: Map<_, _> = refusals
+        .into_iter()
+        .map(|status| (response_name(status), refusal(status, &error)))
+        .collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "KubeAgents",
+            "description": "Collects the status reports of AI coding agents and shows them. An \
+                instance with AUTH_MODE=open takes requests without credentials, too.",
+            "version": env!("CARGO_PKG_VERSION"),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "../"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.definitions(),
+            "responses": refusals,
+            "securitySchemes": {
+                SCHEME: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An access token, an API key or the instance's static key.",
+                },
+                ACCOUNT_SCHEME: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An access token.",
+                },
+            },
+        },
+    })
+}
+
+const SCHEME: &str = "token";
+const ACCOUNT_SCHEME: &str = "accessToken";
+
+/// The schemas of what is read and of what is written, which differ in what must be there.
+struct Schemas {
+    read: SchemaGenerator,
+    written: SchemaGenerator,
+}
+
+impl Schemas {
+    fn new() -> Self {
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+            settings.transforms = vec![Box::new(RecursiveTransform(drop_null_default))];
+        });
+        let written = settings.clone().for_serialize();
+        Self {
+            read: settings.for_deserialize().into_generator(),
+            written: written.into_generator(),
+        }
+    }
+
+    fn definitions(mut self) -> Map<String, Value> {
+        let mut definitions = self.read.take_definitions(true);
+        definitions.extend(self.written.take_definitions(true));
+        definitions
+    }
+}
+
+fn describe(row: &Row, schemas: &mut Schemas, refusals: &mut BTreeSet<u16>) -> Value {
+    let operation = row.endpoint.operation();
+    let mut description = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "parameters": parameters(row, &operation),
+        "responses": responses(row, &operation, schemas, refusals),
+        "security": match row.access {
+            Access::Public => json!([]),
+            Access::Account => json!([{ACCOUNT_SCHEME: []}]),
+            Access::Scope(_) | Access::Workspace => json!([{SCHEME: []}, {}]),
+        },
+    });
+    if let Access::Scope(scope) = row.access {
+        description["description"] = format!("Takes the scope `{}`.", scope.as_str()).into();
+    }
+    if let Some(takes) = operation.takes {
+        description["requestBody"] = json!({
+            "required": true,
+            "content": {"application/json": {"schema": takes(&mut schemas.read)}},
+        });
+    }
+    description
+}
+
+fn parameters(row: &Row, operation: &Operation) -> Vec<Value> {
+    let in_path = row.placeholders().map(|name| {
+        json!({
+            "name": name,
+            "in": "path",
+            "required": true,
+            "schema": {"type": "string", "minLength": 1, "pattern": STORABLE},
+        })
+    });
+    let in_query = operation.query.iter().map(|parameter| {
+        json!({
+            "name": parameter.name,
+            "in": "query",
+            "description": parameter.description,
+            "required": parameter.required,
+            "schema": (parameter.schema)(),
+        })
+    });
+    in_path.chain(in_query).collect()
+}
+
+/// The responses of an operation. Those that many have are put down in `refusals`.
+fn responses(
+    row: &Row,
+    operation: &Operation,
+    schemas: &mut Schemas,
+    refusals: &mut BTreeSet<u16>,
+) -> Map<String, Value> {
+    let schema = (operation.answers)(&mut schemas.written);
+    let mut answer = json!({
+        "description": reason(operation.status),
+        "content": {"application/json": {"schema": schema}},
+    });
+    let is_paged = operation
+        .query
+        .iter()
+        .any(|parameter| parameter.name == CURSOR.name);
+    if is_paged {
+        answer["headers"] = header("Link", "The next page, as a relative reference.");
+    }
+    let mut responses = Map::from_iter([(operation.status.to_string(), answer)]);
+
+    let for_all = [400, 403, 408, 413, 500, 503].as_slice();
+    let for_credentials: &[u16] = match row.access {
+        Access::Public => &[],
+        Access::Scope(_) | Access::Workspace | Access::Account => &[401],
+    };
+    for status in [for_all, for_credentials, operation.fails].concat() {
+        refusals.insert(status);
+        let reference = format!("#/components/responses/{}", response_name(status));
+        responses.insert(status.to_string(), json!({"$ref": reference}));
+    }
+    if row.endpoint == Endpoint::Mcp {
+        let nothing = json!({"description": "Nothing is to be answered"});
+        responses.insert("202".into(), nothing);
+        for status in ["400", "404"] {
+            let refusal = json!({
+                "description": "A JSON-RPC error, or a request that cannot be read",
+                "content": {"application/json": {"schema": true}},
+            });
+            responses.insert(status.into(), refusal);
+        }
+    }
+    responses
+}
+
+/// A response that is an error.
+fn refusal(status: u16, error: &Schema) -> Value {
+    let mut refusal = json!({
+        "description": reason(status),
+        "content": {"application/json": {"schema": error}},
+    });
+    match status {
+        401 => refusal["headers"] = header("WWW-Authenticate", "`Bearer`"),
+        503 => refusal["headers"] = header("Retry-After", "Seconds to wait."),
+        _ => {}
+    }
+    refusal
+}
+
+fn header(name: &str, description: &str) -> Value {
+    json!({name: {"description": description, "schema": {"type": "string"}}})
+}
+
+fn response_name(status: u16) -> String {
+    reason(status).replace(' ', "")
+}
+
+/// What a status means.
+fn reason(status: u16) -> &'static str {
+    StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or_default()
+}
+
+/// `null` is what a field that is absent counts as, which its type says already.
+fn drop_null_default(schema: &mut Schema) {
+    if schema.get("default") == Some(&Value::Null) {
+        schema.remove("default");
+    }
+}
