@@ -21,10 +21,10 @@ use client::WebhookClient;
 pub(crate) use client::tls_config;
 pub(crate) use proxies::Proxies;
 
-/// How often the outbox is looked into unasked: pauses end, and other hosts die or fill it.
+/// Interval at which the outbox is polled: pauses end, and other hosts die or fill it.
 const POLL: Duration = Duration::from_secs(2);
 
-/// How long to leave storage alone when it has failed.
+/// Pause before storage is asked again after a failure.
 const STORAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells the deliverer that there is something to do.
@@ -37,14 +37,14 @@ impl Notifier for Waker {
     }
 }
 
-/// How notifications are delivered.
+/// Rules for delivering notifications.
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryPolicy {
-    /// How long one attempt may take.
+    /// Time limit of one attempt.
     pub(crate) timeout: Duration,
-    /// Whether private and loopback addresses may be connected to.
+    /// Allows connections to private and loopback addresses.
     pub(crate) allow_private: bool,
-    /// By which proxies they leave.
+    /// Proxies that notifications leave by.
     pub(crate) proxies: Proxies,
 }
 

@@ -1,5 +1,5 @@
 //! `kubeagents mcp`: a Model Context Protocol server on standard input and output, for clients that
-//! start a command. It passes on what agents report to a kubeagents server.
+//! start a command. It passes agents' reports on to a kubeagents server.
 
 mod api;
 mod outbox;
@@ -12,7 +12,7 @@ use api::Api;
 use outbox::{KEPT_ALIVE_TTL, Outbox};
 use server::{Connection, Tools};
 
-/// Why the tools cannot be served.
+/// Reason why the tools cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum McpError {
     #[error("TLS cannot be set up")]

@@ -1,4 +1,4 @@
-//! The core's ports on a machine of one's own.
+//! The core's ports on a native host.
 
 use std::time::Duration;
 
@@ -37,15 +37,15 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// A random number where nothing depends on its being a secret.
+/// Returns a random number that need not be secret.
 pub(crate) fn random_u32() -> u32 {
     let mut bytes = [0; 4];
     SystemEntropy.fill(&mut bytes);
     u32::from_ne_bytes(bytes)
 }
 
-/// Records reports in memory, where a conflict means that another report has just been stored:
-/// there is always progress, and so no reason to give up.
+/// Records reports in memory. A conflict means that another report has just been stored, so there
+/// is always progress and no reason to give up.
 pub(crate) struct MemoryReports(Recorder<MemoryStore, SystemClock, SystemEntropy>);
 
 impl MemoryReports {

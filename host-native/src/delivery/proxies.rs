@@ -6,8 +6,8 @@ use kubeagents_core::delivery::is_loopback;
 
 use crate::config::ConfigError;
 
-/// By which proxies notifications leave, by `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
-/// Receivers on this machine are never behind one.
+/// Proxies that notifications leave by, from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
+/// `NO_PROXY`. Receivers on this machine are never behind one.
 #[derive(Debug, Clone)]
 pub(crate) struct Proxies(std::sync::Arc<Matcher>);
 
@@ -64,7 +64,7 @@ impl Proxies {
         }
     }
 
-    /// What a proxy that reads the requests themselves wants to see in them.
+    /// Credentials for a proxy that reads the requests itself, as it does those by plain HTTP.
     pub(super) fn authorization(&self, receiver: &Uri) -> Option<HeaderValue> {
         let proxy = (receiver.scheme_str() == Some("http")).then(|| self.proxy(receiver))??;
         proxy.basic_auth().cloned()
@@ -78,7 +78,7 @@ impl Default for Proxies {
     }
 }
 
-/// Whether a text is `[http://][user:password@]host[:port]`.
+/// Returns whether a text is `[http://][user:password@]host[:port]`.
 fn is_http_proxy(text: &str) -> bool {
     let url = match text.contains("://") {
         true => url::Url::parse(text),
