@@ -1,15 +1,14 @@
 //! Statements over a pool of connections.
 
 use std::borrow::Cow;
-use std::ops::DerefMut;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use kubeagents_core::StoreError;
 use kubeagents_store_postgres::{Cell, Query, Row, UnexpectedResult, Value, refusal};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
-use sqlx::{
-    Arguments, Column, Decode, Executor, Postgres, Row as _, Transaction, TypeInfo, ValueRef,
-};
+use sqlx::{Arguments, Column, Decode, Postgres, Row as _, Transaction, TypeInfo, ValueRef};
 use tokio::sync::Mutex;
 
 /// How long an operation may take in all, waiting for a connection included. The server's own
@@ -39,7 +38,64 @@ impl Driver {
 
 impl Query for Driver {
     async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
-        run(&self.pool, DEADLINE, sql, params).await
+        let mut connection = Lent::of(&self.pool).await?;
+        let result = run(&mut connection, DEADLINE, sql, params).await;
+        if matches!(&result, Err(StoreError::Unavailable(cause)) if cause.is::<NoAnswer>()) {
+            connection.discard();
+        }
+        result
+    }
+}
+
+/// A connection lent by the pool. The pool would wait without a limit for the database to answer
+/// when it takes a connection back, and count the connection meanwhile.
+pub(crate) struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Lent {
+    /// Waits for a connection that is free.
+    pub(crate) async fn of(pool: &PgPool) -> Result<Self, StoreError> {
+        let connection = within_deadline(pool.acquire()).await?;
+        Ok(Self(Some(connection)))
+    }
+
+    /// Closes the connection without a word to the database.
+    fn discard(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
+    }
+}
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    #[expect(
+        clippy::expect_used,
+        reason = "nothing takes the connection but its end"
+    )]
+    fn deref(&self) -> &PgConnection {
+        self.0
+            .as_ref()
+            .expect("the connection is there until the end")
+    }
+}
+
+impl DerefMut for Lent {
+    #[expect(
+        clippy::expect_used,
+        reason = "nothing takes the connection but its end"
+    )]
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0
+            .as_mut()
+            .expect("the connection is there until the end")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.0.take() {
+            // When the time is up, the future is dropped, and the connection with it.
+            tokio::spawn(tokio::time::timeout(DEADLINE, connection.return_to_pool()));
+        }
     }
 }
 
@@ -77,12 +133,12 @@ impl Pinned<Transaction<'_, Postgres>> {
 impl<C: DerefMut<Target = PgConnection>> Query for Pinned<C> {
     async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
         let mut connection = self.connection.lock().await;
-        run(&mut **connection, self.deadline, sql, params).await
+        run(&mut connection, self.deadline, sql, params).await
     }
 }
 
-async fn run<'e>(
-    executor: impl Executor<'e, Database = Postgres>,
+async fn run(
+    connection: &mut PgConnection,
     deadline: Duration,
     sql: &'static str,
     params: &[Value<'_>],
@@ -100,7 +156,7 @@ async fn run<'e>(
     }
     let rows = within(
         deadline,
-        sqlx::query_with(sql, arguments).fetch_all(executor),
+        sqlx::query_with(sql, arguments).fetch_all(connection),
     )
     .await?;
     rows.iter()

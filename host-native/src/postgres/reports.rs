@@ -5,10 +5,11 @@ use kubeagents_core::{
     Recorded, Recorder, Report, ReportPolicy, StoreError, Workspace, conflict_pause,
 };
 use kubeagents_store_postgres::PostgresStore;
+use sqlx::Connection;
 use sqlx::postgres::PgPool;
 
 use super::NativeStore;
-use super::driver::{Pinned, within_deadline};
+use super::driver::{Lent, Pinned, within_deadline};
 use crate::ports::random_u32;
 use crate::recording::{GroupedReports, HostRecorder, Singly};
 
@@ -65,7 +66,8 @@ impl Locking {
         workspace: &Workspace,
         report: &Report,
     ) -> Result<Recorded, StoreError> {
-        let transaction = Pinned::new(within_deadline(self.pool.begin()).await?);
+        let mut connection = Lent::of(&self.pool).await?;
+        let transaction = Pinned::new(within_deadline(connection.begin()).await?);
         let store = PostgresStore::new(transaction);
         store.lock_session(&report.session_key(workspace)).await?;
         let Recorder {

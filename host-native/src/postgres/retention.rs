@@ -7,7 +7,7 @@ use kubeagents_store_postgres::retention;
 use sqlx::postgres::PgPool;
 use tokio::sync::watch;
 
-use super::driver::{Pinned, within_deadline};
+use super::driver::{Lent, Pinned};
 
 /// How often it is looked.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -46,6 +46,6 @@ pub(super) async fn purge_once(
     pool: &PgPool,
     history_days: Option<u32>,
 ) -> Result<i64, StoreError> {
-    let connection = within_deadline(pool.acquire()).await?;
-    retention::purge(&Pinned::new(connection), history_days).await
+    let connection = Pinned::new(Lent::of(pool).await?);
+    retention::purge(&connection, history_days).await
 }

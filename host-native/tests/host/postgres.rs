@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{Method, StatusCode};
 use kubeagents_test_postgres::{Cluster, Database, PASSWORD, SmallDisk, USER, database, wait_for};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 use crate::support::{
     PATIENCE, Receiver, Reply, Server, a_minute_ahead, command, eventually, report,
@@ -603,4 +604,57 @@ async fn more_clients_than_connections_are_served() {
         database.psql("SELECT count(*) FROM kubeagents_data.statuses"),
         "100"
     );
+}
+
+/// Backends that are stopped until this is dropped: their server does not end without them.
+struct Stopped(Vec<Pid>);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = kill_process(*pid, Signal::CONT);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_whose_backends_hang_give_their_places_to_others() {
+    let cluster = Cluster::start(&[("fsync", "off")]);
+    let database = cluster.database();
+    let server = Arc::new(Server::start(&[
+        ("DATABASE_URL", &database.url()),
+        ("AUTH_MODE", "open"),
+        ("DB_MAX_OPEN_CONNS", "2"),
+        ("DB_MAX_IDLE_CONNS", "2"),
+    ]));
+    server.report("before", "running").await;
+    // Both connections are in the midst of a statement when their backends stop.
+    let mut blocker = PgConnection::connect(&database.url()).await.unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    sqlx::query("LOCK TABLE kubeagents_data.agents")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let waiting = "SELECT string_agg(pid::text, ',') FROM pg_stat_activity \
+        WHERE application_name = 'kubeagents' AND wait_event_type = 'Lock'";
+    for _ in 0..2 {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { server.get("/api/agents").await });
+    }
+    let hung = eventually("both statements to wait", || {
+        let pids = database.psql(waiting);
+        let pids: Vec<Pid> = pids
+            .split(',')
+            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+            .collect();
+        (pids.len() == 2).then_some(pids)
+    })
+    .await;
+    for pid in &hung {
+        kill_process(*pid, Signal::STOP).unwrap();
+    }
+    let _hung = Stopped(hung);
+    transaction.rollback().await.unwrap();
+    ready(&server).await;
+    server.report("after", "running").await;
 }
