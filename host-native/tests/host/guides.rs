@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kubeagents_core::settings::{Host, SETTINGS, Setting, Unset};
 use serde_json::Value;
 
 use crate::support::Server;
@@ -240,4 +241,42 @@ async fn the_printed_commands_work() {
         run_in_all += commands.len();
     }
     assert!(run_in_all > 20, "only {run_in_all} commands are found");
+}
+
+/// The row of the reference that documents a setting.
+fn row(setting: &Setting) -> String {
+    let unset = match setting.unset {
+        Unset::Value(value) => format!("`{value}`"),
+        Unset::Described(text) => text.to_owned(),
+        Unset::Nothing => "–".to_owned(),
+    };
+    let hosts = [
+        (Host::Native, "native"),
+        (Host::Spin, "Spin"),
+        (Host::Wasmcloud, "wasmCloud"),
+    ];
+    let names = hosts.iter().filter(|(host, _)| setting.is_on(*host));
+    let hosts = match setting.hosts.len() == hosts.len() {
+        true => "all".to_owned(),
+        false => names.map(|(_, name)| *name).collect::<Vec<_>>().join(", "),
+    };
+    let help = setting.help();
+    format!("| `{}` | {unset} | {hosts} | {help} |", setting.variable)
+}
+
+#[test]
+fn every_setting_is_documented_as_the_table_has_it() {
+    let page = read(&root().join("docs/configuration.md"));
+    let (_, reference) = page.split_once("## Settings\n").unwrap();
+    let (reference, _) = reference.split_once("\n## ").unwrap();
+    let found: Vec<&str> = reference
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let rows: Vec<String> = SETTINGS.iter().map(row).collect();
+    assert!(
+        found == rows,
+        "docs/configuration.md should have these rows:\n{}",
+        rows.join("\n")
+    );
 }
