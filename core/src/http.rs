@@ -28,7 +28,7 @@ pub use outage::Outage;
 
 use crate::json;
 use crate::ports::{Clock, Ports};
-use crate::settings::{CorsPolicy, is_loopback_authority};
+use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority};
 use crate::token::TokenSigner;
 use crate::{AuthMode, Settings, Timestamp};
 use body::{Received, Standing};
@@ -94,9 +94,9 @@ impl<P: Ports> App<P> {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        let answer = match self.is_rebound(&parts) {
-            true => Err(ApiError::forbidden("host is not allowed")),
-            false => self.answer(&parts, body).await,
+        let answer = match self.check_page(&parts) {
+            Err(error) => Err(error),
+            Ok(()) => self.answer(&parts, body).await,
         };
         conclude(&self.cors, &parts, answer)
     }
@@ -150,15 +150,44 @@ impl<P: Ports> App<P> {
         crate::time::truncate(self.ports.clock().now())
     }
 
-    /// Whether the request was made under a name that is not this machine's, which on a loopback
-    /// address only a rebound DNS name brings about. A browser always names the host.
-    fn is_rebound(&self, parts: &Parts) -> bool {
-        if !self.settings.loopback_only || self.settings.mode != AuthMode::Open {
-            return false;
+    /// Refuses what only a page that its visitor does not know to be at work sends in open mode,
+    /// where nobody is asked for credentials: a request under a name that is not the server's (a
+    /// rebound DNS name), and a change asked for by a page that may not use the server (which needs
+    /// no preflight for text). Probes ask by address and are let through.
+    fn check_page(&self, parts: &Parts) -> Result<(), ApiError> {
+        let is_preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(ORIGIN);
+        let is_probe = matches!(parts.uri.path(), "/health" | "/ready");
+        if self.settings.mode != AuthMode::Open || is_preflight || is_probe {
+            return Ok(());
         }
         let header = parts.headers.get(HOST).map(HeaderValue::as_bytes);
         let host = header.or_else(|| parts.uri.authority().map(|a| a.as_str().as_bytes()));
-        host.is_some_and(|host| !std::str::from_utf8(host).is_ok_and(is_loopback_authority))
+        let host = host.map(|host| std::str::from_utf8(host).unwrap_or_default());
+        let is_own_name = host.is_none_or(|host| self.is_own_name(host));
+        if self.settings.loopback_only && !is_own_name {
+            return Err(ApiError::forbidden(
+                "host is not allowed: the setting ALLOWED_HOSTS names those that are",
+            ));
+        }
+        let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let Some(origin) = parts.headers.get(ORIGIN).filter(|_| changes) else {
+            return Ok(());
+        };
+        let is_own_page = host.is_some_and(|host| {
+            let origin = origin.to_str().unwrap_or_default().split_once("://");
+            (is_own_name || is_ip_authority(host))
+                && origin.is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host))
+        });
+        match is_own_page {
+            true => Ok(()),
+            false => cors::check_origin(&self.cors, Some(origin)),
+        }
+    }
+
+    /// Whether `host[:port]` is a name under which the server is known to be reached.
+    fn is_own_name(&self, host: &str) -> bool {
+        let allowed = self.settings.values.allowed_hosts.as_ref();
+        is_loopback_authority(host) || allowed.is_some_and(|names| names.contains(host))
     }
 }
 

@@ -17,7 +17,7 @@ pub use client::{CLIENT_SETTINGS, ClientValues};
 pub use cors::{CorsPolicy, OriginPattern};
 pub use database::DatabaseUrl;
 pub use host_names::HostNames;
-pub(crate) use host_names::is_loopback_authority;
+pub(crate) use host_names::{is_ip_authority, is_loopback_authority};
 pub use secret::JWT_SECRET_NAME;
 pub use setting::{Host, InvalidSetting, Setting, SettingError, Texts, Unset};
 pub use table::{LogFormat, SETTINGS, Storage, Values};
@@ -48,8 +48,9 @@ pub struct Settings {
     pub values: Values,
     /// Who may use the instance.
     pub mode: AuthMode,
-    /// Whether the instance is reachable through loopback only: then, in open mode, requests whose
-    /// `Host` is no loopback name are refused, against DNS rebinding.
+    /// Whether the instance is reachable through loopback only, or cannot know how it is reached:
+    /// then, in open mode, requests whose `Host` is neither a loopback name nor among
+    /// [`Values::allowed_hosts`] are refused, against DNS rebinding.
     pub loopback_only: bool,
     /// What signs tokens.
     pub jwt_secret: String,

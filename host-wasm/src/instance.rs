@@ -62,7 +62,7 @@ impl<S: Store + Clone, P: Platform> Instance<S, P> {
             jwt_secret: secret.map_err(|cause| config.without_storage(cause))?,
             values: config.values,
             mode: config.mode,
-            loopback_only: false,
+            loopback_only: true,
         };
         let waker = Waker::default();
         let delivery = Delivery::new(

@@ -234,6 +234,10 @@ impl Answer {
             panic!("no JSON: {self}");
         };
         self.check_conventions(&body);
+        if body.get("access_token").is_some() || body.get("key").is_some() {
+            let kept = self.header("cache-control");
+            assert_eq!(kept.as_deref(), Some("no-store"), "{self}");
+        }
         body
     }
 

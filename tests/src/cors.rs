@@ -18,6 +18,7 @@ scenarios! {
     cors_headers_stand_on_errors_too,
     a_preflight_needs_no_credentials,
     a_foreign_host_is_refused_on_a_loopback_address [Open, Loopback],
+    a_change_that_a_foreign_page_asks_for_is_refused_in_open_mode [Open],
 }
 
 const LOOPBACK: &str = "http://localhost:3000";
@@ -223,11 +224,40 @@ async fn a_foreign_host_is_refused_on_a_loopback_address(world: Arc<World>) {
         "192.168.0.1",
     ] {
         let answer = client.get("/api/agents").header("host", host).await;
-        answer.error_code(403, "forbidden");
+        let message = "host is not allowed: the setting ALLOWED_HOSTS names those that are";
+        answer.error(403, "forbidden", message);
+        client.get("/health").header("host", host).await.ok();
+        client.get("/ready").header("host", host).await.ok();
         let answer = client
             .post("/webhook/status", &report)
             .header("host", host)
             .await;
         answer.error_code(403, "forbidden");
+    }
+}
+
+async fn a_change_that_a_foreign_page_asks_for_is_refused_in_open_mode(world: Arc<World>) {
+    let client = world.anonymous();
+    let report = report(&world.name("agent"), "t", "running");
+    for origin in FOREIGN {
+        for path in [
+            "/webhook/status",
+            "/api/auth/register",
+            "/api/auth/login",
+            "/mcp",
+        ] {
+            let request = client.request(Method::POST, path);
+            let request = request
+                .header("origin", origin)
+                .header("content-type", "text/plain")
+                .body(report.to_string());
+            request.await.error_code(403, "forbidden");
+        }
+        // Reading is harmless: the page cannot see the answer.
+        client.get("/health").header("origin", origin).await.ok();
+    }
+    for origin in [LOOPBACK, "http://127.0.0.1", "https://app.localhost"] {
+        let request = client.post("/webhook/status", &report);
+        request.header("origin", origin).await.ok();
     }
 }

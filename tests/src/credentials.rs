@@ -17,6 +17,7 @@ scenarios! {
     credentials_are_needed_in_required_mode [Required],
     account_routes_need_credentials_in_both_modes,
     an_authorization_of_another_form_is_refused,
+    an_empty_bearer_counts_as_absent,
     an_unknown_token_is_refused,
     the_scheme_is_case_insensitive [Accounts],
     an_access_token_reports_and_reads [Accounts],
@@ -90,13 +91,7 @@ async fn account_routes_need_credentials_in_both_modes(world: Arc<World>) {
 }
 
 async fn an_authorization_of_another_form_is_refused(world: Arc<World>) {
-    for authorization in [
-        "Basic dXNlcjpwYXNz",
-        "Bearer",
-        "token",
-        "Token abc",
-        "Bearerabc",
-    ] {
+    for authorization in ["Basic dXNlcjpwYXNz", "token", "Token abc", "Bearerabc"] {
         let client = world.anonymous().with_authorization(authorization);
         for request in [client.get("/api/agents"), client.get("/api/auth/me")] {
             request.await.error(401, "unauthorized", FORMAT);
@@ -104,6 +99,19 @@ async fn an_authorization_of_another_form_is_refused(world: Arc<World>) {
         let report = report(&world.name("agent"), "t", "running");
         let answer = client.post("/webhook/status", &report).await;
         answer.error(401, "unauthorized", FORMAT);
+    }
+}
+
+async fn an_empty_bearer_counts_as_absent(world: Arc<World>) {
+    for authorization in ["Bearer", "Bearer ", "bearer  "] {
+        let client = world.anonymous().with_authorization(authorization);
+        let listed = client.get("/api/agents?limit=1").await;
+        match world.host.mode {
+            Mode::Open => drop(listed.ok()),
+            Mode::Required => listed.error(401, "unauthorized", MISSING),
+        }
+        let answer = client.get("/api/auth/me").await;
+        answer.error(401, "unauthorized", MISSING);
     }
 }
 

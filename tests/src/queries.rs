@@ -199,6 +199,10 @@ async fn agents_are_filtered_by_latest_status(world: Arc<World>) {
     );
     let query = format!("search={group}&status=");
     assert_eq!(found(&client, &query).await.len(), statuses.len());
+    for unknown in ["done", "Failed", "%20"] {
+        let query = format!("search={group}&status={unknown}");
+        assert_eq!(found(&client, &query).await, [""; 0]);
+    }
 }
 
 async fn search_and_status_narrow_together(world: Arc<World>) {

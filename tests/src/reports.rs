@@ -14,6 +14,7 @@ use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{World, report, segment, text, texts, time, with, without};
 
 scenarios! {
+    a_body_that_cannot_be_read_is_refused_with_the_reason,
     a_report_is_acknowledged,
     a_first_report_registers_the_agent_and_its_session,
     a_report_without_optional_fields_shows_none,
@@ -803,5 +804,30 @@ async fn first_reports_at_once_make_one_agent_and_one_session(world: Arc<World>)
             texts(&client.get(&path).await.ok()["agents"], "agent_id"),
             [id]
         );
+    }
+}
+
+async fn a_body_that_cannot_be_read_is_refused_with_the_reason(world: Arc<World>) {
+    let client = world.client().await;
+    let typed = with(report("a", "t", "running"), "ttl_minutes", "5").to_string();
+    for (content_type, body, reason) in [
+        (
+            "application/x-www-form-urlencoded",
+            "agent_id=a&status=running",
+            "send JSON, not application/x-www-form-urlencoded",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            "--x--",
+            "send JSON, not multipart/form-data",
+        ),
+        ("text/plain", typed.as_str(), "ttl_minutes: "),
+    ] {
+        let request = client.request(Method::POST, "/webhook/status");
+        let request = request
+            .header("content-type", content_type)
+            .body(body.to_owned());
+        let message = format!("Invalid JSON: {reason}");
+        request.await.error_starting(400, "bad_request", &message);
     }
 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::response::{Answer, confirm, json, ok};
+use super::response::{Answer, confirm, json, ok, secret};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
 use crate::notification::check_webhook_url;
@@ -211,7 +211,7 @@ impl<P: Ports> App<P> {
         let (tokens, successor) = self.new_tokens(&account, stored.family_id, now)?;
         let hash = &stored.token_hash;
         match store.rotate_refresh_token(hash, now, &successor).await? {
-            true => ok(&tokens),
+            true => secret(StatusCode::OK, &tokens),
             false => Err(revoked()),
         }
     }
@@ -256,7 +256,7 @@ impl<P: Ports> App<P> {
         let family = random_uuid(self.ports.entropy());
         let (tokens, stored) = self.new_tokens(account, family, self.now())?;
         self.ports.store().insert_refresh_token(&stored).await?;
-        ok(&tokens)
+        secret(StatusCode::OK, &tokens)
     }
 
     fn new_tokens<'a>(

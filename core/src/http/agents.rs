@@ -76,16 +76,18 @@ impl<P: Ports> App<P> {
         let status = query_parameter(uri, "status").unwrap_or_default();
         let query = AgentQuery {
             search: (!search.is_empty()).then(|| search_key(&search)),
-            status: match status.as_str() {
-                "" => None,
-                word => Some(
-                    StatusKind::parse(word)
-                        .ok_or(Rule::Statuses(&StatusKind::ALL).broken_by("status"))?,
-                ),
-            },
+            status: StatusKind::parse(&status),
             limit: limit(uri)?,
             after: cursor(uri)?,
         };
+        if query.status.is_none() && !status.is_empty() {
+            // No agent has a status that is none.
+            return paged(
+                uri,
+                AgentList { agents: Vec::new() },
+                query.after.filter(|_| false),
+            );
+        }
         let workspace = &request.caller.workspace;
         let page = self
             .ports
@@ -208,7 +210,7 @@ impl<P: Ports> App<P> {
 
 /// The limit that a request asks for.
 fn limit(uri: &Uri) -> Result<usize, InvalidField> {
-    match query_parameter(uri, "limit") {
+    match query_parameter(uri, "limit").filter(|text| !text.is_empty()) {
         None => Ok(MAX_LIMIT),
         Some(text) => text
             .parse()
@@ -250,7 +252,7 @@ fn paged(uri: &Uri, rows: impl Serialize, next: Option<impl Cursor>) -> Answer {
             .extend_pairs(query)
             .append_pair("cursor", cursor)
             .finish();
-        format!("{}?{query}", uri.path())
+        format!("?{query}")
     });
     let mut response = json(StatusCode::OK, &page);
     if let Some(target) = link {

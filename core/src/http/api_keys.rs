@@ -6,7 +6,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::response::{Answer, confirm, json, ok};
+use super::response::{Answer, confirm, ok, secret};
 use super::{Admitted, ApiError, App};
 use crate::ports::{Ports, random, random_uuid};
 use crate::store::{Accounts, ApiKeys};
@@ -60,14 +60,14 @@ impl<P: Ports> App<P> {
         let account = account.ok_or_else(Self::unknown_account)?;
 
         let entropy = self.ports.entropy();
-        let secret = URL_SAFE.encode(random::<32>(entropy));
+        let key_text = URL_SAFE.encode(random::<32>(entropy));
         let now = self.now();
         let key = ApiKey {
             id: random_uuid(entropy),
             account_id: account.id,
             name,
-            key_hash: sha256_hex(&secret),
-            key_prefix: secret[..8].to_owned(),
+            key_hash: sha256_hex(&key_text),
+            key_prefix: key_text[..8].to_owned(),
             scopes,
             expires_at: expires_in.map(|expiry| now + expiry),
             last_used_at: None,
@@ -78,13 +78,13 @@ impl<P: Ports> App<P> {
         let created = Created {
             id: &key.id,
             name: &key.name,
-            key: &secret,
+            key: &key_text,
             key_prefix: &key.key_prefix,
             scopes: key.scopes,
             expires_at: key.expires_at,
             created_at: key.created_at,
         };
-        Ok(json(StatusCode::CREATED, &created))
+        secret(StatusCode::CREATED, &created)
     }
 
     pub(super) async fn list_api_keys(&self, request: Admitted<'_>) -> Answer {

@@ -6,10 +6,14 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::Body;
 use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::ApiError;
+use crate::json::parse;
 
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
@@ -185,6 +189,35 @@ impl Pieces {
             false => self.joined.into(),
         }
     }
+}
+
+/// What is wrong with a body that [`parse`] refuses, as well as can be said: that it is a form, or
+/// the field whose value has a wrong type.
+pub(super) fn explain<T: DeserializeOwned>(
+    body: &[u8],
+    content_type: Option<&HeaderValue>,
+    error: &serde_json::Error,
+) -> String {
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let media_type = content_type.unwrap_or_default().split(';').next();
+    let form = media_type.filter(|media_type| {
+        ["multipart/form-data", "application/x-www-form-urlencoded"].contains(media_type)
+    });
+    match (form, error.is_data()) {
+        (Some(form), false) => format!("send JSON, not {form} ({error})"),
+        (_, false) => error.to_string(),
+        (_, true) => wrong_type::<T>(body).unwrap_or_else(|| error.to_string()),
+    }
+}
+
+/// The field whose value alone cannot be read, and why.
+fn wrong_type<T: DeserializeOwned>(body: &[u8]) -> Option<String> {
+    let fields: Map<String, Value> = parse(body).ok()?;
+    fields.into_iter().find_map(|(name, value)| {
+        let alone = Value::Object(Map::from_iter([(name.clone(), value)]));
+        let error = serde_json::from_value::<T>(alone).err()?;
+        Some(format!("{name}: {error}"))
+    })
 }
 
 #[cfg(test)]

@@ -45,20 +45,19 @@ impl Caller {
     }
 }
 
-/// The token of `Authorization: Bearer <token>`; `None` without the header.
+/// The token of `Authorization: Bearer <token>`; `None` without the header, or without a token in
+/// it, as scripts send it whose variable is not set.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
-    value
-        .to_str()
-        .ok()
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
-        .filter(|token| !token.is_empty())
-        .map(Some)
-        .ok_or_else(|| ApiError::unauthorized(MALFORMED))
+    let malformed = || ApiError::unauthorized(MALFORMED);
+    let value = value.to_str().map_err(|_| malformed())?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    match scheme.eq_ignore_ascii_case("bearer") {
+        true => Ok(Some(token.trim()).filter(|token| !token.is_empty())),
+        false => Err(malformed()),
+    }
 }
 
 impl<P: Ports> App<P> {

@@ -16,7 +16,6 @@ use super::endpoints::{Access, Endpoint, Operation, Row, TABLE};
 use super::error::ErrorBody;
 use super::response::Answer;
 use super::{Admitted, App};
-use crate::StatusKind;
 use crate::ports::Ports;
 use crate::validation::STORABLE;
 
@@ -37,9 +36,9 @@ pub(super) const SEARCH: Parameter = Parameter {
 
 pub(super) const STATUS: Parameter = Parameter {
     name: "status",
-    description: "Only agents whose latest status is this.",
+    description: "Only agents whose latest status is this: `running`, `success`, `failed` or `pending`.",
     required: false,
-    schema: || json!({"type": "string", "enum": StatusKind::ALL}),
+    schema: || json!({"type": "string"}),
 };
 
 pub(super) const EXPIRED: Parameter = Parameter {

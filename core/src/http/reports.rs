@@ -1,8 +1,10 @@
 //! `POST /webhook/status`.
 
+use http::header::CONTENT_TYPE;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::body::explain;
 use super::response::{Answer, ok};
 use super::{Admitted, ApiError, App};
 use crate::json::parse;
@@ -18,8 +20,12 @@ pub(super) struct Reported {
 
 impl<P: Ports> App<P> {
     pub(super) async fn report(&self, request: Admitted<'_>) -> Answer {
-        let raw: RawReport = parse(&request.body)
-            .map_err(|error| ApiError::bad_request(format!("Invalid JSON: {error}")))?;
+        let body = &request.body;
+        let raw: RawReport = parse(body).map_err(|error| {
+            let content_type = request.parts.headers.get(CONTENT_TYPE);
+            let reason = explain::<RawReport>(body, content_type, &error);
+            ApiError::bad_request(format!("Invalid JSON: {reason}"))
+        })?;
         let report = raw.validate(&ReportRules::WEBHOOK)?;
         self.record(&request.caller.workspace, report).await?;
         ok(&Reported {

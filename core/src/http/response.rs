@@ -1,7 +1,7 @@
 //! Whole responses.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LINK};
 use http::{HeaderValue, Method, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,6 +25,14 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes>
     response
 }
 
+/// A JSON response with a token or key, which no cache may keep.
+pub(super) fn secret(status: StatusCode, body: &impl Serialize) -> Answer {
+    let mut response = json(status, body);
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    Ok(response)
+}
+
 /// A JSON response with status 200.
 pub(super) fn ok(body: &impl Serialize) -> Answer {
     Ok(json(StatusCode::OK, body))
@@ -40,9 +48,9 @@ pub(super) struct Confirmation {
     message: &'static str,
 }
 
-/// Adds where the next page is.
+/// Adds where the next page is: a relative reference, which holds whatever a proxy made of the path.
 pub(super) fn link_next(response: &mut Response<Bytes>, target: &str) {
-    // Every character of the target comes from a parsed URI or from base64.
+    // Every character of the target is percent-encoded or comes from base64.
     if let Ok(value) = HeaderValue::try_from(format!("<{target}>; rel=\"next\"")) {
         response.headers_mut().insert(LINK, value);
     }

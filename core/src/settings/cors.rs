@@ -17,13 +17,16 @@ pub enum CorsPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginPattern {
     prefix: String,
-    /// What follows the `*`; `None` without one.
+    /// What follows the `*` in the host; `None` without one.
     suffix: Option<String>,
+    /// Whether the port may be any.
+    any_port: bool,
 }
 
 impl CorsPolicy {
     /// Reads a comma-separated list of `*`, exact origins (`https://app.example.com`) and origins
-    /// with one wildcard (`https://*.example.com`).
+    /// with one wildcard for a part of the host (`https://*.example.com`), for all of it, at any port
+    /// (`http://*`), or for the port (`http://localhost:*`). A slash at the end is ignored.
     ///
     /// # Errors
     /// [`InvalidSetting`] for an entry that is none of these, and for an empty list.
@@ -82,7 +85,12 @@ impl OriginPattern {
         } else {
             ":80"
         };
-        let text = text.strip_suffix(default_port).unwrap_or(&text);
+        let text = text.strip_suffix('/').unwrap_or(&text);
+        let text = text.strip_suffix(default_port).unwrap_or(text);
+        let (text, any_port) = match text.strip_suffix(":*") {
+            Some(text) => (text, true),
+            None => (text, text.ends_with("://*")),
+        };
         let sample = text.replacen('*', "wildcard", 1);
         let url = url::Url::parse(&sample).ok()?;
         let is_bare = url.path() == "/"
@@ -96,15 +104,21 @@ impl OriginPattern {
             None => Self {
                 prefix: url.origin().ascii_serialization(),
                 suffix: None,
+                any_port,
             },
             Some((prefix, suffix)) => Self {
                 prefix: prefix.to_owned(),
                 suffix: Some(suffix.to_owned()),
+                any_port,
             },
         })
     }
 
     fn matches(&self, origin: &str) -> bool {
+        let origin = match origin.rsplit_once(':') {
+            Some((host, port)) if self.any_port && port.bytes().all(|b| b.is_ascii_digit()) => host,
+            _ => origin,
+        };
         match &self.suffix {
             None => origin == self.prefix,
             Some(suffix) => origin
@@ -152,13 +166,33 @@ mod tests {
     }
 
     #[test]
+    fn cors_patterns_may_leave_the_port_open_and_end_in_a_slash() {
+        for (pattern, origin, allowed) in [
+            ("http://*", "http://example.com", true),
+            ("http://*", "http://example.com:8080", true),
+            ("http://*", "https://example.com", false),
+            ("http://*", "http://", false),
+            ("http://localhost:*", "http://localhost", true),
+            ("http://localhost:*", "http://localhost:5173", true),
+            ("http://localhost:*", "http://localhost.example.com", false),
+            ("http://localhost:*", "http://localhost:1@evil.com", false),
+            ("http://localhost:*", "https://localhost:5173", false),
+            ("https://a.com/", "https://a.com", true),
+            ("https://a.com:443/", "https://a.com", true),
+        ] {
+            let policy = CorsPolicy::parse(pattern).unwrap();
+            assert_eq!(policy.allows(origin), allowed, "{pattern} {origin}");
+        }
+    }
+
+    #[test]
     fn cors_settings_that_are_no_origins_are_refused() {
         for text in [
             "",
             " , ",
             "example.com",
             "https://a.com/path",
-            "https://a.com/",
+            "https://a.com//",
             "ftp://a.com",
             "https://*.*.com",
         ] {

@@ -48,6 +48,11 @@ pub(crate) fn is_loopback_authority(authority: &str) -> bool {
     }
 }
 
+/// Whether `host[:port]` names an IP address, which no foreign DNS name can be.
+pub(crate) fn is_ip_authority(authority: &str) -> bool {
+    matches!(host(authority), Some(Host::Ipv4(_) | Host::Ipv6(_)))
+}
+
 /// The host of `host[:port]`.
 fn host(authority: &str) -> Option<Host> {
     // A user part would put the host elsewhere; nothing that asks here has one.
