@@ -3,6 +3,7 @@
 
 mod mcp;
 mod openapi;
+mod pages;
 mod server;
 mod sessions;
 mod settings;
