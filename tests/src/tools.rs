@@ -1,4 +1,4 @@
-//! Programs that tests need, besides those that they test.
+//! Helper programs for tests.
 
 use std::path::Path;
 use std::process::Command;
@@ -37,10 +37,10 @@ pub(crate) fn install_python(folder: &Path, requirements: &Path) {
     );
 }
 
-/// Runs a command to its end; returns what it prints.
+/// Runs a command to its end, and returns its output.
 ///
 /// # Panics
-/// When it cannot be started or fails: with all that it says.
+/// When it cannot be started or fails, with everything that it printed.
 pub fn succeed(command: &mut Command) -> String {
     let program = command.get_program().to_owned();
     let output = command
