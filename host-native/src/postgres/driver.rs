@@ -1,6 +1,5 @@
 //! Statements over a pool of connections.
 
-use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -182,11 +181,30 @@ async fn within<T>(
     }
 }
 
+/// An error as the server words it. The driver would add a line number, which is that of
+/// PostgreSQL's own source.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} (SQLSTATE {code})")]
+pub(crate) struct ServerError {
+    code: String,
+    message: String,
+}
+
+impl ServerError {
+    /// The server's error, if the failure is one.
+    pub(crate) fn of(error: &sqlx::Error) -> Option<Self> {
+        let error = error.as_database_error()?;
+        Some(Self {
+            code: error.code().unwrap_or_default().into_owned(),
+            message: error.message().to_owned(),
+        })
+    }
+}
+
 /// What a failure means to the core.
-fn store_error(error: sqlx::Error) -> StoreError {
-    let refused = error.as_database_error();
-    match refused.and_then(|refused| refused.code().map(Cow::into_owned)) {
-        Some(code) => refusal(&code, error),
+pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
+    match ServerError::of(&error) {
+        Some(error) => refusal(&error.code.clone(), error),
         None => StoreError::unavailable(error),
     }
 }

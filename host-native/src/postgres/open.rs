@@ -1,5 +1,6 @@
 //! Getting from a configuration to a database that is ready.
 
+use std::error::Error;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use kubeagents_store_postgres::adoption::{self, AdoptError, GoTablesError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
-use super::driver::Pinned;
+use super::driver::{Pinned, ServerError, store_error};
 use super::options::Database;
 use crate::config::ConfigError;
 
@@ -26,7 +27,7 @@ pub(crate) enum OpenError {
     Config(#[from] ConfigError),
     /// It did not answer within DB_CONNECT_TIMEOUT_SECONDS.
     #[error("PostgreSQL does not answer")]
-    Connect(#[source] sqlx::Error),
+    Connect(#[source] Box<dyn Error + Send + Sync>),
     /// It cannot be made ready as it is.
     #[error("the database cannot be made ready")]
     Adopt(#[from] AdoptError),
@@ -40,7 +41,14 @@ impl From<StoreError> for OpenError {
 
 impl From<sqlx::Error> for OpenError {
     fn from(error: sqlx::Error) -> Self {
-        StoreError::unavailable(error).into()
+        store_error(error).into()
+    }
+}
+
+fn causes(error: &sqlx::Error) -> String {
+    match ServerError::of(error) {
+        Some(error) => crate::causes(&error),
+        None => crate::causes(error),
     }
 }
 
@@ -78,16 +86,19 @@ pub(crate) async fn connect(
             Err(_) => sqlx::Error::PoolTimedOut,
         };
         if let Some(variable) = at_fault(&error, database) {
-            let cause = crate::causes(&error);
+            let cause = causes(&error);
             return Err(ConfigError(format!("{variable}: PostgreSQL refuses: {cause}")).into());
         }
         if Instant::now() + pause >= deadline {
-            return Err(OpenError::Connect(error));
+            return Err(OpenError::Connect(match ServerError::of(&error) {
+                Some(error) => error.into(),
+                None => error.into(),
+            }));
         }
         tracing::warn!(
             host = database.connect.get_host(),
             port = database.connect.get_port(),
-            error = crate::causes(&error),
+            error = causes(&error),
             "PostgreSQL does not answer yet"
         );
         tokio::time::sleep(pause).await;

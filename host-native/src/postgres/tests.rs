@@ -215,7 +215,13 @@ async fn a_report_that_the_database_refuses_harms_no_other() {
                     // On a slow machine twenty turns take longer than one report waits.
                     match reports.record(&Workspace::Shared, report.clone()).await {
                         Err(StoreError::Contended) => {}
-                        result => return result.is_ok(),
+                        Err(error) => {
+                            let text = kubeagents_core::causes(&error);
+                            assert!(text.contains("SQLSTATE 22021"), "{text}");
+                            assert!(!text.contains("at line"), "{text}");
+                            return false;
+                        }
+                        Ok(_) => return true,
                     }
                 }
             })
