@@ -4,14 +4,15 @@ mod misspelt;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use kubeagents_core::settings::{
-    CLIENT_SETTINGS, ClientValues, Host, LogFormat, SETTINGS, Setting, SettingError, Texts, Unset,
-    Values,
+    CLIENT_SETTINGS, ClientValues, DatabaseUrl, Host, LogFormat, SETTINGS, Setting, SettingError,
+    Texts, Unset, Values,
 };
 use kubeagents_core::{AuthMode, Settings};
 use lettre::message::Mailbox;
@@ -46,17 +47,30 @@ pub(crate) enum Task {
     DropGoTables(Box<Database>),
     /// Give the Go server's tables in this database back to it.
     RestoreGoTables(Box<Database>),
+    /// Copy a SQLite database to a new file.
+    Backup {
+        database: PathBuf,
+        copy: PathBuf,
+    },
 }
 
 /// The configuration of a server.
 pub(crate) struct Config {
     pub(crate) values: Values,
-    /// The database, if storage is one.
-    pub(crate) database: Option<Database>,
+    pub(crate) storage: Storage,
     /// The mail server, if there is one.
     pub(crate) smtp: Option<Smtp>,
     /// By which proxies notifications leave.
     pub(crate) proxies: Proxies,
+}
+
+/// Where the state is.
+pub(crate) enum Storage {
+    /// In this process.
+    Memory,
+    /// In a file.
+    Sqlite(PathBuf),
+    Postgres(Box<Database>),
 }
 
 /// A mail server that is configured whole.
@@ -96,6 +110,9 @@ const MCP_HELP: &str = "Serve the Model Context Protocol on standard input and o
 For agents that start a command: what they report is passed on to a kubeagents server. Of the \
                         variables and flags of the server, only those of the log count here.";
 
+/// The name of the file that a backup goes to.
+const COPY: &str = "FILE";
+
 /// The command line, made of the tables of settings.
 fn command() -> Command {
     let health =
@@ -104,6 +121,12 @@ fn command() -> Command {
                           after its database has been taken over.";
     let restore_go_tables = "Give the Go server's tables back to it, and drop what this server has \
                              stored since its database was taken over.";
+    let backup =
+        "Copy the SQLite database of DATABASE_URL to a new file, also while a server uses it.";
+    let copy = Arg::new(COPY)
+        .help("The new file; an existing one is not overwritten")
+        .value_parser(value_parser!(PathBuf))
+        .required(true);
     Command::new("kubeagents")
         .version(env!("CARGO_PKG_VERSION"))
         .about(first_paragraph(HELP))
@@ -119,6 +142,7 @@ fn command() -> Command {
         )
         .subcommand(Command::new("drop-go-tables").about(drop_go_tables))
         .subcommand(Command::new("restore-go-tables").about(restore_go_tables))
+        .subcommand(Command::new("backup").about(backup).arg(copy))
 }
 
 fn first_paragraph(text: &'static str) -> &'static str {
@@ -199,21 +223,35 @@ impl Cli {
                 let texts = texts(matches, CLIENT_SETTINGS)?;
                 Task::Mcp(ClientValues::read(Host::Native, texts)?)
             }
-            Some((name, _)) => {
+            Some((name, matches)) => {
                 let config = Config::new(values)?;
                 let address = config.address();
-                let database = config.database.map(Box::new).ok_or_else(|| {
-                    ConfigError("DATABASE_URL or DB_NAME must be set: where the tables are".into())
-                });
-                match name {
-                    "health" => Task::Health(address),
-                    "restore-go-tables" => Task::RestoreGoTables(database?),
-                    _ => Task::DropGoTables(database?),
+                match (name, config.storage) {
+                    ("health", _) => Task::Health(address),
+                    ("backup", Storage::Sqlite(database)) => Task::Backup {
+                        database,
+                        copy: matches.get_one(COPY).cloned().unwrap_or_default(),
+                    },
+                    ("backup", _) => {
+                        return Err(ConfigError(
+                            "DATABASE_URL must be the address of a SQLite file: what is copied"
+                                .into(),
+                        ));
+                    }
+                    ("restore-go-tables", Storage::Postgres(database)) => {
+                        Task::RestoreGoTables(database)
+                    }
+                    (_, Storage::Postgres(database)) => Task::DropGoTables(database),
+                    _ => {
+                        return Err(ConfigError(
+                            "DATABASE_URL or DB_NAME must be set: where the tables are".into(),
+                        ));
+                    }
                 }
             }
             None => {
                 let config = Config::new(values)?;
-                if config.database.is_none() {
+                if matches!(config.storage, Storage::Memory) {
                     misspelt::refuse_databases(&misspelt)?;
                 }
                 Task::Serve(Box::new(config))
@@ -265,8 +303,13 @@ impl Config {
     /// [`ConfigError`] for a database or a mail server that is configured twice or by half, and for a
     /// proxy that cannot be used.
     fn new(values: Values) -> Result<Self, ConfigError> {
+        let storage = match (Database::new(&values)?, &values.database_url) {
+            (Some(database), _) => Storage::Postgres(Box::new(database)),
+            (None, Some(DatabaseUrl::Sqlite(file))) => Storage::Sqlite(file.clone()),
+            (None, _) => Storage::Memory,
+        };
         Ok(Self {
-            database: Database::new(&values)?,
+            storage,
             smtp: Smtp::new(&values)?,
             proxies: Proxies::from_env()?,
             values,
@@ -279,16 +322,18 @@ impl Config {
 
     /// What storage is.
     pub(crate) fn storage(&self) -> &'static str {
-        match self.database {
-            None => "memory",
-            Some(_) => "postgres",
+        match self.storage {
+            Storage::Memory => "memory",
+            Storage::Sqlite(_) => "sqlite",
+            Storage::Postgres(_) => "postgres",
         }
     }
 
     /// Who may use the server.
     pub(crate) fn mode(&self) -> AuthMode {
-        let local = self.database.is_none() && self.values.host.is_loopback();
-        self.values.mode(local)
+        let of_this_machine = !matches!(self.storage, Storage::Postgres(_));
+        self.values
+            .mode(of_this_machine && self.values.host.is_loopback())
     }
 
     /// What the configuration means to the core.
@@ -312,7 +357,7 @@ impl Config {
             (
                 &["HISTORY_RETENTION_DAYS"][..],
                 "a database",
-                self.database.is_some(),
+                !matches!(self.storage, Storage::Memory),
             ),
             (
                 &["SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD", "SMTP_FROM"],

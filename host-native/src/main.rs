@@ -15,6 +15,7 @@ mod postgres;
 mod recording;
 mod server;
 mod shutdown;
+mod sqlite;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,12 +30,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use body::RequestBody;
-use config::{Cli, Config, ConfigError, Task};
+use config::{Cli, Config, ConfigError, Storage, Task};
 use delivery::{Deliverer, DeliveryPolicy, Waker};
 use mail::Mail;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemEntropy};
 use postgres::{GoTablesFailure, OpenError};
+use sqlite::BackupError;
 
 /// The exit code for a configuration that cannot be worked with.
 const BAD_CONFIGURATION: u8 = 2;
@@ -56,7 +58,9 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("{}", causes(&error));
             match error {
+                StartError::Sqlite(error) if !error.is_configuration() => ExitCode::FAILURE,
                 StartError::Config(_)
+                | StartError::Sqlite(_)
                 | StartError::Database(OpenError::Config(_))
                 | StartError::GoTables(GoTablesFailure::Open(OpenError::Config(_))) => {
                     ExitCode::from(BAD_CONFIGURATION)
@@ -94,6 +98,10 @@ enum StartError {
     Database(#[from] OpenError),
     #[error(transparent)]
     GoTables(#[from] GoTablesFailure),
+    #[error(transparent)]
+    Sqlite(#[from] sqlite::OpenError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
 }
 
 async fn run(task: Task, warnings: &[String]) -> Result<(), StartError> {
@@ -118,6 +126,11 @@ async fn run(task: Task, warnings: &[String]) -> Result<(), StartError> {
             }
             Ok(())
         }
+        Task::Backup { database, copy } => {
+            sqlite::backup(&database, &copy)?;
+            tracing::info!(file = %copy.display(), "the database is copied");
+            Ok(())
+        }
         Task::Serve(config) => serve(*config, warnings).await,
     }
 }
@@ -139,8 +152,8 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     let mut background: Vec<JoinHandle<()>> = mailing.into_iter().collect();
 
     let config = &config;
-    match &config.database {
-        None => {
+    match &config.storage {
+        Storage::Memory => {
             let store = MemoryStore::default();
             let settings = settings(config, &store).await?;
             let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
@@ -152,7 +165,22 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
             };
             listen(config, warnings, handle, stop).await?;
         }
-        Some(database) => {
+        Storage::Sqlite(file) => {
+            let store = sqlite::open(file).await?;
+            let settings = settings(config, &store).await?;
+            let reports = sqlite::record_reports(store.clone(), ReportPolicy::new(&settings));
+            let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
+            background.push(tokio::spawn(deliverer.run(stopping.clone())));
+            if let Some(days) = config.values.history_retention_days {
+                background.push(tokio::spawn(sqlite::purge(store, days, stopping)));
+            }
+            let handle = move |request| {
+                let app = app.clone();
+                async move { app.handle(request).await }
+            };
+            listen(config, warnings, handle, stop).await?;
+        }
+        Storage::Postgres(database) => {
             let opening = postgres::open(database, config.values.default_ttl_minutes);
             let pool = tokio::select! {
                 pool = opening => pool?,

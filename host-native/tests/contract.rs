@@ -1,4 +1,4 @@
-//! The HTTP contract against the real binary, with its storage in memory and in PostgreSQL.
+//! The HTTP contract against the real binary, with its storage in memory, in SQLite and in PostgreSQL.
 
 use std::error::Error;
 use std::process::{Command, ExitCode};
@@ -22,6 +22,18 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (_required, required) = server(
         Mode::Required,
         &[
+            ("AUTH_MODE", "required"),
+            ("JWT_ACCESS_TOKEN_EXPIRY", "10m"),
+            ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
+        ],
+    )?;
+    let directory = tempfile::tempdir()?;
+    let file = |name| format!("sqlite://{}", directory.path().join(name).display());
+    let (_open_sqlite, open_sqlite) = server(Mode::Open, &[("DATABASE_URL", &file("open.db"))])?;
+    let (_required_sqlite, required_sqlite) = server(
+        Mode::Required,
+        &[
+            ("DATABASE_URL", &file("required.db")),
             ("AUTH_MODE", "required"),
             ("JWT_ACCESS_TOKEN_EXPIRY", "10m"),
             ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
@@ -52,6 +64,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         access_token_expiry: Duration::from_secs(10 * 60),
         ..required
     };
+    let required_sqlite = Host {
+        access_token_expiry: Duration::from_secs(10 * 60),
+        ..required_sqlite
+    };
     let required_postgres = Host {
         access_token_expiry: Duration::from_secs(10 * 60),
         ..required_postgres
@@ -79,6 +95,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     all.extend(trials(&open, "open"));
     all.extend(trials(&required, "required"));
     all.extend(trials(&configured, "configured"));
+    all.extend(trials(&open_sqlite, "sqlite_open"));
+    all.extend(trials(&required_sqlite, "sqlite_required"));
     all.extend(trials(&open_postgres, "postgres_open"));
     all.extend(trials(&required_postgres, "postgres_required"));
     Ok(run(arguments, all).exit_code())

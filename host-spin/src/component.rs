@@ -5,7 +5,5 @@ mod databases;
 mod platform;
 #[cfg(not(feature = "store-suite"))]
 mod serve;
-#[cfg(not(feature = "store-suite"))]
-mod store;
 #[cfg(feature = "store-suite")]
 mod suite;

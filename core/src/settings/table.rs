@@ -53,7 +53,7 @@ settings! {
     /// `open`: anyone may report and read; `required`: credentials are needed, and each account has
     /// a workspace of its own.
     auth_mode: Option<AuthMode> = "AUTH_MODE", parse::auth_mode,
-        Described("`required`; `open` on the native server with storage in memory and HOST loopback"), EVERY;
+        Described("`required`; `open` on the native server with HOST loopback and storage in memory or SQLite"), EVERY;
 
     /// Static key of the shared workspace, at least 16 characters.
     kubeagents_api_key: Option<String> = "KUBEAGENTS_API_KEY", parse::static_key, Nothing, EVERY,
@@ -109,8 +109,9 @@ settings! {
     jwt_refresh_token_expiry: TimeDelta = "JWT_REFRESH_TOKEN_EXPIRY", parse::expiry, Value("168h"),
         EVERY;
 
-    /// Address of a database, `postgres://user:password@host:5432/database`. Without it, Spin has its
-    /// SQLite, and the native server memory, unless a DB_ variable is set.
+    /// Address of a database, `postgres://user:password@host:5432/database`, or on the native server
+    /// `sqlite:kubeagents.db`. Without it, Spin has its SQLite, and the native server memory, unless
+    /// a DB_ variable is set.
     database_url: Option<DatabaseUrl> = "DATABASE_URL", DatabaseUrl::parse, Nothing,
         NATIVE_AND_SPIN, secret;
 

@@ -41,7 +41,7 @@ const LIMITS: [&str; 4] = [
 ];
 
 impl Database {
-    /// The database, if storage is one: as soon as one of its settings is set.
+    /// The database, if storage is PostgreSQL: as soon as one of its settings is set.
     ///
     /// # Errors
     /// [`ConfigError`] when it is given twice, or without its name.
@@ -59,7 +59,7 @@ impl Database {
             Some(DatabaseUrl::Postgres(url)) => PgConnectOptions::from_str(url)
                 .map_err(|_| SettingError::new("DATABASE_URL", DatabaseUrl::RULE, None))?,
             None if parts || limits => connect_by_parts(values)?,
-            None => return Ok(None),
+            Some(DatabaseUrl::Sqlite(_)) | None => return Ok(None),
         };
         let max_connections = values.db_max_open_conns;
         Ok(Some(Self {

@@ -17,4 +17,5 @@ mod notifications;
 mod openapi;
 mod postgres;
 mod shutdown;
+mod sqlite;
 mod support;

@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,66 +9,18 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::{
-    PATIENCE, Receiver, Reply, Server, a_minute_ahead, command, eventually, report,
+    PATIENCE, Receiver, Reply, Server, a_minute_ahead, assert_stored_once, command, ends_with,
+    eventually, load, numbered, ready, report,
 };
 
 fn open_on(url: &str) -> Server {
     Server::start(&[("DATABASE_URL", url), ("AUTH_MODE", "open")])
 }
 
-fn ends_with(variables: &[(&str, &str)]) -> (Option<i32>, String) {
-    let output = command(variables).env("PORT", "0").output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), text)
-}
-
-async fn ready(server: &Server) {
-    let start = std::time::Instant::now();
-    while server.get("/ready").await.status != StatusCode::OK {
-        assert!(start.elapsed() < PATIENCE, "the server does not recover");
-    }
-}
-
-fn numbered(topic: &str, number: usize) -> Value {
-    let mut body = report(topic, "running");
-    body["message"] = json!(format!("{topic} {number}"));
-    body
-}
-
-/// Reports to a session until told to stop; the messages of what was answered 200.
-async fn load(server: Arc<Server>, topic: String, stop: Arc<AtomicBool>) -> Vec<String> {
-    let mut stored = Vec::new();
-    for number in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let body = numbered(&topic, number);
-        let answer = server.post("/webhook/status", &body).await;
-        match answer.status {
-            StatusCode::OK => stored.push(body["message"].as_str().unwrap().to_owned()),
-            status => {
-                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
-                assert_eq!(answer.headers["retry-after"], "1");
-            }
-        }
-    }
-    stored
-}
-
 fn messages(database: &Database) -> Vec<String> {
     let rows =
         database.psql("SELECT message FROM kubeagents_data.statuses ORDER BY session_topic, seq");
     rows.lines().map(str::to_owned).collect()
-}
-
-/// All of these are there, and nothing is there twice.
-fn assert_stored_once(database: &Database, answered: &[String]) {
-    let found = messages(database);
-    let once: HashSet<&String> = found.iter().collect();
-    assert_eq!(once.len(), found.len(), "something is stored twice");
-    for message in answered {
-        assert!(once.contains(message), "{message} is lost");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +61,7 @@ async fn what_was_answered_200_survives_the_death_of_the_database() {
     for load in loads {
         answered.extend(load.await.unwrap());
     }
-    assert_stored_once(&database, &answered);
+    assert_stored_once(&messages(&database), &answered);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +117,7 @@ async fn a_full_disk_refuses_reports_until_there_is_room_again() {
     for load in loads {
         answered.extend(load.await.unwrap());
     }
-    assert_stored_once(&database, &answered);
+    assert_stored_once(&messages(&database), &answered);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::error::Error;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -92,6 +94,17 @@ impl Server {
         token: Option<&str>,
         body: &Value,
     ) -> Answer {
+        self.try_send(method, path, token, body).await.unwrap()
+    }
+
+    /// Sends a request to a server that may end meanwhile.
+    async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: &Value,
+    ) -> Result<Answer, Box<dyn Error + Send + Sync>> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{}{path}", self.address));
@@ -106,15 +119,14 @@ impl Server {
         let answer = client.request(request.body(Full::new(body)).unwrap());
         let answer = tokio::time::timeout(PATIENCE, answer)
             .await
-            .expect("an answer in time")
-            .unwrap();
+            .expect("an answer in time")?;
         let (parts, body) = answer.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer {
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer {
             status: parts.status,
             headers: parts.headers,
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-        }
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -198,6 +210,61 @@ pub(crate) fn report(topic: &str, status: &str) -> Value {
 
 pub(crate) fn registration(email: &str) -> Value {
     json!({"email": email, "password": "correct horse"})
+}
+
+/// The exit code and the log of a server that does not start with these variables.
+pub(crate) fn ends_with(variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = command(variables).env("PORT", "0").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), text)
+}
+
+/// Waits until a server is ready.
+pub(crate) async fn ready(server: &Server) {
+    let start = Instant::now();
+    while server.get("/ready").await.status != StatusCode::OK {
+        assert!(start.elapsed() < PATIENCE, "the server does not recover");
+    }
+}
+
+/// A report whose message no other has.
+pub(crate) fn numbered(topic: &str, number: usize) -> Value {
+    let mut body = report(topic, "running");
+    body["message"] = json!(format!("{topic} {number}"));
+    body
+}
+
+/// Reports to a session until told to stop, or the server dies; the messages of what was answered
+/// 200.
+pub(crate) async fn load(server: Arc<Server>, topic: String, stop: Arc<AtomicBool>) -> Vec<String> {
+    let mut stored = Vec::new();
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let body = numbered(&topic, number);
+        let answer = server.try_send(Method::POST, "/webhook/status", None, &body);
+        let Ok(answer) = answer.await else {
+            break;
+        };
+        match answer.status {
+            StatusCode::OK => stored.push(body["message"].as_str().unwrap().to_owned()),
+            status => {
+                assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+                assert_eq!(answer.headers["retry-after"], "1");
+            }
+        }
+    }
+    stored
+}
+
+/// All of these are there, and nothing is there twice.
+pub(crate) fn assert_stored_once(found: &[String], answered: &[String]) {
+    let once: HashSet<&String> = found.iter().collect();
+    assert_eq!(once.len(), found.len(), "something is stored twice");
+    for message in answered {
+        assert!(once.contains(message), "{message} is lost");
+    }
 }
 
 /// What `look` finds, as soon as it finds something.

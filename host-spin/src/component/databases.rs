@@ -5,63 +5,76 @@ use std::rc::Rc;
 
 use kubeagents_core::StoreError;
 use kubeagents_store_postgres::{Cell, Query, Row, Value as PgValue, refusal};
+use kubeagents_store_sqlite::{Connection, Connections, SqliteStore, Value, schema};
 use spin_sdk::pg::{self, DbValue, ParameterValue, PgError, QueryError};
-use spin_sdk::sqlite as spin_sqlite;
-
-use crate::sqlite::{self, Value};
+use spin_sdk::sqlite;
 
 /// A connection to the default SQLite database. Clones share it.
 #[derive(Clone)]
-pub(super) struct SqliteConnection(Rc<spin_sqlite::Connection>);
+pub(super) struct SqliteConnection(Rc<sqlite::Connection>);
 
 /// SQLite refused a statement, or returned what no statement of ours returns.
 #[derive(Debug, thiserror::Error)]
 #[error("SQLite failed: {0}")]
-pub(super) struct SqliteError(String);
+struct SqliteError(String);
 
-impl From<spin_sqlite::Error> for SqliteError {
-    fn from(error: spin_sqlite::Error) -> Self {
-        Self(match error {
-            spin_sqlite::Error::Io(text) => text,
-            other => format!("{other:?}"),
-        })
+/// What SQLite says when another connection has held the database for too long.
+const LOCKED: &str = "database is locked";
+
+fn sqlite_failed(error: sqlite::Error) -> StoreError {
+    match error {
+        sqlite::Error::Io(text) if text.contains(LOCKED) => StoreError::Contended,
+        sqlite::Error::Io(text) => StoreError::unavailable(SqliteError(text)),
+        other => StoreError::unavailable(SqliteError(format!("{other:?}"))),
     }
 }
 
 impl SqliteConnection {
-    pub(super) async fn open() -> Result<Self, SqliteError> {
-        Ok(Self(Rc::new(
-            spin_sqlite::Connection::open_default().await?,
-        )))
+    pub(super) async fn open() -> Result<Self, StoreError> {
+        let connection = sqlite::Connection::open_default().await;
+        Ok(Self(Rc::new(connection.map_err(sqlite_failed)?)))
     }
 }
 
-impl sqlite::Connection for SqliteConnection {
-    type Error = SqliteError;
+/// The default SQLite database, with its schema up to date. Lists have a connection of their own:
+/// Spin keeps a connection until the last row of a result has been taken.
+pub(super) async fn open_sqlite() -> Result<SqliteStore<SqliteConnection>, StoreError> {
+    let writer = SqliteConnection::open().await?;
+    schema::prepare(&writer).await?;
+    Ok(SqliteStore::new(Connections {
+        lookups: writer.clone(),
+        writer,
+        lists: SqliteConnection::open().await?,
+    }))
+}
 
+impl Connection for SqliteConnection {
     async fn execute(
         &self,
         statement: &str,
         parameters: Vec<Value>,
-    ) -> Result<Vec<Vec<Value>>, SqliteError> {
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
         let parameters = parameters.into_iter().map(|value| match value {
-            Value::Null => spin_sqlite::Value::Null,
-            Value::Integer(value) => spin_sqlite::Value::Integer(value),
-            Value::Text(value) => spin_sqlite::Value::Text(value),
+            Value::Null => sqlite::Value::Null,
+            Value::Integer(value) => sqlite::Value::Integer(value),
+            Value::Text(value) => sqlite::Value::Text(value),
         });
-        let result = self.0.execute(statement, parameters).await?;
-        let rows = result.collect().await?;
-        let row = |row: spin_sqlite::RowResult| row.values.into_iter().map(value).collect();
-        rows.into_iter().map(row).collect()
+        let result = self.0.execute(statement, parameters).await;
+        let rows = result.map_err(sqlite_failed)?.collect().await;
+        let row = |row: sqlite::RowResult| row.values.into_iter().map(value).collect();
+        rows.map_err(sqlite_failed)?.into_iter().map(row).collect()
     }
 }
 
-fn value(value: spin_sqlite::Value) -> Result<Value, SqliteError> {
+fn value(value: sqlite::Value) -> Result<Value, StoreError> {
     match value {
-        spin_sqlite::Value::Null => Ok(Value::Null),
-        spin_sqlite::Value::Integer(value) => Ok(Value::Integer(value)),
-        spin_sqlite::Value::Text(value) => Ok(Value::Text(value)),
-        other => Err(SqliteError(format!("unexpected value {other:?}"))),
+        sqlite::Value::Null => Ok(Value::Null),
+        sqlite::Value::Integer(value) => Ok(Value::Integer(value)),
+        sqlite::Value::Text(value) => Ok(Value::Text(value)),
+        other => {
+            let unexpected = format!("unexpected value {other:?}");
+            Err(StoreError::unavailable(SqliteError(unexpected)))
+        }
     }
 }
 

@@ -3,21 +3,31 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::Response;
 use http_body_util::Full;
-use kubeagents_core::settings::Host;
-use kubeagents_host_wasm::{Config, Instance, StartError, log};
+use kubeagents_core::settings::{DatabaseUrl, Host, SettingError};
+use kubeagents_core::{Store, StoreError};
+use kubeagents_host_wasm::{Config, ConfigError, Instance, StartError, log};
+use kubeagents_store_postgres::{PostgresStore, schema};
+use kubeagents_store_sqlite::SqliteStore;
 use spin_sdk::http::{IntoResponse, Request};
 use spin_sdk::{http_service, variables, wasip3};
 use tokio::sync::OnceCell;
 
+use super::databases::{PostgresConnection, SqliteConnection, open_sqlite};
 use super::platform::Spin;
-use super::store::AnyStore;
 
-type Ready = Instance<AnyStore, Spin>;
+/// What the requests that this instance serves share, on either kind of storage. It holds nothing
+/// of any of them.
+enum Ready {
+    Sqlite(Instance<SqliteStore<SqliteConnection>, Spin>),
+    Postgres(Instance<PostgresStore<PostgresConnection>, Spin>),
+}
+
+type Shared = Rc<OnceCell<Ready>>;
 
 thread_local! {
-    /// What the requests that this instance serves share. It holds nothing of any of them.
-    static INSTANCE: Rc<OnceCell<Ready>> = Rc::default();
+    static INSTANCE: Shared = Rc::default();
 }
 
 async fn start() -> Result<Ready, StartError> {
@@ -28,33 +38,56 @@ async fn start() -> Result<Ready, StartError> {
         Err(error) => Err(format!("{error:?}")),
     })
     .await?;
-    let store = AnyStore::open(config.values.database_url.as_ref())
-        .await
-        .map_err(|cause| config.without_storage(cause))?;
-    Instance::start(config, store, Spin).await
+    match &config.values.database_url {
+        None => {
+            let store = open_sqlite()
+                .await
+                .map_err(|cause| config.without_storage(cause))?;
+            Ok(Ready::Sqlite(Instance::start(config, store, Spin).await?))
+        }
+        Some(DatabaseUrl::Sqlite(_)) => {
+            let rule = "must be PostgreSQL's address: Spin's own SQLite has none";
+            let error = SettingError::new("database_url", rule, None);
+            Err(ConfigError::from(error).into())
+        }
+        Some(DatabaseUrl::Postgres(url)) => {
+            let connection = PostgresConnection::new(url);
+            schema::migrate(&connection)
+                .await
+                .map_err(|cause| config.without_storage(StoreError::unavailable(cause)))?;
+            let store = PostgresStore::new(connection);
+            Ok(Ready::Postgres(Instance::start(config, store, Spin).await?))
+        }
+    }
 }
 
 #[http_service]
 async fn handle(request: Request) -> impl IntoResponse {
     let shared = INSTANCE.with(Rc::clone);
     let answer = match shared.get_or_try_init(start).await {
-        Ok(instance) => {
-            let answer = instance.handle(request).await;
-            if instance.may_deliver() {
-                deliver_after_answer(Rc::clone(&shared));
-            }
-            answer
-        }
+        Ok(Ready::Sqlite(instance)) => answer(instance, request, &shared).await,
+        Ok(Ready::Postgres(instance)) => answer(instance, request, &shared).await,
         Err(error) => error.answer(request),
     };
     answer.map(Full::<Bytes>::new)
 }
 
-/// What is spawned runs on when the answer has been handed over.
-fn deliver_after_answer(shared: Rc<OnceCell<Ready>>) {
-    wasip3::spawn(async move {
-        if let Some(instance) = shared.get() {
-            instance.deliver().await;
-        }
-    });
+async fn answer<S: Store + Clone>(
+    instance: &Instance<S, Spin>,
+    request: Request,
+    shared: &Shared,
+) -> Response<Bytes> {
+    let answer = instance.handle(request).await;
+    if instance.may_deliver() {
+        let shared = Rc::clone(shared);
+        // What is spawned runs on when the answer has been handed over.
+        wasip3::spawn(async move {
+            match shared.get() {
+                Some(Ready::Sqlite(instance)) => instance.deliver().await,
+                Some(Ready::Postgres(instance)) => instance.deliver().await,
+                None => {}
+            }
+        });
+    }
+    answer
 }

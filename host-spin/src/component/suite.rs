@@ -6,11 +6,11 @@ use std::cell::Cell;
 use http::StatusCode;
 use kubeagents_core::{StoreError, store_suite};
 use kubeagents_store_postgres::{PostgresStore, Query, Row, Value as PgValue, schema};
+use kubeagents_store_sqlite::{Connection, Connections, SqliteStore, Value};
 use spin_sdk::http::Request;
 use spin_sdk::{http_service, variables};
 
-use super::databases::{PostgresConnection, SqliteConnection, SqliteError};
-use crate::sqlite::{Connection, SqliteStore, Value};
+use super::databases::{PostgresConnection, SqliteConnection, open_sqlite};
 
 /// Connections that take turns, as if several instances ran the same code: statements that are
 /// awaited together run at the same time.
@@ -35,13 +35,11 @@ impl<C> InTurn<C> {
 }
 
 impl Connection for InTurn<SqliteConnection> {
-    type Error = SqliteError;
-
     async fn execute(
         &self,
         statement: &str,
         parameters: Vec<Value>,
-    ) -> Result<Vec<Vec<Value>>, SqliteError> {
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
         self.next().execute(statement, parameters).await
     }
 }
@@ -64,10 +62,15 @@ async fn handle(request: Request) -> StatusCode {
     let known = if url.is_empty() {
         let open = async || SqliteConnection::open().await.expect("a connection");
         // The first one migrates, which is no matter for several in turn.
-        SqliteStore::open(open().await).await.expect("a schema");
+        open_sqlite().await.expect("a schema");
         let connections = [open().await, open().await, open().await, open().await];
-        let store = SqliteStore::open(InTurn::new(connections)).await;
-        store_suite!(run & *case, &store.expect("a store"), &*case)
+        let in_turn = &InTurn::new(connections);
+        let store = SqliteStore::new(Connections {
+            writer: in_turn,
+            lookups: in_turn,
+            lists: in_turn,
+        });
+        store_suite!(run & *case, &store, &*case)
     } else {
         let connections: [_; 4] = std::array::from_fn(|_| PostgresConnection::new(&url));
         schema::migrate(&connections[0]).await.expect("a schema");

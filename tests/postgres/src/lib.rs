@@ -360,6 +360,16 @@ impl SmallDisk {
         self.mount_point.join("tablespace")
     }
 
+    /// Lets nobody write to it any more. Nobody may have a file on it open for writing.
+    pub fn read_only(&self) {
+        let remounted = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(&self.mount_point)
+            .status()
+            .expect("mount runs");
+        assert!(remounted.success(), "{remounted}");
+    }
+
     /// Leaves no room on it.
     pub fn fill(&self) {
         let mut filler = File::create(self.filler()).unwrap();

@@ -1,0 +1,21 @@
+//! Storage in a SQLite file.
+
+mod backup;
+mod lock;
+mod open;
+mod pool;
+mod reports;
+mod retention;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use backup::{BackupError, backup};
+pub(crate) use open::{OpenError, open};
+pub(crate) use reports::record_reports;
+pub(crate) use retention::purge;
+
+use kubeagents_store_sqlite::SqliteStore;
+use pool::Pool;
+
+/// State in a SQLite file.
+pub(crate) type NativeStore = SqliteStore<Pool>;

@@ -1,0 +1,142 @@
+//! Getting from a file name to a database that is ready.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use kubeagents_core::{Store, StoreError};
+use kubeagents_store_sqlite::schema::{self, SchemaError};
+use kubeagents_store_sqlite::{Connections, SqliteStore};
+use rusqlite::{ErrorCode, OpenFlags};
+
+use super::NativeStore;
+use super::lock::{Lock, LockError};
+use super::pool::{Pool, connect};
+
+/// How many single rows are read at once.
+const LOOKUPS: usize = 2;
+
+/// How many lists are read at once.
+const LISTS: usize = 4;
+
+/// Why a database file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("DATABASE_URL: {} cannot be used", .file.display())]
+pub(crate) struct OpenError {
+    file: PathBuf,
+    #[source]
+    cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cause {
+    #[error("its directory cannot be entered")]
+    Directory(#[source] io::Error),
+    #[error("it cannot be opened")]
+    Find(#[source] io::Error),
+    #[error("it cannot be created")]
+    Create(#[source] io::Error),
+    #[error("it cannot be written to")]
+    ReadOnly,
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OpenError {
+    pub(super) fn new(file: &Path, cause: impl Into<Cause>) -> Self {
+        Self {
+            file: file.to_owned(),
+            cause: cause.into(),
+        }
+    }
+
+    /// Whether waiting would not help: the configuration names the wrong file.
+    pub(crate) fn is_configuration(&self) -> bool {
+        let code = match &self.cause {
+            Cause::Directory(_) | Cause::Create(_) | Cause::Find(_) | Cause::ReadOnly => {
+                return true;
+            }
+            Cause::Lock(LockError::Io(_, error)) => {
+                use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+                return matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem);
+            }
+            Cause::Sqlite(error) => error.sqlite_error_code(),
+            Cause::Schema(SchemaError::Store(StoreError::Unavailable(cause)))
+            | Cause::Store(StoreError::Unavailable(cause)) => cause
+                .downcast_ref()
+                .and_then(rusqlite::Error::sqlite_error_code),
+            _ => return false,
+        };
+        matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::ReadOnly))
+    }
+}
+
+/// Locks, opens and, if need be, creates a database, and brings its schema up to date. Other servers
+/// are kept off for as long as the store is there.
+///
+/// # Errors
+/// [`OpenError`]; nothing of the file's contents is lost.
+pub(crate) async fn open(file: &Path) -> Result<NativeStore, OpenError> {
+    try_open(file)
+        .await
+        .map_err(|cause| OpenError::new(file, cause))
+}
+
+async fn try_open(file: &Path) -> Result<NativeStore, Cause> {
+    let file = create(file)?;
+    let lock = Lock::take(&file)?;
+    let writer = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if writer.is_readonly("main")? {
+        return Err(Cause::ReadOnly);
+    }
+    let writer = Pool::new(vec![writer]).under(lock);
+    schema::prepare(&writer).await?;
+    let readers = |count| {
+        let reader = |_| connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        (0..count)
+            .map(reader)
+            .collect::<Result<_, _>>()
+            .map(Pool::new)
+    };
+    let store = SqliteStore::new(Connections {
+        writer,
+        lookups: readers(LOOKUPS)?,
+        lists: readers(LISTS)?,
+    });
+    store.ping().await?;
+    Ok(store)
+}
+
+/// The file's one name; an empty file if there is none, for nobody else to read.
+fn create(file: &Path) -> Result<PathBuf, Cause> {
+    let directory = match file.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    fs::metadata(directory).map_err(Cause::Directory)?;
+    let created = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file);
+    match created {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Cause::Create(error)),
+        _ => existing(file),
+    }
+}
+
+/// The one name of a file that exists.
+pub(super) fn existing(file: &Path) -> Result<PathBuf, Cause> {
+    let file = fs::canonicalize(file).map_err(Cause::Find)?;
+    match file.is_dir() {
+        true => Err(Cause::Find(io::ErrorKind::IsADirectory.into())),
+        false => Ok(file),
+    }
+}

@@ -1,0 +1,156 @@
+//! Connections to a file, on threads where they may block.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kubeagents_core::StoreError;
+use kubeagents_store_sqlite::{Connection, Value};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{ErrorCode, OpenFlags, ToSql};
+use tokio::sync::Semaphore;
+
+use super::lock::Lock;
+
+/// More statements than the store has, so that each is parsed once on a connection.
+const PREPARED: usize = 64;
+
+/// A few connections of which each runs one statement at a time. What finds none waits, first come,
+/// first served. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    idle: Arc<Mutex<Vec<rusqlite::Connection>>>,
+    turns: Arc<Semaphore>,
+    _lock: Option<Arc<Lock>>,
+}
+
+/// A result has a value of a type that no statement returns.
+#[derive(Debug, thiserror::Error)]
+#[error("SQLite returned a value of type {0}")]
+struct UnexpectedType(rusqlite::types::Type);
+
+/// All connections are lost.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no connection to the database any more")]
+struct NoConnection;
+
+/// A connection of one's own to a file that exists.
+pub(super) fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<rusqlite::Connection> {
+    // No name is taken for a URI, and no connection is used by two threads at once.
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(file, flags)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    // A group of reports in one statement is kept in memory until it is stored.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}
+
+impl Pool {
+    /// A pool of these connections.
+    pub(super) fn new(connections: Vec<rusqlite::Connection>) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(connections.len())),
+            idle: Arc::new(Mutex::new(connections)),
+            _lock: None,
+        }
+    }
+
+    /// The pool, which keeps a lock for as long as there is a connection or a clone.
+    pub(super) fn under(self, lock: Lock) -> Self {
+        let lock = Some(Arc::new(lock));
+        Self {
+            _lock: lock,
+            ..self
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<rusqlite::Connection>> {
+        // Nothing that holds the lock leaves the list half-changed.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
+        let connection = self.idle().pop();
+        let connection = connection.ok_or_else(|| StoreError::unavailable(NoConnection))?;
+        let rows = run(&connection, statement, parameters);
+        self.idle().push(connection);
+        rows.map_err(store_error)
+    }
+}
+
+impl Connection for Pool {
+    /// A statement that has begun goes on when nobody awaits its end any more.
+    async fn execute(
+        &self,
+        statement: &str,
+        parameters: Vec<Value>,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let turn = turn.map_err(StoreError::unavailable)?;
+        let (pool, statement) = (self.clone(), statement.to_owned());
+        let running = tokio::task::spawn_blocking(move || {
+            let rows = pool.run(&statement, &parameters);
+            drop(turn);
+            rows
+        });
+        running.await.map_err(StoreError::unavailable)?
+    }
+}
+
+/// A parameter, without a copy of its text.
+struct Parameter<'a>(&'a Value);
+
+impl ToSql for Parameter<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(value) => ValueRef::Integer(*value),
+            Value::Text(value) => ValueRef::Text(value.as_bytes()),
+        }))
+    }
+}
+
+fn run(
+    connection: &rusqlite::Connection,
+    statement: &str,
+    parameters: &[Value],
+) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let mut statement = connection.prepare_cached(statement)?;
+    let width = statement.column_count();
+    let parameters = parameters.iter().map(Parameter);
+    let mut results = statement.query(rusqlite::params_from_iter(parameters))?;
+    let mut rows = Vec::new();
+    while let Some(row) = results.next()? {
+        let values = (0..width).map(|column| value(column, row.get_ref(column)?));
+        rows.push(values.collect::<Result<_, _>>()?);
+    }
+    Ok(rows)
+}
+
+fn value(column: usize, value: ValueRef<'_>) -> rusqlite::Result<Value> {
+    match value {
+        ValueRef::Null => Ok(Value::Null),
+        ValueRef::Integer(value) => Ok(Value::Integer(value)),
+        ValueRef::Text(text) => match str::from_utf8(text) {
+            Ok(text) => Ok(Value::Text(text.to_owned())),
+            Err(error) => Err(rusqlite::Error::Utf8Error(column, error)),
+        },
+        other => {
+            let (kind, cause) = (other.data_type(), UnexpectedType(other.data_type()));
+            let cause = Box::new(cause);
+            Err(rusqlite::Error::FromSqlConversionFailure(
+                column, kind, cause,
+            ))
+        }
+    }
+}
+
+/// What a failure means to the core.
+fn store_error(error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Contended,
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
+            StoreError::Refused(error.into())
+        }
+        _ => StoreError::unavailable(error),
+    }
+}

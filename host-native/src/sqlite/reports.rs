@@ -1,0 +1,49 @@
+//! Recording reports in groups, by the one worker that the one writer has use for.
+
+use std::time::{Duration, Instant};
+
+use kubeagents_core::store::{CommitOutcome, Sessions};
+use kubeagents_core::{Recorded, Report, ReportPolicy, StoreError, Workspace, conflict_pause};
+
+use super::NativeStore;
+use crate::ports::random_u32;
+use crate::recording::{GroupedReports, HostRecorder, Singly};
+
+/// How long another process that writes to the file may be faster on a session.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Tries again for a while.
+pub(crate) struct Retry;
+
+impl Singly<NativeStore> for Retry {
+    async fn record(
+        &self,
+        recorder: &HostRecorder<NativeStore>,
+        workspace: &Workspace,
+        report: &Report,
+    ) -> Result<Recorded, StoreError> {
+        let (start, key) = (Instant::now(), report.session_key(workspace));
+        for conflicts in 1.. {
+            let snapshot = recorder.store.load(&key).await?;
+            let commit = recorder.prepare(workspace, report, &snapshot).await?;
+            if recorder.store.commit(&commit).await? == CommitOutcome::Committed {
+                return Ok(Recorded::of(&commit));
+            }
+            if start.elapsed() > PATIENCE {
+                break;
+            }
+            tokio::time::sleep(conflict_pause(conflicts, random_u32())).await;
+        }
+        Err(StoreError::Contended)
+    }
+}
+
+/// Records reports on a store, on the current runtime.
+pub(crate) fn record_reports(
+    store: NativeStore,
+    policy: ReportPolicy,
+) -> GroupedReports<NativeStore, Retry> {
+    let reports = GroupedReports::new(store, policy, Retry, 1);
+    tokio::spawn(reports.clone().work());
+    reports
+}

@@ -1,0 +1,464 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::StatusCode;
+use kubeagents_test_postgres::SmallDisk;
+use rusqlite::Connection;
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::support::{
+    PATIENCE, Receiver, Reply, Server, assert_stored_once, command, ends_with, eventually, load,
+    numbered, report,
+};
+
+/// A directory with the file of a database, or room for one.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("kubeagents.db")
+    }
+
+    fn url(&self) -> String {
+        url(&self.file())
+    }
+
+    fn open(&self) -> Server {
+        Server::start(&[("DATABASE_URL", &self.url())])
+    }
+}
+
+fn url(file: &Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+fn messages(file: &Path) -> Vec<String> {
+    let connection = Connection::open(file).unwrap();
+    let mut all = connection
+        .prepare("SELECT message FROM statuses ORDER BY topic, seq")
+        .unwrap();
+    let rows = all.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+/// The number of statuses; none where there is no table yet.
+fn count(file: &Path) -> i64 {
+    let connection = Connection::open(file).unwrap();
+    let count = connection.query_row("SELECT count(*) FROM statuses", [], |row| row.get(0));
+    count.unwrap_or(0)
+}
+
+/// Puts a server under load; `round` makes the topics new.
+fn loads(
+    server: &Arc<Server>,
+    round: usize,
+    stop: &Arc<AtomicBool>,
+) -> Vec<JoinHandle<Vec<String>>> {
+    let topic = |number| format!("round {round} topic {number}");
+    let load = |number| load(server.clone(), topic(number), stop.clone());
+    (0..8).map(|number| tokio::spawn(load(number))).collect()
+}
+
+async fn ended(loads: Vec<JoinHandle<Vec<String>>>) -> Vec<String> {
+    let mut answered = Vec::new();
+    for load in loads {
+        answered.extend(load.await.unwrap());
+    }
+    answered
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_200_survives_the_death_of_the_server() {
+    let place = Place::new();
+    let mut answered = Vec::new();
+    for round in 0..3 {
+        let server = Arc::new(place.open());
+        let before = count(&place.file());
+        let loads = loads(&server, round, &Arc::default());
+        eventually("reports", || {
+            (count(&place.file()) > before + 200).then_some(())
+        })
+        .await;
+        server.signal(Signal::KILL);
+        answered.extend(ended(loads).await);
+        assert_stored_once(&messages(&place.file()), &answered);
+    }
+    assert!(answered.len() > 300, "{} answers", answered.len());
+    let server = place.open();
+    server.report("round 0 topic 0", "running").await;
+    let agent = server.get("/api/agents/agent").await.body;
+    assert_eq!(agent["session_count"], 24, "{agent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_survive_the_death_of_the_server() {
+    let place = Place::new();
+    let receiver = Receiver::start(|before| match before {
+        0..4 => Reply::Hang,
+        _ => Reply::Status(200),
+    })
+    .await;
+    let (url, receiver_url) = (place.url(), receiver.url());
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("NOTIFICATION_WEBHOOK_URL", &receiver_url),
+        ("NOTIFICATION_TIMEOUT_SECONDS", "1"),
+    ];
+    let server = Server::start(&variables);
+    for topic in 0..8 {
+        server.finish(&format!("topic {topic}")).await;
+    }
+    receiver.wait_for(4).await;
+    // Dropping a server kills it.
+    drop(server);
+    let waiting = || -> i64 {
+        let connection = Connection::open(place.file()).unwrap();
+        let count = "SELECT count(*) FROM outbox";
+        connection.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    assert_ne!(waiting(), 0);
+    let _server = Server::start(&variables);
+    eventually("an empty outbox", || (waiting() == 0).then_some(())).await;
+    assert_eq!(receiver.attempts().len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_asked_for_beyond_loopback_only() {
+    let place = Place::new();
+    let server = place.open();
+    server.report("topic", "running").await;
+    drop(server);
+    let server = Server::start(&[("DATABASE_URL", &place.url()), ("HOST", "0.0.0.0")]);
+    let answer = server.get("/api/agents").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relative_file_is_in_the_directory_that_the_server_is_started_in() {
+    let place = Place::new();
+    let mut command = command(&[("DATABASE_URL", "sqlite:kubeagents.db"), ("PORT", "0")]);
+    let server = Server::of(command.current_dir(place.0.path()));
+    server.report("topic", "running").await;
+    assert_eq!(count(&place.file()), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_on_a_file_is_refused_until_the_first_has_ended() {
+    let place = Place::new();
+    let server = place.open();
+    let other_name = place.0.path().join("other.db");
+    std::os::unix::fs::symlink(place.file(), &other_name).unwrap();
+    for name in [place.file(), other_name] {
+        let (code, log) = ends_with(&[("DATABASE_URL", &url(&name))]);
+        assert_eq!(code, Some(1), "{log}");
+        let holder = format!(
+            "another kubeagents server is using it (process {})",
+            server.process.id()
+        );
+        assert!(
+            log.contains("DATABASE_URL") && log.contains(&holder),
+            "{log}"
+        );
+    }
+    server.report("topic", "running").await;
+    server.signal(Signal::KILL);
+    drop(server);
+    let server = place.open();
+    server.report("topic", "running").await;
+    assert_eq!(count(&place.file()), 2);
+}
+
+#[test]
+fn what_is_no_database_of_ours_is_refused_and_left_as_it_is() {
+    let place = Place::new();
+    let refused = |file: &Path, code: i32, reason: &str| {
+        let before = fs::read(file).ok();
+        let (ended, log) = ends_with(&[("DATABASE_URL", &url(file))]);
+        assert_eq!(ended, Some(code), "{log}");
+        assert!(
+            log.contains("DATABASE_URL") && log.contains(reason),
+            "{log}"
+        );
+        assert!(log.contains(&file.display().to_string()), "{log}");
+        assert_eq!(fs::read(file).ok(), before);
+    };
+    let text = place.0.path().join("notes.txt");
+    fs::write(&text, "no database\n".repeat(1000)).unwrap();
+    refused(&text, 2, "not a database");
+
+    refused(
+        &place.0.path().join("missing/kubeagents.db"),
+        2,
+        "its directory",
+    );
+    refused(place.0.path(), 2, "directory");
+
+    let newer = place.0.path().join("newer.db");
+    let connection = Connection::open(&newer).unwrap();
+    connection
+        .pragma_update(None, "user_version", 1000)
+        .unwrap();
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .unwrap();
+    drop(connection);
+    refused(&newer, 1, "its schema has version 1000");
+}
+
+#[test]
+fn addresses_that_name_no_file_are_refused() {
+    for url in [
+        "sqlite:",
+        "sqlite::memory:",
+        "sqlite://kubeagents.db",
+        "sqlite:kubeagents.db?mode=ro",
+        "sqlite:///",
+    ] {
+        let (code, log) = ends_with(&[("DATABASE_URL", url)]);
+        assert_eq!(code, Some(2), "{url}: {log}");
+        assert!(
+            log.contains("DATABASE_URL must name a file"),
+            "{url}: {log}"
+        );
+    }
+    let both = [
+        ("DATABASE_URL", "sqlite:kubeagents.db"),
+        ("DB_NAME", "name"),
+    ];
+    let (code, log) = ends_with(&both);
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("DATABASE_URL, or DB_HOST"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_cannot_be_written_to_is_refused() {
+    let disk = SmallDisk::mount(64);
+    let file = disk.tablespace().join("kubeagents.db");
+    let server = Server::start(&[("DATABASE_URL", &url(&file))]);
+    server.report("topic", "running").await;
+    drop(server);
+    disk.read_only();
+    let (code, log) = ends_with(&[("DATABASE_URL", &url(&file))]);
+    assert_eq!(code, Some(2), "{log}");
+    assert!(
+        log.contains("DATABASE_URL") && log.contains("Read-only"),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_reports_until_there_is_room_again() {
+    let disk = SmallDisk::mount(64);
+    let file = disk.tablespace().join("kubeagents.db");
+    let variables = [("DATABASE_URL", &*url(&file))];
+    let server = Arc::new(Server::start(&variables));
+    let stop = Arc::new(AtomicBool::new(false));
+    let loads = loads(&server, 0, &stop);
+    let start = std::time::Instant::now();
+    let (mut answered, mut numbers) = (Vec::new(), 0..);
+    let mut another = async || {
+        assert!(start.elapsed() < PATIENCE * 2, "no change in time");
+        let body = numbered("other", numbers.next().unwrap());
+        let answer = server.post("/webhook/status", &body).await;
+        if answer.status == StatusCode::OK {
+            answered.push(body["message"].as_str().unwrap().to_owned());
+        }
+        answer
+    };
+
+    disk.fill();
+    let refused = loop {
+        let answer = another().await;
+        if answer.status != StatusCode::OK {
+            break answer;
+        }
+    };
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(server.get("/health").await.status, StatusCode::OK);
+    server.logged(&["database or disk is full"]).await;
+
+    disk.free();
+    while another().await.status != StatusCode::OK {}
+    let so_far = count(&file);
+    eventually("more reports", || {
+        (count(&file) > so_far + 50).then_some(())
+    })
+    .await;
+
+    stop.store(true, Ordering::Relaxed);
+    answered.extend(ended(loads).await);
+    assert_stored_once(&messages(&file), &answered);
+
+    // It does not start where there is no room for what it has to write.
+    drop(server);
+    disk.fill();
+    let empty = disk.tablespace().join("other.db");
+    let (code, log) = ends_with(&[("DATABASE_URL", &*url(&empty))]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(
+        log.contains("DATABASE_URL") && log.contains("full"),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_answered_503_and_nothing_else_is_lost() {
+    let place = Place::new();
+    let server = place.open();
+    let long = "text ".repeat(2000);
+    for topic in 0..100 {
+        let mut body = report(&format!("topic {topic:02}"), "running");
+        body["content"] = json!(long);
+        let answer = server.post("/webhook/status", &body).await;
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+    server.signal(Signal::TERM);
+    let mut server = server;
+    assert_eq!(server.exit_code().await, Some(0));
+    drop(server);
+
+    // Only the table of statuses is damaged, whose pages are named by the schema.
+    let connection = Connection::open(place.file()).unwrap();
+    let root: i64 = connection
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'statuses'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let size: i64 = connection
+        .query_row("PRAGMA page_size", [], |row| row.get(0))
+        .unwrap();
+    drop(connection);
+    let mut bytes = fs::read(place.file()).unwrap();
+    let (root, size) = (
+        usize::try_from(root).unwrap(),
+        usize::try_from(size).unwrap(),
+    );
+    bytes[(root - 1) * size..root * size].fill(0xff);
+    fs::write(place.file(), bytes).unwrap();
+
+    let server = place.open();
+    let history = server.get("/api/agents/agent/sessions/topic%2001").await;
+    assert_eq!(history.status, StatusCode::SERVICE_UNAVAILABLE);
+    let refused = server
+        .post("/webhook/status", &report("topic 01", "running"))
+        .await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    server.logged(&["database disk image is malformed"]).await;
+    let sessions = server.get("/api/agents/agent/sessions?limit=100").await;
+    assert_eq!(sessions.status, StatusCode::OK);
+    assert_eq!(sessions.body["sessions"].as_array().unwrap().len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_running_server_is_a_database_of_one_instant() {
+    let place = Place::new();
+    let server = Arc::new(place.open());
+    let stop = Arc::new(AtomicBool::new(false));
+    let before: Vec<String> = (0..20).map(|number| format!("before {number}")).collect();
+    for number in 0..20 {
+        let body = numbered("before", number);
+        let answer = server.post("/webhook/status", &body).await;
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+    let loads = loads(&server, 0, &stop);
+    eventually("reports", || (count(&place.file()) > 200).then_some(())).await;
+    let copy = place.0.path().join("backup.db");
+    let back_up = || {
+        let mut command = command(&[("DATABASE_URL", &place.url())]);
+        command.arg("backup").arg(&copy).output().unwrap()
+    };
+    let output = back_up();
+    assert!(output.status.success(), "{output:?}");
+    let in_copy = messages(&copy);
+    assert_stored_once(&in_copy, &before);
+    stop.store(true, Ordering::Relaxed);
+    let answered = ended(loads).await;
+    assert_stored_once(&messages(&place.file()), &answered);
+
+    let bytes = fs::read(&copy).unwrap();
+    let output = back_up();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("overwrites nothing"), "{log}");
+    assert_eq!(fs::read(&copy).unwrap(), bytes);
+    let names = fs::read_dir(place.0.path()).unwrap();
+    let left = names.filter(|name| {
+        name.as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with('.')
+    });
+    assert_eq!(left.count(), 0, "a partial copy is left behind");
+
+    let restored = Server::start(&[("DATABASE_URL", &url(&copy))]);
+    restored.report("before", "success").await;
+    assert_eq!(messages(&copy).len(), in_copy.len() + 1);
+    let session = restored.get("/api/agents/agent/sessions/before").await.body;
+    assert_eq!(
+        session["status_history"].as_array().unwrap().len(),
+        21,
+        "{session}"
+    );
+}
+
+#[test]
+fn there_is_no_backup_of_what_is_no_database() {
+    let place = Place::new();
+    let copy = place.0.path().join("backup.db");
+    let back_up = |variables: &[(&str, &str)]| {
+        let output = command(variables)
+            .arg("backup")
+            .arg(&copy)
+            .output()
+            .unwrap();
+        assert!(!copy.exists());
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, log) = back_up(&[]);
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("DATABASE_URL must"), "{log}");
+    let (code, log) = back_up(&[("DATABASE_URL", &place.url())]);
+    assert_ne!(code, Some(0), "{log}");
+    assert!(log.contains("DATABASE_URL"), "{log}");
+    fs::write(place.file(), "no database\n".repeat(1000)).unwrap();
+    let (code, log) = back_up(&[("DATABASE_URL", &place.url())]);
+    assert_ne!(code, Some(0), "{log}");
+    assert!(log.contains("not a database"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_statuses_are_deleted_where_retention_is_set() {
+    let place = Place::new();
+    let server = place.open();
+    for _ in 0..3 {
+        server.report("topic", "running").await;
+    }
+    drop(server);
+    let connection = Connection::open(place.file()).unwrap();
+    let age = "UPDATE statuses SET timestamp = seq";
+    connection.execute(age, []).unwrap();
+    let _server = Server::start(&[
+        ("DATABASE_URL", &place.url()),
+        ("HISTORY_RETENTION_DAYS", "1"),
+    ]);
+    eventually("old statuses to go", || {
+        (count(&place.file()) == 1).then_some(())
+    })
+    .await;
+}

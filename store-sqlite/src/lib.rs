@@ -1,0 +1,146 @@
+//! kubeagents' store on SQLite 3.38 and newer: the schema, every statement, and what they mean.
+//!
+//! The crate opens no file. A host hands in each [`Connection`], which runs one statement with
+//! parameters and returns its rows; [`SqliteStore`] makes a [`Store`] of them.
+//!
+//! Several requests use one connection, interleaved, and several processes or instances one file.
+//! So every operation is one statement, which is one transaction whoever else uses the connection;
+//! those that must check before they write are triggers on views (see `migrations/sqlite`).
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod api_keys;
+mod outbox;
+mod refresh_tokens;
+mod retention;
+mod row;
+pub mod schema;
+mod sessions;
+mod value;
+
+pub use value::Value;
+
+use kubeagents_core::{Store, StoreError};
+
+use row::{Row, present};
+
+/// A connection to a SQLite database with JSON, in autocommit mode.
+pub trait Connection {
+    /// Runs one statement to its end and returns its rows.
+    ///
+    /// # Errors
+    /// [`StoreError::Contended`] when another connection held the database too long, and
+    /// [`StoreError::Refused`] when SQLite did not accept the statement: nothing is stored then.
+    /// [`StoreError::Unavailable`] for anything else.
+    fn execute(
+        &self,
+        statement: &str,
+        parameters: Vec<Value>,
+    ) -> impl Future<Output = Result<Vec<Vec<Value>>, StoreError>>;
+}
+
+impl<C: Connection> Connection for &C {
+    fn execute(
+        &self,
+        statement: &str,
+        parameters: Vec<Value>,
+    ) -> impl Future<Output = Result<Vec<Vec<Value>>, StoreError>> {
+        (**self).execute(statement, parameters)
+    }
+}
+
+/// The connections that a store works on. All may be one, but a connection serves one statement at
+/// a time: a statement waits until those before it on the same connection have ended.
+#[derive(Debug, Clone)]
+pub struct Connections<C> {
+    /// Runs what writes, and what a report is decided on. A host needs only one, since SQLite
+    /// lets one connection write at a time.
+    pub writer: C,
+    /// Reads single rows, also on the path of reports.
+    pub lookups: C,
+    /// Reads lists, which take long enough to hold up reports.
+    pub lists: C,
+}
+
+/// A store in a SQLite database with the current schema.
+#[derive(Debug, Clone)]
+pub struct SqliteStore<C> {
+    writer: Statements<C>,
+    lookups: Statements<C>,
+    lists: Statements<C>,
+}
+
+impl<C: Connection> SqliteStore<C> {
+    /// The store on these connections to a database that [`schema::prepare`] has been called on
+    /// by every connection that writes.
+    pub fn new(connections: Connections<C>) -> Self {
+        Self {
+            writer: Statements(connections.writer),
+            lookups: Statements(connections.lookups),
+            lists: Statements(connections.lists),
+        }
+    }
+}
+
+/// A connection's statements, with their rows typed.
+#[derive(Debug, Clone)]
+struct Statements<C>(C);
+
+impl<C: Connection> Statements<C> {
+    async fn run<const N: usize>(
+        &self,
+        statement: &str,
+        parameters: [Value; N],
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = self.0.execute(statement, parameters.into()).await?;
+        Ok(rows.into_iter().map(Row::new).collect())
+    }
+
+    /// Runs a statement of which at most one row is wanted.
+    async fn first<const N: usize, T>(
+        &self,
+        statement: &str,
+        parameters: [Value; N],
+        read: impl FnOnce(&mut Row) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let rows = self.run(statement, parameters).await?;
+        rows.into_iter()
+            .next()
+            .map(|mut row| read(&mut row))
+            .transpose()
+    }
+
+    async fn all<const N: usize, T>(
+        &self,
+        statement: &str,
+        parameters: [Value; N],
+        mut read: impl FnMut(&mut Row) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = self.run(statement, parameters).await?;
+        rows.into_iter().map(|mut row| read(&mut row)).collect()
+    }
+}
+
+const SECRET: &str = "SELECT value FROM secrets WHERE name = ?1";
+
+const INSERT_SECRET: &str = "
+    INSERT INTO secrets VALUES (?1, ?2)
+    ON CONFLICT DO UPDATE SET value = value RETURNING value";
+
+impl<C: Connection> Store for SqliteStore<C> {
+    const DURABLE: bool = true;
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let any = "SELECT TRUE FROM secrets LIMIT 1";
+        self.lookups.run(any, []).await.map(drop)
+    }
+
+    async fn secret(&self, name: &str, candidate: &str) -> Result<String, StoreError> {
+        if let Some(secret) = self.lookups.first(SECRET, [name.into()], Row::text).await? {
+            return Ok(secret);
+        }
+        let parameters = [name.into(), candidate.into()];
+        let secret = self.writer.first(INSERT_SECRET, parameters, Row::text);
+        secret.await.and_then(present)
+    }
+}

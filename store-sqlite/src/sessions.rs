@@ -1,0 +1,469 @@
+//! Agents, sessions and their history.
+
+use kubeagents_core::batch::Chain;
+use kubeagents_core::store::{
+    AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, MAX_PAGE_BYTES, Page,
+    Row as PageRow, SessionCursor, SessionHistory, SessionQuery, Sessions,
+};
+use kubeagents_core::{
+    Agent, Commit, MAX_TTL_MINUTES, Notification, Session, SessionHead, SessionKey, Snapshot,
+    Status, StoreError, Timestamp, Workspace, search_key,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::row::present;
+use crate::{Connection, Row, SqliteStore, Value};
+
+/// The most statuses that one statement reads.
+const BATCH: usize = 200;
+
+/// No session is unexpired longer than this after its last report.
+const LONGEST_TTL_MICROS: i64 = MAX_TTL_MINUTES as i64 * 60_000_000;
+
+/// ?1 the keys, as a JSON array of arrays.
+const LOAD: &str = "
+    SELECT (SELECT a.name FROM agents a
+            WHERE a.workspace = k.value ->> 0 AND a.agent_id = k.value ->> 1),
+        s.seq, s.created, s.last_updated, s.ttl_minutes, s.status, s.run_started
+    FROM json_each(?1) k
+    LEFT JOIN sessions s ON s.workspace = k.value ->> 0 AND s.agent_id = k.value ->> 1
+        AND s.topic = k.value ->> 2
+    ORDER BY k.key";
+
+/// ?1 the chains, as a JSON array. A chain's `place` in it comes back if it has been applied.
+const COMMIT: &str = "
+    INSERT INTO chains
+    SELECT key, value ->> 'workspace', value ->> 'agent_id', value ->> 'topic',
+        value ->> 'expected_seq', value ->> 'agent_key', value ->> 'name', value ->> 'name_key',
+        value ->> 'source', value ->> 'seq', value ->> 'created', value ->> 'last_updated',
+        value ->> 'ttl_minutes', value ->> 'expires_at', value ->> 'status',
+        value ->> 'run_started', value -> 'statuses', value -> 'notifications'
+    FROM json_each(?1)
+    RETURNING place";
+
+/// ?1 workspace, ?2 now.
+macro_rules! select_agents {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.agent_id, a.name, a.source, a.registered, a.last_seen, a.session_count,
+                (SELECT count(*) FROM sessions c
+                    WHERE c.workspace = a.workspace AND c.agent_id = a.agent_id
+                        AND c.expires_at > ?2),
+                s.status, h.message
+            FROM agents a
+            LEFT JOIN sessions s
+                ON s.workspace = a.workspace AND s.agent_id = a.agent_id AND s.topic = (
+                    SELECT l.topic FROM sessions l
+                    WHERE l.workspace = a.workspace AND l.agent_id = a.agent_id
+                        AND l.expires_at > ?2
+                    ORDER BY l.last_updated DESC, l.topic LIMIT 1
+                )
+            LEFT JOIN statuses h
+                ON h.workspace = s.workspace AND h.agent_id = s.agent_id AND h.topic = s.topic
+                    AND h.seq = s.seq
+            WHERE a.workspace = ?1 AND ",
+            $rest
+        )
+    };
+}
+
+const AGENT: &str = select_agents!("a.agent_id = ?3");
+
+const AGENTS: &str = select_agents!(
+    "a.last_seen <= ?3 AND (a.last_seen < ?3 OR a.agent_id > ?4)
+        AND (instr(a.agent_key, ?5) OR instr(a.name_key, ?5))
+        AND (?6 IS NULL OR s.status = ?6)
+    ORDER BY a.last_seen DESC, a.agent_id LIMIT ?7"
+);
+
+const SESSIONS: &str = "
+    SELECT topic, created, last_updated, ttl_minutes, status FROM sessions
+    WHERE workspace = ?1 AND agent_id = ?2
+        AND last_updated BETWEEN ?3 AND ?4 AND (last_updated < ?4 OR topic > ?5)
+        AND +expires_at > ?6 AND +expires_at <= ?7
+    ORDER BY last_updated DESC, topic LIMIT ?8";
+
+const SESSION: &str = "
+    SELECT s.created, s.last_updated, s.ttl_minutes, s.status,
+        h.seq, h.status, h.timestamp, h.message, h.content
+    FROM sessions s
+    LEFT JOIN statuses h
+        ON h.workspace = s.workspace AND h.agent_id = s.agent_id AND h.topic = s.topic
+            AND h.seq < ?4
+    WHERE s.workspace = ?1 AND s.agent_id = ?2 AND s.topic = ?3
+    ORDER BY h.seq DESC LIMIT ?5";
+
+const HISTORY: &str = "
+    SELECT topic, seq, status, timestamp, message, content FROM statuses
+    WHERE workspace = ?1 AND agent_id = ?2 AND timestamp <= ?3
+        AND (timestamp < ?3 OR topic > ?4 OR (topic = ?4 AND seq < ?5))
+    ORDER BY timestamp DESC, topic, seq DESC LIMIT ?6";
+
+fn agent(row: &mut Row, workspace: &Workspace) -> Result<Agent, StoreError> {
+    Ok(Agent {
+        agent_id: row.text()?,
+        user_id: workspace.account().cloned(),
+        name: row.text()?,
+        source: row.text()?,
+        registered: row.time()?,
+        last_seen: row.time()?,
+        session_count: row.int()?,
+        active_session_count: row.int()?,
+        latest_status: row.optional_status()?,
+        latest_message: row.optional_text()?.unwrap_or_default(),
+    })
+}
+
+/// The statuses of a page, and one more if more follow, read a few at a time. A page of long texts
+/// would otherwise be read to its end although [`MAX_PAGE_BYTES`] cut it, and keep other lists from
+/// the connection meanwhile. Histories only grow at their new end, so the page is one all the same.
+struct Gathered {
+    statuses: Vec<Status>,
+    limit: usize,
+    /// The size of all but the last.
+    bytes: usize,
+}
+
+impl Gathered {
+    fn new(limit: usize) -> Self {
+        Self {
+            statuses: Vec::new(),
+            limit,
+            bytes: 0,
+        }
+    }
+
+    /// How many to read next.
+    fn wanted(&self) -> usize {
+        BATCH.min((self.limit + 1).saturating_sub(self.statuses.len()))
+    }
+
+    /// Adds what was read next. Returns the place to go on from, unless that is enough.
+    fn add(&mut self, batch: Vec<Status>) -> Option<&Status> {
+        let at_end = batch.len() < self.wanted();
+        let before = self.statuses.last().map_or(0, PageRow::bytes);
+        let read: usize = batch.iter().rev().skip(1).map(PageRow::bytes).sum();
+        if !batch.is_empty() {
+            self.bytes += before + read;
+        }
+        self.statuses.extend(batch);
+        let enough = at_end || self.wanted() == 0 || self.bytes >= MAX_PAGE_BYTES;
+        self.statuses.last().filter(|_| !enough)
+    }
+}
+
+/// A chain as [`COMMIT`] reads it.
+#[derive(Serialize)]
+struct ChainRow<'a> {
+    workspace: &'a str,
+    agent_id: &'a str,
+    topic: &'a str,
+    expected_seq: u64,
+    agent_key: String,
+    name: Option<&'a str>,
+    name_key: Option<String>,
+    source: Option<&'a str>,
+    seq: u64,
+    created: i64,
+    last_updated: i64,
+    ttl_minutes: u32,
+    expires_at: i64,
+    status: &'static str,
+    run_started: Option<i64>,
+    statuses: Vec<StatusRow<'a>>,
+    notifications: Vec<NotificationRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct StatusRow<'a> {
+    seq: u64,
+    status: &'static str,
+    timestamp: i64,
+    message: &'a str,
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+struct NotificationRow<'a> {
+    id: &'a str,
+    url: &'a str,
+    host: &'a str,
+    body: &'a str,
+    created_at: i64,
+}
+
+impl<'a> From<&'a Chain> for ChainRow<'a> {
+    fn from(chain: &'a Chain) -> Self {
+        let (key, head) = (chain.key(), chain.head());
+        let status = |commit: &'a Commit| StatusRow {
+            seq: commit.session.seq,
+            status: commit.status.status.as_str(),
+            timestamp: commit.status.timestamp.timestamp_micros(),
+            message: &commit.status.message,
+            content: &commit.status.content,
+        };
+        let notification = |notification: &'a Notification| NotificationRow {
+            id: &notification.id,
+            url: &notification.url,
+            host: &notification.host,
+            body: &notification.body,
+            created_at: notification.created_at.timestamp_micros(),
+        };
+        Self {
+            workspace: key.workspace.key(),
+            agent_id: &key.agent_id,
+            topic: &key.session_topic,
+            expected_seq: chain.expected_seq(),
+            agent_key: search_key(&key.agent_id),
+            name: chain.agent_name(),
+            name_key: chain.agent_name().map(search_key),
+            source: chain.agent_source(),
+            seq: head.seq,
+            created: head.created.timestamp_micros(),
+            last_updated: head.last_updated.timestamp_micros(),
+            ttl_minutes: head.ttl_minutes,
+            expires_at: head.expires_at().timestamp_micros(),
+            status: head.status.as_str(),
+            run_started: head.run_started.map(|start| start.timestamp_micros()),
+            statuses: chain.commits().map(status).collect(),
+            notifications: chain
+                .commits()
+                .flat_map(|commit| &commit.notifications)
+                .map(notification)
+                .collect(),
+        }
+    }
+}
+
+fn snapshot(row: &mut Row) -> Result<Snapshot, StoreError> {
+    let agent_name = row.optional_text()?;
+    let session = match row.optional_int()? {
+        Some(seq) => Some(SessionHead {
+            seq,
+            created: row.time()?,
+            last_updated: row.time()?,
+            ttl_minutes: row.int()?,
+            status: row.status()?,
+            run_started: row.optional_time()?,
+        }),
+        None => None,
+    };
+    Ok(Snapshot {
+        agent_name,
+        session,
+    })
+}
+
+fn session(row: &mut Row, agent_id: &str, topic: String) -> Result<Session, StoreError> {
+    Ok(Session {
+        agent_id: agent_id.to_owned(),
+        session_topic: topic,
+        created: row.time()?,
+        last_updated: row.time()?,
+        ttl_minutes: row.int()?,
+        current_status: row.status()?,
+    })
+}
+
+fn status(row: &mut Row, agent_id: &str, topic: String, seq: u64) -> Result<Status, StoreError> {
+    Ok(Status {
+        agent_id: agent_id.to_owned(),
+        session_topic: topic,
+        seq,
+        status: row.status()?,
+        timestamp: row.time()?,
+        message: row.text()?,
+        content: row.text()?,
+    })
+}
+
+impl<C: Connection> Sessions for SqliteStore<C> {
+    async fn load_many(&self, keys: &[SessionKey]) -> Result<Vec<Snapshot>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let texts =
+            |key: &SessionKey| json!([key.workspace.key(), key.agent_id, key.session_topic]);
+        let keys: serde_json::Value = keys.iter().map(texts).collect();
+        self.writer
+            .all(LOAD, [(&keys.to_string()).into()], snapshot)
+            .await
+    }
+
+    async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
+        if chains.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<ChainRow<'_>> = chains.iter().map(ChainRow::from).collect();
+        let rows = serde_json::to_string(&rows).map_err(StoreError::unavailable)?;
+        let applied = self
+            .writer
+            .all(COMMIT, [Value::Text(rows)], Row::int::<usize>);
+        let mut outcomes = vec![CommitOutcome::Conflict; chains.len()];
+        for place in applied.await? {
+            *present(outcomes.get_mut(place))? = CommitOutcome::Committed;
+        }
+        Ok(outcomes)
+    }
+    async fn agents(
+        &self,
+        workspace: &Workspace,
+        query: &AgentQuery,
+        now: Timestamp,
+    ) -> Result<Page<Agent, AgentCursor>, StoreError> {
+        let (last_seen, agent_id) = match &query.after {
+            Some(place) => (place.last_seen.into(), (&place.agent_id).into()),
+            None => (Value::Integer(i64::MAX), "".into()),
+        };
+        let parameters = [
+            workspace.into(),
+            now.into(),
+            last_seen,
+            agent_id,
+            query.search.as_deref().unwrap_or_default().into(),
+            query.status.into(),
+            (query.limit + 1).into(),
+        ];
+        let agents = self
+            .lists
+            .all(AGENTS, parameters, |row| agent(row, workspace))
+            .await?;
+        Ok(Page::cut(agents, query.limit, |agent| AgentCursor {
+            last_seen: agent.last_seen,
+            agent_id: agent.agent_id.clone(),
+        }))
+    }
+
+    async fn agent(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        now: Timestamp,
+    ) -> Result<Option<Agent>, StoreError> {
+        let parameters = [workspace.into(), now.into(), agent_id.into()];
+        self.lookups
+            .first(AGENT, parameters, |row| agent(row, workspace))
+            .await
+    }
+
+    async fn sessions(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        query: &SessionQuery,
+        now: Timestamp,
+    ) -> Result<Page<Session, SessionCursor>, StoreError> {
+        let now = now.timestamp_micros();
+        let (updated_since, expires_after, expires_until) = match query.expiry {
+            Expiry::Any => (i64::MIN, i64::MIN, i64::MAX),
+            Expiry::Unexpired => (now - LONGEST_TTL_MICROS, now, i64::MAX),
+            Expiry::Expired => (i64::MIN, i64::MIN, now),
+        };
+        let (updated_until, topic) = match &query.after {
+            Some(place) => (place.last_updated.into(), (&place.session_topic).into()),
+            None => (Value::Integer(i64::MAX), "".into()),
+        };
+        let parameters = [
+            workspace.into(),
+            agent_id.into(),
+            Value::Integer(updated_since),
+            updated_until,
+            topic,
+            Value::Integer(expires_after),
+            Value::Integer(expires_until),
+            (query.limit + 1).into(),
+        ];
+        let sessions = self.lists.all(SESSIONS, parameters, |row| {
+            let topic = row.text()?;
+            session(row, agent_id, topic)
+        });
+        Ok(Page::cut(sessions.await?, query.limit, |session| {
+            SessionCursor {
+                last_updated: session.last_updated,
+                session_topic: session.session_topic.clone(),
+            }
+        }))
+    }
+
+    async fn session(
+        &self,
+        key: &SessionKey,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Option<SessionHistory>, StoreError> {
+        let mut found = None;
+        let mut history = Gathered::new(limit);
+        let mut before = before.unwrap_or(u64::MAX);
+        loop {
+            let parameters = [
+                (&key.workspace).into(),
+                (&key.agent_id).into(),
+                (&key.session_topic).into(),
+                before.into(),
+                history.wanted().into(),
+            ];
+            let mut batch = Vec::new();
+            for mut row in self.lists.run(SESSION, parameters).await? {
+                let topic = || key.session_topic.clone();
+                found = Some(session(&mut row, &key.agent_id, topic())?);
+                if let Some(seq) = row.optional_int()? {
+                    batch.push(status(&mut row, &key.agent_id, topic(), seq)?);
+                }
+            }
+            match history.add(batch) {
+                Some(last) => before = last.seq,
+                None => break,
+            }
+        }
+        Ok(found.map(|session| SessionHistory {
+            session,
+            history: Page::cut(history.statuses, limit, |status| status.seq),
+        }))
+    }
+
+    async fn history(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        before: Option<&HistoryCursor>,
+        limit: usize,
+    ) -> Result<Page<Status, HistoryCursor>, StoreError> {
+        let (mut timestamp, mut topic, mut seq) = match before {
+            Some(place) => (
+                place.timestamp.into(),
+                place.session_topic.clone(),
+                place.seq,
+            ),
+            None => (Value::Integer(i64::MAX), String::new(), 0),
+        };
+        let mut history = Gathered::new(limit);
+        loop {
+            let parameters = [
+                workspace.into(),
+                agent_id.into(),
+                timestamp,
+                (&topic).into(),
+                seq.into(),
+                history.wanted().into(),
+            ];
+            let batch = self.lists.all(HISTORY, parameters, |row| {
+                let (topic, seq) = (row.text()?, row.int()?);
+                status(row, agent_id, topic, seq)
+            });
+            match history.add(batch.await?) {
+                Some(last) => {
+                    timestamp = last.timestamp.into();
+                    topic.clone_from(&last.session_topic);
+                    seq = last.seq;
+                }
+                None => break,
+            }
+        }
+        Ok(Page::cut(history.statuses, limit, |status| HistoryCursor {
+            timestamp: status.timestamp,
+            session_topic: status.session_topic.clone(),
+            seq: status.seq,
+        }))
+    }
+}

@@ -1,0 +1,413 @@
+//! The shared store suite on SQLite itself, on connections of which each has a thread of its own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::cmp::Reverse;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use chrono::DateTime;
+use futures_util::future::join_all;
+use kubeagents_core::batch::Chain;
+use kubeagents_core::store::{CommitOutcome, MAX_PAGE_BYTES, Page, RefreshTokens, Row, Sessions};
+use kubeagents_core::{
+    AccountId, RefreshToken, Report, SessionKey, Snapshot, Status, StatusKind, Store, StoreError,
+    Workspace, decide, store_suite,
+};
+use kubeagents_store_sqlite::schema::SchemaError;
+use kubeagents_store_sqlite::{Connection, Connections, SqliteStore, Value, schema};
+use rusqlite::types::{Value as SqlValue, ValueRef};
+
+/// Connections to one file, taken in turn, as if several instances ran the same code: statements
+/// that are awaited together run at the same time.
+#[derive(Clone)]
+struct InTurn {
+    connections: Arc<[Mutex<rusqlite::Connection>]>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl InTurn {
+    fn open(file: &Path, count: usize) -> Self {
+        let open = |_| Mutex::new(rusqlite::Connection::open(file).unwrap());
+        Self {
+            connections: (0..count).map(open).collect(),
+            turn: Arc::default(),
+        }
+    }
+
+    fn store(self) -> SqliteStore<Self> {
+        SqliteStore::new(Connections {
+            writer: self.clone(),
+            lookups: self.clone(),
+            lists: self,
+        })
+    }
+}
+
+impl Connection for InTurn {
+    async fn execute(
+        &self,
+        statement: &str,
+        parameters: Vec<Value>,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.connections.len();
+        let connections = Arc::clone(&self.connections);
+        let statement = statement.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let connection = connections[turn].lock().unwrap();
+            execute(&connection, &statement, parameters).map_err(StoreError::unavailable)
+        })
+        .await
+        .unwrap()
+    }
+}
+
+fn execute(
+    connection: &rusqlite::Connection,
+    statement: &str,
+    parameters: Vec<Value>,
+) -> Result<Vec<Vec<Value>>, rusqlite::Error> {
+    let mut statement = connection.prepare_cached(statement)?;
+    let width = statement.column_count();
+    let parameters = parameters.into_iter().map(|value| match value {
+        Value::Null => SqlValue::Null,
+        Value::Integer(value) => SqlValue::Integer(value),
+        Value::Text(value) => SqlValue::Text(value),
+    });
+    let mut results = statement.query(rusqlite::params_from_iter(parameters))?;
+    let mut rows = Vec::new();
+    while let Some(row) = results.next()? {
+        rows.push(
+            (0..width)
+                .map(|column| value(row.get_ref(column).unwrap()))
+                .collect(),
+        );
+    }
+    Ok(rows)
+}
+
+fn value(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Integer(value),
+        ValueRef::Text(text) => Value::Text(String::from_utf8(text.to_vec()).unwrap()),
+        other => panic!("no statement returns {other:?}"),
+    }
+}
+
+/// A database file that is deleted with this value.
+struct Database(tempfile::TempDir);
+
+impl Database {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The store as one instance has it.
+    async fn open(&self) -> Result<SqliteStore<InTurn>, SchemaError> {
+        let connection = InTurn::open(&self.file(), 1);
+        schema::prepare(&connection).await?;
+        Ok(connection.store())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("sqlite_db.db")
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Runs a case on a database of its own.
+fn run(name: &str, case: impl AsyncFnOnce(&SqliteStore<InTurn>, &str)) {
+    block_on(async {
+        let database = Database::new();
+        drop(database.open().await.unwrap());
+        let store = InTurn::open(&database.file(), 4).store();
+        case(&store, name).await;
+    });
+}
+
+store_suite!(run);
+
+#[test]
+fn many_instances_may_start_at_once() {
+    block_on(async {
+        let database = Database::new();
+        let stores = join_all((0..16).map(|_| database.open())).await;
+        for store in stores {
+            store.unwrap().ping().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn expired_refresh_tokens_go_as_new_ones_come_and_families_with_their_last_one() {
+    block_on(async {
+        let database = Database::new();
+        let store = database.open().await.unwrap();
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let token = |hash: &str, family: &str, created, expires| RefreshToken {
+            token_hash: hash.to_owned(),
+            account_id: AccountId::new("account"),
+            family_id: family.to_owned(),
+            created_at: at(created),
+            expires_at: at(expires),
+            spent_at: None,
+            revoked: false,
+        };
+        for (hash, family) in [("1", "old"), ("2", "older"), ("3", "oldest"), ("4", "kept")] {
+            let token = token(hash, family, 0, 10);
+            store.insert_refresh_token(&token).await.unwrap();
+        }
+        let successor = token("5", "kept", 5, 100);
+        assert!(
+            store
+                .rotate_refresh_token("4", at(5), &successor)
+                .await
+                .unwrap()
+        );
+        for (hash, family) in [("6", "new"), ("7", "newer")] {
+            let token = token(hash, family, 50, 100);
+            store.insert_refresh_token(&token).await.unwrap();
+        }
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        let all = |query| -> String { connection.query_row(query, [], |row| row.get(0)).unwrap() };
+        let tokens = "SELECT group_concat(token_hash, ' ' ORDER BY token_hash) FROM refresh_tokens";
+        assert_eq!(all(tokens), "5 6 7");
+        let families = "SELECT group_concat(family_id, ' ' ORDER BY family_id) FROM token_families";
+        assert_eq!(all(families), "kept new newer");
+    });
+}
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date() {
+    block_on(async {
+        let database = Database::new();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        let first = include_str!("../../migrations/sqlite/0001_initial.sql");
+        connection.execute_batch(first).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        database.open().await.unwrap().ping().await.unwrap();
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, 3);
+    });
+}
+
+#[test]
+fn a_schema_of_the_future_is_left_alone() {
+    block_on(async {
+        let database = Database::new();
+        drop(database.open().await.unwrap());
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        connection
+            .pragma_update(None, "user_version", 1000)
+            .unwrap();
+        let refused = database.open().await.err().unwrap();
+        assert!(
+            matches!(refused, SchemaError::TooNew { found: 1000, .. }),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
+fn a_migration_that_is_cut_off_leaves_nothing_behind() {
+    block_on(async {
+        let database = Database::new();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        connection
+            .execute_batch("CREATE TABLE secrets (in_the_way)")
+            .unwrap();
+        assert!(database.open().await.is_err());
+        connection.execute_batch("DROP TABLE secrets").unwrap();
+        database.open().await.unwrap().ping().await.unwrap();
+    });
+}
+
+#[test]
+fn readers_do_not_wait_for_writers() {
+    block_on(async {
+        let database = Database::new();
+        let _store = database.open().await.unwrap();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        let mode: String = connection
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(mode, "wal");
+    });
+}
+
+#[test]
+fn a_copy_made_by_sqlite_is_a_database_whose_readers_do_not_wait_either() {
+    block_on(async {
+        let database = Database::new();
+        let store = database.open().await.unwrap();
+        let secret = store.secret("name", "value").await.unwrap();
+        let copy = Database::new();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        let file = copy.file();
+        connection
+            .execute("VACUUM INTO ?1", [file.to_str().unwrap()])
+            .unwrap();
+        let restored = copy.open().await.unwrap();
+        assert_eq!(restored.secret("name", "other").await.unwrap(), secret);
+        let connection = rusqlite::Connection::open(file).unwrap();
+        let mode: String = connection
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(mode, "wal");
+    });
+}
+
+#[test]
+fn retention_keeps_the_newest_status_and_the_start_of_the_run() {
+    block_on(async {
+        let database = Database::new();
+        let store = database.open().await.unwrap();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        // Two sessions, the second of which has been running since its third status.
+        connection
+            .execute_batch(
+                "INSERT INTO agents VALUES ('shared', 'a', 'a', '', '', '', 1, 1, 2);
+                WITH RECURSIVE numbers (n) AS (
+                    VALUES (1) UNION ALL SELECT n + 1 FROM numbers WHERE n < 1201
+                )
+                INSERT INTO statuses
+                    SELECT 'shared', 'a', 'ended', n, 'success', n, n, ''
+                    FROM numbers WHERE n <= 1200
+                    UNION ALL
+                    SELECT 'shared', 'a', 'running', n, iif(n < 3, 'failed', 'running'), n, n, ''
+                    FROM numbers;
+                INSERT INTO sessions VALUES
+                    ('shared', 'a', 'ended', 1200, 1, 1200, 60, 1, 'success', NULL),
+                    ('shared', 'a', 'running', 1201, 1, 1201, 60, 1, 'running', 3);",
+            )
+            .unwrap();
+        let at = |micros| DateTime::from_timestamp_micros(micros).unwrap();
+        let left = || -> String {
+            let all =
+                "SELECT group_concat(topic || ' ' || seq, ',' ORDER BY topic, seq) FROM statuses";
+            connection.query_row(all, [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(store.purge_history(at(1)).await.unwrap(), 0);
+        assert_eq!(store.purge_history(at(1201)).await.unwrap(), 1199 + 1199);
+        assert_eq!(left(), "ended 1200,running 3,running 1201");
+        assert_eq!(store.purge_history(at(1201)).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn pages_are_whole_however_many_statements_they_take() {
+    block_on(async {
+        let database = Database::new();
+        let store = database.open().await.unwrap();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        // Two sessions with statuses at the same times, 12 MiB in all.
+        connection
+            .execute_batch(
+                "INSERT INTO agents VALUES ('shared', 'a', 'a', '', '', '', 1, 1, 2);
+                WITH RECURSIVE numbers (n) AS (
+                    VALUES (1) UNION ALL SELECT n + 1 FROM numbers WHERE n < 600
+                )
+                INSERT INTO statuses
+                    SELECT 'shared', 'a', topic, n, 'running', n / 3, '', hex(zeroblob(5000))
+                    FROM numbers, (SELECT 'one' AS topic UNION VALUES ('two'));
+                INSERT INTO sessions VALUES
+                    ('shared', 'a', 'one', 600, 1, 200, 60, 1, 'running', 0),
+                    ('shared', 'a', 'two', 600, 1, 200, 60, 1, 'running', 0);",
+            )
+            .unwrap();
+        let newest_first = |(one, other): (&Status, &Status)| {
+            let key = |status: &Status| {
+                let Status {
+                    timestamp,
+                    session_topic,
+                    seq,
+                    ..
+                } = status;
+                (Reverse(*timestamp), session_topic.clone(), Reverse(*seq))
+            };
+            key(one) < key(other)
+        };
+        let is_full = |items: &[Status]| {
+            let bytes = |items: &[Status]| items.iter().map(Row::bytes).sum::<usize>();
+            let (_, but_the_last) = items.split_last().unwrap();
+            bytes(items) >= MAX_PAGE_BYTES && bytes(but_the_last) < MAX_PAGE_BYTES
+        };
+        for limit in [1, 199, 200, 201, 400, 10_000] {
+            let (mut all, mut after) = (Vec::new(), None);
+            loop {
+                let page = store
+                    .history(&Workspace::Shared, "a", after.as_ref(), limit)
+                    .await
+                    .unwrap();
+                let more = page.next.is_some();
+                assert!(!more || page.items.len() == limit || is_full(&page.items));
+                all.extend(page.items);
+                after = page.next;
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(all.len(), 1200, "{limit}");
+            assert!(all.iter().zip(&all[1..]).all(newest_first), "{limit}");
+
+            let key = SessionKey {
+                workspace: Workspace::Shared,
+                agent_id: "a".into(),
+                session_topic: "two".into(),
+            };
+            let (mut seqs, mut before) = (Vec::new(), None);
+            loop {
+                let found = store.session(&key, before, limit).await.unwrap().unwrap();
+                assert_eq!(found.session.session_topic, "two");
+                let Page { items, next } = found.history;
+                assert!(next.is_none() || items.len() == limit || is_full(&items));
+                seqs.extend(items.iter().map(|status| status.seq));
+                before = next;
+                if next.is_none() {
+                    break;
+                }
+            }
+            assert!(seqs.into_iter().eq((1..=600).rev()), "{limit}");
+        }
+    });
+}
+
+#[test]
+fn an_agent_is_registered_at_the_first_report_of_its_first_chain() {
+    block_on(async {
+        let database = Database::new();
+        let store = database.open().await.unwrap();
+        let report = Report {
+            agent_id: "a".into(),
+            agent_name: None,
+            agent_source: None,
+            session_topic: "t".into(),
+            status: StatusKind::Running,
+            message: String::new(),
+            content: String::new(),
+            ttl_minutes: None,
+        };
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let mut snapshot = Snapshot::default();
+        let commits = [at(1), at(5)].map(|now| {
+            let commit = decide(&Workspace::Shared, &report, &snapshot, now, 60).commit;
+            snapshot = snapshot.after(&commit);
+            commit
+        });
+        let outcome = store.commit_many(&[Chain::new(commits).unwrap()]).await;
+        assert_eq!(outcome.unwrap(), [CommitOutcome::Committed]);
+        let agent = store.agent(&Workspace::Shared, "a", at(5)).await.unwrap();
+        let agent = agent.unwrap();
+        assert_eq!((agent.registered, agent.last_seen), (at(1), at(5)));
+    });
+}
