@@ -190,6 +190,8 @@ mod tests {
     struct Silent;
 
     impl Platform for Silent {
+        fn spawn(&self, _: impl Future<Output = ()> + 'static) {}
+
         async fn sleep(&self, duration: Duration) {
             tokio::time::sleep(duration).await;
         }

@@ -12,7 +12,8 @@ use kubeagents_core::{
 };
 
 use crate::delivery::Delivery;
-use crate::ports::{InlinePasswords, SystemEntropy, Turns, Waker, WallClock};
+use crate::ports::{InlinePasswords, SystemEntropy, Waker, WallClock};
+use crate::reports::GroupedReports;
 use crate::{Config, ConfigError, Platform, WasmPorts};
 
 /// The application with its configuration, secrets and storage, ready for requests.
@@ -50,7 +51,7 @@ impl StartError {
     }
 }
 
-impl<S: Store + Clone, P: Platform> Instance<S, P> {
+impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
     /// An instance on this storage. Where no signing secret is configured, it is the one that
     /// storage keeps, made if need be.
     ///
@@ -78,11 +79,9 @@ impl<S: Store + Clone, P: Platform> Instance<S, P> {
             policy: ReportPolicy::new(&settings),
         };
         let ports = WasmPorts {
-            recorder,
-            platform,
+            reports: GroupedReports::new(recorder, platform),
             waker,
             passwords: InlinePasswords::default(),
-            turns: Turns::default(),
         };
         Ok(Self {
             app: App::new(ports, settings),

@@ -11,9 +11,11 @@ mod instance;
 pub mod log;
 mod platform;
 mod ports;
+mod reports;
 
 pub use config::{Config, ConfigError};
 pub use instance::{Instance, StartError};
 pub use kubeagents_core::delivery::{Answer, PostError};
 pub use platform::Platform;
 pub use ports::WasmPorts;
+pub use reports::GroupedReports;

@@ -1,67 +1,25 @@
 //! The ports of the core, on what every component has.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use futures_util::lock::Mutex;
 use kubeagents_core::ports::{
-    Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports, VerificationMail,
+    Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, VerificationMail,
 };
-use kubeagents_core::{
-    Recorded, Recorder, Report, SessionKey, Store, StoreError, Timestamp, Workspace,
-    conflict_pause, password,
-};
+use kubeagents_core::{Store, Timestamp, password};
 
 use crate::Platform;
-
-/// How long a report keeps trying while other instances change its session. Waiting for its turn
-/// within the instance does not count.
-const CONTENTION_DEADLINE: Duration = Duration::from_secs(30);
+use crate::reports::GroupedReports;
 
 /// Everything that the core needs of its host.
 pub struct WasmPorts<S, P> {
-    pub(crate) recorder: Recorder<S, WallClock, SystemEntropy>,
-    pub(crate) platform: P,
+    pub(crate) reports: GroupedReports<S, P>,
     pub(crate) waker: Waker,
     pub(crate) passwords: InlinePasswords,
-    pub(crate) turns: Turns,
-}
-
-/// Lets the reports of one instance on one session take turns, so that conflicts come only from
-/// other instances.
-#[derive(Debug, Default)]
-pub(crate) struct Turns(RefCell<HashMap<SessionKey, Rc<Mutex<()>>>>);
-
-impl Turns {
-    async fn take<T>(&self, key: SessionKey, work: impl Future<Output = T>) -> T {
-        let turn = Rc::clone(self.0.borrow_mut().entry(key.clone()).or_default());
-        let turn = Turn {
-            turns: self,
-            key,
-            turn,
-        };
-        let _guard = turn.turn.lock().await;
-        work.await
-    }
-}
-
-/// Someone's place in the queue for a session. The last one to leave takes the queue away.
-struct Turn<'a> {
-    turns: &'a Turns,
-    key: SessionKey,
-    turn: Rc<Mutex<()>>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if Rc::strong_count(&self.turn) == 2 {
-            self.turns.0.borrow_mut().remove(&self.key);
-        }
-    }
 }
 
 /// The platform's clock.
@@ -156,36 +114,17 @@ impl Notifier for Waker {
     }
 }
 
-impl<S: Store, P: Platform> Reports for WasmPorts<S, P> {
-    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
-        let record = async {
-            let start = Instant::now();
-            let retry = async |conflicts| {
-                let in_time = start.elapsed() < CONTENTION_DEADLINE;
-                if in_time {
-                    self.platform
-                        .sleep(conflict_pause(conflicts, random_u32()))
-                        .await;
-                }
-                in_time
-            };
-            self.recorder.record(workspace, &report, retry).await
-        };
-        self.turns.take(report.session_key(workspace), record).await
-    }
-}
-
-impl<S: Store, P: Platform> Ports for WasmPorts<S, P> {
+impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
     type Store = S;
     type Clock = WallClock;
     type Entropy = SystemEntropy;
     type Passwords = InlinePasswords;
     type Mailer = LogMailer;
     type Notifier = Waker;
-    type Reports = Self;
+    type Reports = GroupedReports<S, P>;
 
     fn store(&self) -> &S {
-        &self.recorder.store
+        self.reports.store()
     }
 
     fn clock(&self) -> &WallClock {
@@ -208,21 +147,22 @@ impl<S: Store, P: Platform> Ports for WasmPorts<S, P> {
         &self.waker
     }
 
-    fn reports(&self) -> &Self {
-        self
+    fn reports(&self) -> &GroupedReports<S, P> {
+        &self.reports
     }
 
     async fn pause(&self, duration: Duration) {
-        self.platform.sleep(duration).await;
+        self.reports.platform().sleep(duration).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::pin::pin;
 
+    use super::*;
     use futures_util::future::{Either, join, select};
-    use kubeagents_core::Workspace;
 
     use super::*;
 
@@ -248,35 +188,5 @@ mod tests {
             second.1 > 2 * first.1 - 10,
             "{first:?} and {second:?} ran at once"
         );
-    }
-
-    fn key(topic: &str) -> SessionKey {
-        SessionKey {
-            workspace: Workspace::Shared,
-            agent_id: "agent".to_owned(),
-            session_topic: topic.to_owned(),
-        }
-    }
-
-    /// Whether two pieces of work on these sessions overlap.
-    async fn overlap(one: &str, other: &str) -> bool {
-        let turns = Turns::default();
-        let under_way = Cell::new(0);
-        let work = async || {
-            under_way.set(under_way.get() + 1);
-            yield_now().await;
-            let overlaps = under_way.get() > 1;
-            under_way.set(under_way.get() - 1);
-            overlaps
-        };
-        let (one, other) = join(turns.take(key(one), work()), turns.take(key(other), work())).await;
-        assert!(turns.0.borrow().is_empty(), "a queue is left behind");
-        one || other
-    }
-
-    #[tokio::test]
-    async fn reports_on_one_session_take_turns_and_others_do_not_wait() {
-        assert!(!overlap("same", "same").await);
-        assert!(overlap("one", "other").await);
     }
 }

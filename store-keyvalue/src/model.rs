@@ -19,6 +19,8 @@ pub(crate) struct Bucket {
     life: Arc<Mutex<Option<Life>>>,
     /// Of how many swaps one loses a race against a writer that writes the same again.
     lose_one_in: Option<u64>,
+    /// A key whose swaps always lose.
+    crowded: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +84,14 @@ impl Bucket {
         Self {
             lose_one_in: Some(8),
             ..Self::default()
+        }
+    }
+
+    /// Another client, whose swaps of this key always lose.
+    pub(crate) fn crowded(&self, key: String) -> Self {
+        Self {
+            crowded: Some(key),
+            ..self.clone()
         }
     }
 
@@ -157,9 +167,9 @@ impl KeyValue for Bucket {
         version: &Version,
     ) -> Result<Swap, KeyValueError> {
         self.operate(|state| {
-            if self.lose_one_in.is_some_and(|n| state.random() % n == 0)
-                && let Some(entry) = state.entry(key)
-            {
+            let loses = self.crowded.as_deref() == Some(key)
+                || self.lose_one_in.is_some_and(|n| state.random() % n == 0);
+            if loses && let Some(entry) = state.entry(key) {
                 state.put(key, entry.value);
             }
             let current = state.entry(key);

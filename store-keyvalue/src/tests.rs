@@ -18,6 +18,7 @@ use kubeagents_core::{
 use crate::KeyValueStore;
 use crate::documents::Limits;
 use crate::model::{Bucket, Life};
+use crate::sessions::{agent_hash, head_key};
 
 /// Limits that make every list and every agent spill over after a few reports.
 const TIGHT: Limits = Limits {
@@ -394,6 +395,47 @@ fn a_chain_that_no_document_can_take_is_left_to_come_report_by_report() {
         let first = chains[0].first();
         assert_eq!(store.load(&first.key).await.unwrap(), Snapshot::default());
         assert_eq!(store.commit(first).await.unwrap(), CommitOutcome::Committed);
+    });
+}
+
+#[test]
+fn a_crowded_agent_conflicts_and_holds_up_no_other() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let agents = ["busy", "calm"];
+        let key = |agent: &str| SessionKey {
+            workspace: workspace(),
+            agent_id: agent.into(),
+            session_topic: "topic".into(),
+        };
+        let record = async |store: &KeyValueStore<Bucket>| {
+            let snapshots = store.load_many(&agents.map(key)).await.unwrap();
+            let chain = |(agent, snapshot): (&str, Snapshot)| {
+                let report = Report {
+                    agent_id: agent.into(),
+                    ..report("topic", StatusKind::Running)
+                };
+                decide(&workspace(), &report, &snapshot, start(), 60)
+                    .commit
+                    .into()
+            };
+            let chains: Vec<Chain> = agents.into_iter().zip(snapshots).map(chain).collect();
+            store.commit_many(&chains).await.unwrap()
+        };
+        let outcomes = record(&KeyValueStore::new(bucket.clone())).await;
+        assert_eq!(outcomes, [CommitOutcome::Committed; 2]);
+        let crowded = bucket.crowded(head_key(&agent_hash(&workspace(), "busy")));
+        let outcomes = record(&KeyValueStore::new(crowded)).await;
+        assert_eq!(
+            outcomes,
+            [CommitOutcome::Conflict, CommitOutcome::Committed]
+        );
+        let survivor = KeyValueStore::new(bucket);
+        let snapshots = survivor.load_many(&agents.map(key)).await.unwrap();
+        let seqs = snapshots
+            .iter()
+            .map(|snapshot| snapshot.session.unwrap().seq);
+        assert_eq!(seqs.collect::<Vec<_>>(), [1, 2]);
     });
 }
 

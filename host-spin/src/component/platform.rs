@@ -12,6 +12,10 @@ use spin_sdk::wasip3::http::types::ErrorCode;
 pub(super) struct Spin;
 
 impl Platform for Spin {
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        spin_sdk::wasip3::spawn(task);
+    }
+
     async fn sleep(&self, duration: Duration) {
         spin_sdk::time::sleep(duration).await;
     }

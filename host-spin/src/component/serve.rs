@@ -72,7 +72,7 @@ async fn handle(request: Request) -> impl IntoResponse {
     answer.map(Full::<Bytes>::new)
 }
 
-async fn answer<S: Store + Clone>(
+async fn answer<S: Store + Clone + 'static>(
     instance: &Instance<S, Spin>,
     request: Request,
     shared: &Shared,

@@ -15,6 +15,10 @@ use wasip3::http_compat::{http_from_wasi_response, http_into_wasi_request};
 pub(super) struct Wasi;
 
 impl Platform for Wasi {
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        wasip3::spawn_local(task);
+    }
+
     async fn sleep(&self, duration: Duration) {
         let nanos = duration.as_nanos().try_into().unwrap_or(u64::MAX);
         monotonic_clock::wait_for(nanos).await;

@@ -161,7 +161,13 @@ impl<K: KeyValue> KeyValueStore<K> {
                 [chain] if count == 0 && chain.commits().count() > 1 => {
                     outcomes.push(CommitOutcome::Conflict);
                 }
-                chains => outcomes.extend(self.swap_in(chains).await?),
+                chains => match self.swap_in(chains).await {
+                    // Nothing of these is stored, but of others may be.
+                    Err(StoreError::Contended) => {
+                        outcomes.extend(chains.iter().map(|_| CommitOutcome::Conflict));
+                    }
+                    swapped => outcomes.extend(swapped?),
+                },
             }
         }
         Ok(outcomes)
