@@ -1,13 +1,15 @@
-//! Delivering the outbox. Nothing runs between requests, so each request sees to some of it after
-//! its own answer; what is cut off is taken up again when its lease has run out.
+//! Delivering the outbox. Nothing runs between requests, so requests see to it after their own
+//! answers; what is cut off is taken up again when its lease has run out.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::{Either, join_all, select};
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use futures_util::lock::Mutex;
+use futures_util::stream::FuturesUnordered;
 use http::Request;
 use kubeagents_core::delivery::{
     Answer, HostsUnderWay, PostError, Poster, Reach, deliver, lease_duration, reach_by_name,
@@ -19,8 +21,12 @@ use kubeagents_core::{Store, causes};
 use crate::Platform;
 use crate::ports::{SystemEntropy, Waker, WallClock};
 
-/// The most notifications that one request delivers.
-const PER_REQUEST: usize = 4;
+/// The most notifications that a request delivers before its answer.
+const BEFORE_ANSWER: usize = 4;
+
+/// How long an instance goes on after an answer while notifications are due. What is due then
+/// waits for the next request.
+const AFTER_ANSWER: Duration = Duration::from_secs(60);
 
 /// How often an instance looks into the outbox unasked: pauses end, and other instances die.
 const LOOK: Duration = Duration::from_secs(1);
@@ -80,29 +86,45 @@ impl<S: Store, P: Platform> Delivery<S, P> {
         self.waker.is_set() || !looked_lately()
     }
 
-    /// Looks into the outbox and delivers, until nothing is due, enough is done or the deadline, if
-    /// there is one, is over: what has not been answered then counts as failed.
-    pub(crate) async fn run(&self, deadline: Option<Instant>) {
-        self.waker.take();
-        self.looked.set(Some(Instant::now()));
+    /// Delivers until nothing is due, or for a minute.
+    pub(crate) async fn run(&self) {
         let attempts = Attempts {
             delivery: self,
-            deadline,
+            deadline: None,
         };
-        let mut rest = PER_REQUEST;
-        while rest > 0 && !attempts.are_over() {
-            let leased = self.lease(rest).await;
-            if leased.is_empty() {
+        self.deliver(&attempts, Instant::now() + AFTER_ANSWER, usize::MAX)
+            .await;
+    }
+
+    /// Delivers a few until the deadline: what has not been answered then counts as failed.
+    pub(crate) async fn run_until(&self, deadline: Instant) {
+        let attempts = Attempts {
+            delivery: self,
+            deadline: Some(deadline),
+        };
+        self.deliver(&attempts, deadline, BEFORE_ANSWER).await;
+    }
+
+    /// Looks into the outbox and delivers, until nothing is due, `most` have been taken or the time
+    /// for taking more is over.
+    async fn deliver(&self, attempts: &Attempts<'_, S, P>, until: Instant, most: usize) {
+        self.waker.take();
+        self.looked.set(Some(Instant::now()));
+        let mut rest = most;
+        let mut under_way = FuturesUnordered::new();
+        while rest > 0 && Instant::now() < until {
+            let leased = beside(&mut under_way, self.lease(rest)).await;
+            rest -= leased.len().min(rest);
+            if leased.is_empty() && under_way.next().await.is_none() {
                 return;
             }
-            rest -= leased.len().min(rest);
-            join_all(leased.into_iter().map(async |(_under_way, leased)| {
-                deliver(&self.store, &attempts, &WallClock, &SystemEntropy, &leased).await;
-            }))
-            .await;
+            under_way.extend(leased.into_iter().map(async |(_under_way, leased)| {
+                deliver(&self.store, attempts, &WallClock, &SystemEntropy, &leased).await;
+            }));
         }
         // More may be waiting: the next request is to look at once.
         self.looked.set(None);
+        under_way.collect::<()>().await;
     }
 
     async fn lease(&self, limit: usize) -> Vec<(UnderWay<'_>, LeasedNotification)> {
@@ -131,6 +153,20 @@ impl<S: Store, P: Platform> Delivery<S, P> {
             .map(|leased| (UnderWay::new(&self.under_way, &leased), leased))
             .collect()
     }
+}
+
+/// Waits for `work` while what is under way goes on.
+async fn beside<T>(
+    under_way: &mut FuturesUnordered<impl Future<Output = ()>>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    while !under_way.is_empty() {
+        if let Either::Left((done, _)) = select(work.as_mut(), under_way.next()).await {
+            return done;
+        }
+    }
+    work.await
 }
 
 /// How one run posts.
@@ -179,29 +215,49 @@ impl<S: Store, P: Platform> Poster for Attempts<'_, S, P> {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::rc::Rc;
 
+    use http::{HeaderMap, StatusCode};
+    use kubeagents_core::delivery::MAX_IN_FLIGHT_PER_HOST;
     use kubeagents_core::store::{CommitOutcome, MemoryStore, Outbox, Sessions};
-    use kubeagents_core::{Commit, Notification, Snapshot, StatusKind, Workspace, decide};
+    use kubeagents_core::{Notification, Snapshot, StatusKind, Workspace, decide};
 
     use super::*;
 
-    /// A platform whose receivers never answer.
-    #[derive(Clone)]
-    struct Silent;
+    /// A platform that keeps what is posted. Its receivers answer soon or never.
+    #[derive(Clone, Default)]
+    struct Receivers {
+        silent: bool,
+        posted: Rc<RefCell<Vec<Request<Bytes>>>>,
+        under_way: Rc<Cell<usize>>,
+        most: Rc<Cell<usize>>,
+    }
 
-    impl Platform for Silent {
+    impl Platform for Receivers {
         fn spawn(&self, _: impl Future<Output = ()> + 'static) {}
 
         async fn sleep(&self, duration: Duration) {
             tokio::time::sleep(duration).await;
         }
 
-        async fn post(&self, _: Request<Bytes>) -> Result<Answer, PostError> {
-            pending().await
+        async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
+            self.posted.borrow_mut().push(request);
+            if self.silent {
+                return pending().await;
+            }
+            self.under_way.set(self.under_way.get() + 1);
+            self.most.set(self.most.get().max(self.under_way.get()));
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            self.under_way.set(self.under_way.get() - 1);
+            Ok(Answer::new(StatusCode::OK, &HeaderMap::new()))
         }
     }
 
-    fn commit(notification: Notification) -> Commit {
+    /// A store with this many notifications to one receiver.
+    async fn store_with(count: usize) -> MemoryStore {
+        let store = MemoryStore::default();
         let report = kubeagents_core::Report {
             agent_id: "agent".into(),
             agent_name: None,
@@ -212,34 +268,60 @@ mod tests {
             content: String::new(),
             ttl_minutes: None,
         };
-        let (snapshot, now) = (Snapshot::default(), notification.created_at);
+        let (snapshot, now) = (Snapshot::default(), WallClock.now());
         let mut commit = decide(&Workspace::Shared, &report, &snapshot, now, 60).commit;
-        commit.notifications = vec![notification];
-        commit
+        commit.notifications = (0..count)
+            .map(|n| Notification {
+                id: n.to_string(),
+                url: "https://example.com/hook".into(),
+                host: "example.com:443".into(),
+                body: "{}".into(),
+                created_at: now,
+            })
+            .collect();
+        let committed = store.commit(&commit).await.unwrap();
+        assert_eq!(committed, CommitOutcome::Committed);
+        store
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn delivery(store: &MemoryStore, platform: &Receivers) -> Delivery<MemoryStore, Receivers> {
+        Delivery::new(store.clone(), platform.clone(), Waker::default(), HOUR)
+    }
+
+    #[tokio::test]
+    async fn an_instance_goes_on_until_nothing_is_due() {
+        let (store, platform) = (store_with(30).await, Receivers::default());
+        delivery(&store, &platform).run().await;
+        assert_eq!(platform.posted.borrow().len(), 30);
+        assert_eq!(platform.most.get(), MAX_IN_FLIGHT_PER_HOST);
+    }
+
+    #[tokio::test]
+    async fn a_request_delivers_a_few_before_its_answer_and_the_next_one_goes_on() {
+        let (store, platform) = (store_with(30).await, Receivers::default());
+        let delivery = delivery(&store, &platform);
+        delivery.run_until(Instant::now() + HOUR).await;
+        assert_eq!(platform.posted.borrow().len(), BEFORE_ANSWER);
+        assert!(delivery.is_due());
     }
 
     #[tokio::test]
     async fn an_attempt_that_the_deadline_ends_has_failed() {
-        let store = MemoryStore::default();
-        let notification = Notification {
-            id: "id".into(),
-            url: "https://example.com/hook".into(),
-            host: "example.com:443".into(),
-            body: "{}".into(),
-            created_at: WallClock.now(),
+        let store = store_with(1).await;
+        let silent = Receivers {
+            silent: true,
+            ..Receivers::default()
         };
-        let committed = store.commit(&commit(notification)).await.unwrap();
-        assert_eq!(committed, CommitOutcome::Committed);
-        let hour = Duration::from_secs(3600);
-        let delivery = Delivery::new(store.clone(), Silent, Waker::default(), hour);
-        let deadline = Instant::now() + Duration::from_millis(50);
-        let run = delivery.run(Some(deadline));
-        tokio::time::timeout(hour / 60, run).await.unwrap();
+        let delivery = delivery(&store, &silent);
+        let run = delivery.run_until(Instant::now() + Duration::from_millis(50));
+        tokio::time::timeout(HOUR / 60, run).await.unwrap();
 
         // In memory what has failed is given up: no lease of it is left to run out.
         let later = LeaseRequest {
             now: WallClock.now() + chrono::TimeDelta::days(1),
-            duration: hour,
+            duration: HOUR,
             limit: 1,
             busy_hosts: Vec::new(),
         };

@@ -103,15 +103,16 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
         self.delivery.is_due()
     }
 
-    /// Delivers what waits in the outbox, at most four notifications: each in three attempts at
-    /// most, of which each takes no longer than the configured timeout.
+    /// Delivers what waits in the outbox until nothing is due, for a minute at most: each
+    /// notification in three attempts at most, of which each takes no longer than the configured
+    /// timeout.
     pub async fn deliver(&self) {
-        self.delivery.run(None).await;
+        self.delivery.run().await;
     }
 
-    /// Delivers like [`Instance::deliver`] where a request must wait for it: all attempts together
+    /// Delivers where a request must wait for it, at most four notifications: all attempts together
     /// may take as long as `limit`, and one that does not end in time has failed.
     pub async fn deliver_within(&self, limit: Duration) {
-        self.delivery.run(Some(Instant::now() + limit)).await;
+        self.delivery.run_until(Instant::now() + limit).await;
     }
 }

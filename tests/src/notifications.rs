@@ -102,6 +102,9 @@ async fn a_notification_says_what_happened(world: Arc<World>) {
     let delivery = notified(&world, &id, 1).await.remove(0);
     assert_eq!(delivery.method, Method::POST);
     assert_eq!(delivery.headers["content-type"], "application/json");
+    let length = delivery.body.len().to_string();
+    assert_eq!(delivery.headers["content-length"], *length);
+    assert_eq!(delivery.headers.get("transfer-encoding"), None);
     let body: Value = serde_json::from_slice(&delivery.body).expect("JSON");
     assert_eq!(
         body,
