@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
-use futures_util::lock::Mutex;
 use kubeagents_core::ports::{
     Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, VerificationMail,
 };
 use kubeagents_core::{Store, Timestamp, password};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::Platform;
 use crate::reports::GroupedReports;
@@ -50,19 +50,66 @@ pub(crate) fn random_u32() -> u32 {
     u32::from_ne_bytes(bytes)
 }
 
-/// Hashes on the instance's one thread: one password at a time, and a few milliseconds at a time,
-/// so that other requests get on.
-#[derive(Debug, Default)]
-pub struct InlinePasswords(Mutex<()>);
+/// How many passwords may wait for their turn: some ten seconds' worth, and who waits longer has
+/// given up.
+const MAX_WAITING: usize = 32;
+
+/// Hashes on the instance's one thread: one password at a time, in the order in which they come, and
+/// less than a millisecond at a time, so that other requests get on.
+#[derive(Debug)]
+pub struct InlinePasswords {
+    turn: Semaphore,
+    waiting: Cell<usize>,
+}
+
+impl Default for InlinePasswords {
+    fn default() -> Self {
+        Self {
+            turn: Semaphore::new(1),
+            waiting: Cell::default(),
+        }
+    }
+}
+
+impl InlinePasswords {
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, PasswordFailure> {
+        if let Ok(turn) = self.turn.try_acquire() {
+            return Ok(turn);
+        }
+        let _place = Place::take(&self.waiting)
+            .ok_or_else(|| PasswordFailure("too many passwords are waiting".into()))?;
+        let turn = self.turn.acquire().await;
+        turn.map_err(|error| PasswordFailure(error.to_string()))
+    }
+}
+
+/// A place among those who wait, free again when they wait no more.
+struct Place<'a>(&'a Cell<usize>);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a Cell<usize>) -> Option<Self> {
+        let taken = waiting.get();
+        (taken < MAX_WAITING).then(|| {
+            waiting.set(taken + 1);
+            Self(waiting)
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
 impl Passwords for InlinePasswords {
     async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, PasswordFailure> {
-        let _turn = self.0.lock().await;
+        let _turn = self.turn().await?;
         password::hash_with_rests(&password, salt, yield_now).await
     }
 
     async fn verify(&self, password: String, hash: String) -> Result<bool, PasswordFailure> {
-        let _turn = self.0.lock().await;
+        let _turn = self.turn().await?;
         Ok(password::verify_with_rests(&password, &hash, yield_now).await)
     }
 }
@@ -162,7 +209,9 @@ mod tests {
     use std::pin::pin;
 
     use super::*;
-    use futures_util::future::{Either, join, select};
+    use std::cell::RefCell;
+
+    use futures_util::future::{Either, join, join_all, select};
 
     use super::*;
 
@@ -183,10 +232,33 @@ mod tests {
         let hashes = join(ended("one"), ended("other"));
         let Either::Left(((first, second), _)) = select(pin!(hashes), pin!(others)).await;
         assert!(first.0 && second.0);
-        assert!(first.1 > 100, "{} turns during the first", first.1);
+        assert!(first.1 > 1000, "{} turns during the first", first.1);
         assert!(
             second.1 > 2 * first.1 - 10,
             "{first:?} and {second:?} ran at once"
+        );
+    }
+
+    #[tokio::test]
+    async fn passwords_wait_in_order_up_to_a_bound() {
+        let passwords = InlinePasswords::default();
+        let cheap = "$2b$04$abcdefghijklmnopqrstuuSGJC5wqeoDaQZH3wNsTOxIlHnKfqF9m";
+        let ended = RefCell::new(Vec::new());
+        let verify = async |n: usize| {
+            let outcome = passwords.verify(n.to_string(), cheap.to_owned()).await;
+            ended.borrow_mut().push((n, outcome.is_ok()));
+        };
+        join_all((0..MAX_WAITING + 3).map(verify)).await;
+        let mut ended = ended.into_inner();
+        let refused: Vec<_> = ended.extract_if(.., |(_, done)| !*done).collect();
+        assert_eq!(refused, [(33, false), (34, false)]);
+        let in_order: Vec<_> = (0..=MAX_WAITING).map(|n| (n, true)).collect();
+        assert_eq!(ended, in_order);
+        assert!(
+            passwords
+                .verify("again".into(), cheap.to_owned())
+                .await
+                .is_ok()
         );
     }
 }
