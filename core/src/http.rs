@@ -22,7 +22,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use serde::de::DeserializeOwned;
 
-pub use body::{BodyTimeout, MAX_BODY_BYTES};
+pub use body::{BodyTimeout, MAX_BODY_BYTES, body_patience};
 pub use openapi::document as openapi_document;
 pub use outage::Outage;
 

@@ -4,21 +4,14 @@ use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use kubeagents_core::BodyTimeout;
+use kubeagents_core::{BodyTimeout, body_patience};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::connection::Activity;
-
-/// How long a body may take whatever its size.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How fast a body must arrive after that, in bytes a second.
-const MIN_RATE: u64 = 16 * 1024;
 
 /// The body of a request.
 pub(crate) struct RequestBody {
@@ -64,8 +57,7 @@ impl Body for RequestBody {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let allowed = PATIENCE + Duration::from_secs(this.received / MIN_RATE);
-                let deadline = this.started + allowed;
+                let deadline = this.started + body_patience(this.received);
                 let timer = this
                     .timer
                     .get_or_insert_with(|| Box::pin(sleep_until(deadline)));

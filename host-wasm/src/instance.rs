@@ -8,9 +8,10 @@ use http::{Request, Response};
 use http_body::Body;
 use kubeagents_core::ports::Clock;
 use kubeagents_core::{
-    App, CorsPolicy, Outage, Recorder, ReportPolicy, Settings, Store, StoreError,
+    App, CorsPolicy, Outage, Recorder, ReportPolicy, Settings, Store, StoreError, body_patience,
 };
 
+use crate::body::RequestBody;
 use crate::delivery::Delivery;
 use crate::ports::{InlinePasswords, SystemEntropy, Waker, WallClock};
 use crate::reports::GroupedReports;
@@ -20,6 +21,7 @@ use crate::{Config, ConfigError, Platform, WasmPorts};
 pub struct Instance<S, P> {
     app: App<WasmPorts<S, P>>,
     delivery: Delivery<S, P>,
+    platform: P,
 }
 
 /// Why an instance cannot serve the contract yet. The next request tries again.
@@ -79,13 +81,14 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
             policy: ReportPolicy::new(&settings),
         };
         let ports = WasmPorts {
-            reports: GroupedReports::new(recorder, platform),
+            reports: GroupedReports::new(recorder, platform.clone()),
             waker,
             passwords: InlinePasswords::default(),
         };
         Ok(Self {
             app: App::new(ports, settings),
             delivery,
+            platform,
         })
     }
 
@@ -95,6 +98,8 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let platform = || self.platform.clone();
+        let request = request.map(|body| RequestBody::new(body, platform(), body_patience));
         self.app.handle(request).await
     }
 

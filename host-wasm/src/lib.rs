@@ -5,6 +5,7 @@
 //! as a [`Platform`]. An [`Instance`] is what one instance of a component keeps while it is reused.
 #![forbid(unsafe_code)]
 
+mod body;
 mod config;
 mod delivery;
 mod instance;

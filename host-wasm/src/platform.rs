@@ -7,7 +7,7 @@ use http::Request;
 use kubeagents_core::delivery::{Answer, PostError};
 
 /// The platform, as far as the standard library does not reach it. Clones are the same platform.
-pub trait Platform: Clone + 'static {
+pub trait Platform: Clone + Unpin + 'static {
     /// Runs a task beside the instance's requests, also after the answer to the one that it is
     /// spawned in. The platform may end it early together with the instance.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);

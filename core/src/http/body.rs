@@ -4,6 +4,7 @@ use std::error::Error;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -27,6 +28,12 @@ const BUDGET_BYTES: usize = 64 << 20;
 /// The part of the budget that requests without credentials may use, so that nobody can crowd out
 /// clients that have some.
 const PUBLIC_BUDGET_BYTES: usize = BUDGET_BYTES / 4;
+
+/// How long a request body of which so many bytes have come may take in all, before it ends with
+/// [`BodyTimeout`]: ten seconds, and one more for every 16 KiB.
+pub const fn body_patience(received: u64) -> Duration {
+    Duration::from_secs(10 + received / (16 << 10))
+}
 
 /// The error that a host's body ends with when the client sends it too slowly: answered 408.
 #[derive(Debug, thiserror::Error)]
