@@ -30,6 +30,9 @@ pub enum StartError {
     /// The configuration is bad.
     #[error("the configuration is bad")]
     Config(#[from] ConfigError),
+    /// Storage answers, and can never hold the state.
+    #[error("the storage cannot be used")]
+    Unsuitable(#[source] Box<dyn Error + Send + Sync>),
     /// Storage did not answer.
     #[error("storage did not answer")]
     Store {
@@ -45,7 +48,9 @@ impl StartError {
     /// The answer to a request that met this error; logs its causes.
     pub fn answer<B>(self, request: Request<B>) -> Response<Bytes> {
         match self {
-            Self::Config(cause) => Outage::Misconfigured.answer(request, cause, WallClock.now()),
+            Self::Config(_) | Self::Unsuitable(_) => {
+                Outage::Misconfigured.answer(request, self, WallClock.now())
+            }
             Self::Store { cors, cause } => {
                 Outage::Storage(&cors).answer(request, cause, WallClock.now())
             }

@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::Response;
 use http_body_util::Full;
 use kubeagents_core::Store;
 use kubeagents_core::settings::{Host, Storage};
@@ -65,8 +64,11 @@ async fn start() -> Result<Ready, StartError> {
                 .await
                 .map_err(|cause| config.without_storage(cause))?;
             let store = KeyValueStore::new(bucket.clone());
-            let instance = Instance::start(config, store, Wasi).await?;
-            Ok(Ready::KeyValue(instance, bucket))
+            match Instance::start(config, store, Wasi).await {
+                Ok(instance) => Ok(Ready::KeyValue(instance, bucket)),
+                Err(_) if bucket.cannot_swap() => Err(unsuitable()),
+                Err(error) => Err(error),
+            }
         }
         Storage::Postgres => {
             let store = Postgres::open()
@@ -77,6 +79,10 @@ async fn start() -> Result<Ready, StartError> {
     }
 }
 
+fn unsuitable() -> StartError {
+    StartError::Unsuitable(KeyValueError::Unsupported.into())
+}
+
 impl wasip3::exports::http::handler::Guest for Component {
     async fn handle(request: Request) -> Result<WasiResponse, ErrorCode> {
         let request = http_from_wasi_request(request)?;
@@ -84,24 +90,23 @@ impl wasip3::exports::http::handler::Guest for Component {
         let reused = shared.initialized();
         let answer = match shared.get_or_try_init(start).await {
             Ok(Ready::KeyValue(instance, bucket)) => {
+                let (parts, body) = request.into_parts();
+                let head = http::Request::from_parts(parts.clone(), ());
+                let request = http::Request::from_parts(parts, body);
                 let answer = answer(instance, request, &shared, reused).await;
-                if bucket.cannot_swap() {
-                    refusal(&KeyValueError::Unsupported)
-                } else {
-                    answer
+                match bucket.cannot_swap() {
+                    true => unsuitable().answer(head),
+                    false => answer,
                 }
             }
             Ok(Ready::Postgres(instance)) => answer(instance, request, &shared, reused).await,
-            Err(error) => match unsupported(&error) {
-                Some(cause) => refusal(cause),
-                None => error.answer(request),
-            },
+            Err(error) => error.answer(request),
         };
         http_into_wasi_response(answer.map(Full::<Bytes>::new))
     }
 }
 
-async fn answer<S: Store + Clone>(
+async fn answer<S: Store + Clone + 'static>(
     instance: &Instance<S, Wasi>,
     request: http::Request<wasip3::http_compat::IncomingRequestBody>,
     shared: &Shared,
@@ -127,34 +132,4 @@ async fn answer<S: Store + Clone>(
         }
     });
     answer
-}
-
-/// The backend's refusal, if that is why an instance did not start.
-fn unsupported(error: &StartError) -> Option<&KeyValueError> {
-    let mut next: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = next {
-        if let Some(found @ KeyValueError::Unsupported) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
-/// What is answered to every request while the component is deployed in a way that cannot work.
-fn refusal(reason: &impl std::error::Error) -> Response<Bytes> {
-    tracing::error!("{reason}");
-    let body = serde_json::json!({
-        "error": "misconfigured",
-        "message": reason.to_string(),
-        "code": "misconfigured",
-    })
-    .to_string();
-    let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    let length = response.body().len();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CONTENT_LENGTH, length.into());
-    response
 }

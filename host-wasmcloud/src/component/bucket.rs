@@ -12,14 +12,15 @@ use super::bindings::wasmcloud::keyvalue::{cas, store, types};
 #[derive(Clone)]
 pub(super) struct Bucket {
     bucket: Rc<types::Bucket>,
+    name: Rc<str>,
     cannot_swap: Rc<Cell<bool>>,
 }
 
 /// The platform refused an operation.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("there is no such bucket: a NATS bucket must be created first")]
-    NoSuchStore,
+    #[error("there is no bucket \"{0}\"; on NATS, create it with `nats kv add {0}`")]
+    NoSuchBucket(String),
     #[error("{0:?}")]
     Other(types::Error),
 }
@@ -27,9 +28,10 @@ enum Refused {
 impl Bucket {
     pub(super) async fn open(name: &str) -> Result<Self, StoreError> {
         let bucket = store::open(name.to_owned()).await;
-        let bucket = bucket.map_err(|error| StoreError::unavailable(failure(error)))?;
+        let bucket = bucket.map_err(|error| StoreError::unavailable(failure(error, name)))?;
         Ok(Self {
             bucket: Rc::new(bucket),
+            name: name.into(),
             cannot_swap: Rc::default(),
         })
     }
@@ -40,7 +42,7 @@ impl Bucket {
     }
 
     fn failure(&self, error: types::Error) -> KeyValueError {
-        let failure = failure(error);
+        let failure = failure(error, &self.name);
         if matches!(failure, KeyValueError::Unsupported) {
             self.cannot_swap.set(true);
         }
@@ -48,13 +50,15 @@ impl Bucket {
     }
 }
 
-fn failure(error: types::Error) -> KeyValueError {
+fn failure(error: types::Error, bucket: &str) -> KeyValueError {
     match error {
         // The interface has no case for it, only this text.
         types::Error::Other(text) if text.contains("compare-and-swap is not supported") => {
             KeyValueError::Unsupported
         }
-        types::Error::NoSuchStore => KeyValueError::Failed(Box::new(Refused::NoSuchStore)),
+        types::Error::NoSuchStore => {
+            KeyValueError::Failed(Refused::NoSuchBucket(bucket.to_owned()).into())
+        }
         other => KeyValueError::Failed(Box::new(Refused::Other(other))),
     }
 }

@@ -45,6 +45,7 @@ fn main() -> Result<ExitCode> {
     let url = memory_required.urls[0].clone();
     let workloads = [one.url().to_owned(), other.url().to_owned()];
     let killed = bucket("killed")?;
+    let nats_url = nats.url();
     let mut all = vec![
         Trial::test("official_mcp_clients_are_served", move || {
             mcp_clients::check(&url, Some(STATIC_KEY));
@@ -60,6 +61,13 @@ fn main() -> Result<ExitCode> {
             "a_backend_without_compare_and_swap_is_refused",
             storage::a_backend_without_compare_and_swap_is_refused,
         ),
+        trial(
+            "an_unknown_storage_is_refused",
+            storage::an_unknown_storage_is_refused,
+        ),
+        trial("a_missing_bucket_is_named", move || {
+            storage::a_missing_bucket_is_named(&nats_url)
+        }),
     ];
     for (host, name) in [
         (memory_open, "memory_open"),

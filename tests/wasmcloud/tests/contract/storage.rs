@@ -136,13 +136,47 @@ pub(crate) fn a_host_that_is_killed_has_lost_nothing(storage: &Storage) -> Resul
     Ok(())
 }
 
-pub(crate) fn a_backend_without_compare_and_swap_is_refused() -> Result<()> {
-    let wash = open(&Storage::Filesystem)?;
-    let (status, body) = get(wash.url(), "/api/agents")?;
-    ensure!(status == 500, "{status}");
-    ensure!(body["code"] == "misconfigured", "{body}");
-    let message = body["message"].as_str().unwrap_or_default();
-    let names_what_works = message.contains("in-memory") && message.contains("nats");
-    ensure!(names_what_works, "{body}");
+/// That the instance cannot serve is told to clients of every kind, why only to the log.
+fn is_out_of_service(wash: &Wash, status: u16, code: &str, reason: &str) -> Result<()> {
+    let url = format!("{}/api/agents", wash.url());
+    let mut answer = agent()
+        .get(&url)
+        .header("origin", "http://localhost")
+        .call()?;
+    let body: Value = serde_json::from_str(&answer.body_mut().read_to_string()?)?;
+    ensure!(answer.status() == status, "{}: {body}", answer.status());
+    ensure!(body["code"] == code, "{body}");
+    ensure!(!body.to_string().contains(reason), "{body}");
+    let origin = answer.headers().get("access-control-allow-origin");
+    ensure!(origin.is_some(), "a web page cannot read it");
+    let mut head = agent().head(&url).call()?;
+    ensure!(head.status() == status, "{}", head.status());
+    ensure!(head.body_mut().read_to_vec()?.is_empty());
+    wash.log().wait_for(DEADLINE, |line| line.contains(reason));
     Ok(())
+}
+
+pub(crate) fn a_backend_without_compare_and_swap_is_refused() -> Result<()> {
+    let reason = "no compare-and-swap: use in-memory or nats";
+    for secret in ["", "a secret of at least thirty-two bytes"] {
+        let environment = [("AUTH_MODE", "open"), ("JWT_SECRET", secret)];
+        let wash = Wash::start(&Storage::Filesystem, Instances::Fresh, &environment)?;
+        is_out_of_service(&wash, 500, "misconfigured", reason)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn an_unknown_storage_is_refused() -> Result<()> {
+    let environment = [("AUTH_MODE", "open"), ("STORAGE", "redis")];
+    let wash = Wash::start(&Storage::InMemory, Instances::Fresh, &environment)?;
+    is_out_of_service(&wash, 500, "misconfigured", "STORAGE must be")
+}
+
+pub(crate) fn a_missing_bucket_is_named(url: &str) -> Result<()> {
+    let storage = Storage::Nats {
+        url: url.to_owned(),
+        bucket: "missing".to_owned(),
+    };
+    let wash = open(&storage)?;
+    is_out_of_service(&wash, 503, "unavailable", "nats kv add missing")
 }
