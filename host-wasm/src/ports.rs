@@ -208,9 +208,6 @@ mod tests {
     use std::cell::RefCell;
     use std::pin::pin;
 
-    use super::*;
-    use std::cell::RefCell;
-
     use futures_util::future::{Either, join, join_all, select};
 
     use super::*;

@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, join_all, select};
@@ -14,7 +16,10 @@ use hyper_util::rt::TokioIo;
 use kubeagents_spin_tests::{Built, Compiled, Options, Reuse, SpinHost, store_suite};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 static BUILT: LazyLock<Built> = LazyLock::new(|| Built::new().unwrap());
 
@@ -63,10 +68,14 @@ async fn get(host: &SpinHost, path: &str) -> (StatusCode, Value) {
 }
 
 async fn report(host: &SpinHost, agent: &str, topic: &str) -> StatusCode {
+    report_status(host, agent, topic, "running").await
+}
+
+async fn report_status(host: &SpinHost, agent: &str, topic: &str, status: &str) -> StatusCode {
     let body = json!({
         "agent_id": agent,
         "session_topic": topic,
-        "status": "running",
+        "status": status,
         "timestamp": "2026-01-01T00:00:00Z",
     });
     let request = Request::post("/webhook/status")
@@ -308,4 +317,83 @@ async fn a_report_costs_two_statements() {
     }
     // Now and then an instance also looks into the outbox, or is set up anew.
     assert_eq!(fewest, 2);
+}
+
+/// Answers requests of which it knows how long they are, as simple receivers do, and sends on the
+/// id of each.
+async fn receive(listener: TcpListener, ids: mpsc::UnboundedSender<String>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let ids = ids.clone();
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(stream);
+            let (mut id, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                stream.read_line(&mut line).await.unwrap();
+                let Some((name, value)) = line.split_once(": ") else {
+                    if line == "\r\n" {
+                        break;
+                    }
+                    continue;
+                };
+                match &*name.to_lowercase() {
+                    "webhook-id" => id = value.trim().to_owned(),
+                    "content-length" => length = value.trim().parse().unwrap(),
+                    _ => {}
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["msg_type"], "text");
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            ids.send(id).unwrap();
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_is_delivered_to_a_simple_receiver_without_further_requests() {
+    const SESSIONS: usize = 64;
+    let directory = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, mut ids) = mpsc::unbounded_channel();
+    tokio::spawn(receive(listener, sender));
+    let options = Options::new(directory.path())
+        .variable("auth_mode", "open")
+        .variable("notification_host", &url)
+        .variable("notification_webhook_url", &url)
+        .variable("notification_timeout_seconds", "60");
+    let host = start(&options).await;
+    for status in ["running", "success"] {
+        let all = (0..SESSIONS).map(|n| {
+            let host = &host;
+            async move { report_status(host, "agent", &format!("topic {n}"), status).await }
+        });
+        assert!(join_all(all).await.iter().all(|answer| *answer == 200));
+    }
+    let all = async {
+        let mut told = HashSet::new();
+        while told.len() < SESSIONS {
+            told.insert(ids.recv().await.unwrap());
+        }
+    };
+    timeout(Duration::from_secs(60), all).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_stays_away_is_answered_408() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = start(&Options::new(directory.path()).variable("auth_mode", "open")).await;
+    let address = host.url().strip_prefix("http://").unwrap().to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let half = format!("POST /webhook/status HTTP/1.1\r\nhost: {address}\r\n")
+        + "content-length: 100\r\n\r\n{\"agent_id\":";
+    stream.write_all(half.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let line = async { BufReader::new(stream).read_line(&mut answer).await.unwrap() };
+    timeout(Duration::from_secs(60), line).await.unwrap();
+    assert_eq!(answer.split(' ').nth(1), Some("408"), "{answer}");
 }
