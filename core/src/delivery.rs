@@ -98,9 +98,9 @@ impl Answer {
 /// Why a notification was not posted. Its texts must not name the URL.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// The receiver is at an address that this host must not connect to.
-    #[error("notifications may not go to this address")]
-    Forbidden,
+    /// The receiver is at an address that this host must not connect to, and why.
+    #[error("notifications may not go to this address: {0}")]
+    Forbidden(&'static str),
     /// The URL cannot be asked for. It was checked when it was set.
     #[error("the receiver's URL is invalid")]
     Url(#[source] Box<dyn Error + Send + Sync>),
@@ -273,7 +273,7 @@ impl Attempt {
                 Some(wait) => Self::Busy(wait),
                 None => Self::Answered(answer.status.as_u16()),
             },
-            Err(PostError::Forbidden) => Self::Forbidden,
+            Err(PostError::Forbidden(_)) => Self::Forbidden,
             Err(_) => Self::Failed,
         }
     }

@@ -9,6 +9,7 @@ mod cors;
 mod database;
 mod host_names;
 mod parse;
+mod receivers;
 mod secret;
 mod setting;
 mod table;
@@ -18,6 +19,7 @@ pub use cors::{CorsPolicy, OriginPattern};
 pub use database::DatabaseUrl;
 pub use host_names::HostNames;
 pub(crate) use host_names::{is_ip_authority, is_loopback_authority};
+pub use receivers::AllowedHost;
 pub use secret::JWT_SECRET_NAME;
 pub use setting::{Host, InvalidSetting, Setting, SettingError, Texts, Unset};
 pub use table::{LogFormat, SETTINGS, Storage, Values};
@@ -46,6 +48,8 @@ impl AuthMode {
 pub struct Settings {
     /// What is set.
     pub values: Values,
+    /// What serves it.
+    pub host: Host,
     /// Who may use the instance.
     pub mode: AuthMode,
     /// Whether the instance is reachable through loopback only, or cannot know how it is reached:

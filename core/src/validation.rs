@@ -63,6 +63,8 @@ pub enum Rule {
     Url,
     /// It is a URL of the scheme `http` or `https`.
     HttpUrl,
+    /// It is a place that notifications may go to; what that takes.
+    Receiver(&'static str),
     /// Its percent signs are followed by two hexadecimal digits.
     PercentEncoding,
     /// It is UTF-8 once it is decoded.
@@ -84,6 +86,7 @@ impl fmt::Display for InvalidField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let field = self.field;
         match self.rule {
+            Rule::Receiver(rule) => write!(f, "{field} {rule}"),
             Rule::Required => write!(f, "{field} is required"),
             Rule::Given => write!(f, "missing {field}"),
             Rule::Characters { min, max } => write!(f, "{field} must be {min}-{max} characters"),

@@ -300,20 +300,22 @@ impl Config {
     /// A configuration whose parts fit together.
     ///
     /// # Errors
-    /// [`ConfigError`] for a database or a mail server that is configured twice or by half, and for a
-    /// proxy that cannot be used.
+    /// [`ConfigError`] for a database or a mail server that is configured twice or by half, for a proxy
+    /// that cannot be used, and for a receiver of notifications that would be told nothing.
     fn new(values: Values) -> Result<Self, ConfigError> {
         let storage = match (Database::new(&values)?, &values.database_url) {
             (Some(database), _) => Storage::Postgres(Box::new(database)),
             (None, Some(DatabaseUrl::Sqlite(file))) => Storage::Sqlite(file.clone()),
             (None, _) => Storage::Memory,
         };
-        Ok(Self {
+        let config = Self {
             storage,
             smtp: Smtp::new(&values)?,
             proxies: Proxies::from_env()?,
             values,
-        })
+        };
+        config.values.check_places(Host::Native, config.mode())?;
+        Ok(config)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -340,6 +342,7 @@ impl Config {
     pub(crate) fn settings(&self, jwt_secret: String) -> Settings {
         Settings {
             values: self.values.clone(),
+            host: Host::Native,
             mode: self.mode(),
             loopback_only: self.values.host.is_loopback(),
             jwt_secret,

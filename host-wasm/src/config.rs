@@ -9,6 +9,8 @@ use crate::StartError;
 pub struct Config {
     /// What is set.
     pub values: Values,
+    /// Where the component runs.
+    pub(crate) host: Host,
     /// Who may use the component.
     pub(crate) mode: AuthMode,
 }
@@ -43,6 +45,10 @@ impl Config {
         for setting in SETTINGS.iter().filter(|setting| setting.is_on(host)) {
             let name = setting.name(host);
             match lookup(&name).await {
+                // What only Spin has stands in its manifest too, where an empty text is no default.
+                Ok(Some(text)) if text.is_empty() && setting.hosts == [Host::Spin] => {
+                    Err(SettingError::new(name, "must not be empty", None))?;
+                }
                 Ok(Some(text)) => drop(texts.insert(setting.variable, text)),
                 Ok(None) => {}
                 Err(cause) => {
@@ -54,7 +60,8 @@ impl Config {
         let values = Values::read(host, texts)?;
         // A component cannot know who reaches it.
         let mode = values.mode(false);
-        Ok(Self { values, mode })
+        values.check_places(host, mode)?;
+        Ok(Self { values, host, mode })
     }
 
     /// What to answer requests with while storage does not answer.
@@ -112,6 +119,32 @@ mod tests {
                 "api_key",
                 "short",
                 "api_key must be at least 16 characters",
+            ),
+            (
+                Host::Spin,
+                "notification_host",
+                "foo",
+                "notification_host must be a place such as http://chat.internal:8080, without a \
+                 path, not \"foo\"",
+            ),
+            (
+                Host::Spin,
+                "database_host",
+                "",
+                "database_host must not be empty",
+            ),
+            (
+                Host::Spin,
+                "notification_webhook_url",
+                "http://chat.internal:8080/hook",
+                "notification_webhook_url must start with https unless it is the place that \
+                 notification_host names",
+            ),
+            (
+                Host::Spin,
+                "database_url",
+                "postgres://u:p@elsewhere/name",
+                "database_host must be elsewhere:5432, where database_url is",
             ),
             (
                 Host::Wasmcloud,

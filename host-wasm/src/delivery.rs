@@ -192,8 +192,9 @@ impl<S, P> Attempts<'_, S, P> {
 impl<S: Store, P: Platform> Poster for Attempts<'_, S, P> {
     async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
         // Names are the platform's to judge, by its allowed hosts.
-        if reach_by_name(request.uri()) == Reach::Forbidden {
-            return Err(PostError::Forbidden);
+        let reach = reach_by_name(request.uri());
+        if reach == Reach::Forbidden {
+            return Err(PostError::Forbidden(reach.refusal()));
         }
         if self.are_over() {
             return Err(PostError::Timeout);

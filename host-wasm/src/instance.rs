@@ -69,6 +69,7 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
         let settings = Settings {
             jwt_secret: secret.map_err(|cause| config.without_storage(cause))?,
             values: config.values,
+            host: config.host,
             mode: config.mode,
             loopback_only: true,
         };

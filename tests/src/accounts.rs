@@ -378,8 +378,8 @@ async fn an_account_reads_itself(world: Arc<World>) {
 
 async fn an_account_sets_and_clears_its_webhook(world: Arc<World>) {
     let client = world.new_account().await.client;
-    let url = world.receiver().await.url("/set-and-cleared");
-    let https = url.replace("http:", "https:");
+    let url = "https://example.com/set-and-cleared".to_owned();
+    let https = "https://example.com:8443/".to_owned();
     let put = async |value: Value| {
         let body = json!({"notification_webhook_url": value});
         client.put("/api/auth/me", &body).await.ok()
@@ -434,6 +434,15 @@ async fn a_webhook_that_is_no_http_url_is_refused(world: Arc<World>) {
             "bad_request",
             "notification_webhook_url must start with http or https",
         );
+    }
+    for url in [
+        "https://169.254.169.254/x",
+        "https://[fe80::1]/",
+        "https://0.0.0.0/",
+    ] {
+        let answer = put(json!(url)).await;
+        let rule = "notification_webhook_url must not be a link-local or metadata address";
+        answer.error(400, "bad_request", rule);
     }
     for wrong in [json!(7), json!(["http://127.0.0.1/"]), json!({})] {
         put(wrong).await.error_code(400, "bad_request");

@@ -16,6 +16,19 @@ pub enum Reach {
     Forbidden,
 }
 
+impl Reach {
+    /// Why nothing is sent there; completes a sentence about an address.
+    pub fn refusal(self) -> &'static str {
+        match self {
+            Self::Public => "it is not among the allowed ones",
+            Self::Private => {
+                "it is private or loopback, and NOTIFICATION_ALLOW_PRIVATE_ADDRESSES is not true"
+            }
+            Self::Forbidden => "it is link-local, a metadata service or no single machine's",
+        }
+    }
+}
+
 /// Metadata services that are not link-local: they hand out the machine's credentials.
 const METADATA: [IpAddr; 5] = [
     // Amazon EC2

@@ -16,8 +16,8 @@ use crate::store::{Accounts, RefreshTokens, Registration};
 use crate::token::TokenType;
 use crate::validation::{STORABLE, storable};
 use crate::{
-    Account, AccountId, InvalidField, NewAccount, RefreshDecision, RefreshToken, Rule, Timestamp,
-    Verification, decide_refresh, email_key, password, sha256_hex,
+    Account, AccountId, InvalidField, NewAccount, RefreshDecision, RefreshToken, Rule, Settings,
+    Timestamp, Verification, decide_refresh, email_key, password, sha256_hex,
 };
 
 /// How long a verification link works.
@@ -235,12 +235,24 @@ impl<P: Ports> App<P> {
         };
         let url = url.trim();
         if !url.is_empty() {
-            check_notification_url(url)?;
+            self.check_notification_url(url)?;
         }
         let id = request.caller.account()?;
         let store = self.ports.store();
         let account = store.set_notification_url(id, url, self.now()).await?;
         ok(&account.ok_or_else(Self::unknown_account)?.view())
+    }
+
+    fn check_notification_url(&self, url: &str) -> Result<(), InvalidField> {
+        let field = "notification_webhook_url";
+        storable(field, url)?;
+        check_webhook_url(url).map_err(|rule| rule.broken_by(field))?;
+        let Settings {
+            values, host, mode, ..
+        } = &self.settings;
+        values
+            .check_receiver(*host, *mode, url)
+            .map_err(|rule| Rule::Receiver(rule).broken_by(field))
     }
 
     /// The account of an address. One that no account can have is not looked up.
@@ -372,12 +384,6 @@ fn is_host_label(text: &str) -> bool {
         && !text.starts_with('-')
         && !text.ends_with('-')
         && text.bytes().all(allowed)
-}
-
-fn check_notification_url(url: &str) -> Result<(), InvalidField> {
-    let field = "notification_webhook_url";
-    storable(field, url)?;
-    check_webhook_url(url).map_err(|rule| rule.broken_by(field))
 }
 
 #[cfg(test)]

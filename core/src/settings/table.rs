@@ -9,7 +9,8 @@ use chrono::TimeDelta;
 use super::Unset::{Described, Nothing, Value};
 use super::setting::{self, settings};
 use super::{
-    AuthMode, CorsPolicy, DatabaseUrl, Host, HostNames, Setting, SettingError, Texts, parse,
+    AllowedHost, AuthMode, CorsPolicy, DatabaseUrl, Host, HostNames, Setting, SettingError, Texts,
+    parse,
 };
 use crate::report::MAX_TTL_MINUTES;
 
@@ -92,7 +93,8 @@ settings! {
 
     /// One more place that notifications may go to, beside any `https` one:
     /// `http://chat.internal:8080`.
-    notification_host: String = "NOTIFICATION_HOST", parse::text, Value("https://*:*"), SPIN;
+    notification_host: AllowedHost = "NOTIFICATION_HOST", AllowedHost::receiver,
+        Value("https://*:*"), SPIN;
 
     /// Address of the dashboard: verification links begin with it.
     app_base_url: String = "APP_BASE_URL", parse::base_url, Value("http://localhost:5173"), EVERY;
@@ -116,7 +118,8 @@ settings! {
         NATIVE_AND_SPIN, secret;
 
     /// Where that database is, `host:port`: Spin lets the component connect to it and to no other.
-    database_host: String = "DATABASE_HOST", parse::text, Value("localhost:5432"), SPIN;
+    database_host: AllowedHost = "DATABASE_HOST", AllowedHost::database, Value("localhost:5432"),
+        SPIN;
 
     /// Host of PostgreSQL. The DB_ variables up to DB_SSLMODE take the place of DATABASE_URL.
     db_host: String = "DB_HOST", parse::text, Value("localhost"), NATIVE;

@@ -135,6 +135,7 @@ pub(crate) fn values(variables: &[(&'static str, &str)]) -> Values {
 pub(crate) fn settings(mode: AuthMode) -> Settings {
     Settings {
         values: values(&[]),
+        host: Host::Native,
         mode,
         loopback_only: false,
         jwt_secret: JWT_SECRET.into(),

@@ -43,10 +43,10 @@ pub(super) struct WebhookClient {
     timeout: Duration,
 }
 
-/// The receiver's address is one that this host must not connect to.
+/// The receiver's address is one that this host must not connect to, by what that would mean.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("notifications may not go to this address")]
-struct ForbiddenAddress;
+#[error("notifications may not go to this address: {}", .0.refusal())]
+struct ForbiddenAddress(Reach);
 
 impl WebhookClient {
     /// A client with the system's certificate authorities. `timeout` limits one attempt.
@@ -99,12 +99,11 @@ impl Poster for WebhookClient {
         }
         let request = self.client.request(request.map(Full::new));
         let answer = timeout(self.timeout, request).await;
-        let response =
-            answer.map_err(|_| PostError::Timeout)?.map_err(|error| {
-                match is_forbidden(&error) {
-                    true => PostError::Forbidden,
-                    false => PostError::Failed(error.into()),
-                }
+        let response = answer
+            .map_err(|_| PostError::Timeout)?
+            .map_err(|error| match forbidden(&error) {
+                Some(ForbiddenAddress(reach)) => PostError::Forbidden(reach.refusal()),
+                None => PostError::Failed(error.into()),
             })?;
         let answer = Answer::new(response.status(), response.headers());
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect();
@@ -118,16 +117,12 @@ impl Poster for WebhookClient {
     }
 }
 
-/// Whether it was [`Guard`] that refused to connect.
-fn is_forbidden(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<ForbiddenAddress>() {
-            return true;
-        }
-        cause = error.source();
+/// The refusal of [`Guard`], if that is what the error comes from.
+fn forbidden<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e ForbiddenAddress> {
+    match error.downcast_ref() {
+        Some(refusal) => Some(refusal),
+        None => forbidden(error.source()?),
     }
-    false
 }
 
 /// TLS by the system's certificate authorities, so that an operator's own are trusted. Without any,
@@ -156,20 +151,28 @@ struct Guard {
 }
 
 impl Guard {
-    fn allows(self, address: IpAddr) -> bool {
+    fn check(self, address: IpAddr) -> Result<(), ForbiddenAddress> {
         match reach(address) {
-            Reach::Public => self.allow_private || !is_own(address),
-            Reach::Private => self.allow_private,
-            Reach::Forbidden => false,
+            Reach::Public if is_own(address) => self.judge(Reach::Private),
+            reach => self.judge(reach),
         }
     }
 
-    fn allows_by_name(self, uri: &Uri) -> bool {
+    fn check_by_name(self, uri: &Uri) -> Result<(), ForbiddenAddress> {
         let host = uri.host().unwrap_or_default();
         match host.trim_matches(['[', ']']).parse() {
-            Ok(address) => self.allows(address),
-            Err(_) => self.allow_private || reach_by_name(uri) == Reach::Public,
+            Ok(address) => self.check(address),
+            Err(_) => self.judge(reach_by_name(uri)),
         }
+    }
+
+    fn judge(self, reach: Reach) -> Result<(), ForbiddenAddress> {
+        let allowed = match reach {
+            Reach::Public => true,
+            Reach::Private => self.allow_private,
+            Reach::Forbidden => false,
+        };
+        allowed.then_some(()).ok_or(ForbiddenAddress(reach))
     }
 }
 
@@ -204,12 +207,19 @@ impl Service<Name> for Guard {
         let guard = *self;
         Box::pin(async move {
             let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let mut refused = None;
             let allowed: Vec<_> = resolved
-                .filter(|address| guard.allows(address.ip()))
+                .filter(|address| match guard.check(address.ip()) {
+                    Ok(()) => true,
+                    Err(refusal) => {
+                        refused = Some(refusal);
+                        false
+                    }
+                })
                 .collect();
-            match allowed.is_empty() {
-                true => Err(ForbiddenAddress.into()),
-                false => Ok(allowed.into_iter()),
+            match refused {
+                Some(refusal) if allowed.is_empty() => Err(refusal.into()),
+                _ => Ok(allowed.into_iter()),
             }
         })
     }
@@ -243,9 +253,7 @@ impl Service<Uri> for GuardedConnector {
             mut to_proxy,
         } = self.clone();
         Box::pin(async move {
-            if !guard.allows_by_name(&uri) {
-                return Err(ForbiddenAddress.into());
-            }
+            guard.check_by_name(&uri)?;
             let Some(proxy) = proxies.proxy(&uri) else {
                 let stream = direct.call(uri).await?;
                 return Ok(Stream::new(stream, false));
@@ -341,6 +349,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_name_leads_to_is_judged_when_it_is_resolved() {
+        let resolve = async |allow_private| {
+            let mut guard = Guard { allow_private };
+            let resolved = guard.call("localhost".parse().unwrap()).await;
+            resolved.map(|addresses| addresses.count())
+        };
+        let refused = resolve(false).await.unwrap_err();
+        assert!(forbidden(&*refused).is_some(), "{refused}");
+        assert_ne!(resolve(true).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
     async fn private_addresses_are_connected_to_only_when_allowed() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -358,11 +378,11 @@ mod tests {
             "10.0.0.1",
         ] {
             let outcome = connect(host, false).await;
-            assert!(matches!(outcome, Err(PostError::Forbidden)), "{host}");
+            assert!(matches!(outcome, Err(PostError::Forbidden(_))), "{host}");
         }
         for host in ["169.254.169.254", "[fe80::1]", "0.0.0.0", "100.100.100.200"] {
             let outcome = connect(host, true).await;
-            assert!(matches!(outcome, Err(PostError::Forbidden)), "{host}");
+            assert!(matches!(outcome, Err(PostError::Forbidden(_))), "{host}");
         }
         let accepted = tokio::spawn(async move { listener.accept().await.unwrap() });
         let outcome = tokio::time::timeout(Duration::from_secs(60), async {

@@ -14,7 +14,7 @@ fn settings() -> impl Iterator<Item = &'static Setting> {
         .filter(|setting| setting.is_on(Host::Native))
 }
 
-fn run(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn run(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String, String) {
     let mut command = command(variables);
     command.args(arguments).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
+use crate::configuration::run;
 use crate::support::{PATIENCE, Receiver, Reply, Server, eventually};
 
 fn notifying(url: &str) -> Server {
@@ -190,8 +191,13 @@ async fn receivers_that_hang_do_not_delay_another() {
 }
 
 #[tokio::test]
-async fn private_addresses_are_connected_to_only_when_allowed() {
+async fn private_receivers_are_accepted_only_when_allowed() {
     let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let server = Server::start(&[("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "false")]);
+    let tokens = server.account("ada@example.com").await;
+    let token = tokens["access_token"].as_str();
+    let rule = "must not be a private or loopback address unless \
+                NOTIFICATION_ALLOW_PRIVATE_ADDRESSES is true";
     let port = receiver.address.port();
     for host in [
         "127.0.0.1",
@@ -202,41 +208,46 @@ async fn private_addresses_are_connected_to_only_when_allowed() {
         "10.0.0.1",
     ] {
         let url = format!("http://{host}:{port}/");
-        let server = Server::start(&[
-            ("NOTIFICATION_WEBHOOK_URL", &url),
-            ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "false"),
-        ]);
-        server.finish("topic").await;
-        server
-            .logged(&["given up", "may not go to this address"])
-            .await;
+        let body = json!({"notification_webhook_url": url});
+        let answer = server.send(Method::PUT, "/api/auth/me", token, &body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{url}");
+        let message = format!("notification_webhook_url {rule}");
+        assert_eq!(answer.body["message"], message.as_str(), "{url}");
     }
-    assert_eq!(receiver.deliveries().len(), 0);
     let server = notifying(&format!("http://localhost:{port}/"));
     server.finish("topic").await;
     receiver.wait_for(1).await;
 }
 
-#[tokio::test]
-async fn metadata_addresses_are_never_connected_to() {
-    for url in [
-        "http://169.254.169.254/latest/meta-data/",
-        "http://[::ffff:169.254.169.254]/",
-        "http://[fd00:ec2::254]/",
-        "http://[fe80::1]/",
-        "http://0.0.0.0:80/",
-        "http://100.100.100.200/",
-        // What resolvers read as an address.
-        "http://0xa9fea9fe/",
+#[test]
+fn places_that_notifications_could_not_reach_or_leave_by_stop_the_start() {
+    let local = ("NOTIFICATION_WEBHOOK_URL", "http://10.0.0.1/secret");
+    for (variables, message) in [
+        (
+            [local, ("AUTH_MODE", "required")],
+            "NOTIFICATION_WEBHOOK_URL must not be a private or loopback address unless \
+             NOTIFICATION_ALLOW_PRIVATE_ADDRESSES is true\n",
+        ),
+        (
+            [
+                (
+                    "NOTIFICATION_WEBHOOK_URL",
+                    "http://[::ffff:169.254.169.254]/secret",
+                ),
+                ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
+            ],
+            "NOTIFICATION_WEBHOOK_URL must not be a link-local or metadata address\n",
+        ),
+        (
+            [local, ("https_proxy", "socks5://secret:1080")],
+            "https_proxy must be the address of an HTTP proxy such as \
+             http://proxy.example.com:3128\n",
+        ),
     ] {
-        let server = Server::start(&[
-            ("NOTIFICATION_WEBHOOK_URL", url),
-            ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
-        ]);
-        server.finish("topic").await;
-        server
-            .logged(&["given up", "may not go to this address"])
-            .await;
+        let (code, _, error) = run(&variables, &[]);
+        assert!(error.ends_with(message), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+        assert_eq!(code, Some(2), "{error}");
     }
 }
 

@@ -23,7 +23,9 @@ impl Platform for Spin {
     async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
         match spin_sdk::http::send(request.map(Full::new)).await {
             Ok(response) => Ok(Answer::new(response.status(), response.headers())),
-            Err(ErrorCode::HttpRequestDenied) => Err(PostError::Forbidden),
+            Err(ErrorCode::HttpRequestDenied) => Err(PostError::Forbidden(
+                "it is neither https nor the place that notification_host names",
+            )),
             Err(error) => Err(PostError::Failed(format!("{error:?}").into())),
         }
     }

@@ -26,7 +26,9 @@ impl Platform for Wasi {
 
     async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
         let failed = |error: ErrorCode| match error {
-            ErrorCode::HttpRequestDenied => PostError::Forbidden,
+            ErrorCode::HttpRequestDenied => {
+                PostError::Forbidden("it is not among the component's allowed hosts")
+            }
             error => PostError::Failed(format!("{error:?}").into()),
         };
         let request = http_into_wasi_request(request.map(Full::new)).map_err(failed)?;
