@@ -267,12 +267,40 @@ async fn without_its_database_the_component_answers_503_and_the_log_says_why() {
 }
 
 #[tokio::test]
-async fn the_component_connects_to_no_database_but_the_allowed_one() {
+async fn places_that_spin_would_not_let_the_component_reach_are_named_at_the_first_request() {
     let directory = tempfile::tempdir().unwrap();
-    let database = kubeagents_test_postgres::database();
-    let options = open_mode(&directory).variable("database_url", database.url());
-    let host = start(&options.variable("database_host", "localhost:1")).await;
-    assert_eq!(get(&host, "/ready").await.0, 503);
+    for (name, value, message) in [
+        (
+            "notification_host",
+            "foo",
+            "notification_host must be a place",
+        ),
+        ("database_host", "", "database_host must not be empty"),
+        (
+            "database_url",
+            "postgres://user:secret@elsewhere/name",
+            "database_host must be elsewhere:5432, where database_url is",
+        ),
+        (
+            "database_url",
+            "nonsense",
+            "database_url must be an address",
+        ),
+        (
+            "notification_webhook_url",
+            "http://chat.internal:8080/secret",
+            "notification_webhook_url must start with https",
+        ),
+    ] {
+        let options = open_mode(&directory).variable(name, value);
+        let host = start(&options).await;
+        let (status, body) = get(&host, "/ready").await;
+        let answer = (status.as_u16(), &body["code"]);
+        assert_eq!(answer, (500, &json!("misconfigured")), "{name}");
+        let log = std::fs::read_to_string(options.log()).unwrap();
+        assert!(log.contains(message), "{log}");
+        assert!(!log.contains("secret"), "{log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
