@@ -110,7 +110,7 @@ impl<P: Ports> App<P> {
             Target::Answered(response) => return Ok(response),
             Target::Endpoint(route, row) => (route, row),
         };
-        if row.endpoint == Endpoint::Mcp {
+        if row.endpoint == Endpoint::Mcp && self.settings.mode != AuthMode::Open {
             cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
         }
         let caller = self.admit(parts, row.access).await?;
@@ -178,9 +178,14 @@ impl<P: Ports> App<P> {
             (is_own_name || is_ip_authority(host))
                 && origin.is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host))
         });
-        match is_own_page {
+        // Inspectors of the Model Context Protocol are pages of this machine.
+        let is_local_tool = || {
+            Route::find(parts.uri.path()).is_some_and(|route| route.leads_to(Endpoint::Mcp))
+                && cors::allows(&CorsPolicy::Loopback, Some(origin))
+        };
+        match is_own_page || cors::allows(&self.cors, Some(origin)) || is_local_tool() {
             true => Ok(()),
-            false => cors::check_origin(&self.cors, Some(origin)),
+            false => Err(ApiError::forbidden("origin is not allowed")),
         }
     }
 

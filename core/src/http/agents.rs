@@ -9,7 +9,7 @@ use super::{Admitted, ApiError, App, query_parameter};
 use crate::paging::{Cursor, SessionCursor};
 use crate::ports::Ports;
 use crate::session::SessionView;
-use crate::store::{AgentQuery, Expiry, Page, SessionHistory, SessionQuery, Sessions};
+use crate::store::{AgentCursor, AgentQuery, Expiry, Page, SessionHistory, SessionQuery, Sessions};
 use crate::validation::storable;
 use crate::{
     Agent, InvalidField, Rule, Session, SessionKey, Status, StatusKind, Timestamp, Workspace,
@@ -73,20 +73,16 @@ impl<P: Ports> App<P> {
         let uri = &request.parts.uri;
         let search = query_parameter(uri, "search").unwrap_or_default();
         storable("search", &search)?;
-        let status = query_parameter(uri, "status").unwrap_or_default();
+        let status = query_parameter(uri, "status").filter(|status| !status.is_empty());
         let query = AgentQuery {
             search: (!search.is_empty()).then(|| search_key(&search)),
-            status: StatusKind::parse(&status),
+            status: status.as_deref().and_then(StatusKind::parse),
             limit: limit(uri)?,
             after: cursor(uri)?,
         };
-        if query.status.is_none() && !status.is_empty() {
-            // No agent has a status that is none.
-            return paged(
-                uri,
-                AgentList { agents: Vec::new() },
-                query.after.filter(|_| false),
-            );
+        if status.is_some() && query.status.is_none() {
+            let agents = Vec::new();
+            return paged(uri, AgentList { agents }, None::<AgentCursor>);
         }
         let workspace = &request.caller.workspace;
         let page = self

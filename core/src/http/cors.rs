@@ -83,7 +83,8 @@ pub(super) fn check_origin(
     }
 }
 
-fn allows(policy: &CorsPolicy, origin: Option<&HeaderValue>) -> bool {
+/// Whether pages of this origin may use the instance.
+pub(super) fn allows(policy: &CorsPolicy, origin: Option<&HeaderValue>) -> bool {
     origin
         .and_then(|origin| origin.to_str().ok())
         .is_some_and(|origin| policy.allows(origin))

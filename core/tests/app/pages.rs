@@ -42,6 +42,16 @@ fn a_page_of_the_server_itself_may_change_what_it_shows() {
 }
 
 #[test]
+fn configured_origins_take_the_place_of_loopback_ones() {
+    let server = Server::new(Settings {
+        values: values(&[("CORS_ALLOWED_ORIGINS", "https://app.example.com")]),
+        ..settings(AuthMode::Open)
+    });
+    assert_eq!(report(&server, "localhost", "https://app.example.com"), 200);
+    assert_eq!(report(&server, "localhost", "http://localhost:3000"), 403);
+}
+
+#[test]
 fn names_that_are_not_allowed_are_refused_where_the_address_says_nothing() {
     for (host, local, known) in [
         ("agents.example.com:443", 200, 200),
