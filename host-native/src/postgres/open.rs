@@ -59,6 +59,7 @@ pub(crate) async fn open(
     default_ttl_minutes: u32,
 ) -> Result<PgPool, OpenError> {
     let (mut connection, connect) = connect(database).await?;
+    check_encoding(&mut connection, database).await?;
     prepare(&mut connection, default_ttl_minutes).await?;
     // The pool opens its own; whether this one ends in good order changes nothing.
     let _ = connection.close().await;
@@ -69,6 +70,24 @@ pub(crate) async fn open(
         .max_lifetime(database.max_lifetime)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_lazy_with(connect))
+}
+
+/// Refuses a database that cannot hold every text.
+async fn check_encoding(
+    connection: &mut PgConnection,
+    database: &Database,
+) -> Result<(), OpenError> {
+    let encoding: String = sqlx::query_scalar("SHOW server_encoding")
+        .fetch_one(connection)
+        .await?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    let variable = variable(database, "DB_NAME");
+    Err(ConfigError(format!(
+        "{variable}: the database has the encoding {encoding} and must have UTF8"
+    ))
+    .into())
 }
 
 /// Connects once, waiting for a database that is still starting.
@@ -143,11 +162,15 @@ fn at_fault(error: &sqlx::Error, database: &Database) -> Option<&'static str> {
         },
         _ => return None,
     };
-    Some(if database.from_url {
-        "DATABASE_URL"
-    } else {
-        variable
-    })
+    Some(self::variable(database, variable))
+}
+
+/// The variable to blame: the one of several, unless all of them came as one URL.
+fn variable(database: &Database, one: &'static str) -> &'static str {
+    match database.from_url {
+        true => "DATABASE_URL",
+        false => one,
+    }
 }
 
 /// Whether the server is reached by a socket in the file system.

@@ -456,6 +456,23 @@ fn a_wrong_configuration_is_refused_at_once_with_the_variables_name() {
 }
 
 #[test]
+fn a_database_that_cannot_hold_every_text_is_refused() {
+    let cluster = Cluster::start(&[("fsync", "off")]);
+    cluster.psql(
+        "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    );
+    let (code, log) = ends_with(&[
+        ("DB_HOST", "127.0.0.1"),
+        ("DB_PORT", &cluster.port().to_string()),
+        ("DB_USER", USER),
+        ("DB_PASSWORD", PASSWORD),
+        ("DB_NAME", "latin"),
+    ]);
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("DB_NAME") && log.contains("LATIN1"), "{log}");
+}
+
+#[test]
 fn every_ssl_mode_means_what_it_means_to_libpq() {
     const PLAIN: Result<&str, &str> = Ok("f");
     const ENCRYPTED: Result<&str, &str> = Ok("t");
