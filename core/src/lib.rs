@@ -48,7 +48,9 @@ pub use decide::{
     decide_refresh,
 };
 pub use hash::sha256_hex;
-pub use http::{App, BodyTimeout, MAX_BODY_BYTES, Outage, body_patience, openapi_document};
+pub use http::{
+    App, BodyTimeout, MAX_BODY_BYTES, Outage, Stopping, body_patience, openapi_document,
+};
 pub use notification::{Notification, Transition};
 pub use ports::Ports;
 pub use recorder::{Recorded, Recorder, ReportPolicy, conflict_pause};

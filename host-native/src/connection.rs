@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Longest pause between requests on a connection. It exceeds the idle time of common load
-/// balancers (60 s), since they must be the ones to close it.
-const IDLE: Duration = Duration::from_secs(75);
+/// Longest time that a connection may stay open before its first request, unless KEEP_ALIVE_SECONDS
+/// is shorter. Between requests it may be longer: whoever has sent one is likely to send another.
+const FIRST_REQUEST: Duration = Duration::from_secs(75);
 
 /// Time limit for the head of a request, from its first byte.
 const HEAD: Duration = Duration::from_secs(10);
@@ -54,6 +54,16 @@ impl Activity {
         self.unread.store(true, Ordering::Relaxed);
     }
 
+    /// Returns whether a request has started.
+    pub(crate) fn has_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns whether requests may come before the answers to earlier ones.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Ordering::Relaxed)
+    }
+
     /// Returns whether a request was answered before it was read to its end.
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
@@ -71,6 +81,8 @@ impl Drop for InFlight {
 pub(crate) struct Connection {
     stream: TcpStream,
     activity: Arc<Activity>,
+    /// Longest pause between requests.
+    keep_alive: Duration,
     /// Number of requests that had started when `reading_head` and `deadline` were last set.
     seen: usize,
     reading_head: bool,
@@ -88,10 +100,11 @@ struct Linger {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>, keep_alive: Duration) -> Self {
         Self {
             stream,
             activity,
+            keep_alive,
             seen: 0,
             reading_head: false,
             deadline: None,
@@ -103,7 +116,11 @@ impl Connection {
 
     /// Ready when the client has been silent for too long.
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + IDLE);
+        let idle = match self.seen {
+            0 => self.keep_alive.min(FIRST_REQUEST),
+            _ => self.keep_alive,
+        };
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + idle);
         let timer = self
             .read_timer
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -165,7 +182,7 @@ impl AsyncRead for Connection {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         // Between multiplexed requests come frames that are no request.
-        let multiplexed = this.activity.multiplexed.load(Ordering::Relaxed);
+        let multiplexed = this.activity.is_multiplexed();
         if buffer.filled().len() > before && !this.reading_head && !multiplexed {
             this.reading_head = true;
             this.deadline = Some(Instant::now() + HEAD);
@@ -236,12 +253,14 @@ mod tests {
 
     use super::*;
 
+    const KEEP_ALIVE: Duration = Duration::from_secs(620);
+
     /// A connection without a request under way, and its client.
     async fn connection() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
-        let connection = Connection::new(accepted.unwrap().0, Arc::default());
+        let connection = Connection::new(accepted.unwrap().0, Arc::default(), KEEP_ALIVE);
         (connection, client.unwrap())
     }
 
@@ -264,7 +283,20 @@ mod tests {
         let (mut connection, _client) = connection().await;
         pause();
         assert_eq!(read(&mut connection), Poll::Pending);
-        advance(IDLE - Duration::from_secs(1)).await;
+        advance(FIRST_REQUEST - Duration::from_secs(1)).await;
+        assert_eq!(read(&mut connection), Poll::Pending);
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(read(&mut connection), Poll::Ready(io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_longer_after_a_request() {
+        let (mut connection, _client) = connection().await;
+        pause();
+        assert_eq!(read(&mut connection), Poll::Pending);
+        drop(connection.activity.clone().start(false));
+        assert_eq!(read(&mut connection), Poll::Pending);
+        advance(KEEP_ALIVE - Duration::from_secs(1)).await;
         assert_eq!(read(&mut connection), Poll::Pending);
         advance(Duration::from_secs(2)).await;
         assert_eq!(read(&mut connection), Poll::Ready(io::ErrorKind::TimedOut));
@@ -276,11 +308,11 @@ mod tests {
         pause();
         for _ in 0..5 {
             assert_eq!(read(&mut connection), Poll::Pending);
-            advance(IDLE - Duration::from_secs(1)).await;
+            advance(FIRST_REQUEST - Duration::from_secs(1)).await;
             assert_eq!(write(&mut connection), Poll::Ready(4));
         }
         assert_eq!(read(&mut connection), Poll::Pending);
-        advance(IDLE + Duration::from_secs(1)).await;
+        advance(FIRST_REQUEST + Duration::from_secs(1)).await;
         assert_eq!(read(&mut connection), Poll::Ready(io::ErrorKind::TimedOut));
     }
 

@@ -25,7 +25,6 @@ use http::{Request, Response};
 use kubeagents_core::ports::Reports;
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{App, ReportPolicy, Settings, Store, StoreError, causes};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -36,6 +35,7 @@ use mail::Mail;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemEntropy};
 use postgres::{GoTablesFailure, OpenError};
+use server::Limits;
 use sqlite::BackupError;
 
 /// The exit code for a configuration that cannot be worked with.
@@ -217,11 +217,13 @@ where
     H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Bytes>> + Send + 'static,
 {
-    let limit = server::connection_limit();
+    let limits = Limits {
+        connections: server::connection_limit(),
+        keep_alive: config.values.keep_alive,
+        shutdown_delay: config.values.shutdown_delay,
+    };
     let listen_error = |error| StartError::Listen(config.address(), error);
-    let listener = TcpListener::bind(config.address())
-        .await
-        .map_err(listen_error)?;
+    let listener = server::listen(config.address()).map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
     let mode = config.mode();
     tracing::info!(
@@ -233,7 +235,7 @@ where
     );
     log_warnings(warnings);
     config.warn(mode);
-    server::serve(listener, limit, handle, stop).await;
+    server::serve(listener, limits, handle, stop).await;
     Ok(())
 }
 

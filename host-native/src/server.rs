@@ -1,9 +1,11 @@
 //! Serving HTTP/1.1 and HTTP/2 without TLS, on one port.
 
 use std::convert::Infallible;
-use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, iter};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
@@ -13,10 +15,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use kubeagents_core::Stopping;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::body::RequestBody;
 use crate::connection::{Activity, Connection};
@@ -30,6 +32,12 @@ const MAX_STREAMS: u32 = 128;
 
 /// Time that requests get to finish once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// Time that a client which has just connected gets for its request once the server drains.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
+/// Connections that the system makes before they are accepted, where it allows as many.
+const BACKLOG: u32 = 1024;
 
 /// Pause after the system refuses a client for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -53,10 +61,46 @@ pub(crate) fn connection_limit() -> usize {
         .clamp(1, Semaphore::MAX_PERMITS)
 }
 
+/// How far the server is on its way to the end. The order matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// Balancers are still to notice that it stops: every request is served, and its connection
+    /// closed.
+    Leaving,
+    /// Only what is under way is finished.
+    Draining,
+}
+
+/// Limits that are configured, and the one that the system sets.
+pub(crate) struct Limits {
+    /// Most clients at once.
+    pub(crate) connections: usize,
+    /// Longest pause between requests on a connection.
+    pub(crate) keep_alive: Duration,
+    /// Time for which new requests are still served after `stop`.
+    pub(crate) shutdown_delay: Duration,
+}
+
+/// Listens on an address.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // The port of a server that has just ended is free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves until `stop` ends, then lets requests finish for a while.
 pub(crate) async fn serve<H, F>(
     listener: TcpListener,
-    limit: usize,
+    limits: Limits,
     handle: H,
     stop: impl Future<Output = ()>,
 ) where
@@ -76,32 +120,90 @@ pub(crate) async fn serve<H, F>(
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES);
     let builder = Arc::new(builder);
-    let connections = Arc::new(Semaphore::new(limit));
-    let graceful = GracefulShutdown::new();
-    tokio::pin!(stop);
-    loop {
-        let (stream, permit) = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            accepted = accept(&listener, &connections) => accepted,
-        };
-        let (builder, handle, watcher) = (builder.clone(), handle.clone(), graceful.watcher());
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let start = |stream, permit: Option<OwnedSemaphorePermit>| {
+        let (builder, handle, mut phases) = (builder.clone(), handle.clone(), phases.clone());
         tokio::spawn(async move {
             let _permit = permit;
             let activity = Arc::new(Activity::default());
-            let transport = TokioIo::new(Connection::new(stream, activity.clone()));
-            let service =
-                service_fn(move |request| respond(handle.clone(), activity.clone(), request));
-            let connection = builder.serve_connection(transport, service);
-            if let Err(error) = watcher.watch(connection).await {
+            let transport = Connection::new(stream, activity.clone(), limits.keep_alive);
+            let service = {
+                let (activity, phases) = (activity.clone(), phases.clone());
+                service_fn(move |request| {
+                    let is_stopping = *phases.borrow() > Phase::Serving;
+                    respond(handle.clone(), activity.clone(), is_stopping, request)
+                })
+            };
+            let connection = builder.serve_connection(TokioIo::new(transport), service);
+            tokio::pin!(connection);
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = last_request(&mut phases, &activity) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "connection broke off");
             }
         });
+    };
+    tokio::pin!(stop);
+    let mut leaving: Option<Pin<Box<Sleep>>> = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop, if leaving.is_none() => {
+                phase.send_replace(Phase::Leaving);
+                leaving = Some(Box::pin(sleep(limits.shutdown_delay)));
+            }
+            () = async { if let Some(delay) = &mut leaving { delay.await } }, if leaving.is_some() => break,
+            (stream, permit) = accept(&listener, &connections) => start(stream, permit),
+        }
     }
-    drop(listener);
-    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    for stream in not_yet_accepted(listener) {
+        // The process has no long life ahead: the limit may be passed.
+        start(stream, None);
+    }
+    phase.send_replace(Phase::Draining);
+    drop(phases);
+    // Each connection holds a receiver.
+    if timeout(DRAIN, phase.closed()).await.is_err() {
         tracing::warn!("requests that did not finish in {DRAIN:?} are broken off");
     }
+}
+
+/// Ends when a connection is to take no further requests, or only those that it has begun to read.
+async fn last_request(phases: &mut watch::Receiver<Phase>, activity: &Activity) {
+    // An error would mean that there is no server any more.
+    let _ = phases.wait_for(|phase| *phase > Phase::Serving).await;
+    if activity.is_multiplexed() {
+        return;
+    }
+    // On others the answer to the next request says that the connection closes.
+    let _ = phases.wait_for(|phase| *phase == Phase::Draining).await;
+    if !activity.has_started() {
+        sleep(FIRST_REQUEST).await;
+    }
+}
+
+/// Closes a listener and returns the clients whose connections the system has made before.
+fn not_yet_accepted(listener: TcpListener) -> Vec<TcpStream> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let accepted = iter::from_fn(|| match listener.accept() {
+        Ok((stream, _)) => Some(Some(stream)),
+        Err(error) if is_of_one_client(&error) => Some(None),
+        Err(_) => None,
+    });
+    let streams = accepted.flatten().filter_map(|stream| {
+        stream.set_nonblocking(true).ok()?;
+        stream.set_nodelay(true).ok()?;
+        TcpStream::from_std(stream).ok()
+    });
+    streams.collect()
 }
 
 /// Accepts the next client, once there is room for one.
@@ -142,6 +244,7 @@ fn is_of_one_client(error: &io::Error) -> bool {
 async fn respond<H, F>(
     handle: H,
     activity: Arc<Activity>,
+    is_stopping: bool,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible>
 where
@@ -155,9 +258,12 @@ where
         let path = request.uri().path().to_owned();
         (request.method().clone(), path, Instant::now())
     });
-    let request = request.map(|incoming| RequestBody::new(incoming, activity.clone()));
+    let mut request = request.map(|incoming| RequestBody::new(incoming, activity.clone()));
+    if is_stopping {
+        request.extensions_mut().insert(Stopping);
+    }
     let mut response = handle(request).await;
-    if !multiplexed && activity.has_unread() {
+    if !multiplexed && (is_stopping || activity.has_unread()) {
         // The connection ends with this answer, and the client must not send its next request on it.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);

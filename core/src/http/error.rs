@@ -141,6 +141,11 @@ impl ApiError {
         }
     }
 
+    pub(crate) fn stopping() -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "unavailable", "the server is stopping")
+    }
+
     /// Writes what went wrong inside to the log, cause by cause.
     pub(crate) fn log(&self, method: &Method, uri: &Uri) {
         let Some(source) = &self.source else { return };

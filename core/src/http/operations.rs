@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::response::{Answer, ok};
-use super::{Admitted, App};
+use super::{Admitted, ApiError, App};
 use crate::ports::Ports;
 use crate::{Store, Timestamp};
 
@@ -14,6 +14,11 @@ pub(super) struct Health {
     #[serde(serialize_with = "crate::time::serialize")]
     timestamp: Timestamp,
 }
+
+/// Mark that a host puts into the extensions of a request while it is about to stop: `/ready` then
+/// answers 503, so that balancers send requests elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopping;
 
 /// The answer of `/health` at `now`: the process lives.
 pub(super) fn health(now: Timestamp) -> Answer {
@@ -30,7 +35,10 @@ impl<P: Ports> App<P> {
     }
 
     /// The process can do its work: storage answers.
-    pub(super) async fn ready(&self, _: Admitted<'_>) -> Answer {
+    pub(super) async fn ready(&self, request: Admitted<'_>) -> Answer {
+        if request.parts.extensions.get::<Stopping>().is_some() {
+            return Err(ApiError::stopping());
+        }
         self.ports.store().ping().await?;
         health(self.now())
     }

@@ -51,6 +51,16 @@ settings! {
     /// TCP port to listen on; 0: any free one, which the log names.
     port: u16 = "PORT", |text| parse::port(text, 0), Value("8080"), NATIVE;
 
+    /// How long a connection may be idle between requests, in seconds (1-3600). Load balancers should
+    /// give up theirs sooner.
+    keep_alive: Duration = "KEEP_ALIVE_SECONDS", |text| parse::seconds(text, 1..=3600), Value("620"),
+        NATIVE;
+
+    /// How long the server still accepts requests after SIGTERM, in seconds (0-300), while `/ready`
+    /// answers 503: the time that load balancers take to notice.
+    shutdown_delay: Duration = "SHUTDOWN_DELAY_SECONDS", |text| parse::seconds(text, 0..=300),
+        Value("0"), NATIVE;
+
     /// `open`: anyone may report and read; `required`: credentials are needed, and each account has
     /// a workspace of its own.
     auth_mode: Option<AuthMode> = "AUTH_MODE", parse::auth_mode,

@@ -48,6 +48,89 @@ async fn a_request_under_way_is_finished_and_new_ones_are_refused() {
     }
 }
 
+/// Sends a request on a connection and reads its answer's head.
+fn ask(stream: &mut TcpStream, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let length = String::from_utf8(head.clone()).unwrap();
+    let (_, length) = length.split_once("content-length: ").unwrap();
+    let length = length.lines().next().unwrap().parse().unwrap();
+    stream.read_exact(&mut vec![0; length]).unwrap();
+    String::from_utf8(head).unwrap()
+}
+
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&server.address, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn until_balancers_have_noticed_requests_are_served_and_connections_closed() {
+    let mut server = Server::start(&[("SHUTDOWN_DELAY_SECONDS", "300")]);
+    let mut kept = connect(&server);
+    let head = ask(&mut kept, "/ready");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(!head.contains("connection: close"), "{head}");
+
+    server.signal(Signal::TERM);
+    eventually("the server to be no longer ready", || {
+        let head = ask(&mut connect(&server), "/ready");
+        head.starts_with("HTTP/1.1 503 ").then_some(())
+    })
+    .await;
+    for mut stream in [kept, connect(&server)] {
+        let head = ask(&mut stream, "/api/agents");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.contains("connection: close"), "{head}");
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code().await, Some(1));
+}
+
+#[tokio::test]
+async fn the_server_ends_when_the_delay_is_over() {
+    let mut server = Server::start(&[("SHUTDOWN_DELAY_SECONDS", "1")]);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn connections_that_are_not_yet_accepted_are_served() {
+    let mut server = Server::start(&[]);
+    server.signal(Signal::STOP);
+    // More than 128: the queue is as long as a burst needs it.
+    let waiting: Vec<_> = (0..500).map(|_| connect(&server)).collect();
+    let body = report("topic", "running").to_string();
+    for mut stream in &waiting {
+        let head = "POST /webhook/status HTTP/1.1\r\nHost: localhost\r\n";
+        write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    }
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    for mut stream in waiting {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(server.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_when_its_time_is_over() {
+    let server = Server::start(&[("KEEP_ALIVE_SECONDS", "1")]);
+    let mut stream = connect(&server);
+    let head = ask(&mut stream, "/health");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
 #[tokio::test]
 async fn queued_notifications_are_delivered_before_the_end() {
     // The first attempts fail, so the queue is not empty when the signal comes.
