@@ -271,12 +271,6 @@ async fn places_that_spin_would_not_let_the_component_reach_are_named_at_the_fir
     let directory = tempfile::tempdir().unwrap();
     for (name, value, message) in [
         (
-            "notification_host",
-            "foo",
-            "notification_host must be a place",
-        ),
-        ("database_host", "", "database_host must not be empty"),
-        (
             "database_url",
             "postgres://user:secret@elsewhere/name",
             "database_host must be elsewhere:5432, where database_url is",
