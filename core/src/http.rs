@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 pub use body::{BodyTimeout, MAX_BODY_BYTES, body_patience};
 pub use openapi::document as openapi_document;
+pub(crate) use openapi::schema;
 pub use operations::Stopping;
 pub use outage::Outage;
 

@@ -10,8 +10,9 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::http::schema;
 use crate::report::{RawReport, ReportRules};
-use crate::validation::storable;
+use crate::validation::{NOT_BLANK, storable};
 use crate::{InvalidField, Report, Rule, Scope, StatusKind};
 
 /// The name under which the server introduces itself.
@@ -398,33 +399,33 @@ impl Tool {
     }
 
     fn input_schema(self, guidance: &Guidance) -> Value {
-        let agent_id = json!({
-            "type": "string", "minLength": 1, "maxLength": 100,
-            "description": "Who reports: a name for you that stays the same across tasks, such as \
-                claude-code-alice or ci-reviewer.",
-        });
-        let session_topic = json!({
-            "type": "string", "minLength": 1, "maxLength": 500,
-            "description": "The task in a few words, such as \"Fix the login redirect\". The same \
-                words name the same session.",
-        });
-        let message = json!({
-            "type": "string", "maxLength": 1000,
-            "description": "One line for people: what you are doing, what you wait for, or what \
-                came out. No secrets.",
-        });
-        let content = json!({
-            "type": "string", "maxLength": 10_000,
-            "description": "Details, if they help: results, errors, links. No secrets.",
-        });
-        let ttl_minutes = json!({
-            "type": "integer", "minimum": 0, "maximum": 1440,
-            "description": format!(
+        let agent_id = reported(
+            "agent_id",
+            "Who reports: a name for you that stays the same across tasks, such as \
+             claude-code-alice or ci-reviewer.",
+        );
+        let session_topic = reported(
+            "session_topic",
+            "The task in a few words, such as \"Fix the login redirect\". The same words name the \
+             same session.",
+        );
+        let message = reported(
+            "message",
+            "One line for people: what you are doing, what you wait for, or what came out. No \
+             secrets.",
+        );
+        let content = reported(
+            "content",
+            "Details, if they help: results, errors, links. No secrets.",
+        );
+        let ttl_minutes = reported(
+            "ttl_minutes",
+            &format!(
                 "How many minutes the session lives without another report. 0 or nothing keeps \
                  what it has, {}. Set it higher when the next report may take longer.",
                 guidance.first_ttl()
             ),
-        });
+        );
         let status = |words: &[StatusKind]| {
             let words: Vec<_> = words.iter().map(|kind| kind.as_str()).collect();
             json!({"type": "string", "enum": words})
@@ -443,14 +444,11 @@ impl Tool {
                 "properties": {
                     "agent_id": agent_id,
                     "session_topic": session_topic,
-                    "agent_name": {
-                        "type": "string", "maxLength": 200,
-                        "description": "Your name as people should read it.",
-                    },
-                    "agent_source": {
-                        "type": "string", "maxLength": 200,
-                        "description": "The program you run in, such as cursor or claude-code.",
-                    },
+                    "agent_name": reported("agent_name", "Your name as people should read it."),
+                    "agent_source": reported(
+                        "agent_source",
+                        "The program you run in, such as cursor or claude-code.",
+                    ),
                     "ttl_minutes": ttl_minutes,
                     "message": message,
                 },
@@ -519,95 +517,33 @@ impl Tool {
     }
 
     fn output_schema(self) -> Option<Value> {
-        let status = || json!({"enum": StatusKind::ALL});
-        let time = || json!({"type": "string", "format": "date-time"});
-        let text = || json!({"type": "string"});
-        let count = || json!({"type": "integer", "minimum": 0});
-        let session = || {
-            json!({
-                "type": "object",
-                "properties": {
-                    "agent_id": text(),
-                    "session_topic": text(),
-                    "created": time(),
-                    "last_updated": time(),
-                    "expires_at": time(),
-                    "expired": {"type": "boolean"},
-                    "expired_at": time(),
-                    "ttl_minutes": count(),
-                    "state": {"enum": ["active", "ended", "expired"]},
-                    "current_status": status(),
-                },
-                "required": [
-                    "agent_id", "session_topic", "created", "last_updated", "expires_at",
-                    "expired", "ttl_minutes", "state", "current_status",
-                ],
-            })
+        let name = match self {
+            Self::StartSession | Self::ReportStatus | Self::EndSession => return None,
+            Self::ListAgents => "AgentListPage",
+            Self::ListSessions => "SessionListPage",
+            Self::GetSession => "SessionDetailPage",
         };
-        match self {
-            Self::StartSession | Self::ReportStatus | Self::EndSession => None,
-            Self::ListAgents => Some(json!({
-                "type": "object",
-                "properties": {
-                    "agents": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "properties": {
-                                "agent_id": text(),
-                                "user_id": text(),
-                                "name": text(),
-                                "source": text(),
-                                "registered": time(),
-                                "last_seen": time(),
-                                "session_count": count(),
-                                "active_session_count": count(),
-                                "latest_status": status(),
-                                "latest_message": text(),
-                            },
-                            "required": [
-                                "agent_id", "registered", "last_seen", "session_count",
-                                "active_session_count",
-                            ],
-                        },
-                    },
-                    "next_cursor": text(),
-                },
-                "required": ["agents"],
-            })),
-            Self::ListSessions => Some(json!({
-                "type": "object",
-                "properties": {
-                    "sessions": {"type": "array", "items": session()},
-                    "next_cursor": text(),
-                },
-                "required": ["sessions"],
-            })),
-            Self::GetSession => Some(json!({
-                "type": "object",
-                "properties": {
-                    "session": session(),
-                    "status_history": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "properties": {
-                                "agent_id": text(),
-                                "session_topic": text(),
-                                "status": status(),
-                                "timestamp": time(),
-                                "message": text(),
-                                "content": text(),
-                            },
-                            "required": ["agent_id", "session_topic", "status", "timestamp"],
-                        },
-                    },
-                    "next_cursor": text(),
-                },
-                "required": ["session", "status_history"],
-            })),
-        }
+        Some(schema(name))
     }
+}
+
+/// The schema of an argument that becomes this field of a report, with what it is for.
+fn reported(field: &str, description: &str) -> Value {
+    let mut schema = schema("Report")["properties"][field].take();
+    if let Some(rules) = schema.as_object_mut() {
+        // Not every client takes a pattern, nor more than one type. The server checks all the same.
+        if rules
+            .remove("pattern")
+            .is_some_and(|pattern| pattern == NOT_BLANK)
+        {
+            rules.insert("minLength".to_owned(), json!(1));
+        }
+        if let Some(kind) = rules.get("type").and_then(|kinds| kinds.get(0)).cloned() {
+            rules.insert("type".to_owned(), kind);
+        }
+        rules.insert("description".to_owned(), json!(description));
+    }
+    schema
 }
 
 /// A text argument.
@@ -688,6 +624,55 @@ mod tests {
             Ok(Call::Report(report)) => report,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn schemas_are_those_of_the_types_and_have_nothing_that_clients_stumble_over() {
+        let guidance = Guidance {
+            default_ttl_minutes: Some(60),
+            trouble: None,
+        };
+        fn check(schema: &Value) {
+            match schema {
+                Value::Object(fields) => {
+                    assert!(!fields.contains_key("$ref"), "{schema}");
+                    if let Some(format) = fields.get("format").filter(|it| it.is_string()) {
+                        assert_eq!(format, "date-time");
+                    }
+                    fields.values().for_each(check);
+                }
+                Value::Array(items) => items.iter().for_each(check),
+                Value::Null => panic!("a schema is missing"),
+                _ => {}
+            }
+        }
+        for tool in Tool::ALL {
+            let definition = tool.definition(&guidance);
+            check(&definition.input_schema);
+            definition.output_schema.iter().for_each(check);
+            assert_eq!(
+                definition.output_schema.is_some(),
+                tool.scope() == Scope::Read
+            );
+        }
+        let start = Tool::StartSession.definition(&guidance).input_schema;
+        let mut agent_id = start["properties"]["agent_id"].clone();
+        agent_id["description"].take();
+        let expected = json!({
+            "type": "string", "minLength": 1, "maxLength": 100, "description": null,
+        });
+        assert_eq!(agent_id, expected);
+        let ttl = &start["properties"]["ttl_minutes"];
+        assert_eq!(
+            (&ttl["type"], &ttl["minimum"], &ttl["maximum"]),
+            (&json!("integer"), &json!(0), &json!(1440))
+        );
+        let sessions = Tool::ListSessions.definition(&guidance).output_schema;
+        let session = &sessions.unwrap()["properties"]["sessions"]["items"];
+        assert_eq!(
+            session["properties"]["state"]["enum"],
+            json!(["active", "ended", "expired"])
+        );
     }
 
     #[test]

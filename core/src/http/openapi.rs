@@ -2,6 +2,7 @@
 //! and the types that are read and written.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -79,6 +80,49 @@ pub(super) struct OpenApi(
 /// The document as it is served. A test compares it with [`document`]: what makes it would be a
 /// tenth of a component.
 const DOCUMENT: &str = include_str!("../../openapi.json");
+
+/// The schemas of the document by name, each whole: those it refers to stand in their places, and
+/// formats that only OpenAPI knows, such as `uint64`, are left out.
+static SCHEMAS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+    let mut document: Value = serde_json::from_str(DOCUMENT).unwrap_or_default();
+    let schemas = document["components"]["schemas"].take();
+    let Value::Object(schemas) = schemas else {
+        return Map::new();
+    };
+    let whole = |(name, schema): (&String, &Value)| (name.clone(), inline(schema, &schemas));
+    schemas.iter().map(whole).collect()
+});
+
+/// The JSON Schema of a type that the HTTP interface reads or writes, by its name in the document;
+/// `null` for a name that is not there.
+pub(crate) fn schema(name: &str) -> Value {
+    SCHEMAS.get(name).cloned().unwrap_or_default()
+}
+
+fn inline(schema: &Value, schemas: &Map<String, Value>) -> Value {
+    match schema {
+        Value::Array(items) => items.iter().map(|item| inline(item, schemas)).collect(),
+        Value::Object(fields) => {
+            let mut whole = Map::new();
+            for (name, value) in fields {
+                let target = value.as_str().and_then(|path| path.rsplit('/').next());
+                match (name.as_str(), target.and_then(|name| schemas.get(name))) {
+                    ("$ref", Some(target)) => {
+                        if let Value::Object(target) = inline(target, schemas) {
+                            whole.extend(target);
+                        }
+                    }
+                    ("format", _) if value != "date-time" => {}
+                    _ => {
+                        whole.insert(name.clone(), inline(value, schemas));
+                    }
+                }
+            }
+            Value::Object(whole)
+        }
+        other => other.clone(),
+    }
+}
 
 /// The answer with the document.
 pub(super) fn serve() -> Answer {
