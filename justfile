@@ -19,7 +19,8 @@ check:
     cargo fmt --all --check
     cargo deny --workspace check licenses bans sources
     cargo clippy --workspace --all-targets --locked -- -D warnings
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+    cargo doc --workspace --no-deps --document-private-items --locked
     cargo check --package kubeagents-core --target wasm32-wasip2 --locked
 
 # Build the Spin component and serve it in open mode
