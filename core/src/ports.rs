@@ -26,6 +26,11 @@ pub(crate) fn random<const N: usize>(entropy: &impl Entropy) -> [u8; N] {
     bytes
 }
 
+/// A random number where nothing depends on its being a secret, as for jitter.
+pub fn random_u32(entropy: &impl Entropy) -> u32 {
+    u32::from_ne_bytes(random(entropy))
+}
+
 /// A random UUID in text form.
 pub(crate) fn random_uuid(entropy: &impl Entropy) -> String {
     uuid::Builder::from_random_bytes(random(entropy))

@@ -37,13 +37,6 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// Returns a random number that need not be secret.
-pub(crate) fn random_u32() -> u32 {
-    let mut bytes = [0; 4];
-    SystemEntropy.fill(&mut bytes);
-    u32::from_ne_bytes(bytes)
-}
-
 /// Records reports in memory. A conflict means that another report has just been stored, so there
 /// is always progress and no reason to give up.
 pub(crate) struct MemoryReports(Recorder<MemoryStore, SystemClock, SystemEntropy>);

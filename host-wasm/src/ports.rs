@@ -1,15 +1,13 @@
 //! The ports of the core, on what every component has.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use kubeagents_core::ports::{
     Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, VerificationMail,
 };
-use kubeagents_core::{Store, Timestamp, password};
+use kubeagents_core::{Store, Timestamp, password, yield_now};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::Platform;
@@ -41,13 +39,6 @@ impl Entropy for SystemEntropy {
     fn fill(&self, buffer: &mut [u8]) {
         getrandom::fill(buffer).expect("the platform has randomness");
     }
-}
-
-/// A random number, for jitter.
-pub(crate) fn random_u32() -> u32 {
-    let mut bytes = [0; 4];
-    SystemEntropy.fill(&mut bytes);
-    u32::from_ne_bytes(bytes)
 }
 
 /// How many passwords may wait for their turn: some ten seconds' worth, and who waits longer has
@@ -112,19 +103,6 @@ impl Passwords for InlinePasswords {
         let _turn = self.turn().await?;
         Ok(password::verify_with_rests(&password, &hash, yield_now).await)
     }
-}
-
-/// Lets the instance's other requests run.
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|context| match std::mem::replace(&mut yielded, true) {
-        true => Poll::Ready(()),
-        false => {
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await;
 }
 
 /// Writes links to the log: components cannot send mail.

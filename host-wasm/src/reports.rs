@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use kubeagents_core::batch::{Batcher, Leftover};
-use kubeagents_core::ports::Reports;
+use kubeagents_core::ports::{Reports, random_u32};
 use kubeagents_core::{Recorded, Recorder, Report, Store, StoreError, Workspace, conflict_pause};
 
 use crate::Platform;
-use crate::ports::{SystemEntropy, WallClock, random_u32};
+use crate::ports::{SystemEntropy, WallClock};
 
 /// How long a report keeps trying while other instances change its session. Waiting for its turn
 /// within the instance does not count.
@@ -70,7 +70,7 @@ impl<S: Store + 'static, P: Platform> GroupedReports<S, P> {
         let retry = async |conflicts| {
             let in_time = start.elapsed() < CONTENTION_DEADLINE;
             if in_time {
-                let pause = conflict_pause(conflicts, random_u32());
+                let pause = conflict_pause(conflicts, random_u32(&SystemEntropy));
                 self.0.platform.sleep(pause).await;
             }
             in_time

@@ -6,9 +6,9 @@ use kubeagents_core::{
 };
 
 use crate::query::Fetch;
-use crate::{PostgresStore, Query, Row, UnexpectedResult, Value};
+use crate::{PostgresStore, Query, Row, Value};
 
-/// A column list that [`account_from`] reads.
+/// A column list that [`Row::account`] reads.
 macro_rules! columns {
     () => {
         "id, email, password_hash, name, notification_webhook_url, email_verified, created_at, \
@@ -62,19 +62,6 @@ const NOTIFICATION_URLS: &str = "\
 SELECT notification_webhook_url FROM kubeagents_data.accounts \
 WHERE notification_webhook_url <> '' ORDER BY id";
 
-fn account_from(row: &mut Row) -> Result<Account, UnexpectedResult> {
-    Ok(Account {
-        id: AccountId::new(row.text()?),
-        email: row.text()?,
-        password_hash: row.text()?,
-        name: row.text()?,
-        notification_webhook_url: row.text()?,
-        email_verified: row.bool()?,
-        created_at: row.instant()?,
-        updated_at: row.instant()?,
-    })
-}
-
 impl<Q: Query, C> Accounts for PostgresStore<Q, C> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {
         let params = [
@@ -95,13 +82,13 @@ impl<Q: Query, C> Accounts for PostgresStore<Q, C> {
 
     async fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
         let params = [id.as_str().into()];
-        self.query.optional(BY_ID, &params, account_from).await
+        self.query.optional(BY_ID, &params, Row::account).await
     }
 
     async fn account_by_email(&self, email: &str) -> Result<Option<Account>, StoreError> {
         let key = email_key(email);
         let params = [email.into(), Value::from(&key)];
-        self.query.optional(BY_EMAIL, &params, account_from).await
+        self.query.optional(BY_EMAIL, &params, Row::account).await
     }
 
     async fn set_verification(
@@ -123,7 +110,7 @@ impl<Q: Query, C> Accounts for PostgresStore<Q, C> {
         now: Timestamp,
     ) -> Result<Option<Account>, StoreError> {
         let params = [token_hash.into(), now.into()];
-        self.query.optional(VERIFY, &params, account_from).await
+        self.query.optional(VERIFY, &params, Row::account).await
     }
 
     async fn set_notification_url(
@@ -134,7 +121,7 @@ impl<Q: Query, C> Accounts for PostgresStore<Q, C> {
     ) -> Result<Option<Account>, StoreError> {
         let params = [id.as_str().into(), url.into(), now.into()];
         self.query
-            .optional(SET_NOTIFICATION_URL, &params, account_from)
+            .optional(SET_NOTIFICATION_URL, &params, Row::account)
             .await
     }
 

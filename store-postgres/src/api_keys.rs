@@ -1,9 +1,9 @@
 //! API keys.
 
-use kubeagents_core::{AccountId, ApiKey, Scopes, StoreError, Timestamp, store::ApiKeys};
+use kubeagents_core::{AccountId, ApiKey, StoreError, Timestamp, store::ApiKeys};
 
 use crate::query::Fetch;
-use crate::{PostgresStore, Query, Row, UnexpectedResult, Value};
+use crate::{PostgresStore, Query, Row, Value};
 
 /// Memory of API keys for a few seconds, as [`ApiKeys::api_key_by_hash`] allows; `()` remembers none.
 pub trait ApiKeyCache {
@@ -36,7 +36,7 @@ impl ApiKeyCache for () {
     fn revoke(&self, _: &str) {}
 }
 
-/// A column list that [`key_from`] reads.
+/// A column list that [`Row::api_key`] reads.
 macro_rules! columns {
     () => {
         "id, account_id, name, key_hash, key_prefix, scopes, expires_at, last_used_at, \
@@ -71,21 +71,6 @@ const TOUCH: &str = "\
 UPDATE kubeagents_data.api_keys SET last_used_at = greatest(last_used_at, $2::bigint) \
 WHERE id = $1::text";
 
-fn key_from(row: &mut Row) -> Result<ApiKey, UnexpectedResult> {
-    Ok(ApiKey {
-        id: row.text()?,
-        account_id: AccountId::new(row.text()?),
-        name: row.text()?,
-        key_hash: row.text()?,
-        key_prefix: row.text()?,
-        scopes: Scopes::from_text(&row.text()?).ok_or(UnexpectedResult("unknown scopes"))?,
-        expires_at: row.optional_instant()?,
-        last_used_at: row.optional_instant()?,
-        created_at: row.instant()?,
-        revoked: row.bool()?,
-    })
-}
-
 impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
     async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         let scopes = key.scopes.to_text();
@@ -106,7 +91,7 @@ impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
 
     async fn api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
         let params = [id.as_str().into()];
-        self.query.all(OF_ACCOUNT, &params, key_from).await
+        self.query.all(OF_ACCOUNT, &params, Row::api_key).await
     }
 
     async fn api_key_by_hash(&self, key_hash: &str) -> Result<Option<ApiKey>, StoreError> {
@@ -115,7 +100,7 @@ impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
         }
         let revocations = self.cache.revocations();
         let params = [key_hash.into()];
-        let found = self.query.optional(BY_HASH, &params, key_from).await?;
+        let found = self.query.optional(BY_HASH, &params, Row::api_key).await?;
         if let Some(key) = found.as_ref().filter(|key| !key.revoked) {
             self.cache.remember(key, revocations);
         }

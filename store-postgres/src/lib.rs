@@ -25,8 +25,9 @@ mod store;
 mod value;
 
 pub use api_keys::ApiKeyCache;
+pub use kubeagents_store_sql::{Cell, Row, UnexpectedResult};
 pub use store::PostgresStore;
-pub use value::{Cell, Row, UnexpectedResult, Value, refusal};
+pub use value::{Value, refusal};
 
 use kubeagents_core::StoreError;
 

@@ -3,7 +3,7 @@
 use kubeagents_core::{AccountId, RefreshToken, StoreError, Timestamp, store::RefreshTokens};
 
 use crate::query::Fetch;
-use crate::{PostgresStore, Query, Row, UnexpectedResult, Value};
+use crate::{PostgresStore, Query, Row, Value};
 
 /// The steps of a statement that take expired tokens away, the oldest first. A family goes with its
 /// last token. `$now`: a time in microseconds.
@@ -76,18 +76,6 @@ const REVOKE_ACCOUNT: &str = "\
 UPDATE kubeagents_data.token_families SET revoked = true \
 WHERE account_id = $1::text AND NOT revoked";
 
-fn token_from(row: &mut Row) -> Result<RefreshToken, UnexpectedResult> {
-    Ok(RefreshToken {
-        token_hash: row.text()?,
-        account_id: AccountId::new(row.text()?),
-        family_id: row.text()?,
-        created_at: row.instant()?,
-        expires_at: row.instant()?,
-        spent_at: row.optional_instant()?,
-        revoked: row.bool()?,
-    })
-}
-
 impl<Q: Query, C> RefreshTokens for PostgresStore<Q, C> {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
         let params = [
@@ -104,7 +92,9 @@ impl<Q: Query, C> RefreshTokens for PostgresStore<Q, C> {
 
     async fn refresh_token(&self, token_hash: &str) -> Result<Option<RefreshToken>, StoreError> {
         let params = [token_hash.into()];
-        self.query.optional(BY_HASH, &params, token_from).await
+        self.query
+            .optional(BY_HASH, &params, Row::refresh_token)
+            .await
     }
 
     async fn rotate_refresh_token(

@@ -7,8 +7,8 @@ mod group;
 mod single;
 
 use kubeagents_core::{
-    Agent, Commit, MAX_TTL_MINUTES, Notification, Session, SessionHead, SessionKey, Snapshot,
-    Status, StatusKind, StoreError, Timestamp, Workspace,
+    Agent, Commit, MAX_TTL_MINUTES, Session, SessionKey, Snapshot, Status, StatusKind, StoreError,
+    Timestamp, Workspace,
     batch::Chain,
     store::{
         AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
@@ -99,60 +99,6 @@ fn fetch(limit: usize) -> Value<'static> {
     saturating(limit).saturating_add(1).into()
 }
 
-/// Reads what a load returns of an agent and a session.
-fn snapshot_from(row: &mut Row) -> Result<Snapshot, UnexpectedResult> {
-    let agent_name = row.optional_text()?;
-    let session = match row.optional_int()? {
-        None => None,
-        Some(seq) => Some(SessionHead {
-            seq: u64::try_from(seq).map_err(|_| UnexpectedResult("a negative version"))?,
-            created: row.instant()?,
-            last_updated: row.instant()?,
-            ttl_minutes: row.int()?,
-            status: row.status()?,
-            run_started: row.optional_instant()?,
-        }),
-    };
-    Ok(Snapshot {
-        agent_name,
-        session,
-    })
-}
-
-/// Notifications as the JSON that a commit statement takes; `None` where there are none.
-fn notifications_json<'a>(
-    notifications: impl IntoIterator<Item = &'a Notification>,
-) -> Option<String> {
-    let entries: Vec<_> = notifications
-        .into_iter()
-        .map(|entry| {
-            serde_json::json!({
-                "id": entry.id,
-                "host": entry.host,
-                "url": entry.url,
-                "body": entry.body,
-                "created_at": entry.created_at.timestamp_micros(),
-            })
-        })
-        .collect();
-    (!entries.is_empty()).then(|| serde_json::Value::Array(entries).to_string())
-}
-
-fn agent_from(row: &mut Row, workspace: &Workspace) -> Result<Agent, UnexpectedResult> {
-    Ok(Agent {
-        agent_id: row.text()?,
-        user_id: workspace.account().cloned(),
-        name: row.text()?,
-        source: row.text()?,
-        registered: row.instant()?,
-        last_seen: row.instant()?,
-        session_count: row.int()?,
-        active_session_count: row.int()?,
-        latest_status: row.optional_status()?,
-        latest_message: row.optional_text()?.unwrap_or_default(),
-    })
-}
-
 fn session_from(row: &mut Row) -> Result<Session, UnexpectedResult> {
     Ok(Session {
         agent_id: row.text()?,
@@ -238,7 +184,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             query.status.map(StatusKind::as_str).into(),
             fetch(query.limit),
         ];
-        let read = |row: &mut Row| agent_from(row, workspace);
+        let read = |row: &mut Row| row.agent(workspace);
         let agents = self.query.all(AGENTS, &params, read).await?;
         Ok(Page::cut(agents, query.limit, |agent| AgentCursor {
             last_seen: agent.last_seen,
@@ -259,7 +205,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             (now - LONGEST_TTL).into(),
             agent_id.into(),
         ];
-        let read = |row: &mut Row| agent_from(row, workspace);
+        let read = |row: &mut Row| row.agent(workspace);
         self.query.optional(AGENT, &params, read).await
     }
 

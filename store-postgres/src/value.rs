@@ -1,10 +1,9 @@
-//! What goes into a statement and comes out of it.
+//! What goes into a statement, and what a refusal of it means.
 
 use std::borrow::Cow;
 use std::error::Error;
 
-use chrono::DateTime;
-use kubeagents_core::{StatusKind, StoreError, Timestamp};
+use kubeagents_core::{StoreError, Timestamp};
 
 /// A parameter of a statement. The type is part of it even where the value is NULL, since drivers
 /// bind by type.
@@ -20,35 +19,6 @@ pub enum Value<'a> {
     Texts(&'a [Cow<'a, str>]),
     /// `bigint[]`.
     Ints(&'a [i64]),
-}
-
-/// One field of a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cell {
-    /// SQL's NULL, of any type.
-    Null,
-    /// `text`.
-    Text(String),
-    /// `bigint`.
-    Int(i64),
-    /// `boolean`.
-    Bool(bool),
-}
-
-/// One row of a result, read from left to right.
-#[derive(Debug, Clone)]
-pub struct Row(std::vec::IntoIter<Cell>);
-
-/// A result is not what the statement returns: the driver or the schema is not the one that this
-/// crate was made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("PostgreSQL returned an unexpected result: {0}")]
-pub struct UnexpectedResult(pub &'static str);
-
-impl From<UnexpectedResult> for StoreError {
-    fn from(cause: UnexpectedResult) -> Self {
-        Self::unavailable(cause)
-    }
 }
 
 /// What it means that the server refused a statement with this SQLSTATE.
@@ -119,107 +89,4 @@ impl From<bool> for Value<'_> {
 /// Numbers beyond `bigint` occur only as bounds, where its largest does as well.
 pub(crate) fn saturating(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
-}
-
-impl Row {
-    /// A row of these fields.
-    pub fn new(cells: Vec<Cell>) -> Self {
-        Self(cells.into_iter())
-    }
-
-    /// The next field: text or NULL.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for another type, or no field.
-    pub fn optional_text(&mut self) -> Result<Option<String>, UnexpectedResult> {
-        match self.0.next() {
-            Some(Cell::Text(text)) => Ok(Some(text)),
-            Some(Cell::Null) => Ok(None),
-            _ => Err(UnexpectedResult("no text")),
-        }
-    }
-
-    /// The next field: text.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for another type, NULL, or no field.
-    pub fn text(&mut self) -> Result<String, UnexpectedResult> {
-        self.optional_text()?
-            .ok_or(UnexpectedResult("NULL for a text"))
-    }
-
-    /// The next field: a number or NULL.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for another type, or no field.
-    pub fn optional_int(&mut self) -> Result<Option<i64>, UnexpectedResult> {
-        match self.0.next() {
-            Some(Cell::Int(number)) => Ok(Some(number)),
-            Some(Cell::Null) => Ok(None),
-            _ => Err(UnexpectedResult("no bigint")),
-        }
-    }
-
-    /// The next field: a number that fits.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for another type, NULL, no field, or a number that does not fit.
-    pub fn int<T: TryFrom<i64>>(&mut self) -> Result<T, UnexpectedResult> {
-        self.optional_int()?
-            .ok_or(UnexpectedResult("NULL for a bigint"))?
-            .try_into()
-            .map_err(|_| UnexpectedResult("a number out of range"))
-    }
-
-    /// The next field: a truth value.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for another type, NULL, or no field.
-    pub fn bool(&mut self) -> Result<bool, UnexpectedResult> {
-        match self.0.next() {
-            Some(Cell::Bool(truth)) => Ok(truth),
-            _ => Err(UnexpectedResult("no boolean")),
-        }
-    }
-
-    /// The next field: an instant or NULL.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for another type, no field, or an instant out of range.
-    pub fn optional_instant(&mut self) -> Result<Option<Timestamp>, UnexpectedResult> {
-        self.optional_int()?
-            .map(|micros| {
-                DateTime::from_timestamp_micros(micros)
-                    .ok_or(UnexpectedResult("an instant out of range"))
-            })
-            .transpose()
-    }
-
-    /// The next field: an instant.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for another type, NULL, no field, or an instant out of range.
-    pub fn instant(&mut self) -> Result<Timestamp, UnexpectedResult> {
-        self.optional_instant()?
-            .ok_or(UnexpectedResult("NULL for an instant"))
-    }
-
-    /// The next field: a status or NULL.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for anything else.
-    pub fn optional_status(&mut self) -> Result<Option<StatusKind>, UnexpectedResult> {
-        self.optional_text()?
-            .map(|word| StatusKind::parse(&word).ok_or(UnexpectedResult("an unknown status")))
-            .transpose()
-    }
-
-    /// The next field: a status.
-    ///
-    /// # Errors
-    /// [`UnexpectedResult`] for anything else.
-    pub fn status(&mut self) -> Result<StatusKind, UnexpectedResult> {
-        self.optional_status()?
-            .ok_or(UnexpectedResult("NULL for a status"))
-    }
 }

@@ -5,7 +5,9 @@ use kubeagents_core::{
     Account, AccountId, NewAccount, StoreError, Timestamp, Verification, email_key,
 };
 
-use crate::{Connection, Row, SqliteStore};
+use kubeagents_store_sql::Row;
+
+use crate::{Connection, SqliteStore};
 
 const CREATE_ACCOUNT: &str = "
     INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, '', FALSE, ?6, ?7, ?8, ?8)
@@ -53,19 +55,6 @@ const NOTIFICATION_URL: &str = "
 const NOTIFICATION_URLS: &str = "
     SELECT notification_webhook_url FROM accounts WHERE notification_webhook_url <> ''";
 
-fn account(row: &mut Row) -> Result<Account, StoreError> {
-    Ok(Account {
-        id: AccountId::new(row.text()?),
-        email: row.text()?,
-        password_hash: row.text()?,
-        name: row.text()?,
-        notification_webhook_url: row.text()?,
-        email_verified: row.bool()?,
-        created_at: row.time()?,
-        updated_at: row.time()?,
-    })
-}
-
 impl<C: Connection> Accounts for SqliteStore<C> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {
         let parameters = [
@@ -87,12 +76,12 @@ impl<C: Connection> Accounts for SqliteStore<C> {
     }
 
     async fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
-        self.lookups.first(ACCOUNT, [id.into()], account).await
+        self.lookups.first(ACCOUNT, [id.into()], Row::account).await
     }
 
     async fn account_by_email(&self, email: &str) -> Result<Option<Account>, StoreError> {
         self.lookups
-            .first(ACCOUNT_BY_EMAIL, [(&email_key(email)).into()], account)
+            .first(ACCOUNT_BY_EMAIL, [(&email_key(email)).into()], Row::account)
             .await
     }
 
@@ -118,7 +107,11 @@ impl<C: Connection> Accounts for SqliteStore<C> {
         now: Timestamp,
     ) -> Result<Option<Account>, StoreError> {
         self.writer
-            .first(VERIFY_ACCOUNT, [token_hash.into(), now.into()], account)
+            .first(
+                VERIFY_ACCOUNT,
+                [token_hash.into(), now.into()],
+                Row::account,
+            )
             .await
     }
 
@@ -132,7 +125,7 @@ impl<C: Connection> Accounts for SqliteStore<C> {
             .first(
                 SET_NOTIFICATION_URL,
                 [id.into(), url.into(), now.into()],
-                account,
+                Row::account,
             )
             .await
     }

@@ -1,10 +1,11 @@
 //! API keys.
 
 use kubeagents_core::store::ApiKeys;
-use kubeagents_core::{AccountId, ApiKey, Scopes, StoreError, Timestamp};
+use kubeagents_core::{AccountId, ApiKey, StoreError, Timestamp};
 
-use crate::row::present;
-use crate::{Connection, Row, SqliteStore};
+use kubeagents_store_sql::Row;
+
+use crate::{Connection, SqliteStore};
 
 const INSERT_API_KEY: &str = "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
@@ -29,21 +30,6 @@ const REVOKE_API_KEY: &str = "
 const TOUCH_API_KEY: &str = "
     UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ?2), ?2) WHERE id = ?1";
 
-fn api_key(row: &mut Row) -> Result<ApiKey, StoreError> {
-    Ok(ApiKey {
-        id: row.text()?,
-        account_id: AccountId::new(row.text()?),
-        name: row.text()?,
-        key_hash: row.text()?,
-        key_prefix: row.text()?,
-        scopes: present(Scopes::from_text(&row.text()?))?,
-        expires_at: row.optional_time()?,
-        last_used_at: row.optional_time()?,
-        created_at: row.time()?,
-        revoked: row.bool()?,
-    })
-}
-
 impl<C: Connection> ApiKeys for SqliteStore<C> {
     async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         let parameters = [
@@ -62,12 +48,12 @@ impl<C: Connection> ApiKeys for SqliteStore<C> {
     }
 
     async fn api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
-        self.lists.all(API_KEYS, [id.into()], api_key).await
+        self.lists.all(API_KEYS, [id.into()], Row::api_key).await
     }
 
     async fn api_key_by_hash(&self, key_hash: &str) -> Result<Option<ApiKey>, StoreError> {
         self.lookups
-            .first(API_KEY_BY_HASH, [key_hash.into()], api_key)
+            .first(API_KEY_BY_HASH, [key_hash.into()], Row::api_key)
             .await
     }
 

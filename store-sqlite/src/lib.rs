@@ -13,7 +13,6 @@ mod api_keys;
 mod outbox;
 mod refresh_tokens;
 mod retention;
-mod row;
 pub mod schema;
 mod sessions;
 mod value;
@@ -22,7 +21,7 @@ pub use value::Value;
 
 use kubeagents_core::{Store, StoreError};
 
-use row::{Row, present};
+use kubeagents_store_sql::{Row, UnexpectedResult};
 
 /// A connection to a SQLite database with JSON, in autocommit mode.
 pub trait Connection {
@@ -93,7 +92,8 @@ impl<C: Connection> Statements<C> {
         parameters: [Value; N],
     ) -> Result<Vec<Row>, StoreError> {
         let rows = self.0.execute(statement, parameters.into()).await?;
-        Ok(rows.into_iter().map(Row::new).collect())
+        let row = |values: Vec<Value>| Row::new(values.into_iter().map(Into::into).collect());
+        Ok(rows.into_iter().map(row).collect())
     }
 
     /// Runs a statement of which at most one row is wanted.
@@ -101,23 +101,20 @@ impl<C: Connection> Statements<C> {
         &self,
         statement: &str,
         parameters: [Value; N],
-        read: impl FnOnce(&mut Row) -> Result<T, StoreError>,
+        read: impl FnOnce(&mut Row) -> Result<T, UnexpectedResult>,
     ) -> Result<Option<T>, StoreError> {
-        let rows = self.run(statement, parameters).await?;
-        rows.into_iter()
-            .next()
-            .map(|mut row| read(&mut row))
-            .transpose()
+        let mut rows = self.run(statement, parameters).await?;
+        Ok(rows.first_mut().map(read).transpose()?)
     }
 
     async fn all<const N: usize, T>(
         &self,
         statement: &str,
         parameters: [Value; N],
-        mut read: impl FnMut(&mut Row) -> Result<T, StoreError>,
+        read: impl FnMut(&mut Row) -> Result<T, UnexpectedResult>,
     ) -> Result<Vec<T>, StoreError> {
-        let rows = self.run(statement, parameters).await?;
-        rows.into_iter().map(|mut row| read(&mut row)).collect()
+        let mut rows = self.run(statement, parameters).await?;
+        Ok(rows.iter_mut().map(read).collect::<Result<_, _>>()?)
     }
 }
 
@@ -141,6 +138,6 @@ impl<C: Connection> Store for SqliteStore<C> {
         }
         let parameters = [name.into(), candidate.into()];
         let secret = self.writer.first(INSERT_SECRET, parameters, Row::text);
-        secret.await.and_then(present)
+        Ok(secret.await?.ok_or(UnexpectedResult("no row"))?)
     }
 }

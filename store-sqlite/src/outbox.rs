@@ -71,7 +71,7 @@ impl<C: Connection> Outbox for SqliteStore<C> {
                         url: row.text()?,
                         host: row.text()?,
                         body: row.text()?,
-                        created_at: row.time()?,
+                        created_at: row.instant()?,
                     },
                     round: row.int()?,
                 })

@@ -3,6 +3,8 @@
 use kubeagents_core::store::RefreshTokens;
 use kubeagents_core::{AccountId, RefreshToken, StoreError, Timestamp};
 
+use kubeagents_store_sql::Row;
+
 use crate::{Connection, SqliteStore};
 
 const INSERT_REFRESH_TOKEN: &str = "INSERT INTO refresh_tokens VALUES (?, ?, ?, ?, ?, ?)";
@@ -37,17 +39,7 @@ impl<C: Connection> RefreshTokens for SqliteStore<C> {
 
     async fn refresh_token(&self, token_hash: &str) -> Result<Option<RefreshToken>, StoreError> {
         self.lookups
-            .first(REFRESH_TOKEN, [token_hash.into()], |row| {
-                Ok(RefreshToken {
-                    token_hash: row.text()?,
-                    account_id: AccountId::new(row.text()?),
-                    family_id: row.text()?,
-                    created_at: row.time()?,
-                    expires_at: row.time()?,
-                    spent_at: row.optional_time()?,
-                    revoked: row.bool()?,
-                })
-            })
+            .first(REFRESH_TOKEN, [token_hash.into()], Row::refresh_token)
             .await
     }
 

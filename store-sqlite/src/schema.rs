@@ -2,7 +2,9 @@
 
 use kubeagents_core::StoreError;
 
-use crate::{Connection, Row, Statements};
+use kubeagents_store_sql::Row;
+
+use crate::{Connection, Statements};
 
 const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),

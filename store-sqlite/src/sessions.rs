@@ -6,14 +6,15 @@ use kubeagents_core::store::{
     Row as PageRow, SessionCursor, SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
-    Agent, Commit, MAX_TTL_MINUTES, Notification, Session, SessionHead, SessionKey, Snapshot,
-    Status, StoreError, Timestamp, Workspace, search_key,
+    Agent, Commit, MAX_TTL_MINUTES, Notification, Session, SessionKey, Snapshot, Status,
+    StoreError, Timestamp, Workspace, search_key,
 };
 use serde::Serialize;
 use serde_json::json;
 
-use crate::row::present;
-use crate::{Connection, Row, SqliteStore, Value};
+use kubeagents_store_sql::{Row, UnexpectedResult};
+
+use crate::{Connection, SqliteStore, Value};
 
 /// The most statuses that one statement reads.
 const BATCH: usize = 200;
@@ -99,21 +100,6 @@ const HISTORY: &str = "
     WHERE workspace = ?1 AND agent_id = ?2 AND timestamp <= ?3
         AND (timestamp < ?3 OR topic > ?4 OR (topic = ?4 AND seq < ?5))
     ORDER BY timestamp DESC, topic, seq DESC LIMIT ?6";
-
-fn agent(row: &mut Row, workspace: &Workspace) -> Result<Agent, StoreError> {
-    Ok(Agent {
-        agent_id: row.text()?,
-        user_id: workspace.account().cloned(),
-        name: row.text()?,
-        source: row.text()?,
-        registered: row.time()?,
-        last_seen: row.time()?,
-        session_count: row.int()?,
-        active_session_count: row.int()?,
-        latest_status: row.optional_status()?,
-        latest_message: row.optional_text()?.unwrap_or_default(),
-    })
-}
 
 /// The statuses of a page, and one more if more follow, read a few at a time. A page of long texts
 /// would otherwise be read to its end although [`MAX_PAGE_BYTES`] cut it, and keep other lists from
@@ -236,43 +222,29 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
     }
 }
 
-fn snapshot(row: &mut Row) -> Result<Snapshot, StoreError> {
-    let agent_name = row.optional_text()?;
-    let session = match row.optional_int()? {
-        Some(seq) => Some(SessionHead {
-            seq,
-            created: row.time()?,
-            last_updated: row.time()?,
-            ttl_minutes: row.int()?,
-            status: row.status()?,
-            run_started: row.optional_time()?,
-        }),
-        None => None,
-    };
-    Ok(Snapshot {
-        agent_name,
-        session,
-    })
-}
-
-fn session(row: &mut Row, agent_id: &str, topic: String) -> Result<Session, StoreError> {
+fn session(row: &mut Row, agent_id: &str, topic: String) -> Result<Session, UnexpectedResult> {
     Ok(Session {
         agent_id: agent_id.to_owned(),
         session_topic: topic,
-        created: row.time()?,
-        last_updated: row.time()?,
+        created: row.instant()?,
+        last_updated: row.instant()?,
         ttl_minutes: row.int()?,
         current_status: row.status()?,
     })
 }
 
-fn status(row: &mut Row, agent_id: &str, topic: String, seq: u64) -> Result<Status, StoreError> {
+fn status(
+    row: &mut Row,
+    agent_id: &str,
+    topic: String,
+    seq: u64,
+) -> Result<Status, UnexpectedResult> {
     Ok(Status {
         agent_id: agent_id.to_owned(),
         session_topic: topic,
         seq,
         status: row.status()?,
-        timestamp: row.time()?,
+        timestamp: row.instant()?,
         message: row.text()?,
         content: row.text()?,
     })
@@ -287,7 +259,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             |key: &SessionKey| json!([key.workspace.key(), key.agent_id, key.session_topic]);
         let keys: serde_json::Value = keys.iter().map(texts).collect();
         self.writer
-            .all(LOAD, [(&keys.to_string()).into()], snapshot)
+            .all(LOAD, [(&keys.to_string()).into()], Row::snapshot)
             .await
     }
 
@@ -302,7 +274,9 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             .all(COMMIT, [Value::Text(rows)], Row::int::<usize>);
         let mut outcomes = vec![CommitOutcome::Conflict; chains.len()];
         for place in applied.await? {
-            *present(outcomes.get_mut(place))? = CommitOutcome::Committed;
+            *outcomes
+                .get_mut(place)
+                .ok_or(UnexpectedResult("a place beyond the group"))? = CommitOutcome::Committed;
         }
         Ok(outcomes)
     }
@@ -327,7 +301,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
         ];
         let agents = self
             .lists
-            .all(AGENTS, parameters, |row| agent(row, workspace))
+            .all(AGENTS, parameters, |row| row.agent(workspace))
             .await?;
         Ok(Page::cut(agents, query.limit, |agent| AgentCursor {
             last_seen: agent.last_seen,
@@ -343,7 +317,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
     ) -> Result<Option<Agent>, StoreError> {
         let parameters = [workspace.into(), now.into(), agent_id.into()];
         self.lookups
-            .first(AGENT, parameters, |row| agent(row, workspace))
+            .first(AGENT, parameters, |row| row.agent(workspace))
             .await
     }
 

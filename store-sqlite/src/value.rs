@@ -1,6 +1,7 @@
 //! What goes into and comes out of a statement.
 
 use kubeagents_core::{AccountId, StatusKind, Timestamp, Workspace};
+use kubeagents_store_sql::Cell;
 
 /// A value that goes into or comes out of a statement. Times are microseconds since 1970.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +12,16 @@ pub enum Value {
     Integer(i64),
     /// Text.
     Text(String),
+}
+
+impl From<Value> for Cell {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Integer(number) => Self::Int(number),
+            Value::Text(text) => Self::Text(text),
+        }
+    }
 }
 
 impl From<&str> for Value {

@@ -83,7 +83,9 @@ impl WebhookClient {
     }
 }
 
-fn tcp<R>(resolver: R, timeout: Duration) -> HttpConnector<R> {
+/// A connector that also takes `https` URLs, for a TLS connector to wrap, and gives up after
+/// `timeout`.
+pub(crate) fn tcp<R>(resolver: R, timeout: Duration) -> HttpConnector<R> {
     let mut connector = HttpConnector::new_with_resolver(resolver);
     connector.enforce_http(false);
     connector.set_nodelay(true);

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kubeagents_core::Report;
 use kubeagents_core::mcp::{Call, GetSession, ListAgents, ListSessions};
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 
 use super::outbox::{Attempt, Made, Sender};
 use crate::causes;
-use crate::delivery::tls_config;
+use crate::delivery::{tcp, tls_config};
 
 /// How long the server may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,15 +107,11 @@ impl Api {
         base_url: String,
         authorization: Option<HeaderValue>,
     ) -> Result<Self, rustls::Error> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls_config()?)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(http);
+            .wrap_connector(tcp(GaiResolver::new(), TIMEOUT));
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_timer(TokioTimer::new())

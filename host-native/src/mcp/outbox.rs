@@ -5,12 +5,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kubeagents_core::ports::Clock;
+use kubeagents_core::ports::{Clock, random_u32};
 use kubeagents_core::{Report, StatusKind, Timestamp};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::ports::{SystemClock, random_u32};
+use crate::ports::{SystemClock, SystemEntropy};
 
 /// The most reports that wait at once, in all sessions together.
 const CAPACITY: usize = 1000;
@@ -230,7 +230,8 @@ impl<S: Sender> Shared<S> {
                     self.stall(&name, &reason);
                     let is_closing = *closing.borrow_and_update();
                     // Out of step with other sessions and other agents.
-                    let jittered = pause.mul_f64(0.5 + f64::from(random_u32() % 1000) / 1000.0);
+                    let jittered =
+                        pause.mul_f64(0.5 + f64::from(random_u32(&SystemEntropy) % 1000) / 1000.0);
                     tokio::select! {
                         () = sleep(jittered) => pause = (pause * 2).min(LONGEST_PAUSE),
                         _ = closing.changed(), if !is_closing => pause = FIRST_PAUSE,

@@ -1,5 +1,6 @@
 //! Recording of reports, on connections of the pool.
 
+use kubeagents_core::ports::random_u32;
 use kubeagents_core::store::{CommitOutcome, Sessions};
 use kubeagents_core::{
     Recorded, Recorder, Report, ReportPolicy, StoreError, Workspace, conflict_pause,
@@ -10,7 +11,6 @@ use sqlx::postgres::PgPool;
 
 use super::NativeStore;
 use super::driver::{Lent, Pinned, within_deadline};
-use crate::ports::random_u32;
 use crate::recording::{GroupedReports, HostRecorder, Singly};
 
 /// One worker's statements reach the disk while the other's are put together.
@@ -52,7 +52,7 @@ impl Singly<NativeStore> for Locking {
             if recorder.store.commit(&commit).await? == CommitOutcome::Committed {
                 return Ok(Recorded::of(&commit));
             }
-            tokio::time::sleep(conflict_pause(conflicts, random_u32())).await;
+            tokio::time::sleep(conflict_pause(conflicts, random_u32(&recorder.entropy))).await;
         }
         self.record_locked(recorder, workspace, report).await
     }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use kubeagents_core::ports::random_u32;
 use kubeagents_core::store::{CommitOutcome, Sessions};
 use kubeagents_core::{Recorded, Report, ReportPolicy, StoreError, Workspace, conflict_pause};
 
 use super::NativeStore;
-use crate::ports::random_u32;
 use crate::recording::{GroupedReports, HostRecorder, Singly};
 
 /// How long another process that writes to the file may be faster on a session.
@@ -32,7 +32,7 @@ impl Singly<NativeStore> for Retry {
             if start.elapsed() > PATIENCE {
                 break;
             }
-            tokio::time::sleep(conflict_pause(conflicts, random_u32())).await;
+            tokio::time::sleep(conflict_pause(conflicts, random_u32(&recorder.entropy))).await;
         }
         Err(StoreError::Contended)
     }

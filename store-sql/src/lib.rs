@@ -1,0 +1,11 @@
+//! Typed rows for the stores on SQL databases: the fields of a result one by one, and the records
+//! that statements of every store return with their columns in one order.
+//!
+//! Instants are microseconds since 1970.
+#![forbid(unsafe_code)]
+
+mod records;
+mod row;
+
+pub use records::notifications_json;
+pub use row::{Cell, Row, UnexpectedResult};

@@ -1,0 +1,124 @@
+//! Records whose columns every store selects in the order of their fields.
+
+use kubeagents_core::{
+    Account, AccountId, Agent, ApiKey, Notification, RefreshToken, Scopes, SessionHead, Snapshot,
+    Workspace,
+};
+
+use crate::{Row, UnexpectedResult};
+
+impl Row {
+    /// The next fields: an account.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn account(&mut self) -> Result<Account, UnexpectedResult> {
+        Ok(Account {
+            id: AccountId::new(self.text()?),
+            email: self.text()?,
+            password_hash: self.text()?,
+            name: self.text()?,
+            notification_webhook_url: self.text()?,
+            email_verified: self.bool()?,
+            created_at: self.instant()?,
+            updated_at: self.instant()?,
+        })
+    }
+
+    /// The next fields: an agent of this workspace, with what its sessions amount to.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn agent(&mut self, workspace: &Workspace) -> Result<Agent, UnexpectedResult> {
+        Ok(Agent {
+            agent_id: self.text()?,
+            user_id: workspace.account().cloned(),
+            name: self.text()?,
+            source: self.text()?,
+            registered: self.instant()?,
+            last_seen: self.instant()?,
+            session_count: self.int()?,
+            active_session_count: self.int()?,
+            latest_status: self.optional_status()?,
+            latest_message: self.optional_text()?.unwrap_or_default(),
+        })
+    }
+
+    /// The next fields: an API key.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn api_key(&mut self) -> Result<ApiKey, UnexpectedResult> {
+        Ok(ApiKey {
+            id: self.text()?,
+            account_id: AccountId::new(self.text()?),
+            name: self.text()?,
+            key_hash: self.text()?,
+            key_prefix: self.text()?,
+            scopes: Scopes::from_text(&self.text()?).ok_or(UnexpectedResult("unknown scopes"))?,
+            expires_at: self.optional_instant()?,
+            last_used_at: self.optional_instant()?,
+            created_at: self.instant()?,
+            revoked: self.bool()?,
+        })
+    }
+
+    /// The next fields: a refresh token.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn refresh_token(&mut self) -> Result<RefreshToken, UnexpectedResult> {
+        Ok(RefreshToken {
+            token_hash: self.text()?,
+            account_id: AccountId::new(self.text()?),
+            family_id: self.text()?,
+            created_at: self.instant()?,
+            expires_at: self.instant()?,
+            spent_at: self.optional_instant()?,
+            revoked: self.bool()?,
+        })
+    }
+
+    /// The next fields: what a report on a session is decided on. They are NULL for an agent and a
+    /// session that are unknown.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn snapshot(&mut self) -> Result<Snapshot, UnexpectedResult> {
+        let agent_name = self.optional_text()?;
+        let session = match self.optional_int()? {
+            None => None,
+            Some(seq) => Some(SessionHead {
+                seq,
+                created: self.instant()?,
+                last_updated: self.instant()?,
+                ttl_minutes: self.int()?,
+                status: self.status()?,
+                run_started: self.optional_instant()?,
+            }),
+        };
+        Ok(Snapshot {
+            agent_name,
+            session,
+        })
+    }
+}
+
+/// Notifications as the JSON that a commit statement takes; `None` where there are none.
+pub fn notifications_json<'a>(
+    notifications: impl IntoIterator<Item = &'a Notification>,
+) -> Option<String> {
+    let entries: Vec<_> = notifications
+        .into_iter()
+        .map(|entry| {
+            serde_json::json!({
+                "id": entry.id,
+                "host": entry.host,
+                "url": entry.url,
+                "body": entry.body,
+                "created_at": entry.created_at.timestamp_micros(),
+            })
+        })
+        .collect();
+    (!entries.is_empty()).then(|| serde_json::Value::Array(entries).to_string())
+}
