@@ -13,7 +13,7 @@ work=$(mktemp -d -p "$directory")
 DATABASE_URL=sqlite:$work/bench.db PORT=0 "$target/kubeagents" >"$work/log" 2>&1 &
 server=$!
 trap 'kill $server; rm -r "$work"' EXIT
-until url=$(grep -om1 'http://127[0-9.:]*' "$work/log"); do
+until url=$(grep -som1 'http://127[0-9.:]*' "$work/log"); do
   kill -0 $server && sleep 0.1
 done
 

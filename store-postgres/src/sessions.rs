@@ -7,14 +7,16 @@ mod group;
 mod single;
 
 use kubeagents_core::{
-    Agent, Commit, MAX_TTL_MINUTES, Session, SessionKey, Snapshot, Status, StatusKind, StoreError,
-    Timestamp, Workspace,
+    Agent, Commit, MAX_TTL_MINUTES, Notification, Session, SessionKey, Snapshot, Status,
+    StatusKind, StoreError, Timestamp, Workspace,
     batch::Chain,
     store::{
         AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
         SessionHistory, SessionQuery, Sessions,
     },
 };
+
+use kubeagents_store_sql::QueuedNotification;
 
 use crate::query::Fetch;
 use crate::value::saturating;
@@ -97,6 +99,12 @@ ORDER BY \"timestamp\" DESC, session_topic, seq DESC LIMIT $6::bigint";
 /// One more than is shown tells whether more follow.
 fn fetch(limit: usize) -> Value<'static> {
     saturating(limit).saturating_add(1).into()
+}
+
+/// Notifications as the JSON that a commit statement takes; `None` where there are none.
+fn notifications_json(notifications: &[Notification]) -> Option<String> {
+    let queued: Vec<_> = notifications.iter().map(QueuedNotification::from).collect();
+    (!queued.is_empty()).then(|| serde_json::json!(queued).to_string())
 }
 
 fn session_from(row: &mut Row) -> Result<Session, UnexpectedResult> {

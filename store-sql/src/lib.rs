@@ -7,5 +7,5 @@
 mod records;
 mod row;
 
-pub use records::notifications_json;
+pub use records::QueuedNotification;
 pub use row::{Cell, Row, UnexpectedResult};

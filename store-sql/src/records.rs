@@ -5,6 +5,8 @@ use kubeagents_core::{
     Workspace,
 };
 
+use serde::Serialize;
+
 use crate::{Row, UnexpectedResult};
 
 impl Row {
@@ -104,21 +106,24 @@ impl Row {
     }
 }
 
-/// Notifications as the JSON that a commit statement takes; `None` where there are none.
-pub fn notifications_json<'a>(
-    notifications: impl IntoIterator<Item = &'a Notification>,
-) -> Option<String> {
-    let entries: Vec<_> = notifications
-        .into_iter()
-        .map(|entry| {
-            serde_json::json!({
-                "id": entry.id,
-                "host": entry.host,
-                "url": entry.url,
-                "body": entry.body,
-                "created_at": entry.created_at.timestamp_micros(),
-            })
-        })
-        .collect();
-    (!entries.is_empty()).then(|| serde_json::Value::Array(entries).to_string())
+/// A notification as statements read it from JSON.
+#[derive(Serialize)]
+pub struct QueuedNotification<'a> {
+    id: &'a str,
+    host: &'a str,
+    url: &'a str,
+    body: &'a str,
+    created_at: i64,
+}
+
+impl<'a> From<&'a Notification> for QueuedNotification<'a> {
+    fn from(notification: &'a Notification) -> Self {
+        Self {
+            id: &notification.id,
+            host: &notification.host,
+            url: &notification.url,
+            body: &notification.body,
+            created_at: notification.created_at.timestamp_micros(),
+        }
+    }
 }

@@ -6,13 +6,13 @@ use kubeagents_core::store::{
     Row as PageRow, SessionCursor, SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
-    Agent, Commit, MAX_TTL_MINUTES, Notification, Session, SessionKey, Snapshot, Status,
-    StoreError, Timestamp, Workspace, search_key,
+    Agent, Commit, MAX_TTL_MINUTES, Session, SessionKey, Snapshot, Status, StoreError, Timestamp,
+    Workspace, search_key,
 };
 use serde::Serialize;
 use serde_json::json;
 
-use kubeagents_store_sql::{Row, UnexpectedResult};
+use kubeagents_store_sql::{QueuedNotification, Row, UnexpectedResult};
 
 use crate::{Connection, SqliteStore, Value};
 
@@ -158,7 +158,7 @@ struct ChainRow<'a> {
     status: &'static str,
     run_started: Option<i64>,
     statuses: Vec<StatusRow<'a>>,
-    notifications: Vec<NotificationRow<'a>>,
+    notifications: Vec<QueuedNotification<'a>>,
 }
 
 #[derive(Serialize)]
@@ -170,15 +170,6 @@ struct StatusRow<'a> {
     content: &'a str,
 }
 
-#[derive(Serialize)]
-struct NotificationRow<'a> {
-    id: &'a str,
-    url: &'a str,
-    host: &'a str,
-    body: &'a str,
-    created_at: i64,
-}
-
 impl<'a> From<&'a Chain> for ChainRow<'a> {
     fn from(chain: &'a Chain) -> Self {
         let (key, head) = (chain.key(), chain.head());
@@ -188,13 +179,6 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
             timestamp: commit.status.timestamp.timestamp_micros(),
             message: &commit.status.message,
             content: &commit.status.content,
-        };
-        let notification = |notification: &'a Notification| NotificationRow {
-            id: &notification.id,
-            url: &notification.url,
-            host: &notification.host,
-            body: &notification.body,
-            created_at: notification.created_at.timestamp_micros(),
         };
         Self {
             workspace: key.workspace.key(),
@@ -216,7 +200,7 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
             notifications: chain
                 .commits()
                 .flat_map(|commit| &commit.notifications)
-                .map(notification)
+                .map(QueuedNotification::from)
                 .collect(),
         }
     }

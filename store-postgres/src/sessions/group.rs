@@ -9,10 +9,10 @@ use kubeagents_core::{
     Commit, SessionKey, Snapshot, StoreError, batch::Chain, search_key, store::CommitOutcome,
 };
 
+use super::notifications_json;
 use crate::query::Fetch;
 use crate::value::saturating;
 use crate::{Query, Row, UnexpectedResult, Value};
-use kubeagents_store_sql::notifications_json;
 
 /// One row for each session, in the order of the arrays. Laterals and scalar subqueries, and not
 /// joins, keep every look-up an index scan whatever the planner believes about a growing table.

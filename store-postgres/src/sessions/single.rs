@@ -2,9 +2,9 @@
 
 use kubeagents_core::{Commit, StoreError, store::CommitOutcome};
 
+use super::notifications_json;
 use crate::query::Fetch;
 use crate::{Query, Value};
-use kubeagents_store_sql::notifications_json;
 
 /// The session is the only gate: where it yields no row, nothing else is written.
 macro_rules! commit_statement {
