@@ -349,11 +349,20 @@ fn no_document_outgrows_a_message_however_long_the_texts() {
             record(&store, &report, after(step), &id).await.unwrap();
         }
         assert!(bucket.largest() > 100_000);
-        let history = store
-            .history(&workspace(), AGENT, None, 1000)
-            .await
-            .unwrap();
-        assert_eq!(history.items.len(), 400);
+        let mut statuses = 0;
+        let mut before = None;
+        loop {
+            let page = store
+                .history(&workspace(), AGENT, before.as_ref(), 1000)
+                .await
+                .unwrap();
+            statuses += page.items.len();
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(statuses, 400);
     });
 }
 

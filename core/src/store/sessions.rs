@@ -73,7 +73,8 @@ pub trait Sessions {
 
     /// Applies each chain whole or not at all, independently of the others, and answers in their
     /// order. The chains are of different sessions, in the order of their keys. A chain conflicts
-    /// when its session's version has moved, and may conflict when another writer holds its rows.
+    /// when its session's version has moved. It may conflict when another writer holds its rows, or
+    /// when it is larger than the store takes in one step; its commits then pass one by one.
     /// Patches of one agent by several sessions never conflict and never undo each other.
     ///
     /// After [`StoreError::Contended`] and [`StoreError::Refused`] nothing is stored; after

@@ -883,7 +883,7 @@ pub async fn a_page_of_long_texts_ends_at_its_bytes<S: Store>(store: &S, tag: &s
             ..running("a", "t")
         })
         .collect();
-    for some in reports.chunks(16) {
+    for some in reports.chunks(4) {
         commit_all(store, &workspace, &[some.to_vec()]).await;
     }
     let expected: Vec<String> = (0..rows).rev().map(|n| n.to_string()).collect();
