@@ -268,8 +268,13 @@ impl Cli {
 /// One line that says what is wrong with the arguments, and the nearest that would be right.
 fn explain(error: &clap::Error) -> ConfigError {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line);
+    // What is missing stands on lines of its own.
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
     let nearest = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand]
         .into_iter()
         .find_map(|kind| match error.get(kind)? {

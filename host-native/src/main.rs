@@ -152,6 +152,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     let mut background: Vec<JoinHandle<()>> = mailing.into_iter().collect();
 
     let config = &config;
+    let mut file = None;
     match &config.storage {
         Storage::Memory => {
             let store = MemoryStore::default();
@@ -165,8 +166,9 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
             };
             listen(config, warnings, handle, stop).await?;
         }
-        Storage::Sqlite(file) => {
-            let store = sqlite::open(file).await?;
+        Storage::Sqlite(path) => {
+            let store = sqlite::open(path).await?;
+            file = Some(store.clone());
             let settings = settings(config, &store).await?;
             let reports = sqlite::record_reports(store.clone(), ReportPolicy::new(&settings));
             let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
@@ -203,6 +205,11 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
 
     stop_background.send_replace(true);
     shutdown::finish_background(background).await;
+    if let Some(store) = file
+        && let Err(error) = store.checkpoint().await
+    {
+        tracing::warn!(causes = %causes(&error), "the database's file ending in -wal still holds reports: keep it");
+    }
     tracing::info!("stopped");
     Ok(())
 }

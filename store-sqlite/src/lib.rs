@@ -81,6 +81,18 @@ impl<C: Connection> SqliteStore<C> {
     }
 }
 
+impl<C: Connection> SqliteStore<C> {
+    /// Moves all that the write-ahead log holds into the database file, so that a copy of that one
+    /// file is a copy of everything.
+    ///
+    /// # Errors
+    /// Those of the connection. The log is as good as before then.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        let statement = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.writer.run(statement, []).await.map(drop)
+    }
+}
+
 /// A connection's statements, with their rows typed.
 #[derive(Debug, Clone)]
 struct Statements<C>(C);

@@ -6,6 +6,9 @@ use kubeagents_store_sql::Row;
 
 use crate::{Connection, Statements};
 
+/// The newest version of the schema, as `PRAGMA user_version` has it.
+pub const VERSION: usize = MIGRATIONS.len();
+
 const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_token_expiry.sql"),

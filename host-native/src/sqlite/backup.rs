@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::open::{Cause, OpenError, existing};
+use super::open::{Cause, Contents, OpenError, contents, existing};
 use super::pool::connect;
 
 /// Why there is no copy.
@@ -60,7 +60,9 @@ pub(crate) fn backup(database: &Path, copy: &Path) -> Result<(), BackupError> {
 fn open(database: &Path) -> Result<Connection, Cause> {
     let file = existing(database)?;
     let connection = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // The first statement that reads the file.
-    connection.query_row("PRAGMA user_version", [], |_| Ok(()))?;
-    Ok(connection)
+    match contents(&connection)? {
+        Contents::Ours => Ok(connection),
+        Contents::Nothing => Err(Cause::Nothing),
+        Contents::Foreign => Err(Cause::Foreign),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use kubeagents_core::{Store, StoreError};
@@ -39,6 +39,12 @@ pub(super) enum Cause {
     Create(#[source] io::Error),
     #[error("it cannot be written to")]
     ReadOnly,
+    #[error("it has more than one hard link, so that another server could use it by another name")]
+    Linked,
+    #[error("it is a database of another program")]
+    Foreign,
+    #[error("it holds nothing yet")]
+    Nothing,
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -60,9 +66,13 @@ impl OpenError {
     /// Whether waiting would not help: the configuration names the wrong file.
     pub(crate) fn is_configuration(&self) -> bool {
         let code = match &self.cause {
-            Cause::Directory(_) | Cause::Create(_) | Cause::Find(_) | Cause::ReadOnly => {
-                return true;
-            }
+            Cause::Directory(_)
+            | Cause::Create(_)
+            | Cause::Find(_)
+            | Cause::ReadOnly
+            | Cause::Linked
+            | Cause::Foreign
+            | Cause::Nothing => return true,
             Cause::Lock(LockError::Io(_, error)) => {
                 use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
                 return matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem);
@@ -74,7 +84,8 @@ impl OpenError {
                 .and_then(rusqlite::Error::sqlite_error_code),
             _ => return false,
         };
-        matches!(code, Some(ErrorCode::NotADatabase | ErrorCode::ReadOnly))
+        use ErrorCode::{CannotOpen, NotADatabase, ReadOnly};
+        matches!(code, Some(NotADatabase | ReadOnly | CannotOpen))
     }
 }
 
@@ -91,10 +102,16 @@ pub(crate) async fn open(file: &Path) -> Result<NativeStore, OpenError> {
 
 async fn try_open(file: &Path) -> Result<NativeStore, Cause> {
     let file = create(file)?;
+    if fs::metadata(&file).map_err(Cause::Find)?.nlink() > 1 {
+        return Err(Cause::Linked);
+    }
     let lock = Lock::take(&file)?;
     let writer = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     if writer.is_readonly("main")? {
         return Err(Cause::ReadOnly);
+    }
+    if contents(&writer)? == Contents::Foreign {
+        return Err(Cause::Foreign);
     }
     let writer = Pool::new(vec![writer]).under(lock);
     schema::prepare(&writer).await?;
@@ -135,8 +152,40 @@ fn create(file: &Path) -> Result<PathBuf, Cause> {
 /// The one name of a file that exists.
 pub(super) fn existing(file: &Path) -> Result<PathBuf, Cause> {
     let file = fs::canonicalize(file).map_err(Cause::Find)?;
-    match file.is_dir() {
-        true => Err(Cause::Find(io::ErrorKind::IsADirectory.into())),
-        false => Ok(file),
+    let kind = fs::metadata(&file).map_err(Cause::Find)?.file_type();
+    if kind.is_dir() {
+        return Err(Cause::Find(io::ErrorKind::IsADirectory.into()));
     }
+    if !kind.is_file() {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+        return Err(Cause::Find(error));
+    }
+    Ok(file)
+}
+
+/// The owner of a database file's contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// Nobody: it is empty.
+    Nothing,
+    /// A kubeagents server, of this version or another.
+    Ours,
+    /// Another program.
+    Foreign,
+}
+
+/// Reads whose a database is, without changing it.
+pub(super) fn contents(connection: &rusqlite::Connection) -> rusqlite::Result<Contents> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let count = "SELECT count(*), count(*) FILTER (WHERE name = 'statuses') FROM sqlite_schema";
+    let (all, ours): (i64, i64) =
+        connection.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let is_newer = usize::try_from(version).is_ok_and(|version| version > schema::VERSION);
+    Ok(match (version, all, ours) {
+        (0, 0, _) => Contents::Nothing,
+        (1.., _, 1..) => Contents::Ours,
+        // What a newer schema looks like is not known here.
+        _ if is_newer => Contents::Ours,
+        _ => Contents::Foreign,
+    })
 }

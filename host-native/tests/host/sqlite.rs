@@ -212,6 +212,46 @@ fn what_is_no_database_of_ours_is_refused_and_left_as_it_is() {
         .unwrap();
     drop(connection);
     refused(&newer, 1, "its schema has version 1000");
+
+    for (name, table, version) in [("notes.db", "notes", 0), ("agents.db", "agents", 2)] {
+        let file = place.0.path().join(name);
+        let connection = Connection::open(&file).unwrap();
+        connection
+            .execute(&format!("CREATE TABLE {table} (id)"), [])
+            .unwrap();
+        connection
+            .pragma_update(None, "user_version", version)
+            .unwrap();
+        drop(connection);
+        refused(&file, 2, "database of another program");
+    }
+    refused(Path::new("/dev/null"), 2, "no regular file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_server_leaves_everything_in_the_one_file() {
+    let place = Place::new();
+    let mut server = place.open();
+    for _ in 0..3 {
+        server.report("topic", "running").await;
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code().await, Some(0));
+    let copy = place.0.path().join("copy.db");
+    fs::copy(place.file(), &copy).unwrap();
+    assert_eq!(count(&copy), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_two_names_is_refused() {
+    let place = Place::new();
+    let server = place.open();
+    server.report("topic", "running").await;
+    let other_name = place.0.path().join("other.db");
+    fs::hard_link(place.file(), &other_name).unwrap();
+    let (code, log) = ends_with(&[("DATABASE_URL", &url(&other_name))]);
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("more than one hard link"), "{log}");
 }
 
 #[test]
@@ -440,6 +480,16 @@ fn there_is_no_backup_of_what_is_no_database() {
     let (code, log) = back_up(&[("DATABASE_URL", &place.url())]);
     assert_ne!(code, Some(0), "{log}");
     assert!(log.contains("not a database"), "{log}");
+    fs::write(place.file(), "").unwrap();
+    let (code, log) = back_up(&[("DATABASE_URL", &place.url())]);
+    assert_ne!(code, Some(0), "{log}");
+    assert!(log.contains("holds nothing yet"), "{log}");
+    let output = command(&[("DATABASE_URL", &place.url())])
+        .arg("backup")
+        .output()
+        .unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(log.contains("<FILE>"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
