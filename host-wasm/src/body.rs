@@ -15,7 +15,7 @@ use crate::Platform;
 pub(crate) struct RequestBody<B, P> {
     body: Pin<Box<B>>,
     platform: P,
-    /// How long a body of which so many bytes have come may take.
+    /// Time that a body may take, given how many bytes of it have come.
     patience: fn(u64) -> Duration,
     started: Instant,
     received: u64,

@@ -7,15 +7,15 @@ use crate::StartError;
 
 /// The configuration of a component.
 pub struct Config {
-    /// What is set.
+    /// Values of the settings.
     pub values: Values,
-    /// Where the component runs.
+    /// Host on which the component runs.
     pub(crate) host: Host,
-    /// Who may use the component.
+    /// Authentication mode: who may use the component.
     pub(crate) mode: AuthMode,
 }
 
-/// Why a configuration cannot be used.
+/// Failure to read a usable configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A setting has a value that it cannot have.
@@ -26,7 +26,7 @@ pub enum ConfigError {
     Unreadable {
         /// The setting.
         name: String,
-        /// What the platform said.
+        /// Platform's error message.
         cause: String,
     },
 }
@@ -64,7 +64,7 @@ impl Config {
         Ok(Self { values, host, mode })
     }
 
-    /// What to answer requests with while storage does not answer.
+    /// Returns the error to answer requests with while storage does not answer.
     pub fn without_storage(&self, cause: StoreError) -> StartError {
         let cors = self.values.cors_policy(self.mode);
         StartError::Store { cors, cause }

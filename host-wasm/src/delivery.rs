@@ -24,11 +24,11 @@ use crate::ports::{SystemEntropy, Waker, WallClock};
 /// The most notifications that a request delivers before its answer.
 const BEFORE_ANSWER: usize = 4;
 
-/// How long an instance goes on after an answer while notifications are due. What is due then
-/// waits for the next request.
+/// Longest time that an instance goes on after an answer while notifications are due. What is due
+/// then waits for the next request.
 const AFTER_ANSWER: Duration = Duration::from_secs(60);
 
-/// How often an instance looks into the outbox unasked: pauses end, and other instances die.
+/// Interval of unasked looks into the outbox: pauses end, and other instances die.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Takes notifications from a store's outbox and posts them.
@@ -76,7 +76,7 @@ impl<S: Store, P: Platform> Delivery<S, P> {
         }
     }
 
-    /// Whether it is time to look into the outbox.
+    /// Checks whether it is time to look into the outbox.
     pub(crate) fn is_due(&self) -> bool {
         let looked_lately = || {
             self.looked
@@ -169,7 +169,7 @@ async fn beside<T>(
     work.await
 }
 
-/// How one run posts.
+/// Poster of one run, bounded by its deadline if it has one.
 struct Attempts<'a, S, P> {
     delivery: &'a Delivery<S, P>,
     deadline: Option<Instant>,

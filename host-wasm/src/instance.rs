@@ -24,7 +24,7 @@ pub struct Instance<S, P> {
     platform: P,
 }
 
-/// Why an instance cannot serve the contract yet. The next request tries again.
+/// Failure to make an instance ready to serve the contract. The next request tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration is bad.
@@ -38,7 +38,7 @@ pub enum StartError {
     Store {
         /// Which web pages may read that.
         cors: CorsPolicy,
-        /// What happened.
+        /// Storage's error.
         #[source]
         cause: StoreError,
     },
@@ -109,7 +109,7 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
         self.app.handle(request).await
     }
 
-    /// Whether notifications may be waiting: then [`Instance::deliver`] is due after the answer.
+    /// Returns true if notifications may wait: then [`Instance::deliver`] is due after the answer.
     pub fn may_deliver(&self) -> bool {
         self.delivery.is_due()
     }

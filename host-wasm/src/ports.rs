@@ -41,7 +41,7 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// How many passwords may wait for their turn: some ten seconds' worth, and who waits longer has
+/// Limit on passwords that wait for their turn: some ten seconds' worth, and who waits longer has
 /// given up.
 const MAX_WAITING: usize = 32;
 
@@ -123,7 +123,7 @@ impl Mailer for LogMailer {
 pub struct Waker(Rc<Cell<bool>>);
 
 impl Waker {
-    /// Whether something has joined the outbox since this was last asked.
+    /// Returns true if something has joined the outbox since the last call.
     pub(crate) fn take(&self) -> bool {
         self.0.take()
     }

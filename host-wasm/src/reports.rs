@@ -11,7 +11,7 @@ use kubeagents_core::{Recorded, Recorder, Report, Store, StoreError, Workspace, 
 use crate::Platform;
 use crate::ports::{SystemEntropy, WallClock};
 
-/// How long a report keeps trying while other instances change its session. Waiting for its turn
+/// Time that a report keeps trying while other instances change its session. Waiting for its turn
 /// within the instance does not count.
 const CONTENTION_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -138,9 +138,9 @@ mod tests {
     struct State {
         entries: RefCell<HashMap<String, (Vec<u8>, u64)>>,
         operations: Cell<u64>,
-        /// Whether no operation ends.
+        /// True while no operation ends.
         stuck: Cell<bool>,
-        /// How many swaps lose from now on.
+        /// Number of swaps that lose from now on.
         losing: Cell<u32>,
     }
 

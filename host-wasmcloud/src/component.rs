@@ -31,8 +31,8 @@ struct Component;
 
 wasip3::http::service::export!(Component);
 
-/// What the requests that this instance serves share, on either kind of storage. It holds nothing
-/// of any of them.
+/// State that the requests of this instance share, on either kind of storage. It holds nothing of
+/// any of them.
 enum Ready {
     KeyValue(Instance<KeyValueStore<Bucket>, Wasi>, Bucket),
     Postgres(Instance<PostgresStore<Postgres>, Wasi>),
@@ -44,7 +44,7 @@ thread_local! {
     static INSTANCE: Shared = Rc::default();
 }
 
-/// How long an answer waits for receivers of notifications where nothing can run after it.
+/// Time that an answer waits for receivers of notifications where nothing can run after it.
 const DELIVERY_BEFORE_ANSWER: Duration = Duration::from_secs(1);
 
 fn environment(name: &str) -> Result<Option<String>, String> {

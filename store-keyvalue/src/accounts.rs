@@ -83,8 +83,8 @@ fn account_key(id: &str) -> String {
     key("account", &[id])
 }
 
-/// Where an address, by its key, is claimed. The claim holds the account as it was registered, so
-/// that a registration that was cut short is finished by whoever reads it.
+/// Key of the claim on an address, by the address's key. The claim holds the account as it was
+/// registered, so that a registration that was cut short is finished by whoever reads it.
 fn claim_key(email_key: &str) -> String {
     key("email", &[email_key])
 }

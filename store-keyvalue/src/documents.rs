@@ -7,11 +7,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{Entry, KeyValue, KeyValueError, Swap, Version};
 
-/// How many rounds of lost races an update survives. Each round that is lost is one that another
-/// writer has won, so only a very crowded document gets this far.
+/// Number of rounds of lost races that an update survives. Each round that is lost is one that
+/// another writer has won, so only a very crowded document gets this far.
 const MAX_ROUNDS: u32 = 200;
 
-/// How many documents are asked for at once where many are needed.
+/// Number of documents asked for at once where many are needed.
 const READS_AT_ONCE: usize = 32;
 
 /// A document as it was read, with what it takes to replace it.
@@ -21,7 +21,7 @@ pub(crate) struct Document<T> {
     pub(crate) version: Version,
 }
 
-/// What an update does with a document.
+/// Effect of an update on a document.
 pub(crate) enum Change<T> {
     /// Leaves it.
     Keep,
@@ -35,7 +35,7 @@ pub(crate) fn key(kind: &str, names: &[&str]) -> String {
     format!("{kind}/{}", sha256_hex(names.join("\0")))
 }
 
-/// How many bytes a text takes in a document, without its quotation marks.
+/// Computes the size of a text in a document, in bytes, without its quotation marks.
 pub(crate) fn json_size(text: &str) -> usize {
     let size = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
@@ -61,7 +61,7 @@ impl Rounds {
     }
 }
 
-/// How large documents grow before a part of them moves to documents of its own.
+/// Limits to which documents grow before a part of them moves to documents of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// The bytes from which the tail of a list becomes a page. What one swap adds comes on top,

@@ -15,7 +15,7 @@ pub struct Entry {
     pub version: Version,
 }
 
-/// What became of a swap.
+/// Outcome of a swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a stale swap has written nothing"]
 pub enum Swap {
@@ -25,7 +25,7 @@ pub enum Swap {
     Stale(Option<Entry>),
 }
 
-/// Why a backend did not do what it was asked.
+/// Failure of a backend.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyValueError {
     /// It cannot compare and swap at all.

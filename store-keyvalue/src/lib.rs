@@ -34,7 +34,7 @@ use documents::{Change, Document, Documents, Limits};
 pub use key_value::{Entry, KeyValue, KeyValueError, Swap, Version};
 use sessions::Loaded;
 
-/// How many reads of a kind are remembered.
+/// Number of reads of a kind that are remembered.
 const REMEMBERED_READS: usize = 64;
 
 /// A [`Store`] on a bucket that can compare and swap. Clones are the same store.
@@ -45,7 +45,7 @@ pub struct KeyValueStore<K> {
     keys: Memory<String, Document<KeyDocument>>,
 }
 
-/// What was read lately, for the write that follows. Only a shortcut: a swap notices when what was
+/// Recent reads, kept for the write that follows. Only a shortcut: a swap notices when what was
 /// read is not what is there any more.
 #[derive(Debug)]
 struct Memory<N, T>(Arc<Mutex<HashMap<N, T>>>);
@@ -65,7 +65,7 @@ impl<N: Eq + Hash, T> Memory<N, T> {
         reads.insert(name, read);
     }
 
-    /// What was read, once.
+    /// Takes out the read remembered under `name`: each is returned once.
     fn recall<Q: Eq + Hash + ?Sized>(&self, name: &Q) -> Option<T>
     where
         N: Borrow<Q>,

@@ -24,7 +24,7 @@ pub(crate) trait Item: Ord + Serialize + DeserializeOwned {
 /// A list as its head document holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Log<T> {
-    /// How many pages there are.
+    /// Number of pages.
     pub(crate) pages: u64,
     /// The latest instant on any page.
     #[serde(with = "micros::option")]
@@ -32,8 +32,8 @@ pub(crate) struct Log<T> {
     /// The latest instant of any item.
     #[serde(with = "micros::option")]
     latest: Option<Timestamp>,
-    /// How far, in microseconds, an item was ever behind one appended before it: clocks differ,
-    /// and writers overtake one another.
+    /// Largest lag, in microseconds, of any item behind one appended before it: clocks differ, and
+    /// writers overtake one another.
     lag: i64,
     /// The items that are on no page yet, oldest first.
     pub(crate) tail: Vec<T>,

@@ -15,7 +15,7 @@ const MAX_VALUE_BYTES: usize = 1024 * 1024 - 4096;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Bucket {
     state: Arc<Mutex<State>>,
-    /// What this client may still do before it dies; `None`: everything.
+    /// Remaining life of this client; `None`: it does not die.
     life: Arc<Mutex<Option<Life>>>,
     /// Of how many swaps one loses a race against a writer that writes the same again.
     lose_one_in: Option<u64>,
@@ -32,12 +32,12 @@ struct State {
     largest: usize,
 }
 
-/// How a client dies.
+/// Remaining life of a client, and how it ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Life {
     /// The operations that it still completes.
     pub(crate) operations: u64,
-    /// Whether the one after them takes effect, though its client never learns of it.
+    /// True if the operation after them takes effect, though its client never learns of it.
     pub(crate) last_takes_effect: bool,
 }
 
@@ -103,7 +103,7 @@ impl Bucket {
         }
     }
 
-    /// How many operations there have been.
+    /// Returns the number of operations so far.
     pub(crate) fn operations(&self) -> u64 {
         self.state.lock().unwrap().operations
     }

@@ -114,7 +114,7 @@ fn shard_of(id: &str) -> u8 {
     id.bytes().fold(0, u8::wrapping_add) % SHARDS
 }
 
-/// What became of a notification that a shard names.
+/// State of a notification that a shard names.
 enum Found {
     /// Its commit is stored.
     Committed(Notification),

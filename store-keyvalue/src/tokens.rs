@@ -12,7 +12,7 @@ use crate::{KeyValue, KeyValueStore, micros};
 /// unknown, and refused as such.
 const SPENT_TOKENS: usize = 4000;
 
-/// How many forgotten tokens' documents one rotation removes at most.
+/// Limit on the documents of forgotten tokens that one rotation removes.
 const REMOVED_AT_ONCE: usize = 2;
 
 /// A token as it was issued.
@@ -28,7 +28,7 @@ struct TokenDocument {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Family {
-    /// How often the account had logged out everywhere when the family began.
+    /// Number of times that the account had logged out everywhere when the family began.
     logouts: u64,
     revoked: bool,
     /// The hash of the one token that is not spent.

@@ -18,10 +18,10 @@ const OLDEST: &str = "000002";
 /// The newest one.
 const NEWEST: &str = "000006";
 
-/// How many rows are in memory at a time, where the database cannot convert them by itself.
+/// Number of rows in memory at a time, where the database cannot convert them by itself.
 const BATCH: i64 = 5000;
 
-/// Why a database cannot be made ready. Nothing has been changed then.
+/// Failure to make a database ready. Nothing has been changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
     /// The Go server's tables are too old.
@@ -48,7 +48,7 @@ pub enum AdoptError {
          restore the whole of a backup, or rename the tables if they are of another program"
     )]
     Incomplete {
-        /// Where the tables are.
+        /// Schema that holds the tables.
         schema: String,
         /// The tables that lack.
         missing: String,
@@ -76,7 +76,7 @@ impl From<StoreError> for AdoptError {
     }
 }
 
-/// Why the Go server's tables were not dropped or restored. Nothing has been changed then.
+/// Failure to drop or restore the Go server's tables. Nothing has been changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum GoTablesError {
     /// There is no converted copy of them in this database.
@@ -88,7 +88,7 @@ pub enum GoTablesError {
     /// There are tables of the same names where the Go server's came from.
     #[error("there are tables of the Go server's names already in the schema {schema}: {names}")]
     NamesTaken {
-        /// Where the Go server's tables were.
+        /// Schema that held the Go server's tables.
         schema: String,
         /// The names.
         names: String,
@@ -120,7 +120,7 @@ macro_rules! go_schema {
     };
 }
 
-/// Where the Go server's tables are, which of them lack, and whether ours and a copy are there.
+/// Finds the Go server's tables, which of them lack, and whether ours and a copy are there.
 const FIND: &str = concat!(
     "SELECT go.nspname::text, \
         (SELECT string_agg(wanted.name, ', ' ORDER BY wanted.name) FROM unnest(ARRAY['users', \
@@ -256,8 +256,8 @@ macro_rules! micros {
     };
 }
 
-/// Who owns an address in all its cases is decided later. Before version 000006 an account has no
-/// notification address.
+/// Converts accounts; who owns an address in all its cases is decided later. Before version 000006
+/// an account has no notification address.
 const ACCOUNTS: &str = concat!(
     "INSERT INTO kubeagents_data.accounts (id, email, password_hash, name, \
         notification_webhook_url, email_verified, verification_hash, verification_expires_at, \
@@ -516,7 +516,7 @@ async fn convert_agents(query: &impl Query) -> Result<usize, StoreError> {
 const KEPT: &str = "SELECT to_regnamespace('kubeagents_go') IS NOT NULL, \
     to_regclass('kubeagents_data.migrations') IS NOT NULL";
 
-/// Whether there is a copy of the Go server's tables beside ours.
+/// Checks whether there is a copy of the Go server's tables beside ours.
 async fn is_converted(query: &impl Query) -> Result<bool, GoTablesError> {
     begin(query).await?;
     let read = |row: &mut Row| Ok((row.bool()?, row.bool()?));

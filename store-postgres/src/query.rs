@@ -39,7 +39,7 @@ pub(crate) trait Fetch: Query {
         Ok(row.ok_or(UnexpectedResult("no row"))?)
     }
 
-    /// Whether a statement returns a row.
+    /// Runs a statement and checks whether it returns a row.
     async fn returns_row(
         &self,
         sql: &'static str,

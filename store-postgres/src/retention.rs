@@ -5,7 +5,7 @@ use kubeagents_core::StoreError;
 use crate::query::Fetch;
 use crate::{Query, Row, Value, outbox, refresh_tokens};
 
-/// How many rows one statement looks at.
+/// Number of rows that one statement looks at.
 const BATCH: i64 = 1000;
 
 const DAY: i64 = 24 * 60 * 60 * 1_000_000;

@@ -12,7 +12,7 @@ use crate::{Query, Row, adoption};
 /// The newest version of the schema that this crate knows.
 pub const VERSION: i64 = 1;
 
-/// Why a database cannot be used.
+/// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// A newer kubeagents has been here, and what its schema means is unknown.
@@ -30,7 +30,7 @@ pub enum SchemaError {
          server on it once, which converts them"
     )]
     GoTables {
-        /// Where they are.
+        /// Schema that holds them.
         schema: String,
     },
     /// The statement failed.

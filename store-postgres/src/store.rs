@@ -31,7 +31,7 @@ impl<Q: Query, C> PostgresStore<Q, C> {
         Self { query, cache }
     }
 
-    /// What runs the statements.
+    /// Returns the driver, which runs the statements.
     pub fn driver(&self) -> &Q {
         &self.query
     }

@@ -21,7 +21,7 @@ pub enum Value<'a> {
     Ints(&'a [i64]),
 }
 
-/// What it means that the server refused a statement with this SQLSTATE.
+/// Interprets the server's refusal of a statement with this SQLSTATE.
 pub fn refusal(sqlstate: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
     match sqlstate {
         // Lock not available, serialisation failure, deadlock: for the sake of another statement.

@@ -20,7 +20,7 @@ fn statements(migration: &str) -> impl Iterator<Item = &str> {
     migration.split(";\n\n").map(str::trim)
 }
 
-/// Why a database's schema cannot be used.
+/// Failure to use a database's schema.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// A later version of the program has migrated the database.

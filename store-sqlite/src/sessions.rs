@@ -120,7 +120,7 @@ impl Gathered {
         }
     }
 
-    /// How many to read next.
+    /// Returns the number of statuses to read next.
     fn wanted(&self) -> usize {
         BATCH.min((self.limit + 1).saturating_sub(self.statuses.len()))
     }

@@ -18,7 +18,7 @@ pub(super) struct SqliteConnection(Rc<sqlite::Connection>);
 #[error("SQLite failed: {0}")]
 struct SqliteError(String);
 
-/// What SQLite says when another connection has held the database for too long.
+/// SQLite's message when another connection has held the database for too long.
 const LOCKED: &str = "database is locked";
 
 fn sqlite_failed(error: sqlite::Error) -> StoreError {
@@ -134,7 +134,7 @@ impl PostgresConnection {
     }
 }
 
-/// Whether an error may mean that the connection is gone: it is none that the server returned.
+/// Checks whether an error may mean a lost connection: it is none that the server returned.
 fn may_be_broken(error: &pg::Error) -> bool {
     !matches!(
         error,

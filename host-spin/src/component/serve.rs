@@ -17,8 +17,8 @@ use tokio::sync::OnceCell;
 use super::databases::{PostgresConnection, SqliteConnection, open_sqlite};
 use super::platform::Spin;
 
-/// What the requests that this instance serves share, on either kind of storage. It holds nothing
-/// of any of them.
+/// State that the requests of this instance share, on either kind of storage. It holds nothing of
+/// any of them.
 enum Ready {
     Sqlite(Instance<SqliteStore<SqliteConnection>, Spin>),
     Postgres(Instance<PostgresStore<PostgresConnection>, Spin>),

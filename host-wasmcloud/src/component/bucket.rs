@@ -36,7 +36,7 @@ impl Bucket {
         })
     }
 
-    /// Whether the backend has turned out to lack compare-and-swap.
+    /// Returns true once the backend has turned out to lack compare-and-swap.
     pub(super) fn cannot_swap(&self) -> bool {
         self.cannot_swap.get()
     }

@@ -31,7 +31,7 @@ impl Loaded {
         hot.or_else(|| self.cold.get(topic))
     }
 
-    /// Whether the session has the version that the chain was decided on.
+    /// Checks that the session has the version that the chain was decided on.
     fn expects(&self, chain: &Chain) -> bool {
         let seq = self
             .row(&chain.key().session_topic)
@@ -40,7 +40,7 @@ impl Loaded {
     }
 }
 
-/// What a chain adds to its agent's head, roughly, in bytes.
+/// Estimates what a chain adds to its agent's head, in bytes.
 fn chain_size(chain: &Chain) -> usize {
     let texts = |commit: &Commit| {
         let topic = json_size(&commit.key.session_topic);
@@ -264,8 +264,8 @@ impl<K: KeyValue> KeyValueStore<K> {
         self.move_oldest(commits, head, allowance).await
     }
 
-    /// Where a head holds too many sessions, moves those updated longest ago, at most so many, to
-    /// documents of their own.
+    /// Moves the sessions updated longest ago, at most `most` of them, to documents of their own
+    /// where a head holds too many.
     async fn move_oldest(
         &self,
         commits: &[&Commit],

@@ -22,7 +22,7 @@ pub(crate) struct Head {
     pub(crate) registered: Timestamp,
     #[serde(with = "micros")]
     pub(crate) last_seen: Timestamp,
-    /// How many commits there have been: the place of the next entry in the history.
+    /// Number of commits so far: the place of the next entry in the history.
     pub(crate) commits: u64,
     pub(crate) session_count: u64,
     /// The sessions updated last.
@@ -85,7 +85,7 @@ pub(crate) struct HistoryEntry {
     /// The page with the session's entry before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) previous: Option<u64>,
-    /// What its report put in the outbox.
+    /// Notifications that its report put in the outbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) outgoing: Vec<Outgoing>,
 }
@@ -265,7 +265,7 @@ impl Head {
         self.hot.iter().find(|row| row.topic == topic)
     }
 
-    /// Whether there are sessions outside the head.
+    /// Returns true if there are sessions outside the head.
     pub(crate) fn has_cold(&self) -> bool {
         self.session_count > self.hot.len() as u64
     }
@@ -299,7 +299,7 @@ pub(crate) fn agents_list(workspace: &Workspace) -> String {
     key("agents", &[workspace.key()])
 }
 
-/// What stands for an agent in keys.
+/// Hash that stands for an agent in keys.
 pub(crate) fn agent_hash(workspace: &Workspace, agent_id: &str) -> String {
     sha256_hex([workspace.key(), agent_id].join("\0"))
 }

@@ -67,7 +67,7 @@ impl Database {
         }
     }
 
-    /// Where it is, with user and password.
+    /// Returns the database's URL, with user and password.
     pub fn url(&self) -> String {
         let (server, _) = self.server.rsplit_once('/').expect("a URL with a database");
         let query = match self.server.split_once('?') {
@@ -515,7 +515,8 @@ fn installed() -> Option<PathBuf> {
     })
 }
 
-/// What `find` finds; where it is missing, it is first installed with `apt-get`, by this script.
+/// Returns what `find` finds. Where that is missing, first runs `script`, which installs it with
+/// `apt-get`.
 ///
 /// # Panics
 /// When that fails.

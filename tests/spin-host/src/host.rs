@@ -33,20 +33,20 @@ use crate::manifest::{AllowedHost, Manifest};
 use crate::outbound::Outbound;
 use crate::state::{Application, Imports, State};
 
-/// How long an instance is kept without requests: Spin's default.
+/// Time that an instance is kept without requests: Spin's default.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How instances are reused.
+/// Policy for the reuse of instances.
 #[derive(Debug, Clone, Copy)]
 pub struct Reuse {
-    /// How many requests an instance serves before it is thrown away.
+    /// Number of requests that an instance serves before it is thrown away.
     pub requests: usize,
-    /// How many of them at once.
+    /// Number of requests that it serves at once.
     pub concurrent: usize,
 }
 
 impl Reuse {
-    /// What Spin 4.1 does by default.
+    /// Default of Spin 4.1.
     pub const SPIN: Self = Self {
         requests: 128,
         concurrent: 16,
@@ -58,12 +58,12 @@ impl Reuse {
     };
 }
 
-/// How to run the application.
+/// Options for running the application.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Values for variables, by their names in the manifest.
     pub variables: BTreeMap<String, String>,
-    /// Where the SQLite database and the log are. The caller's to create and to delete.
+    /// Directory of the SQLite database and the log. The caller's to create and to delete.
     pub directory: PathBuf,
     /// Policies for instances: each instance gets the next one, in turn.
     pub reuse: Vec<Reuse>,
@@ -190,12 +190,12 @@ impl SpinHost {
         format!("http://{}", self.address)
     }
 
-    /// How many SQL statements the component has run.
+    /// Returns the number of SQL statements that the component has run.
     pub fn statements(&self) -> u64 {
         self.application.statements.load(Ordering::Relaxed)
     }
 
-    /// How many instances of the component there have been.
+    /// Returns the number of instances of the component so far.
     pub fn instances(&self) -> u64 {
         self.instances.load(Ordering::Relaxed)
     }

@@ -20,12 +20,12 @@ pub struct Variable {
     pub default: Option<String>,
 }
 
-/// What a component is and may do.
+/// Declaration of a component: what it is and may do.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Component {
     /// Its `.wasm`, relative to the manifest.
     pub source: String,
-    /// Where it may connect to, with variables in double braces.
+    /// Hosts to which it may connect, with variables in double braces.
     #[serde(default)]
     pub allowed_outbound_hosts: Vec<String>,
     /// The SQLite databases that it may open.
@@ -34,11 +34,11 @@ pub struct Component {
     /// The variables that it can read, made of those of the application.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
-    /// How to build it.
+    /// Command that builds it.
     pub build: BuildCommand,
 }
 
-/// How a component is built.
+/// Command that builds a component.
 #[derive(Debug, Clone, Deserialize)]
 pub struct BuildCommand {
     /// A shell command.

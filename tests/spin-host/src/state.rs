@@ -13,7 +13,7 @@ use wasmtime_wasi_http::p3::{WasiHttpCtxView, WasiHttpView};
 use crate::manifest::AllowedHost;
 use crate::outbound::Outbound;
 
-/// What the instances of one running application share.
+/// State that the instances of one running application share.
 pub(crate) struct Application {
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) allowed_hosts: Vec<AllowedHost>,

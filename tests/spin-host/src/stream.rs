@@ -44,7 +44,7 @@ where
     }
 }
 
-/// What a channel receives, one element at a time, as Spin hands over rows.
+/// Elements that a channel receives, one at a time, as Spin hands over rows.
 struct Received<T>(mpsc::Receiver<T>);
 
 impl<D, T: Send + Sync + 'static> StreamProducer<D> for Received<T> {

@@ -45,7 +45,7 @@ impl Nats {
         })
     }
 
-    /// Where it listens.
+    /// Returns the server's URL.
     pub fn url(&self) -> String {
         format!("nats://{}", self.address)
     }

@@ -16,7 +16,7 @@ use crate::tools;
 /// Long enough to compile the component to machine code on a machine that is busy with others.
 const START_DEADLINE: Duration = Duration::from_secs(180);
 
-/// Where the component keeps its state.
+/// Storage for the component's state.
 #[derive(Debug, Clone)]
 pub enum Storage {
     /// wash's own memory.
@@ -39,7 +39,7 @@ pub enum Storage {
     },
 }
 
-/// How long instances of the component live.
+/// Lifetime of the component's instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instances {
     /// For one request, as `wash dev` has it.
@@ -168,12 +168,12 @@ impl Wash {
         })
     }
 
-    /// Where the component is served.
+    /// Returns the URL at which the component is served.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What wash and the component have written.
+    /// Returns the output of wash and the component so far.
     pub fn log(&self) -> Log {
         self.process.log()
     }

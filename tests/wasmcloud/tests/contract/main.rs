@@ -18,7 +18,7 @@ use kubeagents_wasmcloud_tests::{Instances, Nats, Storage, Wash};
 const STATIC_KEY: &str = "static-key-of-the-contract";
 const JWT_SECRET: &str = "signs the tokens of the contract's servers";
 
-/// How long another instance may go on accepting a revoked key.
+/// Longest time that another instance may go on accepting a revoked key.
 const REVOCATION_DELAY: std::time::Duration = std::time::Duration::from_secs(5);
 
 fn main() -> Result<ExitCode> {

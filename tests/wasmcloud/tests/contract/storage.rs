@@ -87,7 +87,7 @@ pub(crate) fn sixteen_writers_lose_nothing(workloads: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What was answered 200 is there once, also on the next host, however this one ended.
+/// Checks that what was answered 200 is there once, also on the next host, however this one ended.
 pub(crate) fn a_host_that_is_killed_has_lost_nothing(storage: &Storage) -> Result<()> {
     const WRITERS: usize = 4;
     const BEFORE_THE_END: usize = 200;
