@@ -35,7 +35,7 @@ pub struct Account {
     pub name: String,
     /// Where its notifications go; empty when nowhere.
     pub notification_webhook_url: String,
-    /// Whether the owner has proved to read the address.
+    /// True if the owner has proved to read the address.
     pub email_verified: bool,
     /// When it was registered.
     pub created_at: Timestamp,

@@ -30,9 +30,9 @@ impl Scope {
 /// A set of scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scopes {
-    /// Whether [`Scope::Report`] is in it.
+    /// True if [`Scope::Report`] is in it.
     pub report: bool,
-    /// Whether [`Scope::Read`] is in it.
+    /// True if [`Scope::Read`] is in it.
     pub read: bool,
 }
 
@@ -48,7 +48,7 @@ impl Scopes {
         read: false,
     };
 
-    /// Whether the set holds `scope`.
+    /// Checks whether the set holds `scope`.
     pub const fn contains(self, scope: Scope) -> bool {
         match scope {
             Scope::Report => self.report,
@@ -132,12 +132,12 @@ pub struct ApiKey {
     /// When it was made.
     #[serde(serialize_with = "crate::time::serialize")]
     pub created_at: Timestamp,
-    /// Whether its owner has revoked it.
+    /// True if its owner has revoked it.
     pub revoked: bool,
 }
 
 impl ApiKey {
-    /// Whether it is a credential at `now`: neither revoked nor expired.
+    /// Checks whether it is a credential at `now`: neither revoked nor expired.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         !self.revoked && self.expires_at.is_none_or(|end| now < end)
     }

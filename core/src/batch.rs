@@ -128,7 +128,7 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
         Pending(answered)
     }
 
-    /// Whether a report waits that no worker has taken.
+    /// Checks whether a report waits that no worker has taken.
     pub fn is_ready(&self) -> bool {
         self.queue.lock().is_ready()
     }

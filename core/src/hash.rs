@@ -16,7 +16,7 @@ pub fn sha256_hex(secret: impl AsRef<[u8]>) -> String {
         })
 }
 
-/// Whether two secrets are equal, in a time that tells nothing about where they differ.
+/// Checks whether two secrets are equal, in a time that tells nothing about where they differ.
 pub(crate) fn equal(left: &str, right: &str) -> bool {
     // The comparison takes slices of one length; hashing keeps the lengths secret.
     Sha256::digest(left).ct_eq(&Sha256::digest(right)).into()

@@ -191,7 +191,7 @@ impl<P: Ports> App<P> {
         }
     }
 
-    /// Whether `host[:port]` is a name under which the server is known to be reached.
+    /// Checks whether `host[:port]` is a name under which the server is known to be reached.
     fn is_own_name(&self, host: &str) -> bool {
         let allowed = self.settings.values.allowed_hosts.as_ref();
         is_loopback_authority(host) || allowed.is_some_and(|names| names.contains(host))

@@ -111,12 +111,12 @@ impl ProtocolVersion {
             .find(|version| version.as_str() == name)
     }
 
-    /// Whether requests stand alone, without `initialize` before them.
+    /// Checks whether requests stand alone, without `initialize` before them.
     pub fn is_stateless(self) -> bool {
         self >= Self::V2026_07_28
     }
 
-    /// Whether tools have titles, output schemas and structured output.
+    /// Checks whether tools have titles, output schemas and structured output.
     pub fn has_structured_output(self) -> bool {
         self >= Self::V2025_06_18
     }

@@ -32,7 +32,7 @@ pub fn hash(password: &str, salt: [u8; 16]) -> Result<String, PasswordFailure> {
         .map_err(|error| PasswordFailure(error.to_string()))
 }
 
-/// Whether this is the password that was hashed; `false` also for a hash that is none.
+/// Checks whether this is the password that was hashed; `false` also for a hash that is none.
 pub fn verify(password: &str, hash: &str) -> bool {
     bcrypt::verify(password, hash).unwrap_or(false)
 }

@@ -48,7 +48,7 @@ pub trait Passwords {
         salt: [u8; 16],
     ) -> impl Future<Output = Result<String, PasswordFailure>>;
 
-    /// Whether a password is the one that was hashed. `false` also for a hash that is none.
+    /// Checks whether a password is the one that was hashed. `false` also for a hash that is none.
     fn verify(
         &self,
         password: String,

@@ -34,7 +34,7 @@ impl ReportPolicy {
 /// What became of a report that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded {
-    /// Whether the report queued notifications.
+    /// True if the report queued notifications.
     pub notifications: bool,
 }
 

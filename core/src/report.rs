@@ -73,7 +73,7 @@ pub const MAX_TTL_MINUTES: u32 = 1440;
 pub(crate) struct ReportRules {
     /// The statuses that it may report.
     pub(crate) statuses: &'static [StatusKind],
-    /// Whether it must say when it was made.
+    /// True if it must say when it was made.
     pub(crate) needs_timestamp: bool,
 }
 

@@ -45,7 +45,7 @@ impl Session {
         expires_at(self.last_updated, self.ttl_minutes)
     }
 
-    /// Whether it is expired at `now`: exactly when `now >= expires_at`.
+    /// Checks whether it is expired at `now`: exactly when `now >= expires_at`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at()
     }

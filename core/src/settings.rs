@@ -52,7 +52,7 @@ pub struct Settings {
     pub host: Host,
     /// Who may use the instance.
     pub mode: AuthMode,
-    /// Whether the instance is reachable through loopback only, or cannot know how it is reached:
+    /// True if the instance is reachable through loopback only, or cannot know how it is reached:
     /// then, in open mode, requests whose `Host` is neither a loopback name nor among
     /// [`Values::allowed_hosts`] are refused, against DNS rebinding.
     pub loopback_only: bool,
@@ -83,7 +83,7 @@ impl Values {
         configured.unwrap_or_else(|| CorsPolicy::default_for(mode))
     }
 
-    /// Whether notifications may go to private and loopback addresses in this mode.
+    /// Checks whether notifications may go to private and loopback addresses in this mode.
     pub fn allows_private_receivers(&self, mode: AuthMode) -> bool {
         self.notification_allow_private_addresses
             .unwrap_or(mode == AuthMode::Open)

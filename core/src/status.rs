@@ -50,7 +50,7 @@ impl StatusKind {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// Whether the task is over: a session whose latest status this is has ended.
+    /// Checks whether the task is over: a session whose latest status this is has ended.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Success | Self::Failed)
     }

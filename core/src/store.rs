@@ -140,7 +140,7 @@ pub trait Store: Sessions + Accounts + RefreshTokens + ApiKeys + Outbox {
     /// for longer than a moment.
     const DURABLE: bool;
 
-    /// Whether storage answers at all.
+    /// Checks whether storage answers at all.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>>;
 
     /// The instance's secret of this name: `candidate` becomes it if there is none yet. Every host

@@ -32,7 +32,7 @@ pub struct RefreshToken {
     pub expires_at: Timestamp,
     /// When it was exchanged for its successor.
     pub spent_at: Option<Timestamp>,
-    /// Whether its family has been revoked.
+    /// True if its family has been revoked.
     pub revoked: bool,
 }
 

@@ -24,7 +24,7 @@ type AgentKey = (Workspace, String);
 pub(crate) struct Taken<T> {
     pub(crate) key: SessionKey,
     pub(crate) waiting: Vec<T>,
-    /// Whether the agent is its taker's too.
+    /// True if the agent is its taker's too.
     with_agent: bool,
 }
 

@@ -83,7 +83,7 @@ pub(super) fn check_origin(
     }
 }
 
-/// Whether pages of this origin may use the instance.
+/// Checks whether pages of this origin may use the instance.
 pub(super) fn allows(policy: &CorsPolicy, origin: Option<&HeaderValue>) -> bool {
     origin
         .and_then(|origin| origin.to_str().ok())

@@ -249,7 +249,7 @@ impl<'p> Route<'p> {
         })
     }
 
-    /// Whether this is the path of an endpoint.
+    /// Checks whether this is the path of an endpoint.
     pub(super) fn leads_to(self, endpoint: Endpoint) -> bool {
         self.rows().any(|row| row.endpoint == endpoint)
     }
@@ -286,7 +286,7 @@ impl<'p> Route<'p> {
     }
 }
 
-/// Whether a path has the form of a pattern. No segment of either is empty.
+/// Checks whether a path has the form of a pattern. No segment of either is empty.
 fn matches(pattern: &str, path: &str) -> bool {
     let mut segments = path.split('/');
     pattern.split('/').all(|expected| {

@@ -210,7 +210,7 @@ impl Message {
     }
 }
 
-/// Whether a value can identify a request.
+/// Checks whether a value can identify a request.
 fn is_id(id: &Value) -> bool {
     id.is_string() || id.is_i64() || id.is_u64()
 }

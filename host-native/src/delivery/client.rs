@@ -276,7 +276,7 @@ impl Service<Uri> for GuardedConnector {
 /// A connection to a receiver, or to a proxy.
 struct Stream {
     io: TokioIo<TcpStream>,
-    /// Whether a proxy reads the requests themselves, which then name the whole URL.
+    /// True if a proxy reads the requests themselves, which then name the whole URL.
     to_proxy: bool,
 }
 

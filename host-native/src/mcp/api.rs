@@ -258,7 +258,7 @@ impl Sender for Api {
 }
 
 impl Answer {
-    /// Whether the same request may be answered otherwise later.
+    /// Checks whether the same request may be answered otherwise later.
     fn is_passing(&self) -> bool {
         !self.status.is_client_error()
             || matches!(

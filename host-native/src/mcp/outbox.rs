@@ -78,7 +78,7 @@ pub(super) struct Outbox<S>(Arc<Shared<S>>);
 
 struct Shared<S> {
     sender: S,
-    /// Whether sessions are kept alive, and end as failed when their client is gone.
+    /// True if sessions are kept alive, and end as failed when their client is gone.
     keep_alive: bool,
     state: Mutex<State>,
     /// When a session is to be repeated has changed.

@@ -173,12 +173,12 @@ fn variable(database: &Database, one: &'static str) -> &'static str {
     }
 }
 
-/// Whether the server is reached by a socket in the file system.
+/// Checks whether the server is reached by a socket in the file system.
 fn is_local(options: &PgConnectOptions) -> bool {
     options.get_socket().is_some() || options.get_host().starts_with('/')
 }
 
-/// Whether the handshake failed, as it does for a certificate that is not trusted.
+/// Checks whether the handshake failed, as it does for a certificate that is not trusted.
 fn is_tls(error: &std::io::Error) -> bool {
     error
         .get_ref()

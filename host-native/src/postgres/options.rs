@@ -14,7 +14,7 @@ use crate::config::ConfigError;
 pub(crate) struct Database {
     /// How to connect.
     pub(crate) connect: PgConnectOptions,
-    /// Whether that came as one URL, which then is to blame for whatever is wrong with it.
+    /// True if that came as one URL, which then is to blame for whatever is wrong with it.
     pub(crate) from_url: bool,
     pub(crate) max_connections: u32,
     pub(crate) idle_connections: u32,

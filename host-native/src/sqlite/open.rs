@@ -63,7 +63,7 @@ impl OpenError {
         }
     }
 
-    /// Whether waiting would not help: the configuration names the wrong file.
+    /// Checks whether waiting would not help: the configuration names the wrong file.
     pub(crate) fn is_configuration(&self) -> bool {
         let code = match &self.cause {
             Cause::Directory(_)
