@@ -66,6 +66,7 @@ impl Client {
             path: path.to_owned(),
             headers: Vec::new(),
             body: Full::default().boxed_unsync(),
+            refused: None,
         }
     }
 
@@ -106,7 +107,15 @@ pub(crate) struct Request {
     path: String,
     headers: Vec<(String, String)>,
     body: Body,
+    /// The body again, where it is too large for any server to take.
+    refused: Option<Bytes>,
 }
+
+/// The size in bytes beyond which no server takes a body.
+const REFUSED: usize = 1 << 20;
+
+/// How often a request that cannot be accepted is sent again when its answer was lost.
+const ATTEMPTS: usize = 5;
 
 impl Request {
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -116,7 +125,9 @@ impl Request {
 
     /// A body with its length declared.
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = Full::new(body.into()).boxed_unsync();
+        let body = body.into();
+        self.refused = (body.len() > REFUSED).then(|| body.clone());
+        self.body = Full::new(body).boxed_unsync();
         self
     }
 
@@ -143,20 +154,34 @@ impl Request {
             path,
             headers,
             body,
+            refused,
         } = self;
         let Connections { http, urls, turn } = &*client.connections;
         let url = &urls[turn.fetch_add(1, Ordering::Relaxed) % urls.len()];
         let uri: Uri = format!("{url}{path}").parse().expect("a URI");
-        let mut request = http::Request::builder().method(method.clone()).uri(uri);
-        if let Some(authorization) = client.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let request = request.body(body).expect("a request");
+        let request = |body: Body| {
+            let mut request = http::Request::builder()
+                .method(method.clone())
+                .uri(uri.clone());
+            if let Some(authorization) = &client.authorization {
+                request = request.header(header::AUTHORIZATION, authorization);
+            }
+            for (name, value) in &headers {
+                request = request.header(name, value);
+            }
+            request.body(body).expect("a request")
+        };
         let exchange = async {
-            let answer = http.request(request).await;
+            let mut answer = http.request(request(body)).await;
+            // A server may answer and close before it has read such a body, and the client then
+            // cannot read the answer for certain.
+            for _ in 1..ATTEMPTS {
+                let (Err(_), Some(body)) = (&answer, &refused) else {
+                    break;
+                };
+                let body = Full::new(body.clone()).boxed_unsync();
+                answer = http.request(request(body)).await;
+            }
             let answer = answer.unwrap_or_else(|e| panic!("{method} {path}: {e:?}"));
             let (parts, body) = answer.into_parts();
             let body = body.collect().await;
