@@ -5,8 +5,7 @@ use std::time::Duration;
 use crate::ports::{Clock, Entropy, random_uuid};
 use crate::store::{Accounts, Audience, CommitOutcome, Sessions};
 use crate::{
-    AuthMode, Commit, Decision, Report, SessionKey, Settings, Snapshot, StoreError, Workspace,
-    decide,
+    AuthMode, Commit, Decision, Report, Settings, Snapshot, StoreError, Workspace, decide,
 };
 
 /// What the instance's configuration says about reports.
@@ -57,7 +56,7 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     ///
     /// # Errors
     /// Those of reading the receivers' addresses, which is done only on a transition.
-    pub async fn prepare(
+    async fn prepare(
         &self,
         workspace: &Workspace,
         report: &Report,
@@ -116,10 +115,9 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
         report: &Report,
         mut retry: impl AsyncFnMut(u32) -> bool,
     ) -> Result<Recorded, StoreError> {
-        let key = report.session_key(workspace);
         let mut conflicts = 0;
         loop {
-            match self.attempt(workspace, report, &key).await {
+            match self.attempt(workspace, report).await {
                 Ok(Some(recorded)) => return Ok(recorded),
                 Ok(None) | Err(StoreError::Contended) => conflicts += 1,
                 Err(error) => return Err(error),
@@ -131,13 +129,16 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     }
 
     /// Loads, decides and commits once; `None` when another report on the session was faster.
-    async fn attempt(
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn attempt(
         &self,
         workspace: &Workspace,
         report: &Report,
-        key: &SessionKey,
     ) -> Result<Option<Recorded>, StoreError> {
-        let snapshot = self.store.load(key).await?;
+        let key = report.session_key(workspace);
+        let snapshot = self.store.load(&key).await?;
         let commit = self.prepare(workspace, report, &snapshot).await?;
         Ok(match self.store.commit(&commit).await? {
             CommitOutcome::Committed => Some(Recorded::of(&commit)),

@@ -1,7 +1,6 @@
 //! Recording of reports, on connections of the pool.
 
 use kubeagents_core::ports::random_u32;
-use kubeagents_core::store::{CommitOutcome, Sessions};
 use kubeagents_core::{
     Recorded, Recorder, Report, ReportPolicy, StoreError, Workspace, conflict_pause,
 };
@@ -45,12 +44,9 @@ impl Singly<NativeStore> for Locking {
         workspace: &Workspace,
         report: &Report,
     ) -> Result<Recorded, StoreError> {
-        let key = report.session_key(workspace);
         for conflicts in 1..=MAX_CONFLICTS {
-            let snapshot = recorder.store.load(&key).await?;
-            let commit = recorder.prepare(workspace, report, &snapshot).await?;
-            if recorder.store.commit(&commit).await? == CommitOutcome::Committed {
-                return Ok(Recorded::of(&commit));
+            if let Some(recorded) = recorder.attempt(workspace, report).await? {
+                return Ok(recorded);
             }
             tokio::time::sleep(conflict_pause(conflicts, random_u32(&recorder.entropy))).await;
         }

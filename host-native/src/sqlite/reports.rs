@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use kubeagents_core::ports::random_u32;
-use kubeagents_core::store::{CommitOutcome, Sessions};
 use kubeagents_core::{Recorded, Report, ReportPolicy, StoreError, Workspace, conflict_pause};
 
 use super::NativeStore;
@@ -22,12 +21,10 @@ impl Singly<NativeStore> for Retry {
         workspace: &Workspace,
         report: &Report,
     ) -> Result<Recorded, StoreError> {
-        let (start, key) = (Instant::now(), report.session_key(workspace));
+        let start = Instant::now();
         for conflicts in 1.. {
-            let snapshot = recorder.store.load(&key).await?;
-            let commit = recorder.prepare(workspace, report, &snapshot).await?;
-            if recorder.store.commit(&commit).await? == CommitOutcome::Committed {
-                return Ok(Recorded::of(&commit));
+            if let Some(recorded) = recorder.attempt(workspace, report).await? {
+                return Ok(recorded);
             }
             if start.elapsed() > PATIENCE {
                 break;
