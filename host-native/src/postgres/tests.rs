@@ -274,6 +274,37 @@ async fn a_connection_cut_during_a_commit_leaves_all_or_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_single_commit_waits_for_its_agent_before_it_holds_its_session() {
+    let database = database();
+    let store = store(pool(&database).await);
+    let reports = reports(store.clone());
+    let first = report("agent", "topic", "first");
+    reports.record(&Workspace::Shared, first).await.unwrap();
+    let mut blocker = PgConnection::connect(&database.url()).await.unwrap();
+    let mut transaction = blocker.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM kubeagents_data.agents FOR UPDATE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let waiting = tokio::spawn(async move {
+        let second = report("agent", "topic", "second");
+        reports.record(&Workspace::Shared, second).await
+    });
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    wait_for("a commit that waits for the agent", || {
+        database.psql(blocked) != "0"
+    });
+    // Otherwise a group that holds the agent and waits for the session would be in a deadlock with it.
+    database.psql("SELECT 1 FROM kubeagents_data.sessions FOR UPDATE NOWAIT");
+    transaction.rollback().await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(
+        messages(&store, "agent", "topic").await,
+        ["first", "second"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hosts_that_create_the_same_sessions_at_once_all_succeed() {
     let database = database();
     let store = store(pool(&database).await);

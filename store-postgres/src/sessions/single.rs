@@ -53,12 +53,17 @@ const COMMIT_FIRST: &str = commit_statement!(
     ON CONFLICT DO NOTHING"
 );
 
-/// `$4` is the version that the session must still have.
+/// `$4` is the version that the session must still have. The agent is locked before the session, as
+/// in a group: a group that holds the agent may wait for this session, when it takes it for a new
+/// one.
 const COMMIT_NEXT: &str = commit_statement!(
-    "UPDATE kubeagents_data.sessions SET seq = seq + 1, last_updated = $5::bigint, \
-        ttl_minutes = $6::bigint, status = $7::text, run_started = $8::bigint \
-    WHERE workspace = $1::text AND agent_id = $2::text AND session_topic = $3::text \
-        AND seq = $4::bigint"
+    "UPDATE kubeagents_data.sessions AS session SET seq = session.seq + 1, \
+        last_updated = $5::bigint, ttl_minutes = $6::bigint, status = $7::text, \
+        run_started = $8::bigint \
+    FROM (SELECT FROM kubeagents_data.agents \
+        WHERE workspace = $1::text AND agent_id = $2::text FOR UPDATE) AS agent \
+    WHERE session.workspace = $1::text AND session.agent_id = $2::text \
+        AND session.session_topic = $3::text AND session.seq = $4::bigint"
 );
 
 pub(super) async fn commit(
