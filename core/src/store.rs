@@ -4,6 +4,7 @@
 //! Every implementation passes the shared suite (feature `store-suite`).
 
 use std::error::Error;
+use std::ops::ControlFlow;
 
 mod accounts;
 mod api_keys;
@@ -58,10 +59,66 @@ pub struct Page<T, C> {
 /// The most bytes of rows in one page, beyond which only its last row may go.
 pub const MAX_PAGE_BYTES: usize = 4 << 20;
 
+/// The most rows that a store reads at once for a page, since it knows their sizes only then.
+const ROWS_AT_ONCE: usize = 200;
+
+/// The most agents that a filtered list looks at for one page, a few more than an unfiltered page
+/// can have. The page ends there, however little was found.
+pub const MAX_LOOKED_AT: usize = 10_240;
+
 /// A row of a list, which takes up a part of a page.
 pub trait Row {
-    /// Its texts' length in bytes, with an allowance for the rest of it.
+    /// Its size in bytes as the JSON that is sent, or a little more.
     fn bytes(&self) -> usize;
+}
+
+/// The rows for a page, gathered as storage gives them, and one more if another follows.
+#[derive(Debug)]
+pub struct Gathering<T> {
+    rows: Vec<T>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl<T: Row> Gathering<T> {
+    /// Nothing yet, for a page of at most `limit` rows.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            rows: Vec::new(),
+            bytes: 0,
+            limit,
+        }
+    }
+
+    /// The number of rows to read next.
+    pub fn wanted(&self) -> usize {
+        let missing = self.limit.saturating_add(1).saturating_sub(self.rows.len());
+        missing.min(ROWS_AT_ONCE)
+    }
+
+    /// Adds the next row; breaks when no other is needed.
+    pub fn push(&mut self, row: T) -> ControlFlow<()> {
+        let full = self.rows.len() >= self.limit || self.bytes >= MAX_PAGE_BYTES;
+        self.bytes += row.bytes();
+        self.rows.push(row);
+        match full {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Adds what was read when [`Gathering::wanted`] rows were asked for. Returns the row to go on
+    /// after, unless that is enough.
+    pub fn extend(&mut self, rows: Vec<T>) -> Option<&T> {
+        let at_end = rows.len() < self.wanted();
+        let enough = rows.into_iter().try_for_each(|row| self.push(row));
+        self.rows.last().filter(|_| !at_end && enough.is_continue())
+    }
+
+    /// The page, with the place of its last row if another follows.
+    pub fn page<C>(self, place: impl FnOnce(&T) -> C) -> Page<T, C> {
+        Page::cut(self.rows, self.limit, place)
+    }
 }
 
 impl<T: Row, C> Page<T, C> {
@@ -97,7 +154,18 @@ impl<T, C> Page<T, C> {
 }
 
 /// What the names, times and numbers of a row take up in JSON.
-const ROW_BYTES: usize = 300;
+const ROW_BYTES: usize = 320;
+
+/// The size of these texts in JSON, in bytes, without their quotation marks.
+fn json_bytes<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
+    let bytes = |byte: u8| match byte {
+        b'"' | b'\\' | b'\x08' | b'\t' | b'\n' | b'\x0c' | b'\r' => 2,
+        ..b' ' => 6,
+        _ => 1,
+    };
+    let texts = texts.into_iter().flat_map(str::bytes);
+    texts.map(bytes).sum()
+}
 
 impl Row for Agent {
     fn bytes(&self) -> usize {
@@ -108,13 +176,13 @@ impl Row for Agent {
             latest_message,
             ..
         } = self;
-        ROW_BYTES + agent_id.len() + name.len() + source.len() + latest_message.len()
+        ROW_BYTES + json_bytes([agent_id.as_str(), name, source, latest_message])
     }
 }
 
 impl Row for Session {
     fn bytes(&self) -> usize {
-        ROW_BYTES + self.agent_id.len() + self.session_topic.len()
+        ROW_BYTES + json_bytes([self.agent_id.as_str(), &self.session_topic])
     }
 }
 
@@ -127,7 +195,7 @@ impl Row for Status {
             content,
             ..
         } = self;
-        ROW_BYTES + agent_id.len() + session_topic.len() + message.len() + content.len()
+        ROW_BYTES + json_bytes([agent_id.as_str(), session_topic, message, content])
     }
 }
 
@@ -154,7 +222,62 @@ pub trait Store: Sessions + Accounts + RefreshTokens + ApiKeys + Outbox {
 
 #[cfg(test)]
 mod tests {
+    use chrono::DateTime;
+
     use super::*;
+    use crate::{AccountId, StatusKind, Timestamp};
+
+    #[test]
+    fn rows_are_no_larger_in_json_than_they_count() {
+        let every: String = (0..=0x7f).map(char::from).chain("é中🦀".chars()).collect();
+        let instant = DateTime::from_timestamp(1_800_000_000, 1000).unwrap_or_default();
+        for text in [every.repeat(100), String::new()] {
+            let status = Status {
+                agent_id: text.clone(),
+                session_topic: text.clone(),
+                status: StatusKind::Running,
+                timestamp: instant,
+                message: text.clone(),
+                content: text.clone(),
+                seq: 1,
+            };
+            let session = Session {
+                agent_id: text.clone(),
+                session_topic: text.clone(),
+                created: instant,
+                last_updated: instant,
+                ttl_minutes: 1440,
+                current_status: StatusKind::Running,
+            };
+            let agent = Agent {
+                agent_id: text.clone(),
+                user_id: Some(AccountId::new("x".repeat(36))),
+                name: text.clone(),
+                source: text.clone(),
+                registered: instant,
+                last_seen: instant,
+                session_count: u32::MAX.into(),
+                active_session_count: u32::MAX.into(),
+                latest_status: Some(StatusKind::Running),
+                latest_message: text.clone(),
+            };
+            for (row, json) in [
+                (&status as &dyn Row, serde_json::to_string(&status)),
+                (
+                    &session,
+                    serde_json::to_string(&session.view(Timestamp::MAX_UTC)),
+                ),
+                (&agent, serde_json::to_string(&agent)),
+            ] {
+                let json = json.unwrap();
+                let bytes = row.bytes();
+                assert!(
+                    (json.len()..=json.len() + 300).contains(&bytes),
+                    "{bytes} {json}"
+                );
+            }
+        }
+    }
 
     struct Sized(usize);
 

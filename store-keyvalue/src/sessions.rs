@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
-    AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
-    SessionHistory, SessionQuery, Sessions,
+    AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
+    SessionCursor, SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
     Agent, Session, SessionKey, Snapshot, Status, StoreError, Timestamp, Workspace, search_key,
@@ -57,41 +57,44 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
         query: &AgentQuery,
         now: Timestamp,
     ) -> Result<Page<Agent, AgentCursor>, StoreError> {
-        let ids = Roll::read(&self.documents, &agents_list(workspace)).await?;
-        let found: Vec<Option<Agent>> = stream::iter(ids)
-            .map(|id| async move {
-                let Some(head) = self.head(workspace, &id).await? else {
-                    return Ok(None);
-                };
-                let head = head.value;
-                let place = (Reverse(head.last_seen), head.agent_id.as_str());
-                let after = query.after.as_ref();
-                let wanted = after.is_none_or(|after| {
-                    place > (Reverse(after.last_seen), after.agent_id.as_str())
-                }) && query.search.as_ref().is_none_or(|search| {
-                    search_key(&head.agent_id).contains(search)
-                        || search_key(&head.name).contains(search)
-                });
-                if !wanted {
-                    return Ok(None);
-                }
-                self.view(workspace, &head, now).await.map(Some)
-            })
-            .buffer_unordered(AGENTS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let mut found: Vec<Agent> = found
-            .into_iter()
-            .flatten()
-            .filter(|agent| query.status.is_none() || agent.latest_status == query.status)
-            .collect();
-        found.sort_unstable_by(|a, b| {
-            (Reverse(a.last_seen), &a.agent_id).cmp(&(Reverse(b.last_seen), &b.agent_id))
-        });
-        Ok(Page::cut(found, query.limit, |agent| AgentCursor {
-            last_seen: agent.last_seen,
-            agent_id: agent.agent_id.clone(),
-        }))
+        let mut places = self.agent_places(workspace, query).await?.into_iter();
+        let mut found = Gathering::new(query.limit);
+        let mut looked_at = 0;
+        let mut last = None;
+        while looked_at < MAX_LOOKED_AT {
+            let batch: Vec<AgentCursor> = places.by_ref().take(found.wanted()).collect();
+            let Some(end) = batch.last().cloned() else {
+                return Ok(found.page(agent_place));
+            };
+            looked_at += batch.len();
+            let agents: Vec<Option<Agent>> = stream::iter(batch)
+                .map(|place| async move {
+                    let Some(head) = self.head(workspace, &place.agent_id).await? else {
+                        return Ok(None);
+                    };
+                    // It may have been seen again, and the page goes on where it was.
+                    let head = Head {
+                        last_seen: place.last_seen,
+                        ..head.value
+                    };
+                    self.view(workspace, &head, now).await.map(Some)
+                })
+                .buffered(AGENTS_AT_ONCE)
+                .try_collect()
+                .await?;
+            let mut wanted = agents
+                .into_iter()
+                .flatten()
+                .filter(|agent| query.status.is_none() || agent.latest_status == query.status);
+            if wanted.try_for_each(|agent| found.push(agent)).is_break() {
+                return Ok(found.page(agent_place));
+            }
+            last = Some(end);
+        }
+        Ok(Page {
+            next: last.filter(|_| places.len() > 0),
+            ..found.page(agent_place)
+        })
     }
 
     async fn agent(
@@ -131,12 +134,11 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                         > (Reverse(after.last_updated), after.session_topic.as_str())
                 })
         };
-        let mut found: Vec<Row> = Vec::new();
+        let mut found = Gathering::new(query.limit);
         let mut ended = false;
-        while !ended && found.len() <= query.limit {
-            let missing = query.limit.saturating_add(1) - found.len();
+        while !ended {
             let mut batch = Vec::new();
-            while batch.len() < missing {
+            while batch.len() < found.wanted() {
                 let Some(place) = places.next().await? else {
                     ended = true;
                     break;
@@ -149,14 +151,13 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                     batch.push(place);
                 }
             }
-            found.extend(self.rows(workspace, &head, batch).await?);
+            let rows = self.rows(workspace, &head, batch).await?;
+            let mut sessions = rows.into_iter().map(|row| row.session(agent_id));
+            ended |= sessions.try_for_each(|it| found.push(it)).is_break();
         }
-        let found = found.into_iter().map(|row| row.session(agent_id));
-        Ok(Page::cut(found, query.limit, |session: &Session| {
-            SessionCursor {
-                last_updated: session.last_updated,
-                session_topic: session.session_topic.clone(),
-            }
+        Ok(found.page(|session: &Session| SessionCursor {
+            last_updated: session.last_updated,
+            session_topic: session.session_topic.clone(),
         }))
     }
 
@@ -188,8 +189,8 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
         let list = history_list(&agent_hash(&key.workspace, &key.agent_id));
         let mut page = Some(row.page);
         let mut in_head = Some(head.history.tail);
-        let mut found: Vec<Status> = Vec::new();
-        while let Some(number) = page.filter(|_| found.len() <= limit) {
+        let mut found = Gathering::new(limit);
+        while let Some(number) = page {
             let items = if number == head.history.pages {
                 in_head.take().unwrap_or_default()
             } else {
@@ -201,14 +202,15 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                 .collect();
             of_session.sort_unstable_by_key(|entry| Reverse(entry.seq));
             page = of_session.last().and_then(|oldest| oldest.previous);
-            found.extend(
-                of_session
-                    .into_iter()
-                    .filter(|entry| before.is_none_or(|before| entry.seq < before))
-                    .map(|entry| entry.status(&key.agent_id)),
-            );
+            let mut statuses = of_session
+                .into_iter()
+                .filter(|entry| before.is_none_or(|before| entry.seq < before))
+                .map(|entry| entry.status(&key.agent_id));
+            if statuses.try_for_each(|it| found.push(it)).is_break() {
+                break;
+            }
         }
-        let history = Page::cut(found, limit, |status: &Status| status.seq);
+        let history = found.page(|status: &Status| status.seq);
         let session = row.session(&key.agent_id);
         Ok(Some(SessionHistory { session, history }))
     }
@@ -226,19 +228,16 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
         let list = history_list(&agent_hash(workspace, agent_id));
         let from = before.map(|before| before.timestamp);
         let mut entries = Reader::new(&self.documents, list, head.history, from).await?;
-        let mut found = Vec::new();
-        while found.len() <= limit {
-            let Some(entry) = entries.next().await? else {
-                break;
-            };
+        let mut found = Gathering::new(limit);
+        while let Some(entry) = entries.next().await? {
             let wanted = before.is_none_or(|before| {
                 entry.order() < (before.timestamp, Reverse(&before.session_topic), before.seq)
             });
-            if wanted {
-                found.push(entry.status(agent_id));
+            if wanted && found.push(entry.status(agent_id)).is_break() {
+                break;
             }
         }
-        Ok(Page::cut(found, limit, |status: &Status| HistoryCursor {
+        Ok(found.page(|status: &Status| HistoryCursor {
             timestamp: status.timestamp,
             session_topic: status.session_topic.clone(),
             seq: status.seq,
@@ -246,7 +245,50 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
     }
 }
 
+fn agent_place(agent: &Agent) -> AgentCursor {
+    AgentCursor {
+        last_seen: agent.last_seen,
+        agent_id: agent.agent_id.clone(),
+    }
+}
+
 impl<K: KeyValue> KeyValueStore<K> {
+    /// The places of all agents that come after the query's and that a search finds, in order. It
+    /// takes a look at every agent's head, since no document keeps their order.
+    async fn agent_places(
+        &self,
+        workspace: &Workspace,
+        query: &AgentQuery,
+    ) -> Result<Vec<AgentCursor>, StoreError> {
+        let ids = Roll::read(&self.documents, &agents_list(workspace)).await?;
+        let places: Vec<Option<AgentCursor>> = stream::iter(ids)
+            .map(|id| async move {
+                let Some(Document { value: head, .. }) = self.head(workspace, &id).await? else {
+                    return Ok::<_, StoreError>(None);
+                };
+                let place = (Reverse(head.last_seen), head.agent_id.as_str());
+                let after = query.after.as_ref();
+                let wanted = after.is_none_or(|after| {
+                    place > (Reverse(after.last_seen), after.agent_id.as_str())
+                }) && query.search.as_ref().is_none_or(|search| {
+                    search_key(&head.agent_id).contains(search)
+                        || search_key(&head.name).contains(search)
+                });
+                Ok(wanted.then_some(AgentCursor {
+                    last_seen: head.last_seen,
+                    agent_id: head.agent_id,
+                }))
+            })
+            .buffer_unordered(AGENTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut places: Vec<AgentCursor> = places.into_iter().flatten().collect();
+        places.sort_unstable_by(|a, b| {
+            (Reverse(a.last_seen), &a.agent_id).cmp(&(Reverse(b.last_seen), &b.agent_id))
+        });
+        Ok(places)
+    }
+
     /// The sessions of a head in the order of their list, old places included.
     async fn places<'a>(
         &'a self,

@@ -382,8 +382,18 @@ fn a_group_that_no_document_can_take_is_stored_by_several_swaps() {
                 .await
                 .unwrap();
         }
-        let history = store.history(&workspace(), AGENT, None, 1000).await;
-        assert_eq!(history.unwrap().items.len(), 80);
+        let workspace = workspace();
+        let (mut stored, mut before) = (0, None);
+        loop {
+            let page = store.history(&workspace, AGENT, before.as_ref(), 1000);
+            let page = page.await.unwrap();
+            stored += page.items.len();
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(stored, 80);
     });
 }
 

@@ -11,12 +11,12 @@ use kubeagents_core::{
     StatusKind, StoreError, Timestamp, Workspace,
     batch::Chain,
     store::{
-        AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, Page, SessionCursor,
-        SessionHistory, SessionQuery, Sessions,
+        AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page,
+        SessionCursor, SessionHistory, SessionQuery, Sessions,
     },
 };
 
-use kubeagents_store_sql::QueuedNotification;
+use kubeagents_store_sql::{AgentWalk, QueuedNotification};
 
 use crate::query::Fetch;
 use crate::value::saturating;
@@ -27,14 +27,17 @@ const LONGEST_TTL: i64 = MAX_TTL_MINUTES as i64 * 60 * 1_000_000;
 
 /// `$1` workspace, `$2` now, `$3` the longest TTL before now.
 macro_rules! agent_columns {
-    () => {
+    ($table:literal) => {
+        concat!(
         "SELECT agent.agent_id, agent.name, agent.source, agent.registered, agent.last_seen, \
             agent.session_count, \
             (SELECT count(*) FROM kubeagents_data.sessions AS session \
                 WHERE session.workspace = $1::text AND session.agent_id = agent.agent_id \
                 AND session.last_updated > $3::bigint AND session.expires_at > $2::bigint), \
             latest.status, latest.message \
-        FROM kubeagents_data.agents AS agent \
+        FROM ",
+        $table,
+        " AS agent \
         LEFT JOIN LATERAL (\
             SELECT session.status, entry.message FROM kubeagents_data.sessions AS session \
             JOIN kubeagents_data.statuses AS entry USING (workspace, agent_id, session_topic, seq) \
@@ -42,24 +45,37 @@ macro_rules! agent_columns {
             AND session.last_updated > $3::bigint AND session.expires_at > $2::bigint \
             ORDER BY session.last_updated DESC, session.session_topic LIMIT 1\
         ) AS latest ON true "
+        )
     };
 }
 
 const AGENT: &str = concat!(
-    agent_columns!(),
+    agent_columns!("kubeagents_data.agents"),
     "WHERE agent.workspace = $1::text AND agent.agent_id = $4::text"
 );
 
-/// `$4`, `$5`: after this agent; `$6`: only those seen since; `$7`: search key; `$8`: status.
+/// `$4`, `$5`: after this agent; `$6`: only those seen since; `$7`: how many to look at; `$8`: search
+/// key; `$9`: status; `$10`: how many of them are wanted.
 const AGENTS: &str = concat!(
-    agent_columns!(),
-    "WHERE agent.workspace = $1::text AND agent.last_seen <= $4::bigint \
-    AND (agent.last_seen < $4::bigint OR agent.agent_id > $5::text) \
-    AND agent.last_seen > $6::bigint \
-    AND ($7::text IS NULL OR strpos(agent.agent_id_key, $7::text) > 0 \
-        OR strpos(agent.name_key, $7::text) > 0) \
-    AND ($8::text IS NULL OR latest.status = $8::text) \
-    ORDER BY agent.last_seen DESC, agent.agent_id LIMIT $9::bigint"
+    "WITH looked_at AS MATERIALIZED (\
+        SELECT * FROM kubeagents_data.agents \
+        WHERE workspace = $1::text AND last_seen <= $4::bigint \
+        AND (last_seen < $4::bigint OR agent_id > $5::text) AND last_seen > $6::bigint \
+        ORDER BY last_seen DESC, agent_id LIMIT $7::bigint\
+    ) \
+    SELECT (SELECT count(*) FROM looked_at), final.last_seen, final.agent_id, \
+        found.agent_id IS NOT NULL, found.* \
+    FROM (\
+        SELECT last_seen, agent_id FROM looked_at ORDER BY last_seen, agent_id DESC LIMIT 1\
+    ) AS final \
+    LEFT JOIN (",
+    agent_columns!("looked_at"),
+    "WHERE ($8::text IS NULL OR strpos(agent.agent_id_key, $8::text) > 0 \
+            OR strpos(agent.name_key, $8::text) > 0) \
+        AND ($9::text IS NULL OR latest.status = $9::text) \
+        ORDER BY agent.last_seen DESC, agent.agent_id LIMIT $10::bigint\
+    ) AS found ON true \
+    ORDER BY found.last_seen DESC, found.agent_id"
 );
 
 /// `$3`, `$4`: after this session; `$5`: only those updated since; `$6`, `$7`: only those that
@@ -96,9 +112,9 @@ AND (\"timestamp\" < $3::bigint OR session_topic > $4::text \
     OR session_topic = $4::text AND seq < $5::bigint) \
 ORDER BY \"timestamp\" DESC, session_topic, seq DESC LIMIT $6::bigint";
 
-/// One more than is shown tells whether more follow.
-fn fetch(limit: usize) -> Value<'static> {
-    saturating(limit).saturating_add(1).into()
+/// A number of rows.
+fn rows(count: usize) -> Value<'static> {
+    saturating(count).into()
 }
 
 /// Notifications as the JSON that a commit statement takes; `None` where there are none.
@@ -177,27 +193,30 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         now: Timestamp,
     ) -> Result<Page<Agent, AgentCursor>, StoreError> {
         let now = now.timestamp_micros();
-        let after = query.after.as_ref();
-        let last_seen = after.map_or(i64::MAX, |place| place.last_seen.timestamp_micros());
         // An agent with an unexpired session was seen when that was updated.
         let seen_after = query.status.map_or(i64::MIN, |_| now - LONGEST_TTL);
-        let params = [
-            workspace.key().into(),
-            now.into(),
-            (now - LONGEST_TTL).into(),
-            last_seen.into(),
-            after.map_or("", |place| &place.agent_id).into(),
-            seen_after.into(),
-            query.search.as_deref().into(),
-            query.status.map(StatusKind::as_str).into(),
-            fetch(query.limit),
-        ];
-        let read = |row: &mut Row| row.agent(workspace);
-        let agents = self.query.all(AGENTS, &params, read).await?;
-        Ok(Page::cut(agents, query.limit, |agent| AgentCursor {
-            last_seen: agent.last_seen,
-            agent_id: agent.agent_id.clone(),
-        }))
+        let mut walk = AgentWalk::new(query);
+        loop {
+            let after = walk.after();
+            let last_seen = after.map_or(i64::MAX, |place| place.last_seen.timestamp_micros());
+            let params = [
+                workspace.key().into(),
+                now.into(),
+                (now - LONGEST_TTL).into(),
+                last_seen.into(),
+                after.map_or("", |place| &place.agent_id).into(),
+                seen_after.into(),
+                rows(walk.window()),
+                query.search.as_deref().into(),
+                query.status.map(StatusKind::as_str).into(),
+                rows(walk.wanted()),
+            ];
+            let read = |row: &mut Row| AgentWalk::read(row, workspace);
+            let seen = self.query.all(AGENTS, &params, read).await?;
+            if walk.add(seen).is_break() {
+                return Ok(walk.page());
+            }
+        }
     }
 
     async fn agent(
@@ -225,28 +244,37 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         now: Timestamp,
     ) -> Result<Page<Session, SessionCursor>, StoreError> {
         let now = now.timestamp_micros();
-        let after = query.after.as_ref();
-        let last_updated = after.map_or(i64::MAX, |place| place.last_updated.timestamp_micros());
         let (updated_after, expires_after, expires_until) = match query.expiry {
             Expiry::Any => (i64::MIN, i64::MIN, i64::MAX),
             Expiry::Unexpired => (now - LONGEST_TTL, now, i64::MAX),
             Expiry::Expired => (i64::MIN, i64::MIN, now),
         };
-        let params = [
-            workspace.key().into(),
-            agent_id.into(),
-            last_updated.into(),
-            after.map_or("", |place| &place.session_topic).into(),
-            updated_after.into(),
-            expires_after.into(),
-            expires_until.into(),
-            fetch(query.limit),
-        ];
-        let sessions = self.query.all(SESSIONS, &params, session_from).await?;
-        Ok(Page::cut(sessions, query.limit, |session| SessionCursor {
+        let place = |session: &Session| SessionCursor {
             last_updated: session.last_updated,
             session_topic: session.session_topic.clone(),
-        }))
+        };
+        let mut sessions = Gathering::new(query.limit);
+        let mut after = query.after.clone();
+        loop {
+            let place_before = after.as_ref();
+            let params = [
+                workspace.key().into(),
+                agent_id.into(),
+                place_before
+                    .map_or(i64::MAX, |place| place.last_updated.timestamp_micros())
+                    .into(),
+                place_before.map_or("", |place| &place.session_topic).into(),
+                updated_after.into(),
+                expires_after.into(),
+                expires_until.into(),
+                rows(sessions.wanted()),
+            ];
+            let batch = self.query.all(SESSIONS, &params, session_from).await?;
+            match sessions.extend(batch) {
+                Some(last) => after = Some(place(last)),
+                None => return Ok(sessions.page(place)),
+            }
+        }
     }
 
     async fn session(
@@ -255,30 +283,33 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Option<SessionHistory>, StoreError> {
-        let params = [
-            key.workspace.key().into(),
-            Value::from(&key.agent_id),
-            Value::from(&key.session_topic),
-            before.unwrap_or(u64::MAX).into(),
-            fetch(limit),
-        ];
-        let read = |row: &mut Row| {
-            let session = session_from(row)?;
-            let status = match row.optional_int()? {
-                Some(seq) => Some(status_from(row, seq, &key.agent_id, &key.session_topic)?),
-                None => None,
+        let mut session = None;
+        let mut history = Gathering::new(limit);
+        let mut before = before.unwrap_or(u64::MAX);
+        loop {
+            let params = [
+                key.workspace.key().into(),
+                Value::from(&key.agent_id),
+                Value::from(&key.session_topic),
+                before.into(),
+                rows(history.wanted()),
+            ];
+            let read = |row: &mut Row| {
+                session = Some(session_from(row)?);
+                match row.optional_int()? {
+                    Some(seq) => status_from(row, seq, &key.agent_id, &key.session_topic).map(Some),
+                    None => Ok(None),
+                }
             };
-            Ok((session, status))
-        };
-        let rows = self.query.all(SESSION, &params, read).await?;
-        let Some((session, _)) = rows.first() else {
-            return Ok(None);
-        };
-        let session = session.clone();
-        let statuses = rows.into_iter().filter_map(|(_, status)| status);
-        Ok(Some(SessionHistory {
+            let batch = self.query.all(SESSION, &params, read).await?;
+            match history.extend(batch.into_iter().flatten().collect()) {
+                Some(last) => before = last.seq,
+                None => break,
+            }
+        }
+        Ok(session.map(|session| SessionHistory {
             session,
-            history: Page::cut(statuses, limit, |status| status.seq),
+            history: history.page(|status| status.seq),
         }))
     }
 
@@ -289,25 +320,38 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         before: Option<&HistoryCursor>,
         limit: usize,
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
-        let timestamp = before.map_or(i64::MAX, |place| place.timestamp.timestamp_micros());
-        let params = [
-            workspace.key().into(),
-            agent_id.into(),
-            timestamp.into(),
-            before.map_or("", |place| &place.session_topic).into(),
-            before.map_or(0, |place| place.seq).into(),
-            fetch(limit),
-        ];
-        let read = |row: &mut Row| {
-            let topic = row.text()?;
-            let seq = row.int()?;
-            status_from(row, seq, agent_id, &topic)
-        };
-        let history = self.query.all(HISTORY, &params, read).await?;
-        Ok(Page::cut(history, limit, |status| HistoryCursor {
+        let place = |status: &Status| HistoryCursor {
             timestamp: status.timestamp,
             session_topic: status.session_topic.clone(),
             seq: status.seq,
-        }))
+        };
+        let mut history = Gathering::new(limit);
+        let mut before = before.cloned();
+        loop {
+            let params = [
+                workspace.key().into(),
+                agent_id.into(),
+                before
+                    .as_ref()
+                    .map_or(i64::MAX, |place| place.timestamp.timestamp_micros())
+                    .into(),
+                before
+                    .as_ref()
+                    .map_or("", |place| &place.session_topic)
+                    .into(),
+                before.as_ref().map_or(0, |place| place.seq).into(),
+                rows(history.wanted()),
+            ];
+            let read = |row: &mut Row| {
+                let topic = row.text()?;
+                let seq = row.int()?;
+                status_from(row, seq, agent_id, &topic)
+            };
+            let batch = self.query.all(HISTORY, &params, read).await?;
+            match history.extend(batch) {
+                Some(last) => before = Some(place(last)),
+                None => return Ok(history.page(place)),
+            }
+        }
     }
 }

@@ -4,8 +4,10 @@
 //! Instants are microseconds since 1970.
 #![forbid(unsafe_code)]
 
+mod agent_walk;
 mod records;
 mod row;
 
+pub use agent_walk::{AgentWalk, Seen};
 pub use records::QueuedNotification;
 pub use row::{Cell, Row, UnexpectedResult};

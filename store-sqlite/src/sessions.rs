@@ -2,8 +2,8 @@
 
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
-    AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, MAX_PAGE_BYTES, Page,
-    Row as PageRow, SessionCursor, SessionHistory, SessionQuery, Sessions,
+    AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page, SessionCursor,
+    SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
     Agent, Commit, MAX_TTL_MINUTES, Session, SessionKey, Snapshot, Status, StoreError, Timestamp,
@@ -12,12 +12,9 @@ use kubeagents_core::{
 use serde::Serialize;
 use serde_json::json;
 
-use kubeagents_store_sql::{QueuedNotification, Row, UnexpectedResult};
+use kubeagents_store_sql::{AgentWalk, QueuedNotification, Row, UnexpectedResult};
 
 use crate::{Connection, SqliteStore, Value};
-
-/// The most statuses that one statement reads.
-const BATCH: usize = 200;
 
 /// No session is unexpired longer than this after its last report.
 const LONGEST_TTL_MICROS: i64 = MAX_TTL_MINUTES as i64 * 60_000_000;
@@ -45,14 +42,16 @@ const COMMIT: &str = "
 
 /// ?1 workspace, ?2 now.
 macro_rules! select_agents {
-    ($rest:literal) => {
+    ($table:literal, $rest:literal) => {
         concat!(
             "SELECT a.agent_id, a.name, a.source, a.registered, a.last_seen, a.session_count,
                 (SELECT count(*) FROM sessions c
                     WHERE c.workspace = a.workspace AND c.agent_id = a.agent_id
                         AND c.expires_at > ?2),
                 s.status, h.message
-            FROM agents a
+            FROM ",
+            $table,
+            " a
             LEFT JOIN sessions s
                 ON s.workspace = a.workspace AND s.agent_id = a.agent_id AND s.topic = (
                     SELECT l.topic FROM sessions l
@@ -69,13 +68,28 @@ macro_rules! select_agents {
     };
 }
 
-const AGENT: &str = select_agents!("a.agent_id = ?3");
+const AGENT: &str = select_agents!("agents", "a.agent_id = ?3");
 
-const AGENTS: &str = select_agents!(
-    "a.last_seen <= ?3 AND (a.last_seen < ?3 OR a.agent_id > ?4)
-        AND (instr(a.agent_key, ?5) OR instr(a.name_key, ?5))
-        AND (?6 IS NULL OR s.status = ?6)
-    ORDER BY a.last_seen DESC, a.agent_id LIMIT ?7"
+/// ?3, ?4 after this agent, ?5 only those seen since, ?6 how many to look at, ?7 search key, ?8
+/// status, ?9 how many of them are wanted.
+const AGENTS: &str = concat!(
+    "WITH looked_at AS MATERIALIZED (
+        SELECT * FROM agents
+        WHERE workspace = ?1 AND last_seen <= ?3 AND (last_seen < ?3 OR agent_id > ?4)
+            AND last_seen > ?5
+        ORDER BY last_seen DESC, agent_id LIMIT ?6
+    )
+    SELECT (SELECT count(*) FROM looked_at), final.last_seen, final.agent_id,
+        found.agent_id IS NOT NULL, found.*
+    FROM (SELECT last_seen, agent_id FROM looked_at ORDER BY last_seen, agent_id DESC LIMIT 1) final
+    LEFT JOIN (",
+    select_agents!(
+        "looked_at",
+        "(instr(a.agent_key, ?7) OR instr(a.name_key, ?7)) AND (?8 IS NULL OR s.status = ?8)
+        ORDER BY a.last_seen DESC, a.agent_id LIMIT ?9"
+    ),
+    ") found ON TRUE
+    ORDER BY found.last_seen DESC, found.agent_id"
 );
 
 const SESSIONS: &str = "
@@ -100,44 +114,6 @@ const HISTORY: &str = "
     WHERE workspace = ?1 AND agent_id = ?2 AND timestamp <= ?3
         AND (timestamp < ?3 OR topic > ?4 OR (topic = ?4 AND seq < ?5))
     ORDER BY timestamp DESC, topic, seq DESC LIMIT ?6";
-
-/// The statuses of a page, and one more if more follow, read a few at a time. A page of long texts
-/// would otherwise be read to its end although [`MAX_PAGE_BYTES`] cut it, and keep other lists from
-/// the connection meanwhile. Histories only grow at their new end, so the page is one all the same.
-struct Gathered {
-    statuses: Vec<Status>,
-    limit: usize,
-    /// The size of all but the last.
-    bytes: usize,
-}
-
-impl Gathered {
-    fn new(limit: usize) -> Self {
-        Self {
-            statuses: Vec::new(),
-            limit,
-            bytes: 0,
-        }
-    }
-
-    /// Returns the number of statuses to read next.
-    fn wanted(&self) -> usize {
-        BATCH.min((self.limit + 1).saturating_sub(self.statuses.len()))
-    }
-
-    /// Adds what was read next. Returns the place to go on from, unless that is enough.
-    fn add(&mut self, batch: Vec<Status>) -> Option<&Status> {
-        let at_end = batch.len() < self.wanted();
-        let before = self.statuses.last().map_or(0, PageRow::bytes);
-        let read: usize = batch.iter().rev().skip(1).map(PageRow::bytes).sum();
-        if !batch.is_empty() {
-            self.bytes += before + read;
-        }
-        self.statuses.extend(batch);
-        let enough = at_end || self.wanted() == 0 || self.bytes >= MAX_PAGE_BYTES;
-        self.statuses.last().filter(|_| !enough)
-    }
-}
 
 /// A chain as [`COMMIT`] reads it.
 #[derive(Serialize)]
@@ -270,27 +246,34 @@ impl<C: Connection> Sessions for SqliteStore<C> {
         query: &AgentQuery,
         now: Timestamp,
     ) -> Result<Page<Agent, AgentCursor>, StoreError> {
-        let (last_seen, agent_id) = match &query.after {
-            Some(place) => (place.last_seen.into(), (&place.agent_id).into()),
-            None => (Value::Integer(i64::MAX), "".into()),
-        };
-        let parameters = [
-            workspace.into(),
-            now.into(),
-            last_seen,
-            agent_id,
-            query.search.as_deref().unwrap_or_default().into(),
-            query.status.into(),
-            (query.limit + 1).into(),
-        ];
-        let agents = self
-            .lists
-            .all(AGENTS, parameters, |row| row.agent(workspace))
-            .await?;
-        Ok(Page::cut(agents, query.limit, |agent| AgentCursor {
-            last_seen: agent.last_seen,
-            agent_id: agent.agent_id.clone(),
-        }))
+        // An agent with an unexpired session was seen when that was updated.
+        let seen_after = query
+            .status
+            .map_or(i64::MIN, |_| now.timestamp_micros() - LONGEST_TTL_MICROS);
+        let mut walk = AgentWalk::new(query);
+        loop {
+            let (last_seen, agent_id) = match walk.after() {
+                Some(place) => (place.last_seen.into(), (&place.agent_id).into()),
+                None => (Value::Integer(i64::MAX), "".into()),
+            };
+            let parameters = [
+                workspace.into(),
+                now.into(),
+                last_seen,
+                agent_id,
+                Value::Integer(seen_after),
+                walk.window().into(),
+                query.search.as_deref().unwrap_or_default().into(),
+                query.status.into(),
+                walk.wanted().into(),
+            ];
+            let seen = self
+                .lists
+                .all(AGENTS, parameters, |row| AgentWalk::read(row, workspace));
+            if walk.add(seen.await?).is_break() {
+                return Ok(walk.page());
+            }
+        }
     }
 
     async fn agent(
@@ -318,29 +301,37 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             Expiry::Unexpired => (now - LONGEST_TTL_MICROS, now, i64::MAX),
             Expiry::Expired => (i64::MIN, i64::MIN, now),
         };
-        let (updated_until, topic) = match &query.after {
+        let (mut updated_until, mut topic) = match &query.after {
             Some(place) => (place.last_updated.into(), (&place.session_topic).into()),
             None => (Value::Integer(i64::MAX), "".into()),
         };
-        let parameters = [
-            workspace.into(),
-            agent_id.into(),
-            Value::Integer(updated_since),
-            updated_until,
-            topic,
-            Value::Integer(expires_after),
-            Value::Integer(expires_until),
-            (query.limit + 1).into(),
-        ];
-        let sessions = self.lists.all(SESSIONS, parameters, |row| {
-            let topic = row.text()?;
-            session(row, agent_id, topic)
-        });
-        Ok(Page::cut(sessions.await?, query.limit, |session| {
-            SessionCursor {
-                last_updated: session.last_updated,
-                session_topic: session.session_topic.clone(),
+        let mut sessions = Gathering::new(query.limit);
+        loop {
+            let parameters = [
+                workspace.into(),
+                agent_id.into(),
+                Value::Integer(updated_since),
+                updated_until,
+                topic,
+                Value::Integer(expires_after),
+                Value::Integer(expires_until),
+                sessions.wanted().into(),
+            ];
+            let batch = self.lists.all(SESSIONS, parameters, |row| {
+                let topic = row.text()?;
+                session(row, agent_id, topic)
+            });
+            match sessions.extend(batch.await?) {
+                Some(last) => {
+                    updated_until = last.last_updated.into();
+                    topic = (&last.session_topic).into();
+                }
+                None => break,
             }
+        }
+        Ok(sessions.page(|session| SessionCursor {
+            last_updated: session.last_updated,
+            session_topic: session.session_topic.clone(),
         }))
     }
 
@@ -351,7 +342,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
         limit: usize,
     ) -> Result<Option<SessionHistory>, StoreError> {
         let mut found = None;
-        let mut history = Gathered::new(limit);
+        let mut history = Gathering::new(limit);
         let mut before = before.unwrap_or(u64::MAX);
         loop {
             let parameters = [
@@ -369,14 +360,14 @@ impl<C: Connection> Sessions for SqliteStore<C> {
                     batch.push(status(&mut row, &key.agent_id, topic(), seq)?);
                 }
             }
-            match history.add(batch) {
+            match history.extend(batch) {
                 Some(last) => before = last.seq,
                 None => break,
             }
         }
         Ok(found.map(|session| SessionHistory {
             session,
-            history: Page::cut(history.statuses, limit, |status| status.seq),
+            history: history.page(|status| status.seq),
         }))
     }
 
@@ -395,7 +386,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             ),
             None => (Value::Integer(i64::MAX), String::new(), 0),
         };
-        let mut history = Gathered::new(limit);
+        let mut history = Gathering::new(limit);
         loop {
             let parameters = [
                 workspace.into(),
@@ -409,7 +400,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
                 let (topic, seq) = (row.text()?, row.int()?);
                 status(row, agent_id, topic, seq)
             });
-            match history.add(batch.await?) {
+            match history.extend(batch.await?) {
                 Some(last) => {
                     timestamp = last.timestamp.into();
                     topic.clone_from(&last.session_topic);
@@ -418,7 +409,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
                 None => break,
             }
         }
-        Ok(Page::cut(history.statuses, limit, |status| HistoryCursor {
+        Ok(history.page(|status| HistoryCursor {
             timestamp: status.timestamp,
             session_topic: status.session_topic.clone(),
             seq: status.seq,

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex};
 use chrono::DateTime;
 use futures_util::future::join_all;
 use kubeagents_core::batch::Chain;
-use kubeagents_core::store::{CommitOutcome, MAX_PAGE_BYTES, Page, RefreshTokens, Row, Sessions};
+use kubeagents_core::store::suite::found_by_walking;
+use kubeagents_core::store::{
+    CommitOutcome, MAX_LOOKED_AT, MAX_PAGE_BYTES, Page, RefreshTokens, Row, Sessions,
+};
 use kubeagents_core::{
     AccountId, RefreshToken, Report, SessionKey, Snapshot, Status, StatusKind, Store, StoreError,
     Workspace, decide, store_suite,
@@ -379,6 +382,36 @@ fn pages_are_whole_however_many_statements_they_take() {
             }
             assert!(seqs.into_iter().eq((1..=600).rev()), "{limit}");
         }
+    });
+}
+
+#[test]
+fn a_filtered_list_ends_after_a_bounded_search_and_goes_on_there() {
+    block_on(async {
+        let database = Database::new();
+        let store = database.open().await.unwrap();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        let agents = format!(
+            "WITH RECURSIVE numbers (n) AS (
+                VALUES (1) UNION ALL SELECT n + 1 FROM numbers WHERE n < {}
+            )
+            INSERT INTO agents
+            SELECT 'shared', printf('agent %05d', n), printf('agent %05d', n), '', '', '', 1, n / 3, 0
+            FROM numbers",
+            2 * MAX_LOOKED_AT + 2
+        );
+        connection.execute_batch(&agents).unwrap();
+        let walk = async |search| {
+            found_by_walking(&store, &Workspace::Shared, search, DateTime::UNIX_EPOCH).await
+        };
+        assert_eq!(walk("20482").await, [1, 0, 0]);
+        assert_eq!(walk("00001").await, [0, 0, 1]);
+        let all: usize = walk("agent").await.into_iter().sum();
+        assert_eq!(all, 2 * MAX_LOOKED_AT + 2);
+        connection
+            .execute_batch("DELETE FROM agents WHERE agent_id NOT LIKE '%7'")
+            .unwrap();
+        assert_eq!(walk("7").await, [2048]);
     });
 }
 

@@ -208,6 +208,30 @@ async fn agents<S: Store>(store: &S, workspace: &Workspace, now: Timestamp) -> V
     store.agents(workspace, &query, now).await.unwrap().items
 }
 
+/// Walks through the list of agents whose id or name contains this. Returns the number of agents on
+/// each page.
+pub async fn found_by_walking<S: Store>(
+    store: &S,
+    workspace: &Workspace,
+    search: &str,
+    now: Timestamp,
+) -> Vec<usize> {
+    let mut query = AgentQuery {
+        search: Some(search_key(search)),
+        limit: 10_000,
+        ..AgentQuery::default()
+    };
+    let mut found = Vec::new();
+    loop {
+        let page = store.agents(workspace, &query, now).await.unwrap();
+        found.push(page.items.len());
+        query.after = page.next;
+        if query.after.is_none() {
+            return found;
+        }
+    }
+}
+
 async fn find_agent<S: Store>(
     store: &S,
     workspace: &Workspace,

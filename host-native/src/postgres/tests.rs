@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use kubeagents_core::ports::Reports;
-use kubeagents_core::store::{Outbox, RefreshTokens, Sessions};
+use kubeagents_core::store::suite::found_by_walking;
+use kubeagents_core::store::{MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
 use kubeagents_core::{
     AccountId, AuthMode, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
     StoreError, Workspace,
@@ -334,6 +335,26 @@ async fn hosts_that_create_the_same_sessions_at_once_all_succeed() {
         ),
         "640|640|t"
     );
+}
+
+#[tokio::test]
+async fn a_filtered_list_ends_after_a_bounded_search_and_goes_on_there() {
+    let database = database();
+    let pool = pool(&database).await;
+    let store = store(pool.clone());
+    database.psql(&format!(
+        "INSERT INTO kubeagents_data.agents \
+         SELECT 'shared', to_char(n, '\"agent \"fm00000'), to_char(n, '\"agent \"fm00000'), '', '', \
+             '', 1, n / 3, 0 FROM generate_series(1, {}) AS n; ANALYZE",
+        2 * MAX_LOOKED_AT + 2
+    ));
+    let walk = async |search| {
+        found_by_walking(&store, &Workspace::Shared, search, DateTime::UNIX_EPOCH).await
+    };
+    assert_eq!(walk("20482").await, [1, 0, 0]);
+    assert_eq!(walk("00001").await, [0, 0, 1]);
+    let all: usize = walk("agent").await.into_iter().sum();
+    assert_eq!(all, 2 * MAX_LOOKED_AT + 2);
 }
 
 #[tokio::test]

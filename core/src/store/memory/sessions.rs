@@ -9,8 +9,8 @@ use crate::batch::Chain;
 use crate::report::MAX_TTL_MINUTES;
 use crate::session::expires_at;
 use crate::store::{
-    AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, MAX_PAGE_BYTES, Page, ROW_BYTES,
-    Row, SessionCursor, SessionHistory, SessionQuery, Sessions, StoreError,
+    AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
+    ROW_BYTES, Row, SessionCursor, SessionHistory, SessionQuery, Sessions, StoreError, json_bytes,
 };
 use crate::yielding::yield_now;
 use crate::{
@@ -21,34 +21,6 @@ use crate::{
 /// The most rows that a list looks at before it lets go of the lock, which reports need, and lets
 /// other tasks of its thread run.
 const ROWS_AT_ONCE: usize = 256;
-
-/// Rows for a page, and one more if another follows.
-struct Found<T> {
-    rows: Vec<T>,
-    bytes: usize,
-    limit: usize,
-}
-
-impl<T: Row> Found<T> {
-    fn new(limit: usize) -> Self {
-        Self {
-            rows: Vec::new(),
-            bytes: 0,
-            limit,
-        }
-    }
-
-    /// Adds a row; breaks when no other is needed.
-    fn push(&mut self, row: T) -> ControlFlow<()> {
-        let full = self.rows.len() >= self.limit || self.bytes >= MAX_PAGE_BYTES;
-        self.bytes += row.bytes();
-        self.rows.push(row);
-        match full {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    }
-}
 
 /// Visits the next keys after `place`, in order, and moves it; breaks at the end of the set, or when
 /// `visit` does.
@@ -147,6 +119,7 @@ struct SessionState {
 /// A status on its way out: texts are copied once the store is unlocked, since a page may hold a
 /// hundred megabytes of them.
 struct StoredStatus {
+    agent_id: Arc<str>,
     topic: Arc<str>,
     seq: u64,
     entry: Arc<StatusEntry>,
@@ -154,14 +127,17 @@ struct StoredStatus {
 
 impl Row for StoredStatus {
     fn bytes(&self) -> usize {
-        ROW_BYTES + self.topic.len() + self.entry.message.len() + self.entry.content.len()
+        let StatusEntry {
+            message, content, ..
+        } = &*self.entry;
+        ROW_BYTES + json_bytes([&*self.agent_id, &self.topic, message, content])
     }
 }
 
 impl StoredStatus {
-    fn shown(self, agent_id: &str) -> Status {
+    fn shown(self) -> Status {
         Status {
-            agent_id: agent_id.to_owned(),
+            agent_id: self.agent_id.to_string(),
             session_topic: self.topic.to_string(),
             status: self.entry.status,
             timestamp: self.entry.timestamp,
@@ -173,10 +149,10 @@ impl StoredStatus {
 }
 
 /// The page with its statuses as clients see them.
-fn shown<C>(page: Page<StoredStatus, C>, agent_id: &str) -> Page<Status, C> {
+fn shown<C>(page: Page<StoredStatus, C>) -> Page<Status, C> {
     let statuses = page.items.into_iter();
     Page {
-        items: statuses.map(|status| status.shown(agent_id)).collect(),
+        items: statuses.map(StoredStatus::shown).collect(),
         next: page.next,
     }
 }
@@ -279,6 +255,7 @@ impl AgentState {
         let place = usize::try_from(seq).ok()?.checked_sub(1)?;
         let entry = self.sessions.get(topic)?.history.get(place)?;
         Some(StoredStatus {
+            agent_id: Arc::clone(&self.id),
             topic: Arc::clone(topic),
             seq,
             entry: Arc::clone(entry),
@@ -334,7 +311,7 @@ impl Sessions for MemoryStore {
                 agent.id_key.contains(search) || agent.name_key.contains(search)
             })
         };
-        let mut found = Found::new(query.limit);
+        let mut found = Gathering::new(query.limit);
         let mut look = || {
             let sessions = &self.lock().sessions;
             let Some(agents) = sessions.0.get(workspace) else {
@@ -348,13 +325,32 @@ impl Sessions for MemoryStore {
                     .map_or(ControlFlow::Continue(()), |agent| found.push(agent))
             })
         };
-        while look().is_continue() {
+        let mut looks = 0;
+        let ended = loop {
+            if look().is_break() {
+                break true;
+            }
+            looks += 1;
+            if looks * ROWS_AT_ONCE >= MAX_LOOKED_AT {
+                break false;
+            }
             yield_now().await;
-        }
-        Ok(Page::cut(found.rows, query.limit, |agent| AgentCursor {
+        };
+        let page = found.page(|agent| AgentCursor {
             last_seen: agent.last_seen,
             agent_id: agent.agent_id.clone(),
-        }))
+        });
+        let looked_at = match place {
+            Excluded((Reverse(last_seen), agent_id)) if !ended => Some(AgentCursor {
+                last_seen,
+                agent_id: agent_id.to_string(),
+            }),
+            _ => None,
+        };
+        Ok(Page {
+            next: page.next.or(looked_at),
+            ..page
+        })
     }
 
     async fn agent(
@@ -387,7 +383,7 @@ impl Sessions for MemoryStore {
             Expiry::Unexpired => !session.is_expired(now),
             Expiry::Expired => session.is_expired(now),
         };
-        let mut found = Found::new(query.limit);
+        let mut found = Gathering::new(query.limit);
         let mut look = || {
             let sessions = &self.lock().sessions;
             let Some(agent) = sessions.agent(workspace, agent_id) else {
@@ -401,11 +397,9 @@ impl Sessions for MemoryStore {
         while look().is_continue() {
             yield_now().await;
         }
-        Ok(Page::cut(found.rows, query.limit, |session| {
-            SessionCursor {
-                last_updated: session.last_updated,
-                session_topic: session.session_topic.clone(),
-            }
+        Ok(found.page(|session| SessionCursor {
+            last_updated: session.last_updated,
+            session_topic: session.session_topic.clone(),
         }))
     }
 
@@ -426,7 +420,7 @@ impl Sessions for MemoryStore {
             Some((agent.session(topic)?, history))
         };
         Ok(read().map(|(session, history)| SessionHistory {
-            history: shown(history, &session.agent_id),
+            history: shown(history),
             session,
         }))
     }
@@ -459,7 +453,7 @@ impl Sessions for MemoryStore {
                 seq: status.seq,
             }))
         };
-        Ok(read().map_or_else(Page::empty, |page| shown(page, agent_id)))
+        Ok(read().map_or_else(Page::empty, shown))
     }
 }
 
@@ -514,5 +508,21 @@ mod tests {
         };
         assert!(polls >= 3, "the list gave way {polls} times");
         assert!(page.items.is_empty() && page.next.is_none());
+    }
+
+    #[test]
+    fn a_filtered_list_ends_after_a_bounded_search_and_goes_on_there() {
+        let store = MemoryStore::default();
+        for n in 0..2 * MAX_LOOKED_AT + 2 {
+            let outcome = block_on(store.commit(&report(&format!("agent {n:05}")))).unwrap();
+            assert_eq!(outcome, CommitOutcome::Committed);
+        }
+        let found = crate::store::suite::found_by_walking(
+            &store,
+            &Workspace::Shared,
+            "agent 20481",
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(block_on(found), [0, 0, 1]);
     }
 }
