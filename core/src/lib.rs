@@ -20,6 +20,7 @@ mod causes;
 mod decide;
 pub mod delivery;
 mod hash;
+pub mod hook;
 mod http;
 mod json;
 pub mod mcp;

@@ -1,0 +1,219 @@
+//! The JSON that an agent hands to its hooks, read with every allowance: nothing that it can hold is an
+//! error, and what is kept of it has a bounded size, whatever comes.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::json::repair;
+
+/// The most of a string that is kept, in bytes.
+const MAX_STRING: usize = 4 << 10;
+
+/// The deepest level of nesting that is kept.
+const MAX_DEPTH: usize = 6;
+
+/// The most values that are kept of each field of the object.
+const MAX_VALUES: usize = 256;
+
+/// The most fields of the object that are kept.
+const MAX_FIELDS: usize = 128;
+
+/// Fields that nothing is read from. What a tool put out may be large.
+const SKIPPED: &[&str] = &["tool_response", "tool_result", "tool_output", "toolResult"];
+
+/// A hook's JSON object, cut to a bounded size.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Payload(Map<String, Value>);
+
+impl Payload {
+    /// Reads an object; `None` when the bytes are no JSON object. Of fields that occur twice the last
+    /// one counts.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        // JSON has no raw zero characters, but pipes bring some.
+        let body = match body.contains(&0) {
+            true => Cow::from(
+                body.iter()
+                    .map(|byte| (*byte).max(b' ' * u8::from(*byte == 0)))
+                    .collect::<Vec<u8>>(),
+            ),
+            false => Cow::from(body),
+        };
+        let text = repair(&body);
+        let mut deserializer = serde_json::Deserializer::from_str(&text);
+        let fields = (&mut deserializer).deserialize_map(Fields).ok()?;
+        deserializer.end().ok()?;
+        Some(Self(fields))
+    }
+
+    /// The fields.
+    pub(super) fn fields(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// The first of these fields that is there and not null.
+    pub(super) fn get(&self, names: &[&str]) -> Option<&Value> {
+        let mut values = names.iter().filter_map(|name| self.0.get(*name));
+        values.find(|value| !value.is_null())
+    }
+
+    /// The first of these fields that is a text and not blank.
+    pub(super) fn text(&self, names: &[&str]) -> Option<&str> {
+        let values = names.iter().filter_map(|name| self.0.get(*name));
+        values
+            .filter_map(Value::as_str)
+            .find(|text| !text.trim().is_empty())
+    }
+
+    /// The first of these fields that is an object.
+    pub(super) fn object(&self, names: &[&str]) -> Option<Self> {
+        let mut values = names.iter().filter_map(|name| self.0.get(*name));
+        values.find_map(Value::as_object).cloned().map(Self)
+    }
+
+    /// Checks whether a field is there, whatever it holds.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Checks whether one of these fields is `true`.
+    pub(super) fn is_true(&self, names: &[&str]) -> bool {
+        let mut values = names.iter().filter_map(|name| self.0.get(*name));
+        values.any(|value| *value == Value::Bool(true))
+    }
+
+    /// Checks whether one of these fields is a list or an object with something in it.
+    pub(super) fn is_filled(&self, names: &[&str]) -> bool {
+        let mut values = names.iter().filter_map(|name| self.0.get(*name));
+        values.any(|value| match value {
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            _ => false,
+        })
+    }
+}
+
+/// The start of a text, of at most so many bytes.
+pub(super) fn start(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// Reads the fields of the object.
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let is_kept = fields.len() < MAX_FIELDS || fields.contains_key(&*name);
+            if SKIPPED.contains(&&*name) || !is_kept {
+                map.next_value::<IgnoredAny>()?;
+                fields.entry(name).or_insert(Value::Bool(true));
+                continue;
+            }
+            let room = Cell::new(MAX_VALUES);
+            let value = map.next_value_seed(Cut {
+                depth: MAX_DEPTH,
+                room: &room,
+            })?;
+            fields.insert(start(&name, MAX_STRING).to_owned(), value);
+        }
+        Ok(fields)
+    }
+}
+
+/// Reads a value, and leaves out what is too deep or too much.
+#[derive(Clone, Copy)]
+struct Cut<'r> {
+    depth: usize,
+    room: &'r Cell<usize>,
+}
+
+impl Cut<'_> {
+    /// This, one level deeper; `None` when nothing more is to be kept.
+    fn within(self) -> Option<Self> {
+        let depth = self.depth.checked_sub(1)?;
+        self.room.set(self.room.get().checked_sub(1)?);
+        Some(Self { depth, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Cut<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Cut<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(start(value, MAX_STRING).into())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut kept = Vec::new();
+        loop {
+            let Some(within) = self.within() else {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(kept.into());
+            };
+            match items.next_element_seed(within)? {
+                Some(item) => kept.push(item),
+                None => return Ok(kept.into()),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut kept = Map::new();
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            match self.within() {
+                Some(within) => {
+                    let value = map.next_value_seed(within)?;
+                    kept.insert(start(&name, MAX_STRING).to_owned(), value);
+                }
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(kept.into())
+    }
+}

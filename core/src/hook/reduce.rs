@@ -1,0 +1,208 @@
+//! Reducing a hook's JSON to what an event is read from: what a client keeps and sends.
+
+use serde_json::{Map, Value, json};
+
+use super::event::{INPUT_HASH, MAX_MESSAGE, chosen_argument, id, input_hash, questions};
+use super::payload::Payload;
+use super::text::{self, is_code, is_command, line};
+use super::{Detail, Tool};
+
+/// What becomes of a field.
+enum Keep {
+    /// An id, a name, a number: it stays.
+    AsItIs,
+    /// A text for people.
+    Text,
+    /// A title of the session.
+    Title,
+    /// Where the agent works, and with what.
+    Surroundings,
+    /// A prompt: its first line.
+    Prompt,
+    /// Prompts: the first line of the first.
+    Prompts,
+    /// An error: its code, or a text for people.
+    Error,
+    /// A tool's input: a hash, and the argument that tells most.
+    Input,
+    /// Questions to a person.
+    Questions,
+    /// A list of which only counts whether it is empty.
+    Presence,
+    /// An object with such fields.
+    Within,
+}
+
+/// What becomes of the fields that events are read from. Others go.
+fn keep(name: &str) -> Option<Keep> {
+    Some(match name {
+        "hook_event_name"
+        | "hookEventName"
+        | "hookName"
+        | "type"
+        | "session_id"
+        | "sessionId"
+        | "sessionID"
+        | "conversation_id"
+        | "parent_conversation_id"
+        | "thread-id"
+        | "thread_id"
+        | "parentID"
+        | "id"
+        | "requestID"
+        | "permissionID"
+        | "callID"
+        | "agent_id"
+        | "agentId"
+        | "subagent_id"
+        | "tool_name"
+        | "toolName"
+        | "tool"
+        | "permission"
+        | "tool_use_id"
+        | "toolUseId"
+        | "toolCallId"
+        | "source"
+        | "reason"
+        | "final_status"
+        | "finalStatus"
+        | "notification_type"
+        | "notificationType"
+        | "is_interrupt"
+        | "recoverable"
+        | "error_type"
+        | "error_code"
+        | "error_context"
+        | "errorContext"
+        | "code"
+        | "name"
+        | "action"
+        | "exit" => Keep::AsItIs,
+        "message"
+        | "last_assistant_message"
+        | "last-assistant-message"
+        | "prompt_response"
+        | "error_details"
+        | "errorDetails"
+        | "error_message"
+        | "command"
+        | "filepath"
+        | "url"
+        | "pattern"
+        | "patterns"
+        | "resources" => Keep::Text,
+        "session_title" | "title" => Keep::Title,
+        "prompt" => Keep::Prompt,
+        "input-messages" | "input_messages" => Keep::Prompts,
+        "error" => Keep::Error,
+        "tool_input" | "toolArgs" | "toolInput" | "args" | "input" => Keep::Input,
+        "questions" => Keep::Questions,
+        "background_tasks" | "session_crons" => Keep::Presence,
+        "event" | "properties" | "info" | "data" | "metadata" | "status" => Keep::Within,
+        "cwd" | "directory" | "workspace_roots" | "model" | "cursor_version" | "version" => {
+            Keep::Surroundings
+        }
+        _ => return None,
+    })
+}
+
+/// The payload with only what the event is read from, short and without secrets.
+pub(super) fn reduce(tool: Tool, payload: &Payload, detail: Detail) -> Map<String, Value> {
+    let mut reduced = fields(payload.fields(), payload.text(&["cwd"]), detail, 0);
+    if tool == Tool::Copilot
+        && let Some(name) = super::copilot::name(payload)
+    {
+        reduced.insert("hook_event_name".into(), name.into());
+    }
+    reduced
+}
+
+fn fields(
+    of: &Map<String, Value>,
+    cwd: Option<&str>,
+    detail: Detail,
+    depth: usize,
+) -> Map<String, Value> {
+    let kept = of.iter().filter_map(|(name, value)| {
+        let value = field(name, value, cwd, detail, depth)?;
+        Some((name.clone(), value))
+    });
+    kept.collect()
+}
+
+fn field(
+    name: &str,
+    value: &Value,
+    cwd: Option<&str>,
+    detail: Detail,
+    depth: usize,
+) -> Option<Value> {
+    /// The deepest object that events are read from.
+    const MAX_DEPTH: usize = 4;
+    let is_full = detail == Detail::Full;
+    let short = |text: &str| Some(Value::from(line(text, MAX_MESSAGE))).filter(|_| is_full);
+    match keep(name)? {
+        Keep::AsItIs => match value {
+            Value::String(text) => Some(id(text).into()),
+            Value::Bool(_) | Value::Number(_) => Some(value.clone()),
+            _ => None,
+        },
+        Keep::Text => short(first_text(value)?),
+        Keep::Title => Some(line(value.as_str()?, 200).into()).filter(|_| detail != Detail::None),
+        Keep::Surroundings => {
+            Some(line(first_text(value)?, 200).into()).filter(|_| detail != Detail::None)
+        }
+        Keep::Prompt => prompt(value.as_str()?, detail),
+        Keep::Prompts => Some(json!([prompt(value.get(0)?.as_str()?, detail)?])),
+        Keep::Error => match value {
+            Value::Object(of) if depth < MAX_DEPTH => {
+                Some(fields(of, cwd, detail, depth + 1).into())
+            }
+            Value::String(text) if is_code(text) => Some(text.clone().into()),
+            value => short(value.as_str()?),
+        },
+        Keep::Input => Some(input(value, cwd, is_full)),
+        Keep::Questions => short(&questions(value)?),
+        Keep::Presence => Some(match value {
+            Value::Array(items) if !items.is_empty() => json!([true]),
+            Value::Object(fields) if !fields.is_empty() => json!([true]),
+            _ => json!([]),
+        }),
+        Keep::Within => match value {
+            Value::Object(of) if depth < MAX_DEPTH => {
+                Some(fields(of, cwd, detail, depth + 1).into())
+            }
+            Value::String(text) => Some(id(text).into()),
+            _ => None,
+        },
+    }
+}
+
+/// A text, or the first of several.
+fn first_text(value: &Value) -> Option<&str> {
+    let named = || {
+        value
+            .get("display_name")
+            .or_else(|| value.get("modelID"))
+            .or_else(|| value.get("id"))
+    };
+    let first = value.as_str().or_else(|| value.get(0)?.as_str());
+    first.or_else(|| named()?.as_str())
+}
+
+fn prompt(text: &str, detail: Detail) -> Option<Value> {
+    let first = text::prompt(text)?;
+    match detail {
+        Detail::Full => Some(first.into()),
+        Detail::Title => Some(first.into()).filter(|_| !is_command(text)),
+        Detail::None => None,
+    }
+}
+
+fn input(value: &Value, cwd: Option<&str>, is_full: bool) -> Value {
+    let mut reduced = Map::from_iter([(INPUT_HASH.to_owned(), Value::from(input_hash(value)))]);
+    if let Some((name, text)) = chosen_argument(value, cwd).filter(|_| is_full) {
+        reduced.insert(name.to_owned(), text.into());
+    }
+    reduced.into()
+}
