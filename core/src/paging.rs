@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::DateTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::Timestamp;
+use crate::{Agent, Session, Status, Timestamp};
 
 /// A place in a list of agents: after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,16 @@ pub struct AgentCursor {
     pub last_seen: Timestamp,
     /// Its id.
     pub agent_id: String,
+}
+
+impl AgentCursor {
+    /// The place after this agent.
+    pub fn after(agent: &Agent) -> Self {
+        Self {
+            last_seen: agent.last_seen,
+            agent_id: agent.agent_id.clone(),
+        }
+    }
 }
 
 /// A place in a list of sessions: after this one.
@@ -24,6 +34,16 @@ pub struct SessionCursor {
     pub session_topic: String,
 }
 
+impl SessionCursor {
+    /// The place after this session.
+    pub fn after(session: &Session) -> Self {
+        Self {
+            last_updated: session.last_updated,
+            session_topic: session.session_topic.clone(),
+        }
+    }
+}
+
 /// A place in an agent's history: after this status, toward older ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryCursor {
@@ -33,6 +53,17 @@ pub struct HistoryCursor {
     pub session_topic: String,
     /// Its place in the session's history.
     pub seq: u64,
+}
+
+impl HistoryCursor {
+    /// The place after this status.
+    pub fn after(status: &Status) -> Self {
+        Self {
+            timestamp: status.timestamp,
+            session_topic: status.session_topic.clone(),
+            seq: status.seq,
+        }
+    }
 }
 
 /// A place that can be handed to a client. The tag keeps cursors of different lists apart.

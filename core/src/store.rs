@@ -144,6 +144,27 @@ impl<T: Row, C> Page<T, C> {
 }
 
 impl<T, C> Page<T, C> {
+    /// The page up to the row at which the sizes of its rows reach `room`.
+    pub(crate) fn within(
+        mut self,
+        room: usize,
+        size: impl Fn(&T) -> usize,
+        place: impl FnOnce(&T) -> C,
+    ) -> Self {
+        let mut taken = 0;
+        let kept = self.items.iter().take_while(|row| {
+            let fits = taken < room;
+            taken += size(row);
+            fits
+        });
+        let kept = kept.count();
+        if kept < self.items.len() {
+            self.items.truncate(kept);
+            self.next = self.items.last().map(place);
+        }
+        self
+    }
+
     /// A page of nothing.
     pub fn empty() -> Self {
         Self {
@@ -157,7 +178,7 @@ impl<T, C> Page<T, C> {
 const ROW_BYTES: usize = 320;
 
 /// The size of these texts in JSON, in bytes, without their quotation marks.
-fn json_bytes<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
+pub(crate) fn json_bytes<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
     let bytes = |byte: u8| match byte {
         b'"' | b'\\' | b'\x08' | b'\t' | b'\n' | b'\x0c' | b'\r' => 2,
         ..b' ' => 6,

@@ -64,7 +64,7 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
         while looked_at < MAX_LOOKED_AT {
             let batch: Vec<AgentCursor> = places.by_ref().take(found.wanted()).collect();
             let Some(end) = batch.last().cloned() else {
-                return Ok(found.page(agent_place));
+                return Ok(found.page(AgentCursor::after));
             };
             looked_at += batch.len();
             let agents: Vec<Option<Agent>> = stream::iter(batch)
@@ -87,13 +87,13 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                 .flatten()
                 .filter(|agent| query.status.is_none() || agent.latest_status == query.status);
             if wanted.try_for_each(|agent| found.push(agent)).is_break() {
-                return Ok(found.page(agent_place));
+                return Ok(found.page(AgentCursor::after));
             }
             last = Some(end);
         }
         Ok(Page {
             next: last.filter(|_| places.len() > 0),
-            ..found.page(agent_place)
+            ..found.page(AgentCursor::after)
         })
     }
 
@@ -155,10 +155,7 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
             let mut sessions = rows.into_iter().map(|row| row.session(agent_id));
             ended |= sessions.try_for_each(|it| found.push(it)).is_break();
         }
-        Ok(found.page(|session: &Session| SessionCursor {
-            last_updated: session.last_updated,
-            session_topic: session.session_topic.clone(),
-        }))
+        Ok(found.page(SessionCursor::after))
     }
 
     async fn session(
@@ -237,18 +234,7 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                 break;
             }
         }
-        Ok(found.page(|status: &Status| HistoryCursor {
-            timestamp: status.timestamp,
-            session_topic: status.session_topic.clone(),
-            seq: status.seq,
-        }))
-    }
-}
-
-fn agent_place(agent: &Agent) -> AgentCursor {
-    AgentCursor {
-        last_seen: agent.last_seen,
-        agent_id: agent.agent_id.clone(),
+        Ok(found.page(HistoryCursor::after))
     }
 }
 

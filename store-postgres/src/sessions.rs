@@ -249,10 +249,6 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             Expiry::Unexpired => (now - LONGEST_TTL, now, i64::MAX),
             Expiry::Expired => (i64::MIN, i64::MIN, now),
         };
-        let place = |session: &Session| SessionCursor {
-            last_updated: session.last_updated,
-            session_topic: session.session_topic.clone(),
-        };
         let mut sessions = Gathering::new(query.limit);
         let mut after = query.after.clone();
         loop {
@@ -271,8 +267,8 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             ];
             let batch = self.query.all(SESSIONS, &params, session_from).await?;
             match sessions.extend(batch) {
-                Some(last) => after = Some(place(last)),
-                None => return Ok(sessions.page(place)),
+                Some(last) => after = Some(SessionCursor::after(last)),
+                None => return Ok(sessions.page(SessionCursor::after)),
             }
         }
     }
@@ -320,11 +316,6 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         before: Option<&HistoryCursor>,
         limit: usize,
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
-        let place = |status: &Status| HistoryCursor {
-            timestamp: status.timestamp,
-            session_topic: status.session_topic.clone(),
-            seq: status.seq,
-        };
         let mut history = Gathering::new(limit);
         let mut before = before.cloned();
         loop {
@@ -349,8 +340,8 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             };
             let batch = self.query.all(HISTORY, &params, read).await?;
             match history.extend(batch) {
-                Some(last) => before = Some(place(last)),
-                None => return Ok(history.page(place)),
+                Some(last) => before = Some(HistoryCursor::after(last)),
+                None => return Ok(history.page(HistoryCursor::after)),
             }
         }
     }

@@ -88,7 +88,7 @@ impl AgentWalk {
         let (looked_at, end) = (*looked_at, end.clone());
         let agents: Vec<Agent> = rows.into_iter().filter_map(|row| row.agent).collect();
         self.after = match agents.last().filter(|_| agents.len() == wanted) {
-            Some(last) => Some(place(last)),
+            Some(last) => Some(AgentCursor::after(last)),
             None => (looked_at == window).then_some(end),
         };
         self.looked_at += looked_at;
@@ -104,17 +104,10 @@ impl AgentWalk {
 
     /// The page: what was found, and where to go on.
     pub fn page(self) -> Page<Agent, AgentCursor> {
-        let page = self.found.page(place);
+        let page = self.found.page(AgentCursor::after);
         Page {
             next: page.next.or(self.after),
             ..page
         }
-    }
-}
-
-fn place(agent: &Agent) -> AgentCursor {
-    AgentCursor {
-        last_seen: agent.last_seen,
-        agent_id: agent.agent_id.clone(),
     }
 }

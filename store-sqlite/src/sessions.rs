@@ -329,10 +329,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
                 None => break,
             }
         }
-        Ok(sessions.page(|session| SessionCursor {
-            last_updated: session.last_updated,
-            session_topic: session.session_topic.clone(),
-        }))
+        Ok(sessions.page(SessionCursor::after))
     }
 
     async fn session(
@@ -409,10 +406,6 @@ impl<C: Connection> Sessions for SqliteStore<C> {
                 None => break,
             }
         }
-        Ok(history.page(|status| HistoryCursor {
-            timestamp: status.timestamp,
-            session_topic: status.session_topic.clone(),
-            seq: status.seq,
-        }))
+        Ok(history.page(HistoryCursor::after))
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, decode_cursor};
 use super::credentials::Caller;
-use super::response::{Answer, json as json_response};
+use super::response::{Answer, json as json_response, json_text};
 use super::{Admitted, ApiError, App};
 use crate::mcp::rpc::{
     self, Asked, Incoming, Malformed, Message, Read, RpcError, Told, VERSION_KEY, answer,
@@ -21,8 +21,11 @@ use crate::mcp::rpc::{
 };
 use crate::mcp::{Call, GetSession, Guidance, ListAgents, ListSessions, ProtocolVersion, Tool};
 use crate::ports::Ports;
-use crate::store::{AgentQuery, Expiry, SessionQuery, Sessions};
-use crate::{SessionKey, search_key};
+use crate::store::{
+    AgentCursor, AgentQuery, Expiry, MAX_PAGE_BYTES, Page, SessionCursor, SessionQuery, Sessions,
+    json_bytes,
+};
+use crate::{Scope, Session, SessionKey, search_key};
 
 const VERSION_HEADER: &str = "mcp-protocol-version";
 const METHOD_HEADER: &str = "mcp-method";
@@ -107,7 +110,8 @@ impl<P: Ports> App<P> {
             Err(error) => return refuse(request.id, error, ProtocolVersion::V2026_07_28),
         };
         let id = request.id.clone();
-        match self.mcp_request(request, version, http).await {
+        let room = Room::new(0, version);
+        match self.mcp_request(request, room, http).await {
             Ok(result) => json_response(StatusCode::OK, &answer(id, Ok(result))),
             Err(error) => refuse(id, error, version),
         }
@@ -122,43 +126,51 @@ impl<P: Ports> App<P> {
     ) -> Response<Bytes> {
         let mut answers = Vec::new();
         for message in messages {
-            match message {
+            let answer = match message {
                 Ok(Message::Request(request)) => {
                     let id = request.id.clone();
-                    let outcome = self.mcp_request(request, version, http).await;
-                    answers.push(answer(id, outcome));
+                    let room = Room::new(answers.len(), version);
+                    answer(id, self.mcp_request(request, room, http).await)
                 }
-                Ok(Message::Unanswered) => {}
-                Err(Malformed { id, error }) => answers.push(answer(id, Err(error))),
-            }
+                Ok(Message::Unanswered) => continue,
+                Err(Malformed { id, error }) => answer(id, Err(error)),
+            };
+            answers.push(if answers.is_empty() { b'[' } else { b',' });
+            answers.extend_from_slice(answer.to_string().as_bytes());
         }
-        match answers.is_empty() {
-            true => accepted(),
-            false => json_response(StatusCode::OK, &answers),
+        if answers.is_empty() {
+            return accepted();
         }
+        answers.push(b']');
+        json_text(StatusCode::OK, answers)
     }
 
     async fn mcp_request(
         &self,
         request: rpc::Request,
-        version: ProtocolVersion,
+        room: Room,
         http: &Admitted<'_>,
     ) -> Result<Value, RpcError> {
         let guidance = Guidance {
             default_ttl_minutes: Some(self.settings.values.default_ttl_minutes),
             trouble: None,
         };
-        let (tool, arguments) = match request.ask(version, &guidance)? {
+        let asked = request.ask(room.version, &guidance)?;
+        let is_small = matches!(&asked, Asked::Call(tool, _) if tool.scope() == Scope::Report);
+        if room.bytes == 0 && !is_small {
+            return Err(RpcError::no_room());
+        }
+        let (tool, arguments) = match asked {
             Asked::Introduction(introduction) => return Ok(introduction.result(&guidance)),
             Asked::Answered(result) => return Ok(result),
             Asked::Call(tool, arguments) => (tool, arguments),
         };
-        let outcome = self.perform(tool, &arguments, &http.caller).await;
+        let outcome = self.perform(tool, &arguments, room, &http.caller).await;
         let outcome = outcome.map_err(|error| {
             error.log(&http.parts.method, &http.parts.uri);
             error.message
         });
-        Ok(tool_result(outcome, version))
+        Ok(tool_result(outcome, room.version))
     }
 
     /// Does what a call asks for.
@@ -166,6 +178,7 @@ impl<P: Ports> App<P> {
         &self,
         tool: Tool,
         arguments: &Map<String, Value>,
+        room: Room,
         caller: &Caller,
     ) -> Result<Told, ApiError> {
         let scope = tool.scope();
@@ -177,13 +190,18 @@ impl<P: Ports> App<P> {
                 self.record(&caller.workspace, report).await?;
                 Ok(Told::stored())
             }
-            Call::ListAgents(call) => self.show_agents(call, caller).await,
-            Call::ListSessions(call) => self.show_sessions(call, caller).await,
-            Call::GetSession(call) => self.show_session(call, caller).await,
+            Call::ListAgents(call) => self.show_agents(call, room, caller).await,
+            Call::ListSessions(call) => self.show_sessions(call, room, caller).await,
+            Call::GetSession(call) => self.show_session(call, room, caller).await,
         }
     }
 
-    async fn show_agents(&self, call: ListAgents, caller: &Caller) -> Result<Told, ApiError> {
+    async fn show_agents(
+        &self,
+        call: ListAgents,
+        room: Room,
+        caller: &Caller,
+    ) -> Result<Told, ApiError> {
         let query = AgentQuery {
             search: call.search.as_deref().map(search_key),
             status: call.status,
@@ -192,11 +210,17 @@ impl<P: Ports> App<P> {
         };
         let store = self.ports.store();
         let page = store.agents(&caller.workspace, &query, self.now()).await?;
+        let page = room.fit(page, |agent| room.size(agent), AgentCursor::after);
         let agents = page.items;
         shown(&Paged::new(AgentList { agents }, page.next))
     }
 
-    async fn show_sessions(&self, call: ListSessions, caller: &Caller) -> Result<Told, ApiError> {
+    async fn show_sessions(
+        &self,
+        call: ListSessions,
+        room: Room,
+        caller: &Caller,
+    ) -> Result<Told, ApiError> {
         let query = SessionQuery {
             expiry: Expiry::Any,
             limit: call.limit,
@@ -206,11 +230,18 @@ impl<P: Ports> App<P> {
         let page = self
             .find_sessions(&caller.workspace, &call.agent_id, &query, now)
             .await?;
+        let size = |session: &Session| room.size(&session.view(now));
+        let page = room.fit(page, size, SessionCursor::after);
         let sessions = page.items.iter().map(|session| session.view(now)).collect();
         shown(&Paged::new(SessionList { sessions }, page.next))
     }
 
-    async fn show_session(&self, call: GetSession, caller: &Caller) -> Result<Told, ApiError> {
+    async fn show_session(
+        &self,
+        call: GetSession,
+        room: Room,
+        caller: &Caller,
+    ) -> Result<Told, ApiError> {
         let key = SessionKey {
             workspace: caller.workspace.clone(),
             agent_id: call.agent_id,
@@ -218,8 +249,47 @@ impl<P: Ports> App<P> {
         };
         let before = decode_cursor(call.cursor.as_deref())?;
         let found = self.find_session(&key, before, call.limit).await?;
-        let rows = SessionDetail::new(&found.session, found.history.items, self.now());
-        shown(&Paged::new(rows, found.history.next))
+        let history = room.fit(
+            found.history,
+            |status| room.size(status),
+            |status| status.seq,
+        );
+        let rows = SessionDetail::new(&found.session, history.items, self.now());
+        shown(&Paged::new(rows, history.next))
+    }
+}
+
+/// How large an answer may be.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// The bytes at which its rows end; the last one may go beyond.
+    bytes: usize,
+    version: ProtocolVersion,
+}
+
+impl Room {
+    /// What the answers before leave of what all of a request's may be.
+    fn new(taken: usize, version: ProtocolVersion) -> Self {
+        Self {
+            bytes: MAX_PAGE_BYTES.saturating_sub(taken),
+            version,
+        }
+    }
+
+    /// The size of a row in an answer: as JSON in a text, and once more where output is structured.
+    fn size(self, row: &impl Serialize) -> usize {
+        let json = serde_json::to_string(row).unwrap_or_default();
+        let structured = self.version.has_structured_output();
+        json_bytes([json.as_str()]) + if structured { json.len() } else { 0 }
+    }
+
+    fn fit<T, C>(
+        self,
+        page: Page<T, C>,
+        size: impl Fn(&T) -> usize,
+        place: impl FnOnce(&T) -> C,
+    ) -> Page<T, C> {
+        page.within(self.bytes, size, place)
     }
 }
 

@@ -17,7 +17,12 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes>
             (StatusCode::INTERNAL_SERVER_ERROR, Vec::new())
         }
     };
-    let mut response = Response::new(Bytes::from(body));
+    json_text(status, body)
+}
+
+/// A response with this JSON text.
+pub(super) fn json_text(status: StatusCode, text: Vec<u8>) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Guidance, ProtocolVersion, SERVER_NAME, Tool};
 use crate::json::{parse, repair};
+use crate::store::MAX_PAGE_BYTES;
 
 /// The key of a request's `_meta` that names its revision.
 pub(crate) const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
@@ -30,6 +31,7 @@ pub struct RpcError {
 impl RpcError {
     pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
     pub(crate) const INVALID_PARAMS: i32 = -32602;
+    const NO_ROOM: i32 = -32000;
     const PARSE_ERROR: i32 = -32700;
     const INVALID_REQUEST: i32 = -32600;
     const HEADER_MISMATCH: i32 = -32020;
@@ -54,6 +56,15 @@ impl RpcError {
 
     pub(crate) fn header_mismatch(message: impl Into<String>) -> Self {
         Self::new(Self::HEADER_MISMATCH, message)
+    }
+
+    /// The error for a request of a batch whose answers are as large already as they may be.
+    pub(crate) fn no_room() -> Self {
+        let mib = MAX_PAGE_BYTES >> 20;
+        let message = format!(
+            "the answers of a batch end at {mib} MiB together: send this request again, by itself"
+        );
+        Self::new(Self::NO_ROOM, message)
     }
 
     fn method_not_found(method: &str) -> Self {

@@ -200,6 +200,88 @@ fn an_agents_sessions_are_listed_as_rest_lists_them() {
     assert_eq!(Value::from(both), all);
 }
 
+/// A server with a session of so many statuses, each 60 KB of JSON.
+fn server_with_long_texts(statuses: usize) -> Server {
+    let server = server();
+    for n in 0..statuses {
+        let report = json!({
+            "agent_id": "a", "session_topic": "t", "status": "running", "message": n.to_string(),
+            "content": "\u{1}".repeat(10_000), "timestamp": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(
+            server.post("/webhook/status", &report).status,
+            StatusCode::OK
+        );
+    }
+    server
+}
+
+/// What one of those statuses takes up in an answer at most.
+const LONG_ROW: usize = 140_000;
+
+#[test]
+fn what_a_tool_answers_ends_at_its_bytes_and_goes_on_there() {
+    let server = server_with_long_texts(100);
+    for version in ["2025-03-26", "2025-06-18"] {
+        let mut messages = Vec::new();
+        let mut cursor = Value::Null;
+        loop {
+            let arguments =
+                json!({"agent_id": "a", "session_topic": "t", "limit": 100, "cursor": cursor});
+            let headers = [("mcp-protocol-version", version)];
+            let reply = send(&server, &headers, &call("get_session", arguments));
+            let bytes = reply.response.body().len();
+            assert!(bytes < (4 << 20) + LONG_ROW, "{bytes}");
+            let answer = reply.json();
+            let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+            let page: Value = serde_json::from_str(text).unwrap();
+            let rows = page["status_history"].as_array().unwrap().iter();
+            messages.extend(rows.map(|row| row["message"].as_str().unwrap().to_owned()));
+            cursor = page["next_cursor"].clone();
+            if cursor.is_null() {
+                break;
+            }
+        }
+        assert!(
+            messages
+                .into_iter()
+                .eq((0..100).rev().map(|n| n.to_string()))
+        );
+    }
+}
+
+#[test]
+fn the_answers_of_a_batch_share_the_bytes_of_one() {
+    let server = server_with_long_texts(40);
+    let names = json!({"agent_id": "a", "session_topic": "t", "limit": 100});
+    let mut batch = vec![call("get_session", names.clone()); 15];
+    batch.push(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}));
+    let mut end = names;
+    end["status"] = "success".into();
+    batch.push(call("end_session", end));
+    let reply = send(&server, &[], &batch.into());
+    let bytes = reply.response.body().len();
+    assert!(bytes < (4 << 20) + LONG_ROW, "{bytes}");
+    let answers = reply.json();
+    let answers = answers.as_array().unwrap();
+    assert_eq!(answers.len(), 17);
+    assert_eq!(answers[0]["result"]["isError"], false);
+    for refused in &answers[2..16] {
+        let error = &refused["error"];
+        assert_eq!(error["code"], -32000);
+        assert!(
+            error["message"].as_str().unwrap().contains("by itself"),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        answers[16]["result"]["isError"], false,
+        "reports are stored"
+    );
+    let status = server.get("/api/agents/a/status").json();
+    assert_eq!(status["status"], "success");
+}
+
 #[test]
 fn text_that_was_cut_in_the_middle_of_a_character_is_taken() {
     let server = server();

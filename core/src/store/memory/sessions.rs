@@ -336,10 +336,7 @@ impl Sessions for MemoryStore {
             }
             yield_now().await;
         };
-        let page = found.page(|agent| AgentCursor {
-            last_seen: agent.last_seen,
-            agent_id: agent.agent_id.clone(),
-        });
+        let page = found.page(AgentCursor::after);
         let looked_at = match place {
             Excluded((Reverse(last_seen), agent_id)) if !ended => Some(AgentCursor {
                 last_seen,
@@ -397,10 +394,7 @@ impl Sessions for MemoryStore {
         while look().is_continue() {
             yield_now().await;
         }
-        Ok(found.page(|session| SessionCursor {
-            last_updated: session.last_updated,
-            session_topic: session.session_topic.clone(),
-        }))
+        Ok(found.page(SessionCursor::after))
     }
 
     async fn session(
