@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::DateTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Agent, Session, Status, Timestamp};
+use crate::{Agent, ApiKey, Session, Status, Timestamp};
 
 /// A place in a list of agents: after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,25 @@ impl HistoryCursor {
             timestamp: status.timestamp,
             session_topic: status.session_topic.clone(),
             seq: status.seq,
+        }
+    }
+}
+
+/// A place in a list of API keys: after this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyCursor {
+    /// When the key was made.
+    pub created_at: Timestamp,
+    /// Its id.
+    pub id: String,
+}
+
+impl ApiKeyCursor {
+    /// The place after this key.
+    pub fn after(key: &ApiKey) -> Self {
+        Self {
+            created_at: key.created_at,
+            id: key.id.clone(),
         }
     }
 }
@@ -146,6 +165,18 @@ impl Cursor for HistoryCursor {
             session_topic,
             seq: seq.into(),
         })
+    }
+}
+
+impl Cursor for ApiKeyCursor {
+    const TAG: char = 'k';
+    type Wire = (Micros, String);
+    fn to_wire(&self) -> Self::Wire {
+        (Micros::new(self.created_at), self.id.clone())
+    }
+    fn from_wire((created_at, id): Self::Wire) -> Option<Self> {
+        let created_at = created_at.instant()?;
+        storable(id).map(|id| Self { created_at, id })
     }
 }
 

@@ -15,15 +15,15 @@ mod sessions;
 pub mod suite;
 mod tokens;
 
-pub use crate::paging::{AgentCursor, HistoryCursor, SessionCursor};
+pub use crate::paging::{AgentCursor, ApiKeyCursor, HistoryCursor, SessionCursor};
 pub use accounts::{Accounts, Audience, Registration};
-pub use api_keys::ApiKeys;
+pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use memory::MemoryStore;
 pub use outbox::{LeaseRequest, LeasedNotification, Outbox};
 pub use sessions::{AgentQuery, CommitOutcome, Expiry, SessionHistory, SessionQuery, Sessions};
 pub use tokens::RefreshTokens;
 
-use crate::{Agent, Session, Status};
+use crate::{Agent, ApiKey, Session, Status};
 
 /// Why storage did not do what it was asked. Clients see 503 for either.
 #[derive(Debug, thiserror::Error)]
@@ -217,6 +217,12 @@ impl Row for Status {
             ..
         } = self;
         ROW_BYTES + json_bytes([agent_id.as_str(), session_topic, message, content])
+    }
+}
+
+impl Row for ApiKey {
+    fn bytes(&self) -> usize {
+        ROW_BYTES + json_bytes([self.name.as_str(), &self.key_prefix])
     }
 }
 

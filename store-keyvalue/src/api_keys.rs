@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use kubeagents_core::store::ApiKeys;
+use kubeagents_core::store::{ApiKeyCreation, ApiKeyCursor, ApiKeys, Page};
 use kubeagents_core::{AccountId, ApiKey, Scopes, StoreError, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -75,30 +75,52 @@ fn api_keys_list(id: &AccountId) -> String {
 }
 
 impl<K: KeyValue> ApiKeys for KeyValueStore<K> {
-    async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
-        Roll::add(
-            &self.documents,
-            &api_keys_list(&key.account_id),
-            &key.key_hash,
-        )
-        .await?;
+    async fn create_api_key(
+        &self,
+        key: &ApiKey,
+        most: usize,
+    ) -> Result<ApiKeyCreation, StoreError> {
+        let list = api_keys_list(&key.account_id);
+        let has_room = async |roll: &Roll| {
+            let hashes = roll.names(&self.documents, &list).await?;
+            let hashes = hashes.into_iter().filter(|hash| *hash != key.key_hash);
+            let keys = self
+                .documents
+                .read_all::<KeyDocument>(hashes.map(|hash| api_key_key(&hash)));
+            // One without a document counts: it may be about to be created.
+            let counts = |document: &Option<Document<KeyDocument>>| {
+                document.as_ref().is_none_or(|document| {
+                    let KeyDocument {
+                        revoked, expires, ..
+                    } = document.value;
+                    !revoked && expires.is_none_or(|end| key.created_at < end)
+                })
+            };
+            Ok(keys.await?.iter().filter(|key| counts(key)).count() < most)
+        };
+        if !Roll::add_if(&self.documents, &list, &key.key_hash, has_room).await? {
+            return Ok(ApiKeyCreation::TooMany);
+        }
         self.documents
             .create(&api_key_key(&key.key_hash), &KeyDocument::from(key))
             .await?;
-        Ok(())
+        Ok(ApiKeyCreation::Created)
     }
 
-    async fn api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
-        let hashes = Roll::read(&self.documents, &api_keys_list(id)).await?;
-        let keys = hashes.iter().map(|hash| api_key_key(hash));
-        let keys = self.documents.read_all::<KeyDocument>(keys).await?;
-        let mut keys: Vec<ApiKey> = keys
-            .into_iter()
-            .flatten()
-            .map(|document| document.value.try_into())
-            .collect::<Result<_, _>>()?;
-        keys.sort_by(|a, b| (Reverse(a.created_at), &a.id).cmp(&(Reverse(b.created_at), &b.id)));
-        Ok(keys)
+    async fn api_keys(
+        &self,
+        id: &AccountId,
+        after: Option<&ApiKeyCursor>,
+        limit: usize,
+    ) -> Result<Page<ApiKey, ApiKeyCursor>, StoreError> {
+        let mut keys = self.all_api_keys(id).await?;
+        let place = |key: &ApiKey| (Reverse(key.created_at), key.id.clone());
+        if let Some(after) = after {
+            let after = (Reverse(after.created_at), after.id.clone());
+            keys.retain(|key| place(key) > after);
+        }
+        keys.sort_by_key(place);
+        Ok(Page::cut(keys, limit, ApiKeyCursor::after))
     }
 
     async fn api_key_by_hash(&self, hash: &str) -> Result<Option<ApiKey>, StoreError> {
@@ -110,7 +132,7 @@ impl<K: KeyValue> ApiKeys for KeyValueStore<K> {
     }
 
     async fn revoke_api_key(&self, id: &AccountId, key_id: &str) -> Result<bool, StoreError> {
-        let keys = self.api_keys(id).await?;
+        let keys = self.all_api_keys(id).await?;
         let Some(key) = keys.into_iter().find(|key| key.id == key_id) else {
             return Ok(false);
         };
@@ -134,6 +156,16 @@ impl<K: KeyValue> ApiKeys for KeyValueStore<K> {
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
+    async fn all_api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
+        let hashes = Roll::read(&self.documents, &api_keys_list(id)).await?;
+        let keys = hashes.iter().map(|hash| api_key_key(hash));
+        let keys = self.documents.read_all::<KeyDocument>(keys).await?;
+        let documents = keys.into_iter().flatten();
+        documents
+            .map(|document| document.value.try_into())
+            .collect()
+    }
+
     async fn change_api_key(
         &self,
         hash: &str,

@@ -25,6 +25,17 @@ impl Roll {
         list: &str,
         name: &str,
     ) -> Result<(), StoreError> {
+        let added = Self::add_if(documents, list, name, async |_| Ok(true));
+        added.await.map(drop)
+    }
+
+    /// Adds a name to a roll that `admits` it; false if it does not. Nothing is added in between.
+    pub(crate) async fn add_if<K: KeyValue>(
+        documents: &Documents<K>,
+        list: &str,
+        name: &str,
+        admits: impl AsyncFn(&Self) -> Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
         let mut rounds = Rounds::default();
         let mut current: Option<Document<Self>> = documents.read(list).await?;
         loop {
@@ -33,7 +44,10 @@ impl Roll {
                 None => (Self::default(), None),
             };
             if roll.tail.iter().any(|known| known == name) {
-                return Ok(());
+                return Ok(true);
+            }
+            if !admits(&roll).await? {
+                return Ok(false);
             }
             if roll.tail.iter().map(String::len).sum::<usize>() > documents.limits.tail_bytes {
                 let page = std::mem::take(&mut roll.tail);
@@ -46,10 +60,10 @@ impl Roll {
             roll.tail.push(name.to_owned());
             current = match version {
                 Some(version) => match documents.swap(list, &roll, &version).await? {
-                    None => return Ok(()),
+                    None => return Ok(true),
                     Some(current) => current,
                 },
-                None if documents.create(list, &roll).await? => return Ok(()),
+                None if documents.create(list, &roll).await? => return Ok(true),
                 None => documents.read(list).await?,
             };
             rounds.lost()?;
@@ -61,13 +75,21 @@ impl Roll {
         documents: &Documents<K>,
         list: &str,
     ) -> Result<BTreeSet<String>, StoreError> {
-        let Some(roll) = documents.read::<Self>(list).await? else {
-            return Ok(BTreeSet::new());
-        };
-        let Self { pages, tail } = roll.value;
-        let keys = (0..pages).map(|page| page_key(list, page));
+        match documents.read::<Self>(list).await? {
+            Some(roll) => roll.value.names(documents, list).await,
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// All names, each once.
+    pub(crate) async fn names<K: KeyValue>(
+        &self,
+        documents: &Documents<K>,
+        list: &str,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let keys = (0..self.pages).map(|page| page_key(list, page));
         let pages = documents.read_all::<Vec<String>>(keys).await?;
         let paged = pages.into_iter().flatten().flat_map(|page| page.value);
-        Ok(paged.chain(tail).collect())
+        Ok(paged.chain(self.tail.iter().cloned()).collect())
     }
 }

@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta};
 use futures_executor::block_on;
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
-    Accounts, AgentQuery, ApiKeys, Audience, CommitOutcome, Expiry, LeaseRequest, MemoryStore,
-    RefreshTokens, Registration, SessionQuery, Sessions,
+    Accounts, AgentQuery, ApiKeyCreation, ApiKeys, Audience, CommitOutcome, Expiry, LeaseRequest,
+    MemoryStore, RefreshTokens, Registration, SessionQuery, Sessions,
 };
 use kubeagents_core::{
     AccountId, ApiKey, NewAccount, Notification, RefreshToken, Report, Scopes, SessionKey,
@@ -258,7 +258,8 @@ fn a_report_costs_at_most_eight_operations_however_much_there_is() {
         let store = KeyValueStore::new(bucket.clone());
         let key = api_key();
         let _ = register(&store).await;
-        store.insert_api_key(&key).await.unwrap();
+        let created = store.create_api_key(&key, 100).await.unwrap();
+        assert_eq!(created, ApiKeyCreation::Created);
         store
             .set_notification_url(&account_id(), "https://example.com/hook", start())
             .await
@@ -560,15 +561,25 @@ fn a_rotation_that_was_cut_short_has_spent_the_token_or_not_begun() {
 #[test]
 fn an_api_key_is_listed_exactly_when_it_works_whenever_its_writer_died() {
     block_on(for_every_death(async |mortal, survivor| {
-        let _ = mortal.insert_api_key(&api_key()).await;
+        let _ = mortal.create_api_key(&api_key(), 1).await;
         let works = survivor
             .api_key_by_hash("key hash")
             .await
             .unwrap()
             .is_some();
-        let listed = survivor.api_keys(&account_id()).await.unwrap();
+        let listed = survivor
+            .api_keys(&account_id(), None, 9)
+            .await
+            .unwrap()
+            .items;
         assert_eq!(listed.len(), usize::from(works));
-        survivor.insert_api_key(&api_key()).await.unwrap();
-        assert_eq!(survivor.api_keys(&account_id()).await.unwrap(), [api_key()]);
+        let created = survivor.create_api_key(&api_key(), 1).await.unwrap();
+        assert_eq!(created, ApiKeyCreation::Created);
+        let listed = survivor
+            .api_keys(&account_id(), None, 9)
+            .await
+            .unwrap()
+            .items;
+        assert_eq!(listed, [api_key()]);
     }));
 }

@@ -1,8 +1,10 @@
 //! API keys.
 
-use kubeagents_core::{AccountId, ApiKey, StoreError, Timestamp, store::ApiKeys};
+use kubeagents_core::store::{ApiKeyCreation, ApiKeyCursor, ApiKeys, Gathering, Page};
+use kubeagents_core::{AccountId, ApiKey, StoreError, Timestamp};
 
 use crate::query::Fetch;
+use crate::value::saturating;
 use crate::{PostgresStore, Query, Row, Value};
 
 /// Memory of API keys for a few seconds, as [`ApiKeys::api_key_by_hash`] allows; `()` remembers none.
@@ -44,17 +46,33 @@ macro_rules! columns {
     };
 }
 
+/// The version of the account, and the number of its keys that are valid at `$2`.
+const VALID: &str = "\
+SELECT account.xmin::text, \
+    (SELECT count(*) FROM kubeagents_data.api_keys WHERE account_id = $1::text AND NOT revoked \
+        AND (expires_at IS NULL OR expires_at > $2::bigint)) \
+FROM kubeagents_data.accounts AS account WHERE account.id = $1::text";
+
+/// Whoever creates a key changes the account's version, so that no two count the same keys.
 const INSERT: &str = concat!(
-    "INSERT INTO kubeagents_data.api_keys (",
+    "WITH account AS (\
+        UPDATE kubeagents_data.accounts SET updated_at = updated_at \
+        WHERE id = $2::text AND xmin::text = $11::text RETURNING id\
+    ) INSERT INTO kubeagents_data.api_keys (",
     columns!(),
-    ") VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::bigint, \
-        $8::bigint, $9::bigint, $10::boolean)"
+    ") SELECT $1::text, account.id, $3::text, $4::text, $5::text, $6::text, $7::bigint, \
+        $8::bigint, $9::bigint, $10::boolean FROM account RETURNING id"
 );
 
+/// The most races for an account's keys that one creation loses before it gives up.
+const MAX_ROUNDS: usize = 50;
+
+/// `$2`, `$3`: after this key.
 const OF_ACCOUNT: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM kubeagents_data.api_keys WHERE account_id = $1::text ORDER BY created_at DESC, id"
+    " FROM kubeagents_data.api_keys WHERE account_id = $1::text AND created_at <= $2::bigint \
+    AND (created_at < $2::bigint OR id > $3::text) ORDER BY created_at DESC, id LIMIT $4::bigint"
 );
 
 const BY_HASH: &str = concat!(
@@ -72,26 +90,63 @@ UPDATE kubeagents_data.api_keys SET last_used_at = greatest(last_used_at, $2::bi
 WHERE id = $1::text";
 
 impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
-    async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+    async fn create_api_key(
+        &self,
+        key: &ApiKey,
+        most: usize,
+    ) -> Result<ApiKeyCreation, StoreError> {
         let scopes = key.scopes.to_text();
-        let params = [
-            Value::from(&key.id),
-            key.account_id.as_str().into(),
-            Value::from(&key.name),
-            Value::from(&key.key_hash),
-            Value::from(&key.key_prefix),
-            Value::from(&scopes),
-            key.expires_at.into(),
-            key.last_used_at.into(),
-            key.created_at.into(),
-            key.revoked.into(),
-        ];
-        self.query.execute(INSERT, &params).await
+        for _ in 0..MAX_ROUNDS {
+            let params = [key.account_id.as_str().into(), key.created_at.into()];
+            let read = |row: &mut Row| Ok((row.text()?, row.int::<usize>()?));
+            let (version, valid) = self.query.one(VALID, &params, read).await?;
+            if valid >= most {
+                return Ok(ApiKeyCreation::TooMany);
+            }
+            let params = [
+                Value::from(&key.id),
+                key.account_id.as_str().into(),
+                Value::from(&key.name),
+                Value::from(&key.key_hash),
+                Value::from(&key.key_prefix),
+                Value::from(&scopes),
+                key.expires_at.into(),
+                key.last_used_at.into(),
+                key.created_at.into(),
+                key.revoked.into(),
+                Value::from(&version),
+            ];
+            if self.query.returns_row(INSERT, &params).await? {
+                return Ok(ApiKeyCreation::Created);
+            }
+        }
+        Err(StoreError::Contended)
     }
 
-    async fn api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
-        let params = [id.as_str().into()];
-        self.query.all(OF_ACCOUNT, &params, Row::api_key).await
+    async fn api_keys(
+        &self,
+        id: &AccountId,
+        after: Option<&ApiKeyCursor>,
+        limit: usize,
+    ) -> Result<Page<ApiKey, ApiKeyCursor>, StoreError> {
+        let mut keys = Gathering::new(limit);
+        let mut after = after.cloned();
+        loop {
+            let place = after.as_ref();
+            let params = [
+                id.as_str().into(),
+                place
+                    .map_or(i64::MAX, |place| place.created_at.timestamp_micros())
+                    .into(),
+                place.map_or("", |place| &place.id).into(),
+                saturating(keys.wanted()).into(),
+            ];
+            let batch = self.query.all(OF_ACCOUNT, &params, Row::api_key).await?;
+            match keys.extend(batch) {
+                Some(last) => after = Some(ApiKeyCursor::after(last)),
+                None => return Ok(keys.page(ApiKeyCursor::after)),
+            }
+        }
     }
 
     async fn api_key_by_hash(&self, key_hash: &str) -> Result<Option<ApiKey>, StoreError> {

@@ -1,13 +1,20 @@
 //! API keys.
 
-use kubeagents_core::store::ApiKeys;
+use kubeagents_core::store::{ApiKeyCreation, ApiKeyCursor, ApiKeys, Gathering, Page};
 use kubeagents_core::{AccountId, ApiKey, StoreError, Timestamp};
 
 use kubeagents_store_sql::Row;
 
-use crate::{Connection, SqliteStore};
+use crate::{Connection, SqliteStore, Value};
 
-const INSERT_API_KEY: &str = "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+/// ?11 the most valid keys of the account.
+const CREATE_API_KEY: &str = "
+    INSERT INTO api_keys SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+    WHERE (
+        SELECT count(*) FROM api_keys
+        WHERE account_id = ?2 AND NOT revoked AND (expires_at IS NULL OR expires_at > ?9)
+    ) < ?11
+    RETURNING TRUE";
 
 macro_rules! select_api_keys {
     ($rest:literal) => {
@@ -20,7 +27,11 @@ macro_rules! select_api_keys {
     };
 }
 
-const API_KEYS: &str = select_api_keys!("WHERE account_id = ?1 ORDER BY created_at DESC, id");
+/// ?2, ?3 after this key.
+const API_KEYS: &str = select_api_keys!(
+    "WHERE account_id = ?1 AND created_at <= ?2 AND (created_at < ?2 OR id > ?3)
+    ORDER BY created_at DESC, id LIMIT ?4"
+);
 
 const API_KEY_BY_HASH: &str = select_api_keys!("WHERE key_hash = ?1");
 
@@ -31,7 +42,11 @@ const TOUCH_API_KEY: &str = "
     UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ?2), ?2) WHERE id = ?1";
 
 impl<C: Connection> ApiKeys for SqliteStore<C> {
-    async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+    async fn create_api_key(
+        &self,
+        key: &ApiKey,
+        most: usize,
+    ) -> Result<ApiKeyCreation, StoreError> {
         let parameters = [
             (&key.id).into(),
             (&key.account_id).into(),
@@ -43,12 +58,35 @@ impl<C: Connection> ApiKeys for SqliteStore<C> {
             key.last_used_at.into(),
             key.created_at.into(),
             u32::from(key.revoked).into(),
+            most.into(),
         ];
-        self.writer.run(INSERT_API_KEY, parameters).await.map(drop)
+        let created = self.writer.run(CREATE_API_KEY, parameters).await?;
+        Ok(match created.is_empty() {
+            false => ApiKeyCreation::Created,
+            true => ApiKeyCreation::TooMany,
+        })
     }
 
-    async fn api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
-        self.lists.all(API_KEYS, [id.into()], Row::api_key).await
+    async fn api_keys(
+        &self,
+        id: &AccountId,
+        after: Option<&ApiKeyCursor>,
+        limit: usize,
+    ) -> Result<Page<ApiKey, ApiKeyCursor>, StoreError> {
+        let mut keys = Gathering::new(limit);
+        let mut after = after.cloned();
+        loop {
+            let (created_at, key_id) = match &after {
+                Some(place) => (place.created_at.into(), (&place.id).into()),
+                None => (Value::Integer(i64::MAX), "".into()),
+            };
+            let parameters = [id.into(), created_at, key_id, keys.wanted().into()];
+            let batch = self.lists.all(API_KEYS, parameters, Row::api_key).await?;
+            match keys.extend(batch) {
+                Some(last) => after = Some(ApiKeyCursor::after(last)),
+                None => return Ok(keys.page(ApiKeyCursor::after)),
+            }
+        }
     }
 
     async fn api_key_by_hash(&self, key_hash: &str) -> Result<Option<ApiKey>, StoreError> {

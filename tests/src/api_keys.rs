@@ -19,6 +19,8 @@ scenarios! {
     a_key_expires_so_many_days_after_its_creation [Accounts],
     a_request_for_a_key_is_validated [Accounts],
     keys_are_listed_newest_first [Accounts],
+    keys_are_listed_page_by_page [Accounts],
+    an_account_has_at_most_a_hundred_keys_that_work [Accounts],
     a_key_shows_when_it_was_last_used [Accounts],
     a_revoked_key_is_refused [Accounts],
     an_unknown_key_cannot_be_revoked [Accounts],
@@ -198,6 +200,53 @@ async fn keys_are_listed_newest_first(world: Arc<World>) {
     }
     let keys = client.get("/api/apikeys").await.ok();
     assert_eq!(texts(&keys["api_keys"], "name"), ["c", "a", "b"]);
+}
+
+async fn keys_are_listed_page_by_page(world: Arc<World>) {
+    let account = world.new_account().await;
+    for n in 0..5 {
+        account.api_key(&json!({"name": n.to_string()})).await;
+    }
+    let mut names = Vec::new();
+    let mut path = "/api/apikeys?limit=2".to_owned();
+    for page in 0.. {
+        let answer = account.client.get(&path).await.expect(200);
+        let body = answer.json();
+        let keys = body["api_keys"].as_array().unwrap();
+        assert!(keys.len() == 2 || page == 2, "{answer}");
+        names.extend(keys.iter().map(|key| text(&key["name"])));
+        let Some(cursor) = body["next_cursor"].as_str() else {
+            assert_eq!(answer.header("link"), None);
+            break;
+        };
+        let link = format!("<?limit=2&cursor={cursor}>; rel=\"next\"");
+        assert_eq!(answer.header("link"), Some(link));
+        path = format!("/api/apikeys?limit=2&cursor={cursor}");
+    }
+    assert_eq!(names, ["4", "3", "2", "1", "0"]);
+    for query in ["limit=0", "limit=%2B1", "limit=x", "cursor=x"] {
+        let answer = account.client.get(&format!("/api/apikeys?{query}")).await;
+        answer.error_code(400, "bad_request");
+    }
+}
+
+async fn an_account_has_at_most_a_hundred_keys_that_work(world: Arc<World>) {
+    let account = world.new_account().await;
+    let mut id = String::new();
+    for n in 0..100 {
+        (_, id) = account.api_key(&json!({"name": n.to_string()})).await;
+    }
+    let create = || {
+        account
+            .client
+            .post("/api/apikeys", &json!({"name": "more"}))
+    };
+    let message = "an account may have at most 100 valid API keys: revoke one first";
+    create().await.error(409, "limit_reached", message);
+    let path = format!("/api/apikeys/{id}");
+    account.client.delete(&path).await.ok();
+    create().await.expect(201);
+    create().await.expect(409);
 }
 
 async fn a_key_shows_when_it_was_last_used(world: Arc<World>) {

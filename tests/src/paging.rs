@@ -133,6 +133,7 @@ async fn a_limit_is_a_number_from_1_to_10000(world: Arc<World>) {
             "0",
             "10001",
             "-1",
+            "%2B1",
             "1.5",
             "ten",
             "0x10",

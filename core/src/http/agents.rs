@@ -205,12 +205,12 @@ impl<P: Ports> App<P> {
 }
 
 /// The limit that a request asks for.
-fn limit(uri: &Uri) -> Result<usize, InvalidField> {
+pub(super) fn limit(uri: &Uri) -> Result<usize, InvalidField> {
     match query_parameter(uri, "limit").filter(|text| !text.is_empty()) {
         None => Ok(MAX_LIMIT),
-        Some(text) => text
-            .parse()
-            .ok()
+        Some(text) => Some(text)
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse().ok())
             .filter(|limit| (1..=MAX_LIMIT).contains(limit))
             .ok_or(
                 Rule::Range {
@@ -223,7 +223,7 @@ fn limit(uri: &Uri) -> Result<usize, InvalidField> {
 }
 
 /// The place that a request goes on from; an empty one is the beginning.
-fn cursor<C: Cursor>(uri: &Uri) -> Result<Option<C>, InvalidField> {
+pub(super) fn cursor<C: Cursor>(uri: &Uri) -> Result<Option<C>, InvalidField> {
     decode_cursor(query_parameter(uri, "cursor").as_deref())
 }
 
@@ -239,7 +239,7 @@ pub(super) fn decode_cursor<C: Cursor>(text: Option<&str>) -> Result<Option<C>, 
 }
 
 /// A page, with a link to the next one where there is one.
-fn paged(uri: &Uri, rows: impl Serialize, next: Option<impl Cursor>) -> Answer {
+pub(super) fn paged(uri: &Uri, rows: impl Serialize, next: Option<impl Cursor>) -> Answer {
     let page = Paged::new(rows, next);
     let link = page.next_cursor.as_ref().map(|cursor| {
         let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())

@@ -6,15 +6,19 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::response::{Answer, confirm, ok, secret};
+use super::agents::{cursor, limit, paged};
+use super::response::{Answer, confirm, secret};
 use super::{Admitted, ApiError, App};
 use crate::ports::{Ports, random, random_uuid};
-use crate::store::{Accounts, ApiKeys};
+use crate::store::{Accounts, ApiKeyCreation, ApiKeys};
 use crate::validation::{NOT_BLANK, storable};
 use crate::{ApiKey, InvalidField, Rule, Scope, Scopes, Timestamp, sha256_hex};
 
 /// The longest that a key may work, in days, unless it works for ever.
 const MAX_EXPIRY_DAYS: i64 = 36_500;
+
+/// The most valid keys of one account.
+const MAX_VALID_KEYS: usize = 100;
 
 const MAX_NAME_CHARACTERS: usize = 100;
 
@@ -74,7 +78,14 @@ impl<P: Ports> App<P> {
             created_at: now,
             revoked: false,
         };
-        store.insert_api_key(&key).await?;
+        match store.create_api_key(&key, MAX_VALID_KEYS).await? {
+            ApiKeyCreation::Created => {}
+            ApiKeyCreation::TooMany => {
+                return Err(ApiError::limit_reached(format!(
+                    "an account may have at most {MAX_VALID_KEYS} valid API keys: revoke one first"
+                )));
+            }
+        }
         let created = Created {
             id: &key.id,
             name: &key.name,
@@ -89,8 +100,12 @@ impl<P: Ports> App<P> {
 
     pub(super) async fn list_api_keys(&self, request: Admitted<'_>) -> Answer {
         let account_id = request.caller.account()?;
-        let api_keys = self.ports.store().api_keys(account_id).await?;
-        ok(&KeyList { api_keys })
+        let uri = &request.parts.uri;
+        let (limit, after) = (limit(uri)?, cursor(uri)?);
+        let store = self.ports.store();
+        let page = store.api_keys(account_id, after.as_ref(), limit).await?;
+        let api_keys = page.items;
+        paged(uri, KeyList { api_keys }, page.next)
     }
 
     pub(super) async fn revoke_api_key(&self, request: Admitted<'_>) -> Answer {

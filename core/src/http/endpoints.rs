@@ -185,10 +185,11 @@ endpoints! {
         takes UpdateRequest, answers 200 UserView<'static>;
 
     ListApiKeys: GET "/api/apikeys", Access::Account => list_api_keys,
-        "Lists the account's API keys, newest first", answers 200 KeyList;
+        "Lists the account's API keys, newest first",
+        query [LIMIT, CURSOR], answers 200 Paged<KeyList>;
     CreateApiKey: POST "/api/apikeys", Access::Account => create_api_key,
         "Makes an API key; the key is shown once",
-        takes CreateRequest, answers 201 Created<'static>;
+        takes CreateRequest, answers 201 Created<'static>, fails [409];
     RevokeApiKey: DELETE "/api/apikeys/{id}", Access::Account => revoke_api_key,
         "Revokes an API key", answers 200 Confirmation, fails [404];
 

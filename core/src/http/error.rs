@@ -103,6 +103,10 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
+    pub(crate) fn limit_reached(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "limit_reached", message)
+    }
+
     pub(crate) fn too_large(limit_bytes: usize) -> Self {
         let message = match limit_bytes >> 20 {
             0 => format!("request body exceeds {} KiB", limit_bytes >> 10),

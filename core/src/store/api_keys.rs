@@ -1,15 +1,35 @@
 //! API keys.
 
-use super::StoreError;
+use super::{ApiKeyCursor, Page, StoreError};
 use crate::{AccountId, ApiKey, Timestamp};
+
+/// What became of a new API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "the account may have too many"]
+pub enum ApiKeyCreation {
+    /// The key is stored.
+    Created,
+    /// The account has as many valid keys as it may have; nothing is stored.
+    TooMany,
+}
 
 /// API keys.
 pub trait ApiKeys {
-    /// Stores a new API key.
-    fn insert_api_key(&self, key: &ApiKey) -> impl Future<Output = Result<(), StoreError>>;
+    /// Stores a new API key, unless its account has `most` keys already that are
+    /// [valid](ApiKey::is_valid) when this one is made.
+    fn create_api_key(
+        &self,
+        key: &ApiKey,
+        most: usize,
+    ) -> impl Future<Output = Result<ApiKeyCreation, StoreError>>;
 
-    /// The account's API keys, newest first, then by id.
-    fn api_keys(&self, id: &AccountId) -> impl Future<Output = Result<Vec<ApiKey>, StoreError>>;
+    /// A page of the account's API keys from after this place: newest first, then by id.
+    fn api_keys(
+        &self,
+        id: &AccountId,
+        after: Option<&ApiKeyCursor>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<ApiKey, ApiKeyCursor>, StoreError>>;
 
     /// The API key with this hash, revoked or not. A store that serves it from a cache does so for
     /// five seconds at most and never after this instance has revoked it.

@@ -34,8 +34,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::{
-    AgentQuery, Audience, CommitOutcome, Expiry, HistoryCursor, LeaseRequest, MAX_PAGE_BYTES,
-    MemoryStore, Page, Registration, SessionQuery, Store, StoreError,
+    AgentQuery, ApiKeyCreation, Audience, CommitOutcome, Expiry, HistoryCursor, LeaseRequest,
+    MAX_PAGE_BYTES, MemoryStore, Page, Registration, SessionQuery, Store, StoreError,
 };
 use crate::batch::Chain;
 use crate::{
@@ -93,6 +93,8 @@ macro_rules! store_suite {
             a_revoked_family_stays_revoked
             logging_out_revokes_what_there_is_and_not_what_comes
             api_keys_are_listed_found_touched_and_revoked
+            api_key_pages_visit_everything_once
+            an_account_has_only_so_many_valid_keys
             a_secret_is_made_once
             a_notification_is_queued_with_its_commit_only
             a_lease_excludes_others_until_it_ends

@@ -1,25 +1,41 @@
+use std::cmp::Reverse;
+
 use super::MemoryStore;
-use crate::store::{ApiKeys, StoreError};
+use crate::store::{ApiKeyCreation, ApiKeyCursor, ApiKeys, Page, StoreError};
 use crate::{AccountId, ApiKey, Timestamp};
 
 impl ApiKeys for MemoryStore {
-    async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
-        self.lock()
-            .api_keys
-            .insert(key.key_hash.clone(), key.clone());
-        Ok(())
+    async fn create_api_key(
+        &self,
+        key: &ApiKey,
+        most: usize,
+    ) -> Result<ApiKeyCreation, StoreError> {
+        let keys = &mut self.lock().api_keys;
+        let others = keys
+            .values()
+            .filter(|other| other.account_id == key.account_id && other.is_valid(key.created_at));
+        if others.count() >= most {
+            return Ok(ApiKeyCreation::TooMany);
+        }
+        keys.insert(key.key_hash.clone(), key.clone());
+        Ok(ApiKeyCreation::Created)
     }
 
-    async fn api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
+    async fn api_keys(
+        &self,
+        id: &AccountId,
+        after: Option<&ApiKeyCursor>,
+        limit: usize,
+    ) -> Result<Page<ApiKey, ApiKeyCursor>, StoreError> {
         let state = self.lock();
-        let keys = state.api_keys.values().filter(|key| key.account_id == *id);
-        let mut keys: Vec<ApiKey> = keys.cloned().collect();
-        keys.sort_by(|a, b| {
-            b.created_at
-                .cmp(&a.created_at)
-                .then_with(|| a.id.cmp(&b.id))
+        let place = |key: &ApiKey| (Reverse(key.created_at), key.id.clone());
+        let after = after.map(|after| (Reverse(after.created_at), after.id.clone()));
+        let keys = state.api_keys.values().filter(|key| {
+            key.account_id == *id && after.as_ref().is_none_or(|after| place(key) > *after)
         });
-        Ok(keys)
+        let mut keys: Vec<ApiKey> = keys.cloned().collect();
+        keys.sort_by_key(place);
+        Ok(Page::cut(keys, limit, ApiKeyCursor::after))
     }
 
     async fn api_key_by_hash(&self, key_hash: &str) -> Result<Option<ApiKey>, StoreError> {
