@@ -56,15 +56,15 @@ pub struct NewAccount {
     pub password_hash: String,
     /// What to call its owner; may be empty.
     pub name: String,
-    /// The proof that is awaited.
-    pub verification: Verification,
+    /// What its verification link holds.
+    pub verification: MailedToken,
     /// Now.
     pub created_at: Timestamp,
 }
 
-/// A verification that has been mailed out and awaits its token.
+/// A token that is mailed out, as it is stored: whoever presents it reads the address.
 #[derive(Debug, Clone)]
-pub struct Verification {
+pub struct MailedToken {
     /// SHA-256 of the token.
     pub token_hash: String,
     /// When the token stops working.

@@ -8,10 +8,12 @@ mod cors;
 mod credentials;
 mod endpoints;
 mod error;
+mod known_accounts;
 mod mcp;
 mod openapi;
 mod operations;
 mod outage;
+mod passwords;
 mod reports;
 mod response;
 
@@ -37,6 +39,7 @@ use body::{Received, Standing};
 use credentials::Caller;
 use endpoints::{Access, Endpoint, Route, Row};
 use error::ApiError;
+use known_accounts::KnownAccounts;
 use response::Answer;
 
 /// The application: answers requests by the contract, on the host's ports.
@@ -46,6 +49,7 @@ pub struct App<P> {
     cors: CorsPolicy,
     signer: TokenSigner,
     bodies: body::Budget,
+    known_accounts: KnownAccounts,
 }
 
 /// A request that has passed every gate before its body's.
@@ -71,6 +75,7 @@ impl<P: Ports> App<P> {
             cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),
             bodies: body::Budget::default(),
+            known_accounts: KnownAccounts::default(),
             settings,
         }
     }
@@ -144,7 +149,7 @@ impl<P: Ports> App<P> {
                 }
             }
             Access::Workspace => self.authenticate(&parts.headers).await,
-            Access::Account => self.authenticate_account(&parts.headers),
+            Access::Account => self.authenticate_account(&parts.headers).await,
         }
     }
 

@@ -40,7 +40,7 @@ mod validation;
 mod workspace;
 mod yielding;
 
-pub use account::{Account, AccountId, NewAccount, Verification, email_key};
+pub use account::{Account, AccountId, MailedToken, NewAccount, email_key};
 pub use agent::{Agent, search_key};
 pub use api_key::{ApiKey, Scope, Scopes};
 pub use causes::causes;

@@ -61,9 +61,38 @@ pub trait Passwords {
 #[error("password hashing failed: {0}")]
 pub struct PasswordFailure(pub String);
 
-/// A mail that asks its reader to prove that the address is theirs.
+/// What a mail is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailKind {
+    /// Asks its reader to prove that the address is theirs.
+    Verification,
+    /// Lets its reader set a new password.
+    Reset,
+}
+
+impl MailKind {
+    /// The page of the dashboard that its link leads to.
+    pub(crate) const fn page(self) -> &'static str {
+        match self {
+            Self::Verification => "verify",
+            Self::Reset => "reset",
+        }
+    }
+
+    /// What following its link does, for the log of a host that sends no mail.
+    pub const fn effect(self) -> &'static str {
+        match self {
+            Self::Verification => "the account is verified by following this link",
+            Self::Reset => "a new password is set by following this link",
+        }
+    }
+}
+
+/// A mail with a link for the owner of an address.
 #[derive(Debug, Clone)]
-pub struct VerificationMail {
+pub struct Mail {
+    /// What it is for.
+    pub kind: MailKind,
     /// Whose address it is.
     pub account_id: AccountId,
     /// The address.
@@ -75,7 +104,7 @@ pub struct VerificationMail {
 /// Sends mail, or logs the link where no mail can be sent.
 pub trait Mailer {
     /// Queues a mail. Returns at once.
-    fn send(&self, mail: VerificationMail);
+    fn send(&self, mail: Mail);
 }
 
 /// Delivers what is in the outbox.

@@ -16,7 +16,7 @@ pub mod suite;
 mod tokens;
 
 pub use crate::paging::{AgentCursor, ApiKeyCursor, HistoryCursor, SessionCursor};
-pub use accounts::{Accounts, Audience, Registration};
+pub use accounts::{Accounts, Audience, LATE_REPORTS, Registration};
 pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use memory::MemoryStore;
 pub use outbox::{LeaseRequest, LeasedNotification, Outbox};

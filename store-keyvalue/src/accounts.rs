@@ -2,7 +2,7 @@
 
 use kubeagents_core::store::{Accounts, Audience, Registration};
 use kubeagents_core::{
-    Account, AccountId, NewAccount, StoreError, Timestamp, Verification, email_key,
+    Account, AccountId, MailedToken, NewAccount, StoreError, Timestamp, email_key,
 };
 use serde::{Deserialize, Serialize};
 
@@ -70,8 +70,8 @@ impl From<AccountDocument> for Account {
     }
 }
 
-impl From<&Verification> for Awaited {
-    fn from(verification: &Verification) -> Self {
+impl From<&MailedToken> for Awaited {
+    fn from(verification: &MailedToken) -> Self {
         Self {
             token_hash: verification.token_hash.clone(),
             expires: verification.expires_at,
@@ -132,7 +132,7 @@ impl<K: KeyValue> Accounts for KeyValueStore<K> {
     async fn set_verification(
         &self,
         id: &AccountId,
-        verification: &Verification,
+        verification: &MailedToken,
     ) -> Result<(), StoreError> {
         let key = verification_key(&verification.token_hash);
         self.documents.create(&key, id).await?;

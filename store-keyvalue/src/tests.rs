@@ -11,8 +11,8 @@ use kubeagents_core::store::{
     MemoryStore, RefreshTokens, Registration, SessionQuery, Sessions,
 };
 use kubeagents_core::{
-    AccountId, ApiKey, NewAccount, Notification, RefreshToken, Report, Scopes, SessionKey,
-    Snapshot, StatusKind, Store, StoreError, Timestamp, Verification, Workspace, decide,
+    AccountId, ApiKey, MailedToken, NewAccount, Notification, RefreshToken, Report, Scopes,
+    SessionKey, Snapshot, StatusKind, Store, StoreError, Timestamp, Workspace, decide,
 };
 
 use crate::KeyValueStore;
@@ -466,7 +466,7 @@ async fn register(store: &impl Store) -> Registration {
         email_key: "someone@example.com".into(),
         password_hash: "hash".into(),
         name: String::new(),
-        verification: Verification {
+        verification: MailedToken {
             token_hash: "token".into(),
             expires_at: after(86_400),
         },

@@ -1,7 +1,7 @@
 //! Accounts.
 
 use kubeagents_core::{
-    Account, AccountId, NewAccount, StoreError, Timestamp, Verification, email_key,
+    Account, AccountId, MailedToken, NewAccount, StoreError, Timestamp, email_key,
     store::{Accounts, Audience, Registration},
 };
 
@@ -94,7 +94,7 @@ impl<Q: Query, C> Accounts for PostgresStore<Q, C> {
     async fn set_verification(
         &self,
         id: &AccountId,
-        verification: &Verification,
+        verification: &MailedToken,
     ) -> Result<(), StoreError> {
         let params = [
             id.as_str().into(),

@@ -2,7 +2,7 @@
 
 use kubeagents_core::store::{Accounts, Audience, Registration};
 use kubeagents_core::{
-    Account, AccountId, NewAccount, StoreError, Timestamp, Verification, email_key,
+    Account, AccountId, MailedToken, NewAccount, StoreError, Timestamp, email_key,
 };
 
 use kubeagents_store_sql::Row;
@@ -88,7 +88,7 @@ impl<C: Connection> Accounts for SqliteStore<C> {
     async fn set_verification(
         &self,
         id: &AccountId,
-        verification: &Verification,
+        verification: &MailedToken,
     ) -> Result<(), StoreError> {
         let parameters = [
             id.into(),

@@ -11,19 +11,19 @@ use super::response::{Answer, confirm, json, ok, secret};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
 use crate::notification::check_webhook_url;
-use crate::ports::{Entropy, Mailer, Passwords, Ports, VerificationMail, random, random_uuid};
+use crate::ports::{Entropy, Mail, MailKind, Mailer, Passwords, Ports, random, random_uuid};
 use crate::store::{Accounts, RefreshTokens, Registration};
 use crate::token::TokenType;
 use crate::validation::{STORABLE, storable};
 use crate::{
-    Account, AccountId, InvalidField, NewAccount, RefreshDecision, RefreshToken, Rule, Settings,
-    Timestamp, Verification, decide_refresh, email_key, password, sha256_hex,
+    Account, AccountId, InvalidField, MailedToken, NewAccount, RefreshDecision, RefreshToken, Rule,
+    Settings, Timestamp, causes, decide_refresh, email_key, password, sha256_hex,
 };
 
 /// How long a verification link works.
 const VERIFICATION_EXPIRY: TimeDelta = TimeDelta::hours(24);
 
-const MIN_PASSWORD_CHARACTERS: usize = 8;
+pub(super) const MIN_PASSWORD_CHARACTERS: usize = 8;
 const MAX_EMAIL_CHARACTERS: usize = 255;
 const MAX_NAME_CHARACTERS: usize = 200;
 
@@ -31,6 +31,11 @@ const MAX_NAME_CHARACTERS: usize = 200;
 /// work is done, mail or no mail.
 const SILENT_ANSWER: Duration = Duration::from_millis(100);
 
+/// How long the answer to a deletion waits for the workspace to be empty. What is left by then goes
+/// later.
+const DELETION: TimeDelta = TimeDelta::seconds(5);
+
+const INVALID_LOGIN: &str = "invalid email or password";
 const INVALID_REFRESH: &str = "invalid or expired refresh token";
 const REVOKED_REFRESH: &str = "refresh token has been revoked";
 
@@ -87,6 +92,13 @@ pub(super) struct UpdateRequest {
     notification_webhook_url: Option<String>,
 }
 
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["password"]))]
+pub(super) struct DeleteRequest {
+    password: Option<String>,
+}
+
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Tokens<'a> {
     user: UserView<'a>,
@@ -103,10 +115,9 @@ impl<P: Ports> App<P> {
         let name = body.name.unwrap_or_default();
         check_registration(&email, &password, &name)?;
 
-        let salt = random(self.ports.entropy());
-        let password_hash = self.ports.passwords().hash(password, salt).await?;
+        let password_hash = self.hash_password(password).await?;
         let now = self.now();
-        let (token, verification) = self.new_verification(now);
+        let (token, verification) = self.new_mailed_token(VERIFICATION_EXPIRY);
         let account = NewAccount {
             id: AccountId::new(random_uuid(self.ports.entropy())),
             email_key: email_key(&email),
@@ -116,15 +127,22 @@ impl<P: Ports> App<P> {
             verification,
             created_at: now,
         };
-        match self.ports.store().create_account(&account).await? {
+        let store = self.ports.store();
+        let id = match store.create_account(&account).await? {
+            Registration::Created(id) => id,
             Registration::EmailTaken => return Err(ApiError::conflict("email already exists")),
-            Registration::Created => {}
-        }
-        self.mail_verification(account.id.clone(), account.email.clone(), &token);
+        };
+        self.mail(
+            MailKind::Verification,
+            id.clone(),
+            account.email.clone(),
+            &token,
+        );
+        self.purge_deleted_within(TimeDelta::zero()).await;
         let body = Registered {
             message: "注册成功，请检查邮箱完成验证",
             user: RegisteredUser {
-                id: &account.id,
+                id: &id,
                 email: &account.email,
                 name: &account.name,
             },
@@ -147,14 +165,17 @@ impl<P: Ports> App<P> {
         let body: ResendRequest = request.fields()?;
         let asked = self.now();
         let account = self.find_account(&body.email.unwrap_or_default()).await?;
-        if let Some(account) = account.filter(|account| !account.email_verified) {
-            let (token, verification) = self.new_verification(self.now());
-            let store = self.ports.store();
-            store.set_verification(&account.id, &verification).await?;
-            self.mail_verification(account.id, account.email, &token);
+        let account = account.filter(|account| !account.email_verified);
+        let (token, verification) = self.new_mailed_token(VERIFICATION_EXPIRY);
+        // The same work for every address.
+        let id = account.as_ref().map(|account| account.id.clone());
+        let id = id.unwrap_or_else(|| self.nobody());
+        let store = self.ports.store();
+        store.set_verification(&id, &verification).await?;
+        if let Some(account) = account {
+            self.mail(MailKind::Verification, account.id, account.email, &token);
         }
-        let taken = (self.now() - asked).to_std().unwrap_or_default();
-        self.ports.pause(SILENT_ANSWER.saturating_sub(taken)).await;
+        self.wait_in_silence(asked).await;
         confirm("如果该邮箱已注册，您将收到一封验证邮件")
     }
 
@@ -162,19 +183,9 @@ impl<P: Ports> App<P> {
         let body: LoginRequest = request.fields()?;
         let account = self.find_account(&body.email.unwrap_or_default()).await?;
         let given = body.password.unwrap_or_default();
-        // What bcrypt would cut off is no part of any password.
-        let possible = given.len() <= password::MAX_BYTES;
-        let hash = account
-            .as_ref()
-            .map_or(password::DECOY, |account| &account.password_hash);
-        let right = self
-            .ports
-            .passwords()
-            .verify(given, hash.to_owned())
-            .await?
-            && possible;
+        let right = self.is_password(account.as_ref(), given).await?;
         match account.filter(|_| right) {
-            None => Err(ApiError::unauthorized("invalid email or password")),
+            None => Err(ApiError::unauthorized(INVALID_LOGIN)),
             Some(account) if !account.email_verified => Err(ApiError::email_not_verified()),
             Some(account) => self.start_family(&account).await,
         }
@@ -243,6 +254,73 @@ impl<P: Ports> App<P> {
         ok(&account.ok_or_else(Self::unknown_account)?.view())
     }
 
+    pub(super) async fn delete_me(&self, request: Admitted<'_>) -> Answer {
+        let body: DeleteRequest = request.fields()?;
+        let given = body.password.unwrap_or_default();
+        let account = self.authorize_by_password(&request, given).await?;
+        let deleted = self
+            .ports
+            .store()
+            .delete_account(&account, self.now())
+            .await;
+        // Also after a failure: it may have taken effect.
+        self.known_accounts.forget(&account.id);
+        if !deleted? {
+            return Err(ApiError::invalid_password());
+        }
+        self.purge_deleted_within(DELETION).await;
+        confirm("account deleted")
+    }
+
+    /// Removes what deleted accounts have left, part by part for this long, at least one part. A
+    /// failure is no concern of the request that this comes with.
+    async fn purge_deleted_within(&self, time: TimeDelta) {
+        let until = self.now() + time;
+        loop {
+            match self.ports.store().purge_deleted(self.now()).await {
+                Ok(true) if self.now() < until => {}
+                Ok(_) => return,
+                Err(error) => {
+                    let causes = causes(&error);
+                    tracing::warn!(%causes, "what deleted accounts have left is not removed yet");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The caller's account, if this is its password.
+    pub(super) async fn authorize_by_password(
+        &self,
+        request: &Admitted<'_>,
+        given: String,
+    ) -> Result<Account, ApiError> {
+        let id = request.caller.account()?;
+        let account = self.ports.store().account(id).await?;
+        let account = account.ok_or_else(Self::unknown_account)?;
+        match self.is_password(Some(&account), given).await? {
+            true => Ok(account),
+            false => Err(ApiError::invalid_password()),
+        }
+    }
+
+    /// Checks whether an account has this password. Where there is no account it takes as long.
+    async fn is_password(
+        &self,
+        account: Option<&Account>,
+        given: String,
+    ) -> Result<bool, ApiError> {
+        // What bcrypt would cut off is no part of any password.
+        let possible = given.len() <= password::MAX_BYTES;
+        let hash = account.map_or(password::DECOY, |account| &account.password_hash);
+        let right = self
+            .ports
+            .passwords()
+            .verify(given, hash.to_owned())
+            .await?;
+        Ok(right && possible && account.is_some())
+    }
+
     fn check_notification_url(&self, url: &str) -> Result<(), InvalidField> {
         let field = "notification_webhook_url";
         storable(field, url)?;
@@ -256,7 +334,7 @@ impl<P: Ports> App<P> {
     }
 
     /// The account of an address. One that no account can have is not looked up.
-    async fn find_account(&self, email: &str) -> Result<Option<Account>, ApiError> {
+    pub(super) async fn find_account(&self, email: &str) -> Result<Option<Account>, ApiError> {
         if email.is_empty() || storable("email", email).is_err() {
             return Ok(None);
         }
@@ -264,11 +342,21 @@ impl<P: Ports> App<P> {
     }
 
     /// Logs an account in: the first tokens of a new family.
-    async fn start_family(&self, account: &Account) -> Answer {
+    pub(super) async fn start_family(&self, account: &Account) -> Answer {
         let family = random_uuid(self.ports.entropy());
         let (tokens, stored) = self.new_tokens(account, family, self.now())?;
-        self.ports.store().insert_refresh_token(&stored).await?;
-        secret(StatusCode::OK, &tokens)
+        let store = self.ports.store();
+        store.insert_refresh_token(&stored).await?;
+        // The password may have been changed, or the account deleted, since it was looked at. Either
+        // that revokes this token, or it is seen here.
+        let current = store.account(&account.id).await?;
+        match current.is_some_and(|current| current.password_hash == account.password_hash) {
+            true => secret(StatusCode::OK, &tokens),
+            false => {
+                store.revoke_token_family(&stored.family_id).await?;
+                Err(ApiError::unauthorized(INVALID_LOGIN))
+            }
+        }
     }
 
     fn new_tokens<'a>(
@@ -304,22 +392,34 @@ impl<P: Ports> App<P> {
     }
 
     /// A token to be mailed, and what is stored of it.
-    fn new_verification(&self, now: Timestamp) -> (String, Verification) {
+    pub(super) fn new_mailed_token(&self, expiry: TimeDelta) -> (String, MailedToken) {
         let token = random_token(self.ports.entropy());
-        let verification = Verification {
+        let stored = MailedToken {
             token_hash: sha256_hex(&token),
-            expires_at: now + VERIFICATION_EXPIRY,
+            expires_at: self.now() + expiry,
         };
-        (token, verification)
+        (token, stored)
     }
 
-    fn mail_verification(&self, account_id: AccountId, to: String, token: &str) {
-        let link = format!("{}/verify?token={token}", self.settings.values.app_base_url);
-        self.ports.mailer().send(VerificationMail {
+    pub(super) fn mail(&self, kind: MailKind, account_id: AccountId, to: String, token: &str) {
+        let (base, page) = (&self.settings.values.app_base_url, kind.page());
+        self.ports.mailer().send(Mail {
+            kind,
             account_id,
             to,
-            link,
+            link: format!("{base}/{page}?token={token}"),
         });
+    }
+
+    /// An id that no account has.
+    pub(super) fn nobody(&self) -> AccountId {
+        AccountId::new(random_uuid(self.ports.entropy()))
+    }
+
+    /// Waits until an answer that must not tell who is registered may be given.
+    pub(super) async fn wait_in_silence(&self, asked: Timestamp) {
+        let taken = (self.now() - asked).to_std().unwrap_or_default();
+        self.ports.pause(SILENT_ANSWER.saturating_sub(taken)).await;
     }
 }
 
@@ -330,12 +430,7 @@ fn random_token(entropy: &impl Entropy) -> String {
 
 /// Checks a registration's fields in the order of the contract's table.
 fn check_registration(email: &str, password: &str, name: &str) -> Result<(), InvalidField> {
-    if password.chars().count() < MIN_PASSWORD_CHARACTERS {
-        return Err(Rule::MinCharacters(MIN_PASSWORD_CHARACTERS).broken_by("password"));
-    }
-    if password.len() > password::MAX_BYTES {
-        return Err(Rule::MaxBytes(password::MAX_BYTES).broken_by("password"));
-    }
+    check_password("password", password)?;
     if email.trim().is_empty() {
         return Err(Rule::Required.broken_by("email"));
     }
@@ -349,6 +444,17 @@ fn check_registration(email: &str, password: &str, name: &str) -> Result<(), Inv
         return Err(Rule::MaxCharacters(MAX_NAME_CHARACTERS).broken_by("name"));
     }
     storable("name", name)
+}
+
+/// Checks whether a password may be set.
+pub(super) fn check_password(field: &'static str, password: &str) -> Result<(), InvalidField> {
+    if password.chars().count() < MIN_PASSWORD_CHARACTERS {
+        return Err(Rule::MinCharacters(MIN_PASSWORD_CHARACTERS).broken_by(field));
+    }
+    if password.len() > password::MAX_BYTES {
+        return Err(Rule::MaxBytes(password::MAX_BYTES).broken_by(field));
+    }
+    Ok(())
 }
 
 /// What [`is_email`] takes, as JSON Schema writes it.

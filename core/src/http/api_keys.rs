@@ -86,6 +86,11 @@ impl<P: Ports> App<P> {
                 )));
             }
         }
+        // The account may have been deleted meanwhile. Either that removes this key, or it is seen here.
+        if store.account(account_id).await?.is_none() {
+            store.revoke_api_key(account_id, &key.id).await?;
+            return Err(Self::unknown_account());
+        }
         let created = Created {
             id: &key.id,
             name: &key.name,

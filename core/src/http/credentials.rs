@@ -5,7 +5,7 @@ use http::header::AUTHORIZATION;
 
 use super::{ApiError, App};
 use crate::ports::Ports;
-use crate::store::ApiKeys;
+use crate::store::{Accounts, ApiKeys};
 use crate::token::TokenType;
 use crate::{AccountId, AuthMode, Scopes, Timestamp, Workspace, hash, sha256_hex};
 
@@ -81,6 +81,7 @@ impl<P: Ports> App<P> {
         {
             (Workspace::Shared, Scopes::ALL)
         } else if let Some(id) = self.signer.verify(TokenType::Access, token, self.now()) {
+            self.check_existence(&id).await?;
             (Workspace::Account(id), Scopes::ALL)
         } else {
             self.authenticate_key(token).await?
@@ -93,17 +94,35 @@ impl<P: Ports> App<P> {
     }
 
     /// The owner of an account, by access token and nothing else.
-    pub(super) fn authenticate_account(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    pub(super) async fn authenticate_account(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Caller, ApiError> {
         let token = bearer(headers)?.ok_or_else(|| ApiError::unauthorized(MISSING))?;
         let id = self
             .signer
             .verify(TokenType::Access, token, self.now())
             .ok_or_else(|| ApiError::unauthorized(INVALID))?;
+        self.check_existence(&id).await?;
         Ok(Caller {
             workspace: Workspace::Account(id.clone()),
             scopes: Scopes::ALL,
             account: Some(id),
         })
+    }
+
+    /// Refuses the token of an account that has been deleted: by this host at once, by another one
+    /// within seconds.
+    async fn check_existence(&self, id: &AccountId) -> Result<(), ApiError> {
+        let now = self.now();
+        if self.known_accounts.contains(id, now) {
+            return Ok(());
+        }
+        let deletions = self.known_accounts.deletions();
+        let account = self.ports.store().account(id).await?;
+        let account = account.ok_or_else(Self::unknown_account)?;
+        self.known_accounts.remember(account.id, now, deletions);
+        Ok(())
     }
 
     async fn authenticate_key(&self, token: &str) -> Result<(Workspace, Scopes), ApiError> {

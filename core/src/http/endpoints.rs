@@ -9,7 +9,8 @@ use percent_encoding::percent_decode_str;
 use schemars::{Schema, SchemaGenerator};
 
 use super::accounts::{
-    LoginRequest, RefreshRequest, RegisterRequest, Registered, ResendRequest, Tokens, UpdateRequest,
+    DeleteRequest, LoginRequest, RefreshRequest, RegisterRequest, Registered, ResendRequest,
+    Tokens, UpdateRequest,
 };
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, StatusList};
 use super::api_keys::{CreateRequest, Created, KeyList};
@@ -17,6 +18,7 @@ use super::error::ErrorBody;
 use super::mcp::JsonRpc;
 use super::openapi::{CURSOR, EXPIRED, LIMIT, OpenApi, Parameter, SEARCH, STATUS, TOKEN};
 use super::operations::Health;
+use super::passwords::{ForgotRequest, PasswordRequest, ResetRequest};
 use super::reports::Reported;
 use super::response::{Answer, Confirmation};
 use super::{Admitted, ApiError, App};
@@ -183,6 +185,18 @@ endpoints! {
     PutMe: PUT "/api/auth/me", Access::Account => put_me,
         "Changes the account",
         takes UpdateRequest, answers 200 UserView<'static>;
+    DeleteMe: DELETE "/api/auth/me", Access::Account => delete_me,
+        "Deletes the account and everything that belongs to it",
+        takes DeleteRequest, answers 200 Confirmation;
+    ChangePassword: POST "/api/auth/password", Access::Account => change_password,
+        "Changes the password, and revokes every refresh token of the account",
+        takes PasswordRequest, answers 200 Confirmation;
+    ForgotPassword: POST "/api/auth/forgot", Access::Public => forgot_password,
+        "Mails a link to set a new password, if the address is registered",
+        takes ForgotRequest, answers 200 Confirmation;
+    ResetPassword: POST "/api/auth/reset", Access::Public => reset_password,
+        "Sets a new password by a mailed token, and logs the account in",
+        takes ResetRequest, answers 200 Tokens<'static>;
 
     ListApiKeys: GET "/api/apikeys", Access::Account => list_api_keys,
         "Lists the account's API keys, newest first",
@@ -401,7 +415,7 @@ mod tests {
         for (path, methods) in [
             ("/health", "GET, HEAD, OPTIONS"),
             ("/api/auth/verify", "GET, OPTIONS"),
-            ("/api/auth/me", "GET, HEAD, PUT, OPTIONS"),
+            ("/api/auth/me", "GET, HEAD, PUT, DELETE, OPTIONS"),
             ("/api/apikeys", "GET, HEAD, POST, OPTIONS"),
             ("/api/apikeys/x", "DELETE, OPTIONS"),
             ("/mcp", "POST, OPTIONS"),

@@ -34,13 +34,14 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::{
-    AgentQuery, ApiKeyCreation, Audience, CommitOutcome, Expiry, HistoryCursor, LeaseRequest,
+    AgentQuery, ApiKeyCreation, Audience, CommitOutcome, Expiry, HistoryCursor, LATE_REPORTS,
+    LeaseRequest,
     MAX_PAGE_BYTES, MemoryStore, Page, Registration, SessionQuery, Store, StoreError,
 };
 use crate::batch::Chain;
 use crate::{
-    AccountId, Agent, ApiKey, NewAccount, Notification, RefreshToken, Report, Scopes, Session,
-    SessionKey, Snapshot, Status, StatusKind, Timestamp, Verification, Workspace, decide,
+    Account, AccountId, Agent, ApiKey, MailedToken, NewAccount, Notification, RefreshToken, Report,
+    Scopes, Session, SessionKey, Snapshot, Status, StatusKind, Timestamp, Workspace, decide,
     email_key, search_key, sha256_hex,
 };
 
@@ -87,7 +88,12 @@ macro_rules! store_suite {
             nothing_is_found_where_nothing_is
             accounts_are_found_by_address_in_any_case
             an_address_is_registered_once
+            an_unverified_registration_is_replaced
+            registrations_and_verifications_race
             a_verification_works_once_and_until_it_expires
+            a_reset_works_once_and_until_it_expires
+            a_password_is_changed_from_what_it_was
+            a_deleted_account_leaves_nothing_behind
             notification_addresses_are_set_cleared_and_listed
             a_refresh_token_is_spent_once
             a_revoked_family_stays_revoked

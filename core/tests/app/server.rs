@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use kubeagents_core::ports::{
-    Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports, VerificationMail,
+    Clock, Entropy, Mail, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports,
 };
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
@@ -55,7 +55,7 @@ pub(crate) struct TestPorts {
     clock: TestClock,
     entropy: CountingEntropy,
     recorder: Recorder<MemoryStore, TestClock, CountingEntropy>,
-    mails: Mutex<Vec<VerificationMail>>,
+    mails: Mutex<Vec<Mail>>,
 }
 
 impl Passwords for TestPorts {
@@ -68,7 +68,7 @@ impl Passwords for TestPorts {
 }
 
 impl Mailer for TestPorts {
-    fn send(&self, mail: VerificationMail) {
+    fn send(&self, mail: Mail) {
         self.clock.advance(TimeDelta::milliseconds(3));
         self.mails.lock().unwrap().push(mail);
     }

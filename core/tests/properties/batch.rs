@@ -17,8 +17,8 @@ use kubeagents_core::store::{
     Registration, SessionCursor, SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
-    Account, AccountId, Agent, AuthMode, NewAccount, Recorded, Recorder, Report, ReportPolicy,
-    Session, SessionKey, Snapshot, Status, StatusKind, StoreError, Timestamp, Verification,
+    Account, AccountId, Agent, AuthMode, MailedToken, NewAccount, Recorded, Recorder, Report,
+    ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind, StoreError, Timestamp,
     Workspace, decide,
 };
 use proptest::prelude::*;
@@ -206,7 +206,7 @@ impl Accounts for &Moody {
     async fn set_verification(
         &self,
         id: &AccountId,
-        verification: &Verification,
+        verification: &MailedToken,
     ) -> Result<(), StoreError> {
         self.store.set_verification(id, verification).await
     }
@@ -217,6 +217,46 @@ impl Accounts for &Moody {
         now: Timestamp,
     ) -> Result<Option<Account>, StoreError> {
         self.store.verify_account(token_hash, now).await
+    }
+
+    async fn set_reset(&self, id: &AccountId, reset: &MailedToken) -> Result<(), StoreError> {
+        self.store.set_reset(id, reset).await
+    }
+
+    async fn account_by_reset(
+        &self,
+        token_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        self.store.account_by_reset(token_hash, now).await
+    }
+
+    async fn reset_password(
+        &self,
+        token_hash: &str,
+        password_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        let reset = self.store.reset_password(token_hash, password_hash, now);
+        reset.await
+    }
+
+    async fn change_password(
+        &self,
+        account: &Account,
+        password_hash: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let change = self.store.change_password(account, password_hash, now);
+        change.await
+    }
+
+    async fn delete_account(&self, account: &Account, now: Timestamp) -> Result<bool, StoreError> {
+        self.store.delete_account(account, now).await
+    }
+
+    async fn purge_deleted(&self, now: Timestamp) -> Result<bool, StoreError> {
+        self.store.purge_deleted(now).await
     }
 
     async fn set_notification_url(

@@ -1,30 +1,61 @@
 use std::collections::HashMap;
 
 use super::MemoryStore;
-use crate::store::{Accounts, Audience, Registration, StoreError};
-use crate::{Account, AccountId, NewAccount, Timestamp, Verification, email_key};
+use crate::store::{Accounts, Audience, LATE_REPORTS, Registration, StoreError};
+use crate::{Account, AccountId, MailedToken, NewAccount, Timestamp, Workspace, email_key};
 
 #[derive(Debug, Default)]
 pub(super) struct AccountTable {
     by_id: HashMap<AccountId, AccountState>,
-    by_email: HashMap<String, AccountId>,
     by_email_key: HashMap<String, AccountId>,
+    /// Accounts whose workspaces may still hold something, and when they were deleted.
+    deleted: Vec<(AccountId, Timestamp)>,
+    /// The number of accounts at which registrations that nobody has verified in time are dropped.
+    purge_at: usize,
 }
 
 #[derive(Debug)]
 struct AccountState {
     account: Account,
-    verification: Option<Verification>,
+    verification: Option<MailedToken>,
+    reset: Option<MailedToken>,
+}
+
+impl AccountState {
+    fn awaits_reset(&self, token_hash: &str, now: Timestamp) -> bool {
+        is_awaited(self.reset.as_ref(), token_hash, now)
+    }
+}
+
+fn is_awaited(token: Option<&MailedToken>, token_hash: &str, now: Timestamp) -> bool {
+    token.is_some_and(|token| token.token_hash == token_hash && now < token.expires_at)
+}
+
+impl AccountTable {
+    fn purge_unverified(&mut self, now: Timestamp) {
+        if self.by_id.len() < self.purge_at {
+            return;
+        }
+        self.by_id.retain(|_, state| {
+            let link = state.verification.as_ref();
+            state.account.email_verified || link.is_none_or(|link| now < link.expires_at)
+        });
+        self.by_email_key
+            .retain(|_, id| self.by_id.contains_key(id));
+        self.purge_at = 2 * self.by_id.len() + 1000;
+    }
 }
 
 impl Accounts for MemoryStore {
     async fn create_account(&self, new: &NewAccount) -> Result<Registration, StoreError> {
         let table = &mut self.lock().accounts;
-        if table.by_email_key.contains_key(&new.email_key) {
+        table.purge_unverified(new.created_at);
+        let id = table.by_email_key.get(&new.email_key);
+        let id = id.unwrap_or(&new.id).clone();
+        let known = table.by_id.get(&id);
+        if known.is_some_and(|known| known.account.email_verified) {
             return Ok(Registration::EmailTaken);
         }
-        let id = new.id.clone();
-        table.by_email.insert(new.email.clone(), id.clone());
         table.by_email_key.insert(new.email_key.clone(), id.clone());
         let account = Account {
             id: id.clone(),
@@ -36,15 +67,13 @@ impl Accounts for MemoryStore {
             created_at: new.created_at,
             updated_at: new.created_at,
         };
-        let verification = Some(new.verification.clone());
-        table.by_id.insert(
-            id,
-            AccountState {
-                account,
-                verification,
-            },
-        );
-        Ok(Registration::Created)
+        let state = AccountState {
+            account,
+            verification: Some(new.verification.clone()),
+            reset: None,
+        };
+        table.by_id.insert(id.clone(), state);
+        Ok(Registration::Created(id))
     }
 
     async fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
@@ -58,17 +87,18 @@ impl Accounts for MemoryStore {
 
     async fn account_by_email(&self, email: &str) -> Result<Option<Account>, StoreError> {
         let table = &self.lock().accounts;
-        let by_key = || table.by_email_key.get(&email_key(email));
-        let id = table.by_email.get(email).or_else(by_key);
+        let id = table.by_email_key.get(&email_key(email));
         Ok(id.and_then(|id| Some(table.by_id.get(id)?.account.clone())))
     }
 
     async fn set_verification(
         &self,
         id: &AccountId,
-        verification: &Verification,
+        verification: &MailedToken,
     ) -> Result<(), StoreError> {
-        if let Some(state) = self.lock().accounts.by_id.get_mut(id) {
+        if let Some(state) = self.lock().accounts.by_id.get_mut(id)
+            && !state.account.email_verified
+        {
             state.verification = Some(verification.clone());
         }
         Ok(())
@@ -80,17 +110,102 @@ impl Accounts for MemoryStore {
         now: Timestamp,
     ) -> Result<Option<Account>, StoreError> {
         let table = &mut self.lock().accounts;
-        let awaited = table.by_id.values_mut().find(|state| {
-            state.verification.as_ref().is_some_and(|verification| {
-                verification.token_hash == token_hash && now < verification.expires_at
-            })
-        });
+        let mut states = table.by_id.values_mut();
+        let awaited = states.find(|state| is_awaited(state.verification.as_ref(), token_hash, now));
         Ok(awaited.map(|state| {
             state.verification = None;
             state.account.email_verified = true;
             state.account.updated_at = now;
             state.account.clone()
         }))
+    }
+
+    async fn set_reset(&self, id: &AccountId, reset: &MailedToken) -> Result<(), StoreError> {
+        if let Some(state) = self.lock().accounts.by_id.get_mut(id) {
+            state.reset = Some(reset.clone());
+        }
+        Ok(())
+    }
+
+    async fn account_by_reset(
+        &self,
+        token_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        let table = &self.lock().accounts;
+        let mut states = table.by_id.values();
+        let awaited = states.find(|state| state.awaits_reset(token_hash, now));
+        Ok(awaited.map(|state| state.account.clone()))
+    }
+
+    async fn reset_password(
+        &self,
+        token_hash: &str,
+        password_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        let state = &mut *self.lock();
+        let mut accounts = state.accounts.by_id.values_mut();
+        let Some(found) = accounts.find(|state| state.awaits_reset(token_hash, now)) else {
+            return Ok(None);
+        };
+        found.verification = None;
+        found.reset = None;
+        found.account.email_verified = true;
+        password_hash.clone_into(&mut found.account.password_hash);
+        found.account.updated_at = now;
+        state.tokens.revoke_all(&found.account.id);
+        Ok(Some(found.account.clone()))
+    }
+
+    async fn change_password(
+        &self,
+        account: &Account,
+        password_hash: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let state = &mut *self.lock();
+        let found = state.accounts.by_id.get_mut(&account.id);
+        let Some(found) =
+            found.filter(|found| found.account.password_hash == account.password_hash)
+        else {
+            return Ok(false);
+        };
+        password_hash.clone_into(&mut found.account.password_hash);
+        found.account.updated_at = now;
+        found.reset = None;
+        state.tokens.revoke_all(&account.id);
+        Ok(true)
+    }
+
+    async fn delete_account(&self, account: &Account, now: Timestamp) -> Result<bool, StoreError> {
+        let state = &mut *self.lock();
+        let id = &account.id;
+        let found = state.accounts.by_id.get(id);
+        if found.is_none_or(|found| found.account.password_hash != account.password_hash) {
+            return Ok(false);
+        }
+        state.accounts.by_id.remove(id);
+        state.accounts.by_email_key.retain(|_, owner| owner != id);
+        state.accounts.deleted.push((id.clone(), now));
+        state.tokens.remove_all(id);
+        state.api_keys.retain(|_, key| key.account_id != *id);
+        Ok(true)
+    }
+
+    async fn purge_deleted(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        let mut deleted = std::mem::take(&mut state.accounts.deleted);
+        let workspaces = deleted.iter().map(|(id, _)| Workspace::Account(id.clone()));
+        let left: Vec<_> = workspaces
+            .map(|workspace| state.sessions.remove(&workspace))
+            .collect();
+        deleted.retain(|(_, since)| now - *since < LATE_REPORTS);
+        state.accounts.deleted = deleted;
+        // Dropping a large workspace takes a while, which no report is to wait for.
+        drop(state);
+        drop(left);
+        Ok(false)
     }
 
     async fn set_notification_url(
@@ -118,5 +233,50 @@ impl Accounts for MemoryStore {
             .map(|state| state.account.notification_webhook_url.clone())
             .filter(|url| !url.is_empty())
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+    use futures_executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn registrations_go_when_their_link_has_run_out() {
+        let store = MemoryStore::default();
+        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let register = |n: usize, created_at| {
+            let new = NewAccount {
+                id: AccountId::new(n.to_string()),
+                email: format!("{n}@example.com"),
+                email_key: format!("{n}@example.com"),
+                password_hash: String::new(),
+                name: String::new(),
+                verification: MailedToken {
+                    token_hash: n.to_string(),
+                    expires_at: created_at + TimeDelta::days(1),
+                },
+                created_at,
+            };
+            block_on(store.create_account(&new)).unwrap()
+        };
+        for n in 0..999 {
+            let id = AccountId::new(n.to_string());
+            assert_eq!(register(n, start), Registration::Created(id));
+        }
+        let verified = block_on(store.verify_account("7", start)).unwrap();
+        assert!(verified.is_some());
+        for n in 999..2000 {
+            let _ = register(n, start + TimeDelta::days(1));
+        }
+        let there = |n: usize| block_on(store.account(&AccountId::new(n.to_string())));
+        assert!(there(7).unwrap().is_some() && there(1500).unwrap().is_some());
+        assert_eq!(there(8).unwrap(), None);
+        assert_eq!(
+            block_on(store.account_by_email("8@example.com")).unwrap(),
+            None
+        );
     }
 }

@@ -54,6 +54,11 @@ impl Workspaces {
         agent.sessions.get(key.session_topic.as_str())
     }
 
+    /// Takes out all that a workspace holds.
+    pub(super) fn remove(&mut self, workspace: &Workspace) -> Option<impl Sized + use<>> {
+        self.0.remove(workspace)
+    }
+
     fn load(&self, key: &SessionKey) -> Snapshot {
         Snapshot {
             agent_name: self

@@ -36,6 +36,21 @@ impl TokenTable {
     }
 }
 
+impl TokenTable {
+    /// Revokes every token that an account has now.
+    pub(super) fn revoke_all(&mut self, id: &AccountId) {
+        let tokens = self.tokens.values();
+        let own = tokens.filter(|token| token.account_id == *id);
+        let families: Vec<String> = own.map(|token| token.family_id.clone()).collect();
+        self.revoked_families.extend(families);
+    }
+
+    /// Removes every token of an account.
+    pub(super) fn remove_all(&mut self, id: &AccountId) {
+        self.tokens.retain(|_, token| token.account_id != *id);
+    }
+}
+
 impl RefreshTokens for MemoryStore {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
         self.lock().tokens.insert(token);
@@ -74,13 +89,7 @@ impl RefreshTokens for MemoryStore {
     }
 
     async fn revoke_refresh_tokens(&self, id: &AccountId) -> Result<(), StoreError> {
-        let table = &mut self.lock().tokens;
-        let tokens = table.tokens.values();
-        let families: Vec<String> = tokens
-            .filter(|token| token.account_id == *id)
-            .map(|token| token.family_id.clone())
-            .collect();
-        table.revoked_families.extend(families);
+        self.lock().tokens.revoke_all(id);
         Ok(())
     }
 }

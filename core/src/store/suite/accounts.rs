@@ -4,27 +4,44 @@ pub(super) fn email(tag: &str) -> String {
     format!("User.{}@Example.com", &sha256_hex(tag)[..12])
 }
 
-pub(super) fn verification(tag: &str) -> Verification {
-    Verification {
+pub(super) fn verification(tag: &str) -> MailedToken {
+    MailedToken {
         token_hash: sha256_hex(format!("verification {tag}")),
         expires_at: start() + TimeDelta::hours(24),
     }
 }
 
-pub(super) async fn register<S: Store>(store: &S, tag: &str) -> AccountId {
+/// A registration of the tag's address. What a later one brings differs with `n`.
+fn registration(tag: &str, n: u32) -> NewAccount {
     let email = email(tag);
-    let account = NewAccount {
-        id: AccountId::new(uuid_of(tag)),
+    let tag = match n {
+        0 => tag.to_owned(),
+        n => format!("{tag} again {n}"),
+    };
+    NewAccount {
+        id: AccountId::new(uuid_of(&tag)),
         email_key: email_key(&email),
         email,
         password_hash: format!("hash of {tag}"),
         name: "Ünïcode".into(),
-        verification: verification(tag),
+        verification: verification(&tag),
         created_at: start(),
-    };
+    }
+}
+
+pub(super) async fn register<S: Store>(store: &S, tag: &str) -> AccountId {
+    let account = registration(tag, 0);
     let outcome = store.create_account(&account).await.unwrap();
-    assert_eq!(outcome, Registration::Created);
+    assert_eq!(outcome, Registration::Created(account.id.clone()));
     account.id
+}
+
+/// A registered account that is verified.
+async fn verified<S: Store>(store: &S, tag: &str) -> Account {
+    register(store, tag).await;
+    let token = verification(tag).token_hash;
+    let account = store.verify_account(&token, start()).await.unwrap();
+    account.unwrap()
 }
 
 /// Addresses that differ in case are one; the account keeps the form that was registered.
@@ -47,36 +64,98 @@ pub async fn accounts_are_found_by_address_in_any_case<S: Store>(store: &S, tag:
     }
 }
 
-/// A taken address stays its owner's, also when several ask at once.
+/// The address of a verified account stays its owner's, also when several ask at once.
 pub async fn an_address_is_registered_once<S: Store>(store: &S, tag: &str) {
-    let id = register(store, tag).await;
-    let again = |n: u32| NewAccount {
-        id: AccountId::new(uuid_of(&format!("{tag} again {n}"))),
+    let owner = verified(store, tag).await;
+    let again = |n| NewAccount {
         email: email(tag).to_uppercase(),
-        email_key: email_key(&email(tag)),
-        password_hash: String::new(),
-        name: String::new(),
-        verification: verification(&format!("{tag} again {n}")),
-        created_at: start(),
+        ..registration(tag, n)
     };
-    let outcome = store.create_account(&again(0)).await.unwrap();
-    assert_eq!(outcome, Registration::EmailTaken);
-    assert_eq!(store.account(&again(0).id).await.unwrap(), None);
-    let found = store.account_by_email(&email(tag)).await.unwrap().unwrap();
-    assert_eq!(found.id, id);
+    let all: Vec<NewAccount> = (1..5).map(again).collect();
+    for outcome in join_all(all.iter().map(|new| store.create_account(new))).await {
+        assert_eq!(outcome.unwrap(), Registration::EmailTaken);
+    }
+    assert_eq!(store.account(&all[0].id).await.unwrap(), None);
+    let found = store.account_by_email(&email(tag)).await.unwrap();
+    assert_eq!(found, Some(owner));
+}
 
-    let racers: Vec<NewAccount> = (1..5)
-        .map(|n| NewAccount {
-            email: format!("race.{}", email(tag)),
-            email_key: email_key(&format!("race.{}", email(tag))),
-            ..again(n)
-        })
-        .collect();
+/// A registration takes the place of one that nobody has verified, as a whole.
+pub async fn an_unverified_registration_is_replaced<S: Store>(store: &S, tag: &str) {
+    let id = register(store, tag).await;
+    let reset = MailedToken {
+        token_hash: sha256_hex(format!("reset {tag}")),
+        expires_at: start() + seconds(3600),
+    };
+    store.set_reset(&id, &reset).await.unwrap();
+    let again = NewAccount {
+        email: email(tag).to_uppercase(),
+        name: "Another".into(),
+        created_at: start() + seconds(1),
+        ..registration(tag, 1)
+    };
+    let outcome = store.create_account(&again).await.unwrap();
+    assert_eq!(outcome, Registration::Created(id.clone()));
+    let account = store.account(&id).await.unwrap().unwrap();
+    assert_eq!(account.email, again.email);
+    assert_eq!(account.password_hash, again.password_hash);
+    assert_eq!(account.name, again.name);
+    assert_eq!(account.created_at, again.created_at);
+    assert!(!account.email_verified);
+    let found = store.account_by_email(&email(tag)).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&account));
+
+    let now = start() + seconds(2);
+    let (first, second) = (verification(tag), &again.verification);
+    let by_first = store.verify_account(&first.token_hash, now).await.unwrap();
+    assert_eq!(by_first, None, "the old link still works");
+    let by_reset = store.account_by_reset(&reset.token_hash, now).await;
+    assert_eq!(by_reset.unwrap(), None, "the old reset still works");
+    let by_second = store.verify_account(&second.token_hash, now).await.unwrap();
+    assert_eq!(
+        by_second.map(|account| account.password_hash),
+        Some(again.password_hash)
+    );
+}
+
+/// Of several registrations of one address at once, one is there in the end, with its own password
+/// and link; and a verification is either before a registration, which then fails, or fails itself.
+pub async fn registrations_and_verifications_race<S: Store>(store: &S, tag: &str) {
+    let racers: Vec<NewAccount> = (0..4).map(|n| registration(tag, n)).collect();
     let outcomes = join_all(racers.iter().map(|account| store.create_account(account))).await;
-    let created = outcomes
-        .into_iter()
-        .filter(|outcome| *outcome.as_ref().unwrap() == Registration::Created);
-    assert_eq!(created.count(), 1);
+    let account = store.account_by_email(&email(tag)).await.unwrap().unwrap();
+    for outcome in outcomes {
+        assert_eq!(outcome.unwrap(), Registration::Created(account.id.clone()));
+    }
+    let stored = |racer: &&NewAccount| racer.password_hash == account.password_hash;
+    let winner = racers.iter().find(stored).unwrap();
+    for racer in &racers {
+        let token = &racer.verification.token_hash;
+        let verified = store.verify_account(token, start()).await.unwrap();
+        assert_eq!(verified.is_some(), token == &winner.verification.token_hash);
+    }
+
+    for n in 0..8 {
+        let tag = format!("{tag} {n}");
+        let id = register(store, &tag).await;
+        let again = registration(&tag, 1);
+        let first = verification(&tag).token_hash;
+        let (registered, verified) = futures_util::join!(
+            store.create_account(&again),
+            store.verify_account(&first, start()),
+        );
+        let account = store.account(&id).await.unwrap().unwrap();
+        let (hash, expected) = match verified.unwrap() {
+            Some(_) => (
+                registration(&tag, 0).password_hash,
+                Registration::EmailTaken,
+            ),
+            None => (again.password_hash.clone(), Registration::Created(id)),
+        };
+        assert_eq!(registered.unwrap(), expected);
+        assert_eq!(account.password_hash, hash);
+        assert_eq!(account.email_verified, expected == Registration::EmailTaken);
+    }
 }
 
 /// A verification token works once, before it expires, and only the newest.
@@ -152,4 +231,194 @@ pub async fn notification_addresses_are_set_cleared_and_listed<S: Store>(store: 
         .await
         .unwrap();
     assert!(!all.contains(&url) && !all.contains(&String::new()));
+}
+
+fn refresh_token(tag: &str, account: &AccountId) -> RefreshToken {
+    RefreshToken {
+        token_hash: sha256_hex(format!("{tag} refresh token")),
+        account_id: account.clone(),
+        family_id: uuid_of(&format!("{tag} family")),
+        created_at: start(),
+        expires_at: start() + TimeDelta::days(7),
+        spent_at: None,
+        revoked: false,
+    }
+}
+
+async fn is_live<S: Store>(store: &S, token: &RefreshToken) -> bool {
+    let stored = store.refresh_token(&token.token_hash).await.unwrap();
+    stored.is_some_and(|token| !token.revoked)
+}
+
+/// A reset replaces the one before, works once, and makes whoever reads the address the owner.
+pub async fn a_reset_works_once_and_until_it_expires<S: Store>(store: &S, tag: &str) {
+    let id = register(store, tag).await;
+    let stranger = verified(store, &format!("{tag} stranger")).await;
+    let own = refresh_token(tag, &id);
+    let foreign = refresh_token(&format!("{tag} foreign"), &stranger.id);
+    for token in [&own, &foreign] {
+        store.insert_refresh_token(token).await.unwrap();
+    }
+    let expires_at = start() + seconds(3600);
+    let reset = |n: u32| MailedToken {
+        token_hash: sha256_hex(format!("reset {n} {tag}")),
+        expires_at,
+    };
+    store.set_reset(&id, &reset(0)).await.unwrap();
+    store.set_reset(&id, &reset(1)).await.unwrap();
+    let now = expires_at - TICK;
+    let (old, token) = (reset(0).token_hash, reset(1).token_hash);
+    for (token, now) in [(&old, now), (&token, expires_at), (&own.token_hash, now)] {
+        assert_eq!(store.account_by_reset(token, now).await.unwrap(), None);
+        let reset = store.reset_password(token, "new", now).await.unwrap();
+        assert_eq!(reset, None);
+    }
+    assert!(is_live(store, &own).await);
+    let found = store.account_by_reset(&token, now).await.unwrap().unwrap();
+    assert_eq!((&found.id, found.email_verified), (&id, false));
+
+    let hashes = ["new 0", "new 1", "new 2"];
+    let uses = hashes.map(|hash| store.reset_password(&token, hash, now));
+    let outcomes = join_all(uses).await.into_iter().map(Result::unwrap);
+    let outcomes: Vec<Option<Account>> = outcomes.collect();
+    let won = outcomes.iter().position(Option::is_some).unwrap();
+    assert_eq!(outcomes.iter().flatten().count(), 1);
+    let account = outcomes[won].as_ref().unwrap();
+    assert_eq!(account.password_hash, hashes[won]);
+    assert_eq!((&account.id, account.email_verified), (&id, true));
+    assert_eq!(account.updated_at, now);
+    assert_eq!(store.account(&id).await.unwrap().as_ref(), Some(account));
+    assert!(!is_live(store, &own).await && is_live(store, &foreign).await);
+    let link = verification(tag).token_hash;
+    assert_eq!(store.verify_account(&link, start()).await.unwrap(), None);
+    let later = refresh_token(&format!("{tag} later"), &id);
+    store.insert_refresh_token(&later).await.unwrap();
+    assert!(is_live(store, &later).await);
+}
+
+/// Of two changes of one password one succeeds, and ends every log-in.
+pub async fn a_password_is_changed_from_what_it_was<S: Store>(store: &S, tag: &str) {
+    let account = verified(store, tag).await;
+    let token = refresh_token(tag, &account.id);
+    store.insert_refresh_token(&token).await.unwrap();
+    let reset = MailedToken {
+        token_hash: sha256_hex(format!("reset {tag}")),
+        expires_at: start() + seconds(3600),
+    };
+    store.set_reset(&account.id, &reset).await.unwrap();
+    let wrong = Account {
+        password_hash: "another".into(),
+        ..account.clone()
+    };
+    let now = start() + seconds(1);
+    assert!(!store.change_password(&wrong, "new", now).await.unwrap());
+    assert!(is_live(store, &token).await);
+
+    let changes = ["new 0", "new 1", "new 2"];
+    let outcomes = changes.map(|hash| store.change_password(&account, hash, now));
+    let outcomes = join_all(outcomes).await.into_iter().map(Result::unwrap);
+    let outcomes: Vec<bool> = outcomes.collect();
+    assert_eq!(outcomes.iter().filter(|changed| **changed).count(), 1);
+    let won = outcomes.iter().position(|changed| *changed).unwrap();
+    let changed = store.account(&account.id).await.unwrap().unwrap();
+    assert_eq!(changed.password_hash, changes[won]);
+    assert_eq!(changed.updated_at, now);
+    assert!(!is_live(store, &token).await);
+    let by_reset = store.account_by_reset(&reset.token_hash, now).await;
+    assert_eq!(by_reset.unwrap(), None, "a reset outlives the change");
+}
+
+async fn purge<S: Store>(store: &S, now: Timestamp) {
+    let mut steps = 0;
+    while store.purge_deleted(now).await.unwrap() {
+        steps += 1;
+        assert!(steps < 10_000, "there is always something left");
+    }
+}
+
+/// What an account has goes with it, and nothing of anybody else's. Its address is free.
+pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &str) {
+    let strangers = format!("{tag} stranger");
+    let owners = [
+        verified(store, tag).await,
+        verified(store, &strangers).await,
+    ];
+    let mut keys = Vec::new();
+    for owner in &owners {
+        let tag = owner.id.as_str();
+        let key = ApiKey {
+            id: uuid_of(&format!("{tag} key")),
+            account_id: owner.id.clone(),
+            name: "key".into(),
+            key_hash: sha256_hex(format!("{tag} key")),
+            key_prefix: "prefix_8".into(),
+            scopes: Scopes::ALL,
+            expires_at: None,
+            last_used_at: None,
+            created_at: start(),
+            revoked: false,
+        };
+        store.insert_api_key(&key).await.unwrap();
+        keys.push(key.key_hash);
+        let token = refresh_token(tag, &owner.id);
+        store.insert_refresh_token(&token).await.unwrap();
+        let workspace = Workspace::Account(owner.id.clone());
+        for (agent, topic) in [("a", "t"), ("a", "t"), ("a", "u"), ("b", "t")] {
+            record(store, &workspace, &running(agent, topic), start()).await;
+        }
+    }
+    let [account, stranger] = owners;
+    let own = Workspace::Account(account.id.clone());
+    let now = start() + seconds(1);
+    let wrong = Account {
+        password_hash: "another".into(),
+        ..account.clone()
+    };
+    assert!(!store.delete_account(&wrong, now).await.unwrap());
+    assert!(store.account(&account.id).await.unwrap().is_some());
+
+    let deletions = (0..3).map(|_| store.delete_account(&account, now));
+    let outcomes = join_all(deletions).await.into_iter().map(Result::unwrap);
+    assert_eq!(outcomes.filter(|deleted| *deleted).count(), 1);
+    assert_eq!(store.account(&account.id).await.unwrap(), None);
+    let by_email = store.account_by_email(&account.email).await.unwrap();
+    assert_eq!(by_email, None);
+    assert_eq!(store.api_key_by_hash(&keys[0]).await.unwrap(), None);
+    assert!(store.api_keys(&account.id).await.unwrap().is_empty());
+    let token = refresh_token(account.id.as_str(), &account.id);
+    assert!(!is_live(store, &token).await);
+
+    purge(store, now).await;
+    assert!(agents(store, &own, now).await.is_empty());
+    for (agent, topic) in [("a", "t"), ("a", "u"), ("b", "t")] {
+        let key = key(&own, agent, topic);
+        assert_eq!(store.load(&key).await.unwrap(), Snapshot::default());
+        assert!(session_statuses(store, &key).await.is_empty());
+    }
+    // Another host may have accepted this before it knew.
+    record(store, &own, &running("a", "late"), now).await;
+    purge(store, now + seconds(10)).await;
+    assert!(
+        agents(store, &own, now).await.is_empty(),
+        "a late report stays"
+    );
+    purge(store, now + LATE_REPORTS).await;
+
+    let theirs = Workspace::Account(stranger.id.clone());
+    assert_eq!(
+        store.account(&stranger.id).await.unwrap().as_ref(),
+        Some(&stranger)
+    );
+    assert_eq!(agents(store, &theirs, now).await.len(), 2);
+    assert!(store.api_key_by_hash(&keys[1]).await.unwrap().is_some());
+    let token = refresh_token(stranger.id.as_str(), &stranger.id);
+    assert!(is_live(store, &token).await);
+
+    let again = registration(tag, 1);
+    let outcome = store.create_account(&again).await.unwrap();
+    assert_eq!(outcome, Registration::Created(again.id.clone()));
+    let found = store.account_by_email(&account.email).await.unwrap();
+    assert_eq!(found.map(|account| account.id), Some(again.id));
+    let link = &again.verification.token_hash;
+    assert!(store.verify_account(link, now).await.unwrap().is_some());
 }

@@ -1,0 +1,90 @@
+//! Accounts that were there a moment ago, so that not every request with an access token asks
+//! storage.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::TimeDelta;
+
+use crate::{AccountId, Timestamp};
+
+/// How long another host's deletion may go unnoticed.
+const LIFETIME: TimeDelta = TimeDelta::seconds(5);
+
+/// Number of accounts beyond which all are forgotten.
+const CAPACITY: usize = 10_000;
+
+/// The accounts that were found lately, and when.
+#[derive(Debug, Default)]
+pub(super) struct KnownAccounts(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    found: HashMap<AccountId, Timestamp>,
+    deletions: u64,
+}
+
+impl KnownAccounts {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock leaves the state half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks whether an account was found within the last five seconds.
+    pub(super) fn contains(&self, id: &AccountId, now: Timestamp) -> bool {
+        let state = self.lock();
+        let found = state.found.get(id);
+        found.is_some_and(|&found| found <= now && now - found < LIFETIME)
+    }
+
+    /// The number of deletions by this instance so far.
+    pub(super) fn deletions(&self) -> u64 {
+        self.lock().deletions
+    }
+
+    /// Remembers an account that was found after `deletions` had been asked for; not, if there was
+    /// another deletion since: the account may be the one.
+    pub(super) fn remember(&self, id: AccountId, now: Timestamp, deletions: u64) {
+        let mut state = self.lock();
+        if state.deletions != deletions {
+            return;
+        }
+        if state.found.len() >= CAPACITY {
+            state.found.clear();
+        }
+        state.found.insert(id, now);
+    }
+
+    /// Forgets an account that has been deleted.
+    pub(super) fn forget(&self, id: &AccountId) {
+        let mut state = self.lock();
+        state.deletions += 1;
+        state.found.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    #[test]
+    fn an_account_is_known_for_five_seconds_and_not_after_its_deletion() {
+        let known = KnownAccounts::default();
+        let (id, other) = (AccountId::new("a"), AccountId::new("b"));
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        known.remember(id.clone(), now, known.deletions());
+        known.remember(other.clone(), now, known.deletions());
+        assert!(known.contains(&id, now));
+        assert!(known.contains(&id, now + LIFETIME - TimeDelta::microseconds(1)));
+        assert!(!known.contains(&id, now + LIFETIME));
+        assert!(!known.contains(&id, now - TimeDelta::microseconds(1)));
+
+        let before = known.deletions();
+        known.forget(&id);
+        known.remember(id.clone(), now, before);
+        assert!(!known.contains(&id, now), "read before the deletion");
+        assert!(known.contains(&other, now));
+    }
+}
