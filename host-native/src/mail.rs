@@ -1,9 +1,9 @@
-//! Verification mails.
+//! Mails with links for the owners of addresses.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use kubeagents_core::ports::{Mailer, VerificationMail};
+use kubeagents_core::ports::{Mail, MailKind, Mailer};
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
@@ -26,20 +26,20 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The port of submission over TLS from the start (RFC 8314).
 const IMPLICIT_TLS_PORT: u16 = 465;
 
-/// Destination of verification mails.
-pub(crate) enum Mail {
+/// Destination of mails.
+pub(crate) enum MailSender {
     /// To the log: there is no mail server.
     Log,
     /// To the task that talks to the mail server.
-    Queue(mpsc::Sender<VerificationMail>),
+    Queue(mpsc::Sender<Mail>),
 }
 
-impl Mailer for Mail {
-    fn send(&self, mail: VerificationMail) {
+impl Mailer for MailSender {
+    fn send(&self, mail: Mail) {
         match self {
             Self::Log => tracing::warn!(
                 email = %mail.to, link = %mail.link,
-                "no SMTP_HOST is set: the account is verified by following this link",
+                "no SMTP_HOST is set: {}", mail.kind.effect(),
             ),
             Self::Queue(queue) => {
                 if let Err(error) = queue.try_send(mail) {
@@ -61,14 +61,14 @@ impl Mailer for Mail {
 pub(crate) fn start(
     smtp: Option<Smtp>,
     stop: watch::Receiver<bool>,
-) -> Result<(Mail, Option<JoinHandle<()>>), lettre::transport::smtp::Error> {
+) -> Result<(MailSender, Option<JoinHandle<()>>), lettre::transport::smtp::Error> {
     let Some(smtp) = smtp else {
-        return Ok((Mail::Log, None));
+        return Ok((MailSender::Log, None));
     };
     let transport = transport(&smtp)?;
     let (sender, queue) = mpsc::channel(QUEUE);
     let task = tokio::spawn(run(transport, smtp.from, queue, stop));
-    Ok((Mail::Queue(sender), Some(task)))
+    Ok((MailSender::Queue(sender), Some(task)))
 }
 
 fn transport(
@@ -105,7 +105,7 @@ fn is_loopback(host: &str) -> bool {
 async fn run(
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
-    mut queue: mpsc::Receiver<VerificationMail>,
+    mut queue: mpsc::Receiver<Mail>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
@@ -123,16 +123,12 @@ async fn run(
     }
 }
 
-async fn send(
-    transport: &AsyncSmtpTransport<Tokio1Executor>,
-    from: &Mailbox,
-    mail: &VerificationMail,
-) {
+async fn send(transport: &AsyncSmtpTransport<Tokio1Executor>, from: &Mailbox, mail: &Mail) {
     let account = mail.account_id.as_str();
     let message = match message(from, mail) {
         Ok(message) => message,
         Err(error) => {
-            tracing::error!(account, %error, "the verification mail cannot be written");
+            tracing::error!(account, %error, "a mail cannot be written");
             return;
         }
     };
@@ -140,7 +136,7 @@ async fn send(
     loop {
         let error = match transport.send(message.clone()).await {
             Ok(_) => {
-                tracing::info!(account, "the verification mail is sent");
+                tracing::info!(account, "a mail is sent");
                 return;
             }
             Err(error) => error,
@@ -149,11 +145,11 @@ async fn send(
         let causes = crate::causes(&error);
         match pause {
             Some(pause) => {
-                tracing::warn!(account, %causes, "the verification mail is not sent yet");
+                tracing::warn!(account, %causes, "a mail is not sent yet");
                 sleep(*pause).await;
             }
             None => {
-                tracing::error!(account, %causes, "the verification mail is not sent");
+                tracing::error!(account, %causes, "a mail is not sent");
                 return;
             }
         }
@@ -168,19 +164,29 @@ enum MessageError {
     Message(#[from] lettre::error::Error),
 }
 
-fn message(from: &Mailbox, mail: &VerificationMail) -> Result<Message, MessageError> {
+fn message(from: &Mailbox, mail: &Mail) -> Result<Message, MessageError> {
     let link = &mail.link;
-    let text = format!(
-        "欢迎使用 KubeAgents！请在 24 小时内打开下面的链接，验证您的邮箱：\n\
-         Welcome to KubeAgents! Please open this link within 24 hours to verify your address:\n\n\
-         {link}\n\n\
-         如果您没有注册，请忽略此邮件。\n\
-         If you have not registered, please ignore this mail.\n"
-    );
+    let (subject, before, after) = match mail.kind {
+        MailKind::Verification => (
+            "KubeAgents：验证您的邮箱 / Verify your email address",
+            "欢迎使用 KubeAgents！请在 24 小时内打开下面的链接，验证您的邮箱：\n\
+             Welcome to KubeAgents! Please open this link within 24 hours to verify your address:",
+            "如果您没有注册，请忽略此邮件。\n\
+             If you have not registered, please ignore this mail.",
+        ),
+        MailKind::Reset => (
+            "KubeAgents：重设您的密码 / Set a new password",
+            "请在 1 小时内打开下面的链接，设置新密码：\n\
+             Please open this link within an hour to set a new password:",
+            "如果您没有请求重设密码，请忽略此邮件，您的密码不会改变。\n\
+             If you have not asked for this, please ignore this mail: your password stays as it is.",
+        ),
+    };
+    let text = format!("{before}\n\n{link}\n\n{after}\n");
     Ok(Message::builder()
         .from(from.clone())
         .to(Mailbox::new(None, mail.to.parse()?))
-        .subject("KubeAgents：验证您的邮箱 / Verify your email address")
+        .subject(subject)
         .header(ContentType::TEXT_PLAIN)
         .body(text)?)
 }

@@ -16,6 +16,7 @@ mod recording;
 mod server;
 mod shutdown;
 mod sqlite;
+mod sweep;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,12 +32,13 @@ use tokio::task::JoinHandle;
 use body::RequestBody;
 use config::{Cli, Config, ConfigError, Storage, Task};
 use delivery::{Deliverer, DeliveryPolicy, Waker};
-use mail::Mail;
+use mail::MailSender;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemEntropy};
 use postgres::{GoTablesFailure, OpenError};
 use server::Limits;
 use sqlite::BackupError;
+use sweep::sweep;
 
 /// The exit code for a configuration that cannot be worked with.
 const BAD_CONFIGURATION: u8 = 2;
@@ -158,8 +160,9 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
             let store = MemoryStore::default();
             let settings = settings(config, &store).await?;
             let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
-            let (app, deliverer) = assemble(config, settings, store, reports, mail)?;
-            background.push(tokio::spawn(deliverer.run(stopping)));
+            let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
+            background.push(tokio::spawn(deliverer.run(stopping.clone())));
+            background.push(tokio::spawn(sweep(store, stopping)));
             let handle = move |request| {
                 let app = app.clone();
                 async move { app.handle(request).await }
@@ -173,6 +176,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
             let reports = sqlite::record_reports(store.clone(), ReportPolicy::new(&settings));
             let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
             background.push(tokio::spawn(deliverer.run(stopping.clone())));
+            background.push(tokio::spawn(sweep(store.clone(), stopping.clone())));
             if let Some(days) = config.values.history_retention_days {
                 background.push(tokio::spawn(sqlite::purge(store, days, stopping)));
             }
@@ -191,8 +195,9 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
             let store = postgres::store(pool.clone());
             let settings = settings(config, &store).await?;
             let reports = postgres::record_reports(store.clone(), ReportPolicy::new(&settings));
-            let (app, deliverer) = assemble(config, settings, store, reports, mail)?;
+            let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
             background.push(tokio::spawn(deliverer.run(stopping.clone())));
+            background.push(tokio::spawn(sweep(store, stopping.clone())));
             let retention = config.values.history_retention_days;
             background.push(tokio::spawn(postgres::purge(pool, retention, stopping)));
             let handle = move |request| {
@@ -263,7 +268,7 @@ fn assemble<S: Store + Clone, R: Reports>(
     settings: Settings,
     store: S,
     reports: R,
-    mail: Mail,
+    mail: MailSender,
 ) -> Result<(NativeApp<S, R>, Deliverer<S>), StartError> {
     let notifier = Waker::default();
     let policy = DeliveryPolicy {

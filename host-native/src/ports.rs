@@ -10,7 +10,7 @@ use kubeagents_core::{
 };
 
 use crate::delivery::Waker;
-use crate::mail::Mail;
+use crate::mail::MailSender;
 use crate::passwords::PasswordThreads;
 
 /// The system's clock.
@@ -63,7 +63,7 @@ pub(crate) struct NativePorts<S, R> {
     pub(crate) store: S,
     pub(crate) reports: R,
     pub(crate) passwords: PasswordThreads,
-    pub(crate) mail: Mail,
+    pub(crate) mail: MailSender,
     pub(crate) notifier: Waker,
 }
 
@@ -72,7 +72,7 @@ impl<S: Store, R: Reports> Ports for NativePorts<S, R> {
     type Clock = SystemClock;
     type Entropy = SystemEntropy;
     type Passwords = PasswordThreads;
-    type Mailer = Mail;
+    type Mailer = MailSender;
     type Notifier = Waker;
     type Reports = R;
 
@@ -88,7 +88,7 @@ impl<S: Store, R: Reports> Ports for NativePorts<S, R> {
     fn passwords(&self) -> &PasswordThreads {
         &self.passwords
     }
-    fn mailer(&self) -> &Mail {
+    fn mailer(&self) -> &MailSender {
         &self.mail
     }
     fn notifier(&self) -> &Waker {

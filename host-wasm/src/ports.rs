@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use kubeagents_core::ports::{
-    Clock, Entropy, Mailer, Notifier, PasswordFailure, Passwords, Ports, VerificationMail,
+    Clock, Entropy, Mail, Mailer, Notifier, PasswordFailure, Passwords, Ports,
 };
 use kubeagents_core::{Store, Timestamp, password, yield_now};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -110,10 +110,10 @@ impl Passwords for InlinePasswords {
 pub struct LogMailer;
 
 impl Mailer for LogMailer {
-    fn send(&self, mail: VerificationMail) {
+    fn send(&self, mail: Mail) {
         tracing::warn!(
             email = %mail.to, link = %mail.link,
-            "components send no mail: the account is verified by following this link",
+            "components send no mail: {}", mail.kind.effect(),
         );
     }
 }

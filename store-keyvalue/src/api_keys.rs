@@ -156,6 +156,20 @@ impl<K: KeyValue> ApiKeys for KeyValueStore<K> {
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
+    /// Removes the API keys of an account that has been deleted.
+    pub(crate) async fn delete_api_keys(&self, id: &AccountId) -> Result<(), StoreError> {
+        let list = api_keys_list(id);
+        for hash in Roll::read(&self.documents, &list).await? {
+            self.documents.delete(&api_key_key(&hash)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the list of these keys.
+    pub(crate) async fn delete_api_key_list(&self, id: &AccountId) -> Result<(), StoreError> {
+        Roll::delete(&self.documents, &api_keys_list(id)).await
+    }
+
     async fn all_api_keys(&self, id: &AccountId) -> Result<Vec<ApiKey>, StoreError> {
         let hashes = Roll::read(&self.documents, &api_keys_list(id)).await?;
         let keys = hashes.iter().map(|hash| api_key_key(hash));

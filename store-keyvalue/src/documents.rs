@@ -139,6 +139,16 @@ impl<K: KeyValue> Documents<K> {
             .map_err(unavailable)
     }
 
+    /// Writes a document, whatever is there.
+    pub(crate) async fn put<T: Serialize + DeserializeOwned + Clone>(
+        &self,
+        key: &str,
+        value: &T,
+    ) -> Result<(), StoreError> {
+        self.update(key, |_: Option<T>| (Change::Write(value.clone()), ()))
+            .await
+    }
+
     /// Replaces a document; where another was faster, `Some` of what is there now (if anything).
     pub(crate) async fn swap<T: Serialize + DeserializeOwned>(
         &self,

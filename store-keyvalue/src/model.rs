@@ -108,6 +108,11 @@ impl Bucket {
         self.state.lock().unwrap().operations
     }
 
+    /// The keys that have values.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.state.lock().unwrap().entries.keys().cloned().collect()
+    }
+
     /// The largest value ever written, in bytes.
     pub(crate) fn largest(&self) -> usize {
         self.state.lock().unwrap().largest

@@ -304,6 +304,24 @@ impl<K: KeyValue> KeyValueStore<K> {
             .await
     }
 
+    /// Removes what reports of an agent have queued.
+    pub(crate) async fn forget_notifications(&self, agent: &str) -> Result<(), StoreError> {
+        for shard in 0..SHARDS {
+            self.documents
+                .update(&shard_key(shard), |entries: Option<Shard>| {
+                    let mut entries = entries.unwrap_or_default();
+                    let before = entries.len();
+                    entries.retain(|entry| entry.agent != agent);
+                    match entries.len() == before {
+                        true => (Change::Keep, ()),
+                        false => (Change::Write(entries), ()),
+                    }
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Removes a notification.
     async fn end(&self, id: &str) -> Result<(), StoreError> {
         self.documents

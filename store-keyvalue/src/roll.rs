@@ -7,7 +7,7 @@ use kubeagents_core::StoreError;
 use serde::{Deserialize, Serialize};
 
 use crate::KeyValue;
-use crate::documents::{Document, Documents, Rounds};
+use crate::documents::{Change, Document, Documents, Rounds};
 use crate::log::page_key;
 
 /// The head document.
@@ -91,5 +91,60 @@ impl Roll {
         let pages = documents.read_all::<Vec<String>>(keys).await?;
         let paged = pages.into_iter().flatten().flat_map(|page| page.value);
         Ok(paged.chain(self.tail.iter().cloned()).collect())
+    }
+
+    /// The names that were added last, a bounded number of them.
+    pub(crate) async fn last<K: KeyValue>(
+        documents: &Documents<K>,
+        list: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let Some(Document { value: roll, .. }) = documents.read::<Self>(list).await? else {
+            return Ok(Vec::new());
+        };
+        if !roll.tail.is_empty() || roll.pages == 0 {
+            return Ok(roll.tail);
+        }
+        let page = page_key(list, roll.pages - 1);
+        let page = documents.read::<Vec<String>>(&page).await?;
+        Ok(page.map(|page| page.value).unwrap_or_default())
+    }
+
+    /// Takes out the names that [`Roll::last`] returned.
+    pub(crate) async fn remove_last<K: KeyValue>(
+        documents: &Documents<K>,
+        list: &str,
+        names: &[String],
+    ) -> Result<(), StoreError> {
+        let page = documents
+            .update(list, |roll: Option<Self>| {
+                let Some(mut roll) = roll else {
+                    return (Change::Keep, None);
+                };
+                let is_page = roll.tail.is_empty() && roll.pages > 0;
+                match is_page {
+                    true => roll.pages -= 1,
+                    false => roll.tail.retain(|name| !names.contains(name)),
+                }
+                let page = is_page.then_some(roll.pages);
+                (Change::Write(roll), page)
+            })
+            .await?;
+        match page {
+            Some(page) => documents.delete(&page_key(list, page)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the whole list, which nobody adds to any more.
+    pub(crate) async fn delete<K: KeyValue>(
+        documents: &Documents<K>,
+        list: &str,
+    ) -> Result<(), StoreError> {
+        let roll = documents.read::<Self>(list).await?;
+        let pages = roll.map_or(0, |roll| roll.value.pages);
+        for page in 0..pages {
+            documents.delete(&page_key(list, page)).await?;
+        }
+        documents.delete(list).await
     }
 }

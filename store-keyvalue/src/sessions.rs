@@ -21,8 +21,10 @@ use crate::log::{Reader, read_page};
 use crate::roll::Roll;
 use crate::{KeyValue, KeyValueStore};
 pub(crate) use commit::Loaded;
-pub(crate) use head::{Head, HistoryEntry, agent_hash, head_key, history_list};
-use head::{Moved, Row, agents_list, cold_list};
+use head::Row;
+pub(crate) use head::{
+    Head, HistoryEntry, Moved, agent_hash, agents_list, cold_list, head_key, history_list, row_key,
+};
 
 /// No session outlives its last report by more: the longest TTL.
 const LONGEST_TTL: TimeDelta = TimeDelta::minutes(1440);

@@ -505,9 +505,12 @@ fn token(name: &str) -> RefreshToken {
     }
 }
 
-/// Every way for a writer to die within its first ten operations, each on a bucket of its own.
-async fn for_every_death(test: impl AsyncFn(&KeyValueStore<Bucket>, &KeyValueStore<Bucket>)) {
-    for death in 0..20 {
+/// Every way for a writer to die within its first operations, each on a bucket of its own.
+async fn for_every_death(
+    operations: u64,
+    test: impl AsyncFn(&KeyValueStore<Bucket>, &KeyValueStore<Bucket>),
+) {
+    for death in 0..2 * operations {
         let bucket = Bucket::default();
         let mortal = bucket.mortal(Life {
             operations: death / 2,
@@ -519,18 +522,14 @@ async fn for_every_death(test: impl AsyncFn(&KeyValueStore<Bucket>, &KeyValueSto
 
 #[test]
 fn a_registration_that_was_cut_short_can_be_repeated_or_is_whole() {
-    block_on(for_every_death(async |mortal, survivor| {
+    block_on(for_every_death(10, async |mortal, survivor| {
         let _ = register(mortal).await;
         let found = survivor
             .account_by_email("someone@EXAMPLE.com")
             .await
             .unwrap();
         let again = register(survivor).await;
-        let expected = match &found {
-            Some(_) => Registration::EmailTaken,
-            None => Registration::Created,
-        };
-        assert_eq!(again, expected);
+        assert_eq!(again, Registration::Created(account_id()));
         let account = survivor.account(&account_id()).await.unwrap().unwrap();
         assert!(found.is_none_or(|found| found == account));
         let verified = survivor.verify_account("token", after(1)).await.unwrap();
@@ -540,7 +539,7 @@ fn a_registration_that_was_cut_short_can_be_repeated_or_is_whole() {
 
 #[test]
 fn a_rotation_that_was_cut_short_has_spent_the_token_or_not_begun() {
-    block_on(for_every_death(async |mortal, survivor| {
+    block_on(for_every_death(10, async |mortal, survivor| {
         survivor
             .insert_refresh_token(&token("first"))
             .await
@@ -560,7 +559,7 @@ fn a_rotation_that_was_cut_short_has_spent_the_token_or_not_begun() {
 
 #[test]
 fn an_api_key_is_listed_exactly_when_it_works_whenever_its_writer_died() {
-    block_on(for_every_death(async |mortal, survivor| {
+    block_on(for_every_death(10, async |mortal, survivor| {
         let _ = mortal.create_api_key(&api_key(), 1).await;
         let works = survivor
             .api_key_by_hash("key hash")
@@ -582,4 +581,74 @@ fn an_api_key_is_listed_exactly_when_it_works_whenever_its_writer_died() {
             .items;
         assert_eq!(listed, [api_key()]);
     }));
+}
+
+#[test]
+fn a_deletion_that_was_cut_short_is_finished_by_others_or_has_not_begun() {
+    block_on(for_every_death(60, async |mortal, survivor| {
+        let _ = register(survivor).await;
+        let account = survivor.verify_account("token", start()).await.unwrap();
+        let account = account.unwrap();
+        let _ = survivor.create_api_key(&api_key(), 1).await.unwrap();
+        survivor
+            .insert_refresh_token(&token("first"))
+            .await
+            .unwrap();
+        for topic in ["t", "u"] {
+            let report = report(topic, StatusKind::Running);
+            record(survivor, &report, start(), topic).await.unwrap();
+        }
+        let _ = mortal.delete_account(&account, after(1)).await;
+        let _ = mortal.purge_deleted(after(1)).await;
+        let there = survivor.account(&account.id).await.unwrap().is_some();
+        while survivor.purge_deleted(after(120)).await.unwrap() {}
+        let key = survivor.api_key_by_hash("key hash").await.unwrap();
+        let token = survivor.refresh_token("first").await.unwrap();
+        assert_eq!(key.is_some(), there);
+        assert_eq!(token.is_some_and(|token| !token.revoked), there);
+        let agent = survivor.agent(&workspace(), AGENT, after(1)).await.unwrap();
+        assert_eq!(agent.is_some(), there);
+        let again = register(survivor).await;
+        assert_eq!(again == Registration::EmailTaken, there);
+    }));
+}
+
+#[test]
+fn a_purge_removes_every_document_of_a_workspace_part_by_part() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let store = KeyValueStore::with_limits(bucket.clone(), TIGHT);
+        let _ = register(&store).await;
+        let account = store.verify_account("token", start()).await.unwrap();
+        let account = account.unwrap();
+        let _ = store.create_api_key(&api_key(), 1).await.unwrap();
+        for n in 0..200 {
+            let status = match n % 2 {
+                0 => StatusKind::Running,
+                _ => StatusKind::Failed,
+            };
+            let report = Report {
+                agent_id: format!("agent {}", n % 40),
+                ..report(&format!("topic {}", n / 4), status)
+            };
+            record(&store, &report, after(n), &n.to_string())
+                .await
+                .unwrap();
+        }
+        let of_workspace = |key: &String| {
+            ["agent", "history", "session", "api-key"]
+                .iter()
+                .any(|kind| key.starts_with(kind))
+        };
+        assert!(bucket.keys().iter().any(of_workspace));
+        assert!(store.delete_account(&account, after(300)).await.unwrap());
+        let mut parts = 0;
+        while store.purge_deleted(after(400)).await.unwrap() {
+            parts += 1;
+        }
+        assert!(parts > 10, "{parts} parts");
+        let left: Vec<String> = bucket.keys().into_iter().filter(of_workspace).collect();
+        assert_eq!(left, Vec::<String>::new());
+        assert!(delivered(&store, after(500)).await.is_empty());
+    });
 }

@@ -28,7 +28,7 @@ struct TokenDocument {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Family {
-    /// Number of times that the account had logged out everywhere when the family began.
+    /// Number of times that all of the account's families had been ended when this one began.
     logouts: u64,
     revoked: bool,
     /// The hash of the one token that is not spent.
@@ -72,6 +72,7 @@ impl From<&RefreshToken> for TokenDocument {
 impl<K: KeyValue> RefreshTokens for KeyValueStore<K> {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
         let logouts = self.logouts(token.account_id.as_str()).await?;
+        let logouts = logouts.unwrap_or_default();
         self.documents
             .create(&token_key(&token.token_hash), &TokenDocument::from(token))
             .await?;
@@ -103,7 +104,9 @@ impl<K: KeyValue> RefreshTokens for KeyValueStore<K> {
         if spent.is_none() && family.current != hash {
             return Ok(None);
         }
-        let logouts = self.logouts(&token.account).await?;
+        let Some(logouts) = self.logouts(&token.account).await? else {
+            return Ok(None);
+        };
         Ok(Some(RefreshToken {
             token_hash: hash.to_owned(),
             account_id: AccountId::new(token.account),
@@ -192,8 +195,13 @@ impl<K: KeyValue> RefreshTokens for KeyValueStore<K> {
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
-    async fn logouts(&self, account: &str) -> Result<u64, StoreError> {
+    /// Number of times that all of an account's families were ended; `None` when the account has been
+    /// deleted.
+    async fn logouts(&self, account: &str) -> Result<Option<u64>, StoreError> {
+        let Some(changes) = self.password_changes(account).await? else {
+            return Ok(None);
+        };
         let found = self.documents.read::<u64>(&logouts_key(account)).await?;
-        Ok(found.map_or(0, |document| document.value))
+        Ok(Some(changes + found.map_or(0, |document| document.value)))
     }
 }

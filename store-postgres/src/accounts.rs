@@ -6,7 +6,7 @@ use kubeagents_core::{
 };
 
 use crate::query::Fetch;
-use crate::{PostgresStore, Query, Row, Value};
+use crate::{ApiKeyCache, PostgresStore, Query, Row, Value, deletion};
 
 /// A column list that [`Row::account`] reads.
 macro_rules! columns {
@@ -16,12 +16,30 @@ macro_rules! columns {
     };
 }
 
+/// Takes the place of a registration that is not verified. An adopted account may have the address
+/// without owning its key.
+///
+/// Two registrations whose links have run out go, so that they do not pile up.
 const CREATE: &str = "\
-INSERT INTO kubeagents_data.accounts (id, email, email_key, password_hash, name, \
+WITH stale AS (\
+    SELECT id FROM kubeagents_data.accounts \
+    WHERE NOT email_verified AND verification_expires_at < $8::bigint \
+    AND email_key IS DISTINCT FROM $3::text \
+    ORDER BY verification_expires_at LIMIT 2 FOR UPDATE SKIP LOCKED), \
+purged AS (\
+    DELETE FROM kubeagents_data.accounts AS account USING stale WHERE account.id = stale.id) \
+INSERT INTO kubeagents_data.accounts AS account (id, email, email_key, password_hash, name, \
     verification_hash, verification_expires_at, created_at, updated_at) \
-VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::bigint, $8::bigint, \
-    $8::bigint) \
-ON CONFLICT DO NOTHING RETURNING id";
+SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::bigint, $8::bigint, \
+    $8::bigint \
+WHERE NOT EXISTS (\
+    SELECT FROM kubeagents_data.accounts WHERE email = $2::text AND email_key IS NULL) \
+ON CONFLICT (email_key) DO UPDATE SET email = excluded.email, \
+    password_hash = excluded.password_hash, name = excluded.name, \
+    notification_webhook_url = '', verification_hash = excluded.verification_hash, \
+    verification_expires_at = excluded.verification_expires_at, reset_hash = NULL, \
+    reset_expires_at = NULL, created_at = excluded.created_at, updated_at = excluded.updated_at \
+WHERE NOT account.email_verified RETURNING id";
 
 const BY_ID: &str = concat!(
     "SELECT ",
@@ -38,7 +56,8 @@ const BY_EMAIL: &str = concat!(
 
 const SET_VERIFICATION: &str = "\
 UPDATE kubeagents_data.accounts \
-SET verification_hash = $2::text, verification_expires_at = $3::bigint WHERE id = $1::text";
+SET verification_hash = $2::text, verification_expires_at = $3::bigint \
+WHERE id = $1::text AND NOT email_verified";
 
 const VERIFY: &str = concat!(
     "UPDATE kubeagents_data.accounts SET email_verified = true, verification_hash = NULL, \
@@ -46,6 +65,58 @@ const VERIFY: &str = concat!(
     WHERE verification_hash = $1::text AND verification_expires_at > $2::bigint RETURNING ",
     columns!()
 );
+
+const SET_RESET: &str = "\
+UPDATE kubeagents_data.accounts SET reset_hash = $2::text, reset_expires_at = $3::bigint \
+WHERE id = $1::text";
+
+const BY_RESET: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM kubeagents_data.accounts \
+    WHERE reset_hash = $1::text AND reset_expires_at > $2::bigint"
+);
+
+/// A step of a statement that revokes every refresh token of the account that the step `changed`
+/// returns.
+macro_rules! revoked {
+    () => {
+        "revoked AS (\
+            UPDATE kubeagents_data.token_families AS family SET revoked = true FROM changed \
+            WHERE family.account_id = changed.id AND NOT family.revoked) "
+    };
+}
+
+const RESET_PASSWORD: &str = concat!(
+    "WITH changed AS (\
+        UPDATE kubeagents_data.accounts SET password_hash = $2::text, email_verified = true, \
+            verification_hash = NULL, verification_expires_at = NULL, reset_hash = NULL, \
+            reset_expires_at = NULL, updated_at = $3::bigint \
+        WHERE reset_hash = $1::text AND reset_expires_at > $3::bigint RETURNING ",
+    columns!(),
+    "), ",
+    revoked!(),
+    "SELECT ",
+    columns!(),
+    " FROM changed"
+);
+
+const CHANGE_PASSWORD: &str = concat!(
+    "WITH changed AS (\
+        UPDATE kubeagents_data.accounts SET password_hash = $3::text, reset_hash = NULL, \
+            reset_expires_at = NULL, updated_at = $4::bigint \
+        WHERE id = $1::text AND password_hash = $2::text RETURNING id), ",
+    revoked!(),
+    "SELECT id FROM changed"
+);
+
+/// API keys and tokens go by their foreign keys.
+const DELETE: &str = "\
+WITH deleted AS (\
+    DELETE FROM kubeagents_data.accounts WHERE id = $1::text AND password_hash = $2::text \
+    RETURNING id) \
+INSERT INTO kubeagents_data.deleted_accounts (id, deleted_at) \
+SELECT id, $3::bigint FROM deleted RETURNING id";
 
 const SET_NOTIFICATION_URL: &str = concat!(
     "UPDATE kubeagents_data.accounts SET notification_webhook_url = $2::text, \
@@ -62,7 +133,7 @@ const NOTIFICATION_URLS: &str = "\
 SELECT notification_webhook_url FROM kubeagents_data.accounts \
 WHERE notification_webhook_url <> '' ORDER BY id";
 
-impl<Q: Query, C> Accounts for PostgresStore<Q, C> {
+impl<Q: Query, C: ApiKeyCache> Accounts for PostgresStore<Q, C> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {
         let params = [
             account.id.as_str().into(),
@@ -74,10 +145,10 @@ impl<Q: Query, C> Accounts for PostgresStore<Q, C> {
             account.verification.expires_at.into(),
             account.created_at.into(),
         ];
-        Ok(match self.query.returns_row(CREATE, &params).await? {
-            true => Registration::Created,
-            false => Registration::EmailTaken,
-        })
+        let id = self.query.optional(CREATE, &params, Row::text).await?;
+        Ok(id.map_or(Registration::EmailTaken, |id| {
+            Registration::Created(AccountId::new(id))
+        }))
     }
 
     async fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
@@ -111,6 +182,67 @@ impl<Q: Query, C> Accounts for PostgresStore<Q, C> {
     ) -> Result<Option<Account>, StoreError> {
         let params = [token_hash.into(), now.into()];
         self.query.optional(VERIFY, &params, Row::account).await
+    }
+
+    async fn set_reset(&self, id: &AccountId, reset: &MailedToken) -> Result<(), StoreError> {
+        let params = [
+            id.as_str().into(),
+            Value::from(&reset.token_hash),
+            reset.expires_at.into(),
+        ];
+        self.query.execute(SET_RESET, &params).await
+    }
+
+    async fn account_by_reset(
+        &self,
+        token_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        let params = [token_hash.into(), now.into()];
+        self.query.optional(BY_RESET, &params, Row::account).await
+    }
+
+    async fn reset_password(
+        &self,
+        token_hash: &str,
+        password_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        let params = [token_hash.into(), password_hash.into(), now.into()];
+        self.query
+            .optional(RESET_PASSWORD, &params, Row::account)
+            .await
+    }
+
+    async fn change_password(
+        &self,
+        account: &Account,
+        password_hash: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let params = [
+            account.id.as_str().into(),
+            Value::from(&account.password_hash),
+            password_hash.into(),
+            now.into(),
+        ];
+        self.query.returns_row(CHANGE_PASSWORD, &params).await
+    }
+
+    async fn delete_account(&self, account: &Account, now: Timestamp) -> Result<bool, StoreError> {
+        let params = [
+            account.id.as_str().into(),
+            Value::from(&account.password_hash),
+            now.into(),
+        ];
+        let deleted = self.query.returns_row(DELETE, &params).await;
+        // Also after a failure: the statement may have taken effect.
+        self.cache.revoke_all(&account.id);
+        deleted
+    }
+
+    async fn purge_deleted(&self, now: Timestamp) -> Result<bool, StoreError> {
+        deletion::purge(&self.query, now).await
     }
 
     async fn set_notification_url(

@@ -24,6 +24,9 @@ pub trait ApiKeyCache {
 
     /// Forgets a key that has been revoked.
     fn revoke(&self, key_id: &str);
+
+    /// Forgets the keys of an account that has been deleted.
+    fn revoke_all(&self, id: &AccountId);
 }
 
 impl ApiKeyCache for () {
@@ -36,6 +39,7 @@ impl ApiKeyCache for () {
     fn remember(&self, _: &ApiKey, _: u64) {}
     fn touch(&self, _: &str, _: Timestamp) {}
     fn revoke(&self, _: &str) {}
+    fn revoke_all(&self, _: &AccountId) {}
 }
 
 /// A column list that [`Row::api_key`] reads.

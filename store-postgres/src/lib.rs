@@ -15,6 +15,7 @@
 mod accounts;
 pub mod adoption;
 mod api_keys;
+mod deletion;
 mod outbox;
 mod query;
 mod refresh_tokens;

@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,10 @@ macro_rules! migration {
 
 /// Every migration in its order, each a complete statement that does nothing where it was run
 /// before.
-pub const MIGRATIONS: [&str; VERSION as usize] = [migration!(1, "0001_initial.sql")];
+pub const MIGRATIONS: [&str; VERSION as usize] = [
+    migration!(1, "0001_initial.sql"),
+    migration!(2, "0002_accounts.sql"),
+];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";
 

@@ -7,11 +7,20 @@ use kubeagents_core::{
 
 use kubeagents_store_sql::Row;
 
-use crate::{Connection, SqliteStore};
+use crate::{Connection, SqliteStore, deletion};
 
+/// Takes the place of a registration that is not verified.
 const CREATE_ACCOUNT: &str = "
-    INSERT INTO accounts VALUES (?1, ?2, ?3, ?4, ?5, '', FALSE, ?6, ?7, ?8, ?8)
-    ON CONFLICT (email_key) DO NOTHING RETURNING TRUE";
+    INSERT INTO accounts (id, email, email_key, password_hash, name, notification_webhook_url,
+        email_verified, verification_hash, verification_expires_at, created_at, updated_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, '', FALSE, ?6, ?7, ?8, ?8)
+    ON CONFLICT (email_key) DO UPDATE SET email = excluded.email,
+        password_hash = excluded.password_hash, name = excluded.name,
+        notification_webhook_url = '', verification_hash = excluded.verification_hash,
+        verification_expires_at = excluded.verification_expires_at, reset_hash = NULL,
+        reset_expires_at = NULL, created_at = excluded.created_at,
+        updated_at = excluded.updated_at
+    WHERE NOT email_verified RETURNING id";
 
 macro_rules! account_columns {
     () => {
@@ -33,7 +42,8 @@ const ACCOUNT_BY_EMAIL: &str = concat!(
 );
 
 const SET_VERIFICATION: &str = "
-    UPDATE accounts SET verification_hash = ?2, verification_expires_at = ?3 WHERE id = ?1";
+    UPDATE accounts SET verification_hash = ?2, verification_expires_at = ?3
+    WHERE id = ?1 AND NOT email_verified";
 
 const VERIFY_ACCOUNT: &str = concat!(
     "UPDATE accounts SET email_verified = TRUE, verification_hash = NULL,
@@ -42,6 +52,30 @@ const VERIFY_ACCOUNT: &str = concat!(
     RETURNING ",
     account_columns!()
 );
+
+const SET_RESET: &str = "
+    UPDATE accounts SET reset_hash = ?2, reset_expires_at = ?3 WHERE id = ?1";
+
+const ACCOUNT_BY_RESET: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    " FROM accounts WHERE reset_hash = ?1 AND reset_expires_at > ?2"
+);
+
+const RESET_PASSWORD: &str = concat!(
+    "UPDATE accounts SET password_hash = ?2, email_verified = TRUE, verification_hash = NULL,
+        verification_expires_at = NULL, reset_hash = NULL, reset_expires_at = NULL, updated_at = ?3
+    WHERE reset_hash = ?1 AND reset_expires_at > ?3
+    RETURNING ",
+    account_columns!()
+);
+
+const CHANGE_PASSWORD: &str = "
+    UPDATE accounts SET password_hash = ?3, reset_hash = NULL, reset_expires_at = NULL,
+        updated_at = ?4
+    WHERE id = ?1 AND password_hash = ?2 RETURNING TRUE";
+
+const DELETE_ACCOUNT: &str = "INSERT INTO deletions VALUES (?1, ?2, ?3) RETURNING TRUE";
 
 const SET_NOTIFICATION_URL: &str = concat!(
     "UPDATE accounts SET notification_webhook_url = ?2, updated_at = ?3 WHERE id = ?1 RETURNING ",
@@ -67,12 +101,10 @@ impl<C: Connection> Accounts for SqliteStore<C> {
             account.verification.expires_at.into(),
             account.created_at.into(),
         ];
-        let created = self.writer.run(CREATE_ACCOUNT, parameters).await?;
-        Ok(if created.is_empty() {
-            Registration::EmailTaken
-        } else {
-            Registration::Created
-        })
+        let created = self.writer.first(CREATE_ACCOUNT, parameters, Row::text);
+        Ok(created.await?.map_or(Registration::EmailTaken, |id| {
+            Registration::Created(AccountId::new(id))
+        }))
     }
 
     async fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
@@ -113,6 +145,68 @@ impl<C: Connection> Accounts for SqliteStore<C> {
                 Row::account,
             )
             .await
+    }
+
+    async fn set_reset(&self, id: &AccountId, reset: &MailedToken) -> Result<(), StoreError> {
+        let parameters = [
+            id.into(),
+            (&reset.token_hash).into(),
+            reset.expires_at.into(),
+        ];
+        self.writer.run(SET_RESET, parameters).await.map(drop)
+    }
+
+    async fn account_by_reset(
+        &self,
+        token_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        let parameters = [token_hash.into(), now.into()];
+        self.lookups
+            .first(ACCOUNT_BY_RESET, parameters, Row::account)
+            .await
+    }
+
+    async fn reset_password(
+        &self,
+        token_hash: &str,
+        password_hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<Account>, StoreError> {
+        let parameters = [token_hash.into(), password_hash.into(), now.into()];
+        self.writer
+            .first(RESET_PASSWORD, parameters, Row::account)
+            .await
+    }
+
+    async fn change_password(
+        &self,
+        account: &Account,
+        password_hash: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let parameters = [
+            (&account.id).into(),
+            (&account.password_hash).into(),
+            password_hash.into(),
+            now.into(),
+        ];
+        let changed = self.writer.run(CHANGE_PASSWORD, parameters).await?;
+        Ok(!changed.is_empty())
+    }
+
+    async fn delete_account(&self, account: &Account, now: Timestamp) -> Result<bool, StoreError> {
+        let parameters = [
+            (&account.id).into(),
+            (&account.password_hash).into(),
+            now.into(),
+        ];
+        let deleted = self.writer.run(DELETE_ACCOUNT, parameters).await?;
+        Ok(!deleted.is_empty())
+    }
+
+    async fn purge_deleted(&self, now: Timestamp) -> Result<bool, StoreError> {
+        deletion::purge(self, now).await
     }
 
     async fn set_notification_url(

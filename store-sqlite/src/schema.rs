@@ -9,10 +9,11 @@ use crate::{Connection, Statements};
 /// The newest version of the schema, as `PRAGMA user_version` has it.
 pub const VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
     include_str!("../../migrations/sqlite/0003_chains.sql"),
+    include_str!("../../migrations/sqlite/0004_accounts.sql"),
 ];
 
 /// The statements of a migration, each to be run on its own.

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use futures_util::future::join_all;
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::suite::found_by_walking;
 use kubeagents_core::store::{
-    CommitOutcome, MAX_LOOKED_AT, MAX_PAGE_BYTES, Page, RefreshTokens, Row, Sessions,
+    Accounts, CommitOutcome, MAX_LOOKED_AT, MAX_PAGE_BYTES, Page, RefreshTokens, Registration, Row,
+    Sessions,
 };
 use kubeagents_core::{
-    AccountId, RefreshToken, Report, SessionKey, Snapshot, Status, StatusKind, Store, StoreError,
-    Workspace, decide, store_suite,
+    AccountId, MailedToken, NewAccount, RefreshToken, Report, SessionKey, Snapshot, Status,
+    StatusKind, Store, StoreError, Workspace, decide, store_suite,
 };
 use kubeagents_store_sqlite::schema::SchemaError;
 use kubeagents_store_sqlite::{Connection, Connections, SqliteStore, Value, schema};
@@ -200,7 +201,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
         let version: i64 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .unwrap();
-        assert_eq!(version, 3);
+        assert_eq!(usize::try_from(version), Ok(schema::VERSION));
     });
 }
 
@@ -442,5 +443,45 @@ fn an_agent_is_registered_at_the_first_report_of_its_first_chain() {
         let agent = store.agent(&Workspace::Shared, "a", at(5)).await.unwrap();
         let agent = agent.unwrap();
         assert_eq!((agent.registered, agent.last_seen), (at(1), at(5)));
+    });
+}
+
+#[test]
+fn registrations_go_when_their_link_has_run_out() {
+    block_on(async {
+        let database = Database::new();
+        let store = database.open().await.unwrap();
+        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let register = async |n: u32, day: i64| {
+            let created_at = start + TimeDelta::days(day);
+            let new = NewAccount {
+                id: AccountId::new(n.to_string()),
+                email: format!("{n}@example.com"),
+                email_key: format!("{n}@example.com"),
+                password_hash: String::new(),
+                name: String::new(),
+                verification: MailedToken {
+                    token_hash: n.to_string(),
+                    expires_at: created_at + TimeDelta::days(1),
+                },
+                created_at,
+            };
+            let outcome = store.create_account(&new).await.unwrap();
+            assert_eq!(outcome, Registration::Created(new.id));
+        };
+        for n in 0..4 {
+            register(n, 0).await;
+        }
+        assert!(store.verify_account("0", start).await.unwrap().is_some());
+        register(4, 1).await;
+        register(5, 2).await;
+        let mut there = Vec::new();
+        for n in 0..6 {
+            let account = store.account(&AccountId::new(n.to_string())).await;
+            there.push(account.unwrap().is_some());
+        }
+        assert_eq!(there, [true, false, false, true, true, true]);
+        register(6, 2).await;
+        assert!(store.account(&AccountId::new("3")).await.unwrap().is_none());
     });
 }

@@ -1,14 +1,16 @@
 //! `/api/auth`: registration, verification, sign-in and the account's settings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
+use crate::Mode;
 use crate::client::{Answer, Client};
 use crate::scenario::{assert_answer_snapshot, scenarios};
-use crate::world::{PASSWORD, World, text, time};
+use crate::world::{PASSWORD, World, report, text, time, within};
 
 scenarios! {
     a_registration_is_answered_with_its_user [Accounts],
@@ -32,6 +34,15 @@ scenarios! {
     a_body_that_does_not_parse_is_refused,
     u0000_is_refused_in_what_is_stored [Accounts],
     a_head_request_does_not_spend_a_verification_token [Accounts],
+    a_registration_that_nobody_verified_is_replaced [Accounts],
+    a_password_is_changed_by_who_knows_it [Accounts],
+    a_forgotten_password_is_reset_by_mail [Accounts],
+    a_reset_verifies_the_address [Accounts],
+    a_new_reset_link_replaces_the_old [Accounts],
+    a_bad_reset_is_refused,
+    forgetting_a_password_never_tells_who_is_registered [Accounts],
+    an_account_is_deleted_by_who_knows_its_password [Accounts],
+    no_cache_keeps_tokens_and_keys [Accounts],
 }
 
 async fn register(client: &Client, body: &Value) -> Answer {
@@ -179,21 +190,32 @@ async fn a_registration_at_the_limits_is_accepted(world: Arc<World>) {
 
 async fn an_email_is_registered_once_whatever_its_case(world: Arc<World>) {
     let client = world.anonymous();
-    let email = world.email();
-    world.register(&email).await;
+    let email = &world.account(0).await.email;
     for again in [email.clone(), email.to_uppercase()] {
         let body = json!({"email": again, "password": "another password"});
         let answer = register(&client, &body).await;
         answer.error(409, "conflict", "email already exists");
     }
+    login(&client, email, PASSWORD).await.ok();
+}
+
+async fn a_registration_that_nobody_verified_is_replaced(world: Arc<World>) {
+    let client = world.anonymous();
     let email = world.email();
-    let registrations = (0..4).map(|_| async {
-        let body = json!({"email": email, "password": PASSWORD});
-        register(&client, &body).await.status.as_u16()
+    world.register(&email).await;
+    let body = json!({
+        "email": email.to_uppercase(), "password": "another password", "name": "Owner",
     });
-    let mut statuses = futures_util::future::join_all(registrations).await;
-    statuses.sort_unstable();
-    assert_eq!(statuses, [201, 409, 409, 409]);
+    register(&client, &body).await.expect(201);
+    let tokens = world.verification_tokens(&email, 2).await;
+    let verify = |token: &str| client.get(&format!("/api/auth/verify?token={token}"));
+    let answer = verify(&tokens[0]).await;
+    answer.error(400, "bad_request", "invalid or expired token");
+    let verified = verify(&tokens[1]).await.ok();
+    assert_eq!(verified["user"]["name"], "Owner");
+    let answer = login(&client, &email, PASSWORD).await;
+    answer.error(401, "unauthorized", "invalid email or password");
+    login(&client, &email, "another password").await.ok();
 }
 
 async fn an_account_cannot_sign_in_before_it_is_verified(world: Arc<World>) {
@@ -519,4 +541,234 @@ async fn a_head_request_does_not_spend_a_verification_token(world: Arc<World>) {
     let path = format!("/api/auth/verify?token={token}");
     client.request(Method::HEAD, &path).await.expect(405);
     client.get(&path).await.ok();
+}
+
+const NEW_PASSWORD: &str = "battery staple horse";
+
+async fn change_password(client: &Client, current: &str, new: &str) -> Answer {
+    let body = json!({"current_password": current, "new_password": new});
+    client.post("/api/auth/password", &body).await
+}
+
+async fn refresh(world: &World, token: &str) -> Answer {
+    let body = json!({"refresh_token": token});
+    world.anonymous().post("/api/auth/refresh", &body).await
+}
+
+async fn a_password_is_changed_by_who_knows_it(world: Arc<World>) {
+    let account = world.new_account().await;
+    let client = &account.client;
+    let answer = change_password(&world.anonymous(), PASSWORD, NEW_PASSWORD).await;
+    answer.error(401, "unauthorized", "missing authorization header");
+    let key = account.with_scopes(&["report", "read"]).await;
+    let answer = change_password(&key, PASSWORD, NEW_PASSWORD).await;
+    answer.error_code(401, "unauthorized");
+    let answer = change_password(client, PASSWORD, "short").await;
+    let rule = "new_password must be at least 8 characters";
+    answer.error(400, "bad_request", rule);
+    let answer = change_password(client, NEW_PASSWORD, NEW_PASSWORD).await;
+    answer.error(401, "unauthorized", "invalid password");
+    login(&world.anonymous(), &account.email, PASSWORD)
+        .await
+        .ok();
+
+    let answer = change_password(client, PASSWORD, NEW_PASSWORD).await;
+    assert_eq!(answer.ok(), json!({"message": "password changed"}));
+    let answer = refresh(&world, &account.refresh_token).await;
+    answer.error(401, "unauthorized", "refresh token has been revoked");
+    let answer = login(&world.anonymous(), &account.email, PASSWORD).await;
+    answer.error(401, "unauthorized", "invalid email or password");
+    let again = login(&world.anonymous(), &account.email, NEW_PASSWORD).await;
+    refresh(&world, &text(&again.ok()["refresh_token"]))
+        .await
+        .ok();
+}
+
+const FORGOTTEN: &str = "if the address is registered, a mail is on its way";
+
+async fn forgot(client: &Client, email: &str) {
+    let body = json!({"email": email});
+    let answer = client.post("/api/auth/forgot", &body).await;
+    assert_eq!(answer.ok(), json!({"message": FORGOTTEN}));
+}
+
+async fn reset(client: &Client, token: &str, password: &str) -> Answer {
+    let body = json!({"token": token, "password": password});
+    client.post("/api/auth/reset", &body).await
+}
+
+async fn a_forgotten_password_is_reset_by_mail(world: Arc<World>) {
+    let client = world.anonymous();
+    let account = world.new_account().await;
+    forgot(&client, &account.email.to_uppercase()).await;
+    let token = &world.link_tokens("reset", &account.email, 1).await[0];
+    let answer = reset(&client, token, "short").await;
+    answer.error(400, "bad_request", "password must be at least 8 characters");
+    let verify = client.get(&format!("/api/auth/verify?token={token}")).await;
+    verify.error(400, "bad_request", "invalid or expired token");
+
+    let tokens = reset(&client, token, NEW_PASSWORD).await.ok();
+    assert_eq!(tokens["user"]["id"], account.id.as_str());
+    let signed_in = world.signed_in(&tokens);
+    signed_in.client.get("/api/auth/me").await.ok();
+    refresh(&world, &signed_in.refresh_token).await.ok();
+    let answer = refresh(&world, &account.refresh_token).await;
+    answer.error(401, "unauthorized", "refresh token has been revoked");
+    let answer = reset(&client, token, "once more, please").await;
+    answer.error(400, "bad_request", "invalid or expired token");
+    let answer = login(&client, &account.email, PASSWORD).await;
+    answer.error(401, "unauthorized", "invalid email or password");
+    login(&client, &account.email, NEW_PASSWORD).await.ok();
+}
+
+async fn a_reset_verifies_the_address(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.email();
+    world.register(&email).await;
+    let link = &world.verification_tokens(&email, 1).await[0];
+    forgot(&client, &email).await;
+    let token = &world.link_tokens("reset", &email, 1).await[0];
+    let tokens = reset(&client, token, NEW_PASSWORD).await.ok();
+    assert_eq!(tokens["user"]["email_verified"], true);
+    let answer = client.get(&format!("/api/auth/verify?token={link}")).await;
+    answer.error(400, "bad_request", "invalid or expired token");
+    login(&client, &email, NEW_PASSWORD).await.ok();
+}
+
+async fn a_new_reset_link_replaces_the_old(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.new_account().await.email;
+    forgot(&client, &email).await;
+    forgot(&client, &email).await;
+    let tokens = world.link_tokens("reset", &email, 2).await;
+    let answer = reset(&client, &tokens[0], NEW_PASSWORD).await;
+    answer.error(400, "bad_request", "invalid or expired token");
+    reset(&client, &tokens[1], NEW_PASSWORD).await.ok();
+}
+
+async fn a_bad_reset_is_refused(world: Arc<World>) {
+    let client = world.anonymous();
+    for token in ["", "x", &"0".repeat(64), "\0", "🚀"] {
+        let answer = reset(&client, token, NEW_PASSWORD).await;
+        answer.error(400, "bad_request", "invalid or expired token");
+    }
+    for body in ["", "{", "null", "[]", r#"{"token":7}"#] {
+        for path in ["/api/auth/reset", "/api/auth/forgot"] {
+            let answer = client.request(Method::POST, path).body(body).await;
+            if body.contains("token") && path.ends_with("forgot") {
+                continue;
+            }
+            answer.error(400, "bad_request", "invalid request body");
+        }
+    }
+    let answer = client
+        .post(
+            "/api/auth/reset",
+            &json!({"token": "x", "password": "p".repeat(73)}),
+        )
+        .await;
+    answer.error(400, "bad_request", "password must be at most 72 bytes");
+}
+
+async fn forgetting_a_password_never_tells_who_is_registered(world: Arc<World>) {
+    let client = world.anonymous();
+    let unknown = world.email();
+    forgot(&client, &unknown).await;
+    forgot(&client, "").await;
+    forgot(&client, "not an address").await;
+    let known = world.new_account().await.email;
+    forgot(&client, &known).await;
+    world.link_tokens("reset", &known, 1).await;
+    let log = world.host.log.as_ref().unwrap();
+    assert_eq!(log.link_tokens("reset", &unknown), Vec::<String>::new());
+}
+
+async fn an_account_is_deleted_by_who_knows_its_password(world: Arc<World>) {
+    let account = world.new_account().await;
+    let (key, _) = account
+        .api_key(&json!({"name": "key", "scopes": ["report", "read"]}))
+        .await;
+    let key = world.anonymous().with_token(&key);
+    let agent = world.name("agent");
+    key.report(&report(&agent, "t", "running")).await;
+    let delete = async |client: &Client, password: &str| {
+        let request = client.request(Method::DELETE, "/api/auth/me");
+        request.json(&json!({"password": password})).await
+    };
+    let answer = delete(&world.anonymous(), PASSWORD).await;
+    answer.error(401, "unauthorized", "missing authorization header");
+    delete(&key, PASSWORD).await.error_code(401, "unauthorized");
+    let answer = delete(&account.client, NEW_PASSWORD).await;
+    answer.error(401, "unauthorized", "invalid password");
+    let answer = account.client.request(Method::DELETE, "/api/auth/me").await;
+    answer.error(400, "bad_request", "invalid request body");
+    account.client.get("/api/auth/me").await.ok();
+
+    let answer = delete(&account.client, PASSWORD).await;
+    assert_eq!(answer.ok(), json!({"message": "account deleted"}));
+    let is_refused = async || {
+        let mut refused = true;
+        for request in [
+            account.client.get("/api/auth/me"),
+            account.client.get("/api/apikeys"),
+            account.client.get("/api/agents"),
+            account
+                .client
+                .post("/webhook/status", &report(&agent, "t", "running")),
+            key.get("/api/agents"),
+            key.post("/webhook/status", &report(&agent, "t", "running")),
+        ] {
+            refused &= request.await.status == 401;
+        }
+        refused
+    };
+    match world.host.revocation_delay {
+        Duration::ZERO => assert!(is_refused().await),
+        delay => within(2 * delay, "its credentials are refused", is_refused).await,
+    }
+    let answer = refresh(&world, &account.refresh_token).await;
+    answer.error(401, "unauthorized", "invalid or expired refresh token");
+    let answer = login(&world.anonymous(), &account.email, PASSWORD).await;
+    answer.error(401, "unauthorized", "invalid email or password");
+
+    world.register(&account.email).await;
+    let token = &world.verification_tokens(&account.email, 2).await[1];
+    let path = format!("/api/auth/verify?token={token}");
+    let again = world.anonymous().get(&path).await.ok();
+    assert_ne!(again["user"]["id"], account.id.as_str());
+    let again = world.signed_in(&again);
+    if world.host.mode == Mode::Required {
+        let agents = again.client.get("/api/agents").await.ok();
+        assert_eq!(agents["agents"], json!([]));
+    }
+    assert_eq!(
+        again.client.get("/api/apikeys").await.ok()["api_keys"],
+        json!([])
+    );
+}
+
+async fn no_cache_keeps_tokens_and_keys(world: Arc<World>) {
+    let client = world.anonymous();
+    let email = world.email();
+    world.register(&email).await;
+    let token = &world.verification_tokens(&email, 1).await[0];
+    let verified = client.get(&format!("/api/auth/verify?token={token}")).await;
+    let tokens = verified.json();
+    let account = world.signed_in(&tokens);
+    forgot(&client, &email).await;
+    let token = &world.link_tokens("reset", &email, 1).await[0];
+    for answer in [
+        verified,
+        login(&client, &email, PASSWORD).await,
+        refresh(&world, &account.refresh_token).await,
+        account
+            .client
+            .post("/api/apikeys", &json!({"name": "n"}))
+            .await,
+        reset(&client, token, NEW_PASSWORD).await,
+    ] {
+        assert!(answer.status.is_success(), "{answer}");
+        let cache_control = answer.header("cache-control");
+        assert_eq!(cache_control.as_deref(), Some("no-store"), "{answer}");
+    }
 }

@@ -58,6 +58,8 @@ fn account_routes(client: &Client) -> Vec<Request> {
         client.get("/api/apikeys/"),
         client.post("/api/apikeys", &json!({"name": "n"})),
         client.delete("/api/apikeys/00000000-0000-4000-8000-000000000000"),
+        client.post("/api/auth/password", &json!({})),
+        client.delete("/api/auth/me"),
     ]
 }
 
@@ -289,6 +291,11 @@ async fn public_routes_ignore_credentials(world: Arc<World>) {
         answer.error(400, "bad_request", INVALID);
         let body = json!({"email": world.email()});
         client.post("/api/auth/resend-verify", &body).await.ok();
+        let body = json!({"email": world.email()});
+        client.post("/api/auth/forgot", &body).await.ok();
+        let body = json!({"token": "x", "password": PASSWORD});
+        let answer = client.post("/api/auth/reset", &body).await;
+        answer.error(400, "bad_request", INVALID);
         let body = json!({"refresh_token": "x"});
         let answer = client.post("/api/auth/refresh", &body).await;
         answer.error(401, "unauthorized", "invalid or expired refresh token");

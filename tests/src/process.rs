@@ -70,13 +70,13 @@ impl Log {
         }
     }
 
-    /// The tokens of the verification links that were logged for `email`, oldest first.
-    pub(crate) fn verification_tokens(&self, email: &str) -> Vec<String> {
-        const LINK: &str = "/verify?token=";
+    /// The tokens of the links to `page` that were logged for `email`, oldest first.
+    pub(crate) fn link_tokens(&self, page: &str, email: &str) -> Vec<String> {
+        let link = format!("/{page}?token=");
         self.lines()
             .iter()
             .filter(|line| line.to_lowercase().contains(&email.to_lowercase()))
-            .filter_map(|line| line.split_once(LINK))
+            .filter_map(|line| line.split_once(&link))
             .map(|(_, rest)| {
                 rest.chars()
                     .take_while(|c| c.is_ascii_alphanumeric() || "-_=.~%".contains(*c))

@@ -151,13 +151,18 @@ impl World {
     /// Waits for `count` verification links sent to `email`, and returns their tokens, oldest
     /// first.
     pub(crate) async fn verification_tokens(&self, email: &str, count: usize) -> Vec<String> {
-        let log = self.host.log.as_ref().expect("a log of verification links");
+        self.link_tokens("verify", email, count).await
+    }
+
+    /// Waits for `count` links to a page sent to `email`, and returns their tokens, oldest first.
+    pub(crate) async fn link_tokens(&self, page: &str, email: &str, count: usize) -> Vec<String> {
+        let log = self.host.log.as_ref().expect("a log of links");
         let found = Mutex::new(Vec::new());
         eventually(
-            &format!("{count} verification links for {email}"),
+            &format!("{count} links to {page} for {email}"),
             async || {
                 let mut found = found.lock().unwrap();
-                *found = log.verification_tokens(email);
+                *found = log.link_tokens(page, email);
                 found.len() >= count
             },
         )

@@ -1,5 +1,6 @@
 //! An application on ports that a test holds in its hands.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,13 +57,21 @@ pub(crate) struct TestPorts {
     entropy: CountingEntropy,
     recorder: Recorder<MemoryStore, TestClock, CountingEntropy>,
     mails: Mutex<Vec<Mail>>,
+    /// What happens while the next password is checked.
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
+
+type Meanwhile = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Passwords for TestPorts {
     async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, PasswordFailure> {
         password::hash(&password, salt)
     }
     async fn verify(&self, password: String, hash: String) -> Result<bool, PasswordFailure> {
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile.await;
+        }
         Ok(password::verify(&password, &hash))
     }
 }
@@ -176,6 +185,7 @@ impl Server {
             entropy,
             recorder,
             mails: Mutex::default(),
+            meanwhile: Mutex::default(),
         };
         Self {
             app: App::new(ports, settings),
@@ -190,6 +200,13 @@ impl Server {
             status: response.status(),
             response,
         }
+    }
+
+    /// Lets something happen while the next password is checked.
+    pub(crate) fn meanwhile(&self, happens: impl AsyncFnOnce(MemoryStore) + 'static) {
+        let store = self.app.ports().store.clone();
+        let happens = Box::pin(async move { happens(store).await });
+        *self.app.ports().meanwhile.lock().unwrap() = Some(happens);
     }
 
     pub(crate) fn get(&self, path: &str) -> Reply {

@@ -6,6 +6,7 @@ use http::{Request, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use kubeagents_core::AuthMode;
 use kubeagents_core::ports::Clock;
+use kubeagents_core::store::Accounts;
 use serde_json::{Value, json};
 
 const EMAIL: &str = "ada@example.com";
@@ -231,5 +232,44 @@ fn tokens_that_say_or_prove_something_else_are_refused() {
             StatusCode::UNAUTHORIZED,
             "{what}"
         );
+    }
+}
+
+#[test]
+fn a_log_in_that_a_change_of_the_password_overtakes_is_refused() {
+    let server = server();
+    let tokens = verified(&server);
+    server.meanwhile(async |store| {
+        let account = store.account_by_email(EMAIL).await.unwrap().unwrap();
+        let changed = store.change_password(&account, "another", account.created_at);
+        assert!(changed.await.unwrap());
+    });
+    let login = json!({"email": EMAIL, "password": PASSWORD});
+    let reply = server.post("/api/auth/login", &login);
+    assert_refused(&reply, "invalid email or password");
+    assert_refused(&refresh(&server, text(&tokens, "refresh_token")), REVOKED);
+}
+
+#[test]
+fn an_access_token_of_an_account_that_another_host_deleted_is_refused_after_five_seconds() {
+    let server = server();
+    let tokens = verified(&server);
+    let access = text(&tokens, "access_token");
+    server.meanwhile(async |store| {
+        let account = store.account_by_email(EMAIL).await.unwrap().unwrap();
+        let deleted = store.delete_account(&account, account.created_at);
+        assert!(deleted.await.unwrap());
+    });
+    for path in ["/api/agents", "/api/auth/me"] {
+        let status = server.get_as(access, path).status;
+        assert_eq!(status, StatusCode::OK, "{path}");
+    }
+    let login = json!({"email": EMAIL, "password": PASSWORD});
+    let reply = server.post("/api/auth/login", &login);
+    assert_refused(&reply, "invalid email or password");
+    server.clock.advance(TimeDelta::seconds(5));
+    for path in ["/api/agents", "/api/auth/me"] {
+        let reply = server.get_as(access, path);
+        assert_refused(&reply, "invalid or expired token");
     }
 }

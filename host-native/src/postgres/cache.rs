@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kubeagents_core::{ApiKey, Timestamp};
+use kubeagents_core::{AccountId, ApiKey, Timestamp};
 use kubeagents_store_postgres::ApiKeyCache;
 
 /// The longest that another host's revocation may go unnoticed.
@@ -62,5 +62,11 @@ impl ApiKeyCache for Cache {
         let mut state = self.lock();
         state.revocations += 1;
         state.by_hash.retain(|_, (_, key)| key.id != key_id);
+    }
+
+    fn revoke_all(&self, id: &AccountId) {
+        let mut state = self.lock();
+        state.revocations += 1;
+        state.by_hash.retain(|_, (_, key)| key.account_id != *id);
     }
 }
