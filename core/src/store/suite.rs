@@ -35,8 +35,7 @@ use proptest::test_runner::TestRunner;
 
 use super::{
     AgentQuery, ApiKeyCreation, Audience, CommitOutcome, Expiry, HistoryCursor, LATE_REPORTS,
-    LeaseRequest,
-    MAX_PAGE_BYTES, MemoryStore, Page, Registration, SessionQuery, Store, StoreError,
+    LeaseRequest, MAX_PAGE_BYTES, MemoryStore, Page, Registration, SessionQuery, Store, StoreError,
 };
 use crate::batch::Chain;
 use crate::{
