@@ -19,6 +19,7 @@ use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::client::config::ClientConfig;
 use crate::delivery::Proxies;
 use crate::postgres::Database;
 
@@ -220,7 +221,8 @@ impl Cli {
         let warnings = misspelt.iter().map(ToString::to_string).collect();
         let task = match subcommand {
             Some(("mcp", matches)) => {
-                let texts = texts(matches, CLIENT_SETTINGS)?;
+                let mut texts = texts(matches, CLIENT_SETTINGS)?;
+                ClientConfig::read()?.complete(&mut texts);
                 Task::Mcp(ClientValues::read(Host::Native, texts)?)
             }
             Some((name, matches)) => {

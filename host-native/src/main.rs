@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod client;
 mod config;
 mod connection;
 mod delivery;

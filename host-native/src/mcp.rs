@@ -29,7 +29,7 @@ pub(crate) async fn serve(
     values: ClientValues,
     stop: impl Future<Output = ()>,
 ) -> Result<(), McpError> {
-    let api = Api::new(values.server_url, values.api_key)?;
+    let api = Api::new(values.server_url, values.api_key, values.host)?;
     let outbox = Outbox::new(api.clone(), values.auto_report);
     // The server's own default cannot be known by a key that may only report.
     let default_ttl = values.auto_report.then_some(KEPT_ALIVE_TTL);

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use url::Url;
 
 use super::{AuthMode, InvalidSetting, LogFormat, Storage};
+use crate::hook::Detail;
 
 /// One of these words.
 fn one_of<T: Copy>(
@@ -41,6 +42,19 @@ pub(super) fn storage(text: &str) -> Result<Storage, InvalidSetting> {
         ("postgres", Storage::Postgres),
     ];
     one_of(text, &words, "must be keyvalue or postgres")
+}
+
+pub(super) fn detail(text: &str) -> Result<Detail, InvalidSetting> {
+    Detail::parse(text).ok_or_else(|| "must be full, title or none".into())
+}
+
+/// The name of a machine, which goes into the ids of its agents.
+pub(super) fn machine(text: &str) -> Result<String, InvalidSetting> {
+    let name = text.trim();
+    match (1..=50).contains(&name.chars().count()) && !name.chars().any(char::is_control) {
+        true => Ok(name.to_owned()),
+        false => Err("must be a name of at most 50 characters".into()),
+    }
 }
 
 /// A text that is right as it is, or that only a host can judge.

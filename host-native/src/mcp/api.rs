@@ -99,13 +99,15 @@ struct Answer {
 }
 
 impl Api {
-    /// The server at `base_url`, which has no slash at its end.
+    /// The server at `base_url`, which has no slash at its end. `host` names this machine, if its own
+    /// name is not the one to report.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub(super) fn new(
         base_url: String,
         authorization: Option<HeaderValue>,
+        host: Option<String>,
     ) -> Result<Self, rustls::Error> {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls_config()?)
@@ -120,7 +122,10 @@ impl Api {
             client,
             shown_url: shown(&base_url),
             base_url,
-            host: rustix::system::uname().nodename().to_string_lossy().into(),
+            host: host.unwrap_or_else(|| {
+                let name = rustix::system::uname();
+                name.nodename().to_string_lossy().into()
+            }),
             authorization,
         })
     }
