@@ -8,6 +8,7 @@ mod cors;
 mod credentials;
 mod endpoints;
 mod error;
+mod host;
 mod known_accounts;
 mod mcp;
 mod openapi;
@@ -18,9 +19,9 @@ mod reports;
 mod response;
 
 use bytes::Bytes;
-use http::header::{ALLOW, HOST, ORIGIN};
+use http::header::{ALLOW, ORIGIN};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use serde::de::DeserializeOwned;
 
@@ -32,7 +33,7 @@ pub use outage::Outage;
 
 use crate::json;
 use crate::ports::{Clock, Ports};
-use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority};
+use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority, is_origin_of};
 use crate::token::TokenSigner;
 use crate::{AuthMode, Settings, Timestamp};
 use body::{Received, Standing};
@@ -162,15 +163,13 @@ impl<P: Ports> App<P> {
     /// rebound DNS name), and a change asked for by a page that may not use the server (which needs
     /// no preflight for text). Probes ask by address and are let through.
     fn check_page(&self, parts: &Parts) -> Result<(), ApiError> {
+        let host = host::asked(parts)?;
         let is_preflight = parts.method == Method::OPTIONS && parts.headers.contains_key(ORIGIN);
         let is_probe = matches!(parts.uri.path(), "/health" | "/ready");
         if self.settings.mode != AuthMode::Open || is_preflight || is_probe {
             return Ok(());
         }
-        let header = parts.headers.get(HOST).map(HeaderValue::as_bytes);
-        let host = header.or_else(|| parts.uri.authority().map(|a| a.as_str().as_bytes()));
-        let host = host.map(|host| std::str::from_utf8(host).unwrap_or_default());
-        let is_own_name = host.is_none_or(|host| self.is_own_name(host));
+        let is_own_name = self.is_own_name(host);
         if self.settings.loopback_only && !is_own_name {
             return Err(ApiError::forbidden(
                 "host is not allowed: the setting ALLOWED_HOSTS names those that are",
@@ -180,11 +179,10 @@ impl<P: Ports> App<P> {
         let Some(origin) = parts.headers.get(ORIGIN).filter(|_| changes) else {
             return Ok(());
         };
-        let is_own_page = host.is_some_and(|host| {
-            let origin = origin.to_str().unwrap_or_default().split_once("://");
-            (is_own_name || is_ip_authority(host))
-                && origin.is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host))
-        });
+        let is_own_page = (is_own_name || is_ip_authority(host))
+            && origin.to_str().is_ok_and(|origin| {
+                is_origin_of(origin, host) && host::may_have_scheme(parts, origin)
+            });
         // Inspectors of the Model Context Protocol are pages of this machine.
         let is_local_tool = || {
             Route::find(parts.uri.path()).is_some_and(|route| route.leads_to(Endpoint::Mcp))
@@ -192,7 +190,7 @@ impl<P: Ports> App<P> {
         };
         match is_own_page || cors::allows(&self.cors, Some(origin)) || is_local_tool() {
             true => Ok(()),
-            false => Err(ApiError::forbidden("origin is not allowed")),
+            false => Err(ApiError::origin_not_allowed()),
         }
     }
 

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::HOST;
+use http::{Request, Response, Uri};
 use http_body::Body;
 use kubeagents_core::ports::Clock;
 use kubeagents_core::{
@@ -104,6 +105,8 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let mut request = request;
+        forget_authority(&mut request);
         let platform = || self.platform.clone();
         let request = request.map(|body| RequestBody::new(body, platform(), body_patience));
         self.app.handle(request).await
@@ -125,5 +128,16 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
     /// may take as long as `limit`, and one that does not end in time has failed.
     pub async fn deliver_within(&self, limit: Duration) {
         self.delivery.run_until(Instant::now() + limit).await;
+    }
+}
+
+/// Leaves `Host` to say what a request asks for. Platforms put an authority into every target: what
+/// the header says, or their own address.
+fn forget_authority<B>(request: &mut Request<B>) {
+    if let (true, Some(path)) = (
+        request.headers().contains_key(HOST),
+        request.uri().path_and_query().cloned(),
+    ) {
+        *request.uri_mut() = Uri::from(path);
     }
 }

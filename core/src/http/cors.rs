@@ -79,7 +79,7 @@ pub(super) fn check_origin(
 ) -> Result<(), ApiError> {
     match origin.is_none() || allows(policy, origin) || allows(&CorsPolicy::Loopback, origin) {
         true => Ok(()),
-        false => Err(ApiError::forbidden("origin is not allowed")),
+        false => Err(ApiError::origin_not_allowed()),
     }
 }
 

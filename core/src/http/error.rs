@@ -66,6 +66,12 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
+    pub(crate) fn origin_not_allowed() -> Self {
+        Self::forbidden(
+            "origin is not allowed: the setting CORS_ALLOWED_ORIGINS names those that are",
+        )
+    }
+
     pub(crate) fn missing_scope(scope: Scope) -> Self {
         Self::forbidden(format!("this key lacks the scope {}", scope.as_str()))
     }

@@ -23,6 +23,15 @@ pub struct OriginPattern {
     any_port: bool,
 }
 
+/// What stands for the `*` of a pattern while it is read as an origin.
+const WILDCARD: &str = "q7wildcard7q";
+
+/// Checks whether an origin names a port.
+fn has_port(origin: &str) -> bool {
+    let end = origin.rsplit_once(':').map(|(_, end)| end);
+    end.is_some_and(|end| end.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 impl CorsPolicy {
     /// Reads a comma-separated list of `*`, exact origins (`https://app.example.com`) and origins
     /// with one wildcard for a part of the host (`https://*.example.com`), for all of it, at any port
@@ -78,39 +87,39 @@ impl CorsPolicy {
 
 impl OriginPattern {
     fn parse(text: &str) -> Option<Self> {
-        let text = text.to_ascii_lowercase();
-        // Browsers leave the default port out of an origin.
-        let default_port = if text.starts_with("https:") {
-            ":443"
-        } else {
-            ":80"
-        };
-        let text = text.strip_suffix('/').unwrap_or(&text);
-        let text = text.strip_suffix(default_port).unwrap_or(text);
+        let text = text.strip_suffix('/').unwrap_or(text);
         let (text, any_port) = match text.strip_suffix(":*") {
+            Some(text) if has_port(text) => return None,
             Some(text) => (text, true),
             None => (text, text.ends_with("://*")),
         };
-        let sample = text.replacen('*', "wildcard", 1);
+        // A label of its own where the `*` is one.
+        let sample = text.replacen('*', WILDCARD, 1);
         let url = url::Url::parse(&sample).ok()?;
         let is_bare = url.path() == "/"
             && url.username().is_empty()
+            && url.password().is_none()
             && !sample.ends_with('/')
-            && !sample.contains(['?', '#', '*']);
+            && !sample.contains(['?', '#', '*', '@']);
         if !is_bare || !matches!(url.scheme(), "http" | "https") {
             return None;
         }
-        Some(match text.split_once('*') {
-            None => Self {
-                prefix: url.origin().ascii_serialization(),
+        // As browsers write it: the host in ASCII, without a default port.
+        let origin = url.origin().ascii_serialization();
+        if !text.contains('*') {
+            return Some(Self {
+                prefix: origin,
                 suffix: None,
                 any_port,
-            },
-            Some((prefix, suffix)) => Self {
-                prefix: prefix.to_owned(),
-                suffix: Some(suffix.to_owned()),
-                any_port,
-            },
+            });
+        }
+        let (prefix, suffix) = origin.split_once(WILDCARD)?;
+        // A wildcard in a label that is written in ASCII stands for a part of nothing.
+        let label = prefix.rsplit(['.', '/']).next()?;
+        (!label.starts_with("xn--") && !suffix.contains(WILDCARD)).then(|| Self {
+            prefix: prefix.to_owned(),
+            suffix: Some(suffix.to_owned()),
+            any_port,
         })
     }
 
@@ -179,6 +188,27 @@ mod tests {
             ("http://localhost:*", "https://localhost:5173", false),
             ("https://a.com/", "https://a.com", true),
             ("https://a.com:443/", "https://a.com", true),
+            ("HTTPS://*.A.com:443", "https://x.a.com", true),
+            (
+                "https://*.bücher.example",
+                "https://x.xn--bcher-kva.example",
+                true,
+            ),
+            (
+                "https://*.bücher.example:8443",
+                "https://x.xn--bcher-kva.example:8443",
+                true,
+            ),
+            (
+                "https://bücher.example",
+                "https://xn--bcher-kva.example",
+                true,
+            ),
+            ("https://bücher.*", "https://xn--bcher-kva.example", true),
+            ("https://app-*.a.com", "https://app-1.a.com", true),
+            ("http://*:8080", "http://a.com:8080", true),
+            ("http://*:8080", "http://a.com", false),
+            ("http://[::1]:*", "http://[::1]:8080", true),
         ] {
             let policy = CorsPolicy::parse(pattern).unwrap();
             assert_eq!(policy.allows(origin), allowed, "{pattern} {origin}");
@@ -195,6 +225,13 @@ mod tests {
             "https://a.com//",
             "ftp://a.com",
             "https://*.*.com",
+            "https://a.com:80:443",
+            "https://a.com:443:443",
+            "http://a.com:80:*",
+            "http://a.com:8080:*",
+            "https://bü*.example",
+            "https://user@a.com",
+            "https://:password@a.com",
         ] {
             assert!(CorsPolicy::parse(text).is_err(), "{text}");
         }

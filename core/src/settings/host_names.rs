@@ -1,6 +1,6 @@
 //! The names under which an instance is reached.
 
-use url::Host;
+use url::{Host, Url};
 
 use super::InvalidSetting;
 
@@ -53,13 +53,23 @@ pub(crate) fn is_ip_authority(authority: &str) -> bool {
     matches!(host(authority), Some(Host::Ipv4(_) | Host::Ipv6(_)))
 }
 
+/// Checks whether pages that `host[:port]` serves, by HTTP or HTTPS, have this origin.
+pub(crate) fn is_origin_of(origin: &str, authority: &str) -> bool {
+    let Some((scheme @ ("http" | "https"), _)) = origin.split_once("://") else {
+        return false;
+    };
+    let own = host(authority).and_then(|_| Url::parse(&format!("{scheme}://{authority}")).ok());
+    let origin = Url::parse(origin).ok();
+    own.is_some() && own.map(|url| url.origin()) == origin.map(|url| url.origin())
+}
+
 /// The host of `host[:port]`.
 fn host(authority: &str) -> Option<Host> {
     // A user part would put the host elsewhere; nothing that asks here has one.
     if authority.contains(['/', '@', '?', '#', '\\']) {
         return None;
     }
-    let url = url::Url::parse(&format!("http://{authority}/")).ok()?;
+    let url = Url::parse(&format!("http://{authority}/")).ok()?;
     Some(without_root(url.host()?.to_owned()))
 }
 
@@ -104,6 +114,34 @@ mod tests {
             ":80",
         ] {
             assert!(!is_loopback_authority(authority), "{authority}");
+        }
+    }
+
+    #[test]
+    fn origins_are_compared_with_their_ports_and_default_ones() {
+        for (origin, authority, expected) in [
+            ("http://a.example", "a.example", true),
+            ("https://a.example", "A.example", true),
+            ("https://a.example", "a.example:443", true),
+            ("http://a.example", "a.example:80", true),
+            ("http://a.example:8080", "a.example:8080", true),
+            ("http://[::1]:8080", "[::1]:8080", true),
+            ("https://a.example", "a.example:80", false),
+            ("http://a.example", "a.example:443", false),
+            ("http://a.example", "a.example:8080", false),
+            ("http://a.example:8080", "a.example", false),
+            ("http://b.example", "a.example", false),
+            ("ftp://a.example", "a.example", false),
+            ("a.example", "a.example", false),
+            ("null", "null", false),
+            ("http://", "", false),
+            ("http://b.example", "a.example@b.example", false),
+        ] {
+            assert_eq!(
+                is_origin_of(origin, authority),
+                expected,
+                "{origin} {authority}"
+            );
         }
     }
 

@@ -603,7 +603,11 @@ fn pages_that_may_not_use_the_instance_cannot_send_to_it() {
     let reply = send(&open, &[("origin", "https://evil.example")], &ping);
     assert_eq!(
         reply.json(),
-        json!({"error": "forbidden", "message": "origin is not allowed", "code": "forbidden"})
+        json!({
+            "error": "forbidden",
+            "message": "origin is not allowed: the setting CORS_ALLOWED_ORIGINS names those that are",
+            "code": "forbidden",
+        })
     );
 }
 
