@@ -23,7 +23,8 @@ use futures_channel::oneshot;
 use crate::ports::{Clock, Entropy};
 use crate::store::{Accounts, CommitOutcome, Sessions};
 use crate::{
-    Decision, Recorded, Recorder, Report, SessionKey, Snapshot, StoreError, Workspace, causes,
+    Decision, Recorded, Recorder, Report, SessionKey, Snapshot, StoreError, Unstored, Workspace,
+    causes,
 };
 
 pub use chain::Chain;
@@ -99,6 +100,9 @@ impl Drop for Claim {
 /// [`Batcher::record_leftover`] is done with them, later reports on the session wait.
 #[must_use = "its reports wait for an answer"]
 pub struct Leftover(Claim);
+
+/// What is to become of a session's reports, in their order.
+type Decisions = Vec<Result<Decision, Unstored>>;
 
 /// A failure that every report of a group shares.
 #[derive(Debug, thiserror::Error)]
@@ -217,37 +221,61 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
     async fn try_group(&self, group: &[Claim]) -> Result<Vec<Option<Vec<Recorded>>>, StoreError> {
         let keys: Vec<SessionKey> = group.iter().map(|claim| claim.key().clone()).collect();
         let snapshots = self.recorder.store.load_many(&keys).await?;
-        let decisions: Vec<Vec<Decision>> = group
+        let decisions: Vec<Decisions> = group
             .iter()
             .zip(snapshots)
             .map(|(claim, snapshot)| self.decide(&claim.taken, snapshot))
             .collect();
         let receivers = self.receivers(group, &decisions).await?;
-        let chains: Vec<Chain> = group
-            .iter()
-            .zip(decisions)
-            .filter_map(|(claim, decisions)| {
-                let receivers = receivers.get(&claim.key().workspace);
-                let receivers = receivers.map_or(&[][..], Vec::as_slice);
-                let commits = decisions.into_iter();
-                Chain::new(commits.map(|decision| self.recorder.commit(decision, receivers)))
-            })
-            .collect();
+        let mut chains = Vec::new();
+        let mut recorded: Vec<Vec<Recorded>> = Vec::with_capacity(group.len());
+        // The places of the chains in the group: where nothing is to be stored, there is none.
+        let mut places = Vec::new();
+        for (place, (claim, decisions)) in group.iter().zip(decisions).enumerate() {
+            let receivers = receivers.get(&claim.key().workspace);
+            let receivers = receivers.map_or(&[][..], Vec::as_slice);
+            let mut commits = Vec::new();
+            let mut results = Vec::new();
+            for decision in decisions {
+                results.push(match decision {
+                    Ok(decision) => {
+                        let commit = self.recorder.commit(decision, receivers);
+                        let result = Recorded::of(&commit);
+                        commits.push(commit);
+                        result
+                    }
+                    Err(unstored) => Recorded::Unstored(unstored),
+                });
+            }
+            recorded.push(results);
+            if let Some(chain) = Chain::new(commits) {
+                chains.push(chain);
+                places.push(place);
+            }
+        }
+        if chains.is_empty() {
+            return Ok(recorded.into_iter().map(Some).collect());
+        }
         let outcomes = self.recorder.store.commit_many(&chains).await?;
-        let recorded = chains.iter().zip(outcomes).map(|(chain, outcome)| {
-            (outcome == CommitOutcome::Committed)
-                .then(|| chain.commits().map(Recorded::of).collect())
-        });
-        Ok(recorded.collect())
+        let mut recorded: Vec<_> = recorded.into_iter().map(Some).collect();
+        for (place, outcome) in places.into_iter().zip(outcomes) {
+            // What was decided on a commit that is not stored does not count either.
+            if outcome != CommitOutcome::Committed {
+                recorded[place] = None;
+            }
+        }
+        Ok(recorded)
     }
 
     /// Decides on a session's reports, each on what the one before it left.
-    fn decide(&self, session: &Taken<Waiting>, mut snapshot: Snapshot) -> Vec<Decision> {
+    fn decide(&self, session: &Taken<Waiting>, mut snapshot: Snapshot) -> Decisions {
         let decide = |waiting: &Waiting| {
             let workspace = &session.key.workspace;
-            let decision = self.recorder.decide(workspace, &waiting.report, &snapshot);
+            let decision = self
+                .recorder
+                .decide(workspace, &waiting.report, &snapshot)?;
             snapshot = snapshot.after(&decision.commit);
-            decision
+            Ok(decision)
         };
         session.waiting.iter().map(decide).collect()
     }
@@ -256,12 +284,12 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
     async fn receivers(
         &self,
         group: &[Claim],
-        decisions: &[Vec<Decision>],
+        decisions: &[Decisions],
     ) -> Result<HashMap<Workspace, Vec<String>>, StoreError> {
         let with_transition: HashSet<&Workspace> = group
             .iter()
             .zip(decisions)
-            .filter(|(_, decisions)| decisions.iter().any(|d| d.transition.is_some()))
+            .filter(|(_, decisions)| decisions.iter().flatten().any(|d| d.transition.is_some()))
             .map(|(claim, _)| &claim.key().workspace)
             .collect();
         let mut receivers = HashMap::new();

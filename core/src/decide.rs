@@ -6,4 +6,7 @@ mod refresh;
 mod report;
 
 pub use refresh::{RefreshDecision, decide_refresh};
-pub use report::{AgentPatch, Commit, Decision, SessionHead, Snapshot, StatusEntry, decide};
+pub use report::{
+    AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, SessionHead, Snapshot, StatusEntry,
+    Unstored, decide, decide_hook,
+};

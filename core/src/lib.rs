@@ -17,6 +17,7 @@ mod agent;
 mod api_key;
 pub mod batch;
 mod causes;
+mod context;
 mod decide;
 pub mod delivery;
 mod hash;
@@ -44,9 +45,10 @@ pub use account::{Account, AccountId, MailedToken, NewAccount, email_key};
 pub use agent::{Agent, search_key};
 pub use api_key::{ApiKey, Scope, Scopes};
 pub use causes::causes;
+pub use context::Context;
 pub use decide::{
-    AgentPatch, Commit, Decision, RefreshDecision, SessionHead, Snapshot, StatusEntry, decide,
-    decide_refresh,
+    AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, RefreshDecision, SessionHead,
+    Snapshot, StatusEntry, Unstored, decide, decide_hook, decide_refresh,
 };
 pub use hash::sha256_hex;
 pub use http::{

@@ -328,6 +328,10 @@ impl Tool {
             message: text(arguments, "message")?,
             content: text(arguments, "content")?,
             ttl_minutes: integer(arguments, "ttl_minutes")?,
+            session_title: text(arguments, "session_title")?,
+            reason: text(arguments, "reason")?,
+            context: None,
+            sequence: None,
         };
         raw.validate(&ReportRules {
             statuses: self.statuses(),
@@ -426,6 +430,16 @@ impl Tool {
                 guidance.first_ttl()
             ),
         );
+        let session_title = reported(
+            "session_title",
+            "What people read in place of session_topic, where that is no good title.",
+        );
+        let reason = reported(
+            "reason",
+            "Why, in one word for programs. With pending: permission, question, plan, input or \
+             interrupted. With failed: stopped when a person ended it, else the kind of failure, \
+             such as rate_limit.",
+        );
         let status = |words: &[StatusKind]| {
             let words: Vec<_> = words.iter().map(|kind| kind.as_str()).collect();
             json!({"type": "string", "enum": words})
@@ -449,7 +463,9 @@ impl Tool {
                         "agent_source",
                         "The program you run in, such as cursor or claude-code.",
                     ),
+                    "session_title": session_title,
                     "ttl_minutes": ttl_minutes,
+                    "reason": reason,
                     "message": message,
                 },
                 "required": ["agent_id", "session_topic"],
@@ -459,7 +475,9 @@ impl Tool {
                 "properties": {
                     "agent_id": agent_id,
                     "session_topic": session_topic,
+                    "session_title": session_title,
                     "status": status(self.statuses()),
+                    "reason": reason,
                     "message": message,
                     "content": content,
                     "ttl_minutes": ttl_minutes,
@@ -671,7 +689,7 @@ mod tests {
         let session = &sessions.unwrap()["properties"]["sessions"]["items"];
         assert_eq!(
             session["properties"]["state"]["enum"],
-            json!(["active", "ended", "expired"])
+            json!(["active", "idle", "ended", "expired"])
         );
     }
 

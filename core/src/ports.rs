@@ -116,7 +116,7 @@ pub trait Notifier {
 /// Records reports: how several at a time get along on one session is the host's decision.
 /// [`Recorder`](crate::Recorder) does the work.
 pub trait Reports {
-    /// Stores a report. Answered `Ok`, it is stored.
+    /// Stores a report, unless nothing is to be stored of it. Answered `Ok`, it is done.
     fn record(
         &self,
         workspace: &Workspace,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ports::{Clock, Entropy, random_uuid};
 use crate::store::{Accounts, Audience, CommitOutcome, Sessions};
 use crate::{
-    AuthMode, Commit, Decision, Report, Settings, Snapshot, StoreError, Workspace, decide,
+    AuthMode, Commit, Decision, Report, Settings, Snapshot, StoreError, Unstored, Workspace, decide,
 };
 
 /// What the instance's configuration says about reports.
@@ -30,11 +30,16 @@ impl ReportPolicy {
     }
 }
 
-/// What became of a report that is stored.
+/// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recorded {
-    /// True if the report queued notifications.
-    pub notifications: bool,
+pub enum Recorded {
+    /// It is stored.
+    Stored {
+        /// True if the report queued notifications.
+        notifications: bool,
+    },
+    /// Nothing was to be stored.
+    Unstored(Unstored),
 }
 
 /// Turns reports into commits on a store.
@@ -51,18 +56,15 @@ pub struct Recorder<S, C, E> {
 }
 
 impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
-    /// What a report would change of a session in this state, receivers of notifications included.
-    /// Nothing is stored yet.
+    /// A decision as it is to be stored, receivers of notifications included.
     ///
     /// # Errors
     /// Those of reading the receivers' addresses, which is done only on a transition.
     async fn prepare(
         &self,
         workspace: &Workspace,
-        report: &Report,
-        snapshot: &Snapshot,
+        decision: Decision,
     ) -> Result<Commit, StoreError> {
-        let decision = self.decide(workspace, report, snapshot);
         let receivers = match decision.transition {
             Some(_) => self.receivers(workspace).await?,
             None => Vec::new(),
@@ -71,9 +73,17 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     }
 
     /// Works out what a report changes of a session in this state, by the host's clock.
-    pub fn decide(&self, workspace: &Workspace, report: &Report, snapshot: &Snapshot) -> Decision {
+    ///
+    /// # Errors
+    /// [`Unstored`] when nothing is to be stored.
+    pub fn decide(
+        &self,
+        workspace: &Workspace,
+        report: &Report,
+        snapshot: &Snapshot,
+    ) -> Result<Decision, Unstored> {
         let ttl = self.policy.default_ttl_minutes;
-        let decision = decide(workspace, report, snapshot, self.clock.now(), ttl);
+        let decision = decide(workspace, report, snapshot, self.clock.now(), ttl)?;
         if let Some(ahead) = decision.clock_error {
             tracing::warn!(
                 agent = report.agent_id,
@@ -82,7 +92,7 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
                 "a session's stored time was ahead of this host's clock by more than its TTL; the clock is right again"
             );
         }
-        decision
+        Ok(decision)
     }
 
     /// A decision with a notification of its transition, if it has one, to each of these receivers.
@@ -139,7 +149,11 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     ) -> Result<Option<Recorded>, StoreError> {
         let key = report.session_key(workspace);
         let snapshot = self.store.load(&key).await?;
-        let commit = self.prepare(workspace, report, &snapshot).await?;
+        let decision = match self.decide(workspace, report, &snapshot) {
+            Ok(decision) => decision,
+            Err(unstored) => return Ok(Some(Recorded::Unstored(unstored))),
+        };
+        let commit = self.prepare(workspace, decision).await?;
         Ok(match self.store.commit(&commit).await? {
             CommitOutcome::Committed => Some(Recorded::of(&commit)),
             CommitOutcome::Conflict => None,
@@ -170,7 +184,7 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
 impl Recorded {
     /// What to tell of a commit that is stored.
     pub fn of(commit: &Commit) -> Self {
-        Self {
+        Self::Stored {
             notifications: !commit.notifications.is_empty(),
         }
     }

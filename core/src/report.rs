@@ -3,8 +3,10 @@
 use chrono::DateTime;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::validation::{InvalidField, NOT_BLANK, Rule, STORABLE, limited, required};
+use crate::context::{self, Context};
+use crate::validation::{InvalidField, NOT_BLANK, Rule, STORABLE, limited, required, word};
 use crate::{SessionKey, StatusKind, Timestamp, Workspace};
 
 /// A report whose every field keeps the contract's rules.
@@ -26,6 +28,14 @@ pub struct Report {
     pub content: String,
     /// A new TTL, 1 to 1440 minutes; `None` keeps the old one.
     pub ttl_minutes: Option<u32>,
+    /// A new title for the session, 1 to 200 characters; `None` keeps the old one.
+    pub session_title: Option<String>,
+    /// Why the status is what it is, in a word that programs compare; may be empty.
+    pub reason: String,
+    /// What changes of the session's context: an empty value removes its key.
+    pub context: Context,
+    /// Its place among the reports of the machine that it comes from, 1 to 2^53 - 1.
+    pub sequence: Option<u64>,
 }
 
 /// The fields of a report as they come in. An absent field and `null` are the same.
@@ -63,7 +73,32 @@ pub(crate) struct RawReport {
     /// A new TTL in minutes; 0 or absent keeps the old one.
     #[schemars(range(min = 0, max = MAX_TTL_MINUTES))]
     pub(crate) ttl_minutes: Option<i64>,
+    /// A new title for the session; empty or absent keeps the old one.
+    #[schemars(length(max = MAX_TITLE), regex(pattern = STORABLE))]
+    pub(crate) session_title: Option<String>,
+    /// Why the status is what it is, in a word that programs compare.
+    #[schemars(regex(pattern = r"^[a-z0-9_]{0,50}$"))]
+    pub(crate) reason: Option<String>,
+    /// What changes of the session's context; an empty value removes its key.
+    #[schemars(schema_with = "context::schema")]
+    pub(crate) context: Option<Value>,
+    /// Its place among the reports of the machine that it comes from. What is not beyond the
+    /// session's last one is not stored again.
+    #[schemars(range(min = 1, max = MAX_SEQUENCE))]
+    pub(crate) sequence: Option<i64>,
 }
+
+/// The reason of a failure that a person brought about.
+const STOPPED: &str = "stopped";
+
+/// The longest title, in characters.
+const MAX_TITLE: usize = 200;
+
+/// The longest reason, in characters.
+const MAX_REASON: usize = 50;
+
+/// The largest sequence: the largest number that every JSON parser takes exactly.
+const MAX_SEQUENCE: i64 = (1 << 53) - 1;
 
 /// The longest TTL, one day. That nothing lives longer without a report bounds every search for
 /// unexpired sessions.
@@ -118,6 +153,18 @@ impl RawReport {
                     .ok_or(Rule::MaxMinutes(MAX_TTL_MINUTES).broken_by("ttl_minutes"))?,
             ),
         };
+        let session_title = limited("session_title", self.session_title, MAX_TITLE)?;
+        let reason = word("reason", self.reason, MAX_REASON)?;
+        let context = context::patch(self.context)?;
+        let sequence = self.sequence.map(|number| {
+            let range = Rule::Range {
+                min: 1,
+                max: MAX_SEQUENCE,
+            };
+            let number = u64::try_from(number).ok();
+            let number = number.filter(|number| (1..=MAX_SEQUENCE as u64).contains(number));
+            number.ok_or(range.broken_by("sequence"))
+        });
         Ok(Report {
             agent_id,
             agent_name: agent_name.filter(|name| !name.is_empty()),
@@ -127,11 +174,20 @@ impl RawReport {
             message: message.unwrap_or_default(),
             content: content.unwrap_or_default(),
             ttl_minutes,
+            session_title: session_title.filter(|title| !title.is_empty()),
+            reason,
+            context,
+            sequence: sequence.transpose()?,
         })
     }
 }
 
 impl Report {
+    /// Checks whether it says what the person knows who did it: that they ended the session.
+    pub(crate) fn is_told_to_nobody(&self) -> bool {
+        self.status == StatusKind::Failed && self.reason == STOPPED
+    }
+
     /// The session that this report is on.
     pub fn session_key(&self, workspace: &Workspace) -> SessionKey {
         SessionKey {
@@ -144,6 +200,8 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn raw() -> RawReport {
@@ -171,7 +229,7 @@ mod tests {
     #[test]
     fn limits_count_characters_and_hold_at_both_sides() {
         type Set = fn(&mut RawReport, String);
-        let table: [(Set, usize, &str); 6] = [
+        let table: [(Set, usize, &str); 7] = [
             (
                 |r, v| r.agent_id = Some(v),
                 100,
@@ -201,6 +259,11 @@ mod tests {
                 |r, v| r.content = Some(v),
                 10_000,
                 "content must be 0-10000 characters",
+            ),
+            (
+                |r, v| r.session_title = Some(v),
+                200,
+                "session_title must be 0-200 characters",
             ),
         ];
         for (set, max, message) in table {
@@ -289,12 +352,48 @@ mod tests {
     }
 
     #[test]
-    fn empty_names_keep_what_is_stored() {
+    fn empty_names_and_titles_keep_what_is_stored() {
         let report = accepted(|raw| {
             raw.agent_name = Some(String::new());
             raw.agent_source = None;
+            raw.session_title = Some(String::new());
         });
         assert_eq!((report.agent_name, report.agent_source), (None, None));
+        assert_eq!(report.session_title, None);
+    }
+
+    #[test]
+    fn a_reason_is_a_word_for_programs() {
+        let longest = "a".repeat(50);
+        for reason in ["", "turn", "rate_limit", "0_9", &longest] {
+            assert_eq!(
+                accepted(|raw| raw.reason = Some(reason.into())).reason,
+                reason
+            );
+        }
+        for reason in [
+            "Turn",
+            "rate-limit",
+            "a b",
+            "é",
+            "\0",
+            &format!("{longest}a"),
+        ] {
+            let message = error(|raw| raw.reason = Some(reason.into()));
+            assert_eq!(message, "reason must be 0-50 of a-z, 0-9 and _", "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_sequence_is_a_number_that_every_parser_takes_exactly() {
+        for sequence in [1, MAX_SEQUENCE] {
+            let report = accepted(|raw| raw.sequence = Some(sequence));
+            assert_eq!(report.sequence, u64::try_from(sequence).ok());
+        }
+        for sequence in [0, -1, MAX_SEQUENCE + 1, i64::MIN] {
+            let message = error(|raw| raw.sequence = Some(sequence));
+            assert_eq!(message, "sequence must be 1-9007199254740991");
+        }
     }
 
     #[test]
@@ -309,6 +408,8 @@ mod tests {
             ("session_topic", |r| r.session_topic = Some("t\0".into())),
             ("message", |r| r.message = Some("\0".into())),
             ("content", |r| r.content = Some("\0".into())),
+            ("session_title", |r| r.session_title = Some("\0".into())),
+            ("context", |r| r.context = Some(json!({"cwd": "\0"}))),
         ] {
             assert_eq!(error(change), format!("{field} must not contain U+0000"));
         }
@@ -322,5 +423,19 @@ mod tests {
             raw.ttl_minutes = Some(-1);
         });
         assert_eq!(message, "session_topic is required");
+        type Break = fn(&mut RawReport);
+        let later: [(Break, &str); 4] = [
+            (
+                |raw| raw.session_title = Some("x".repeat(201)),
+                "session_title",
+            ),
+            (|raw| raw.reason = Some("A".into()), "reason"),
+            (|raw| raw.context = Some(json!([])), "context"),
+            (|raw| raw.sequence = Some(0), "sequence"),
+        ];
+        for (n, (_, field)) in later.iter().enumerate() {
+            let message = error(|raw| later[n..].iter().for_each(|(break_it, _)| break_it(raw)));
+            assert!(message.starts_with(&format!("{field} must")), "{message}");
+        }
     }
 }

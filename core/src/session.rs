@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{StatusKind, Timestamp, Workspace};
+use crate::{Context, SessionHead, StatusKind, Timestamp, Workspace};
 
 /// What names a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +24,8 @@ pub struct Session {
     pub agent_id: String,
     /// The task.
     pub session_topic: String,
+    /// What people call it; empty when no report has said.
+    pub title: String,
     /// When its first report was stored.
     pub created: Timestamp,
     /// When its newest report was stored; never goes back.
@@ -32,7 +34,18 @@ pub struct Session {
     pub ttl_minutes: u32,
     /// The newest status.
     pub current_status: StatusKind,
+    /// When the present pair of status and reason began.
+    pub status_since: Timestamp,
+    /// Why the status is what it is; may be empty.
+    pub reason: String,
+    /// The message of the newest report; may be empty.
+    pub message: String,
+    /// Where it runs.
+    pub context: Context,
 }
+
+/// The reason of a success after which the conversation goes on.
+const TURN: &str = "turn";
 
 /// The instant at which a session expires if nothing renews it.
 pub(crate) fn expires_at(last_updated: Timestamp, ttl_minutes: u32) -> Timestamp {
@@ -40,6 +53,23 @@ pub(crate) fn expires_at(last_updated: Timestamp, ttl_minutes: u32) -> Timestamp
 }
 
 impl Session {
+    /// The session of this name with what is stored of it.
+    pub fn new(agent_id: String, session_topic: String, head: SessionHead) -> Self {
+        Self {
+            agent_id,
+            session_topic,
+            title: head.title,
+            created: head.created,
+            last_updated: head.last_updated,
+            ttl_minutes: head.ttl_minutes,
+            current_status: head.status,
+            status_since: head.status_since,
+            reason: head.reason,
+            message: head.message,
+            context: head.context,
+        }
+    }
+
     /// The instant at which it expires if nothing renews it.
     pub fn expires_at(&self) -> Timestamp {
         expires_at(self.last_updated, self.ttl_minutes)
@@ -57,18 +87,30 @@ impl Session {
         SessionView {
             agent_id: &self.agent_id,
             session_topic: &self.session_topic,
+            title: &self.title,
             created: self.created,
             last_updated: self.last_updated,
             expires_at,
             expired,
             expired_at: expired.then_some(expires_at),
             ttl_minutes: self.ttl_minutes,
-            state: match (self.current_status.is_final(), expired) {
-                (true, _) => SessionState::Ended,
-                (false, true) => SessionState::Expired,
-                (false, false) => SessionState::Active,
-            },
+            state: self.state(now),
             current_status: self.current_status,
+            status_since: self.status_since,
+            reason: &self.reason,
+            message: &self.message,
+            context: &self.context,
+        }
+    }
+
+    /// Its state at `now`.
+    pub(crate) fn state(&self, now: Timestamp) -> SessionState {
+        let is_turn = self.current_status == StatusKind::Success && self.reason == TURN;
+        match (self.current_status.is_final(), self.is_expired(now)) {
+            (true, false) if is_turn => SessionState::Idle,
+            (true, _) => SessionState::Ended,
+            (false, true) => SessionState::Expired,
+            (false, false) => SessionState::Active,
         }
     }
 }
@@ -78,6 +120,7 @@ impl Session {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SessionState {
     Active,
+    Idle,
     Ended,
     Expired,
 }
@@ -88,6 +131,8 @@ pub(crate) enum SessionState {
 pub(crate) struct SessionView<'a> {
     agent_id: &'a str,
     session_topic: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    title: &'a str,
     #[serde(serialize_with = "crate::time::serialize")]
     created: Timestamp,
     #[serde(serialize_with = "crate::time::serialize")]
@@ -104,6 +149,14 @@ pub(crate) struct SessionView<'a> {
     ttl_minutes: u32,
     state: SessionState,
     current_status: StatusKind,
+    #[serde(serialize_with = "crate::time::serialize")]
+    status_since: Timestamp,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    #[serde(skip_serializing_if = "Context::is_empty")]
+    context: &'a Context,
 }
 
 #[cfg(test)]
@@ -118,6 +171,11 @@ mod tests {
             last_updated: Timestamp::UNIX_EPOCH,
             ttl_minutes: 1,
             current_status: status,
+            title: String::new(),
+            status_since: Timestamp::UNIX_EPOCH,
+            reason: String::new(),
+            message: String::new(),
+            context: Context::new(),
         }
     }
 
@@ -157,6 +215,44 @@ mod tests {
             assert_eq!(session.view(later).state, old);
             assert_eq!(session.view(now).expired_at, None);
             assert_eq!(session.view(later).expired_at, Some(session.expires_at()));
+        }
+    }
+
+    #[test]
+    fn a_session_whose_turn_is_over_is_idle_until_it_expires() {
+        let now = Timestamp::UNIX_EPOCH;
+        let later = now + TimeDelta::minutes(1);
+        for (status, reason, fresh, old) in [
+            (
+                StatusKind::Success,
+                "turn",
+                SessionState::Idle,
+                SessionState::Ended,
+            ),
+            (
+                StatusKind::Success,
+                "closed",
+                SessionState::Ended,
+                SessionState::Ended,
+            ),
+            (
+                StatusKind::Failed,
+                "turn",
+                SessionState::Ended,
+                SessionState::Ended,
+            ),
+            (
+                StatusKind::Running,
+                "turn",
+                SessionState::Active,
+                SessionState::Expired,
+            ),
+        ] {
+            let session = Session {
+                reason: reason.to_owned(),
+                ..session(status)
+            };
+            assert_eq!((session.state(now), session.state(later)), (fresh, old));
         }
     }
 }

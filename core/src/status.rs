@@ -68,13 +68,16 @@ pub struct Status {
     /// The server's clock when the report was decided.
     #[serde(serialize_with = "crate::time::serialize")]
     pub timestamp: Timestamp,
+    /// Why the status is what it is; empty when no reason was given.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// A line for people; empty when none was given.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Longer text; empty when none was given.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub content: String,
-    /// The place in the session's history, counted from 1. Orders history; not shown.
+    /// The place in the session's history, counted from 1, with gaps. Orders history; not shown.
     #[serde(skip)]
     pub seq: u64,
 }

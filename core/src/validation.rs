@@ -53,6 +53,16 @@ pub enum Rule {
     MaxMinutes(u32),
     /// It is an instant as RFC 3339 writes it.
     Rfc3339,
+    /// It has at most this many characters of `a-z`, `0-9` and `_`.
+    Word(usize),
+    /// It is an object whose values are strings.
+    ObjectOfStrings,
+    /// Its keys have 1 to this many characters of `a-z`, `0-9`, `_`, `.` and `-`.
+    Keys(usize),
+    /// Its values have at most this many characters.
+    Values(usize),
+    /// It has at most this many keys.
+    MaxKeys(usize),
     /// It is one of these statuses.
     Statuses(&'static [StatusKind]),
     /// It lists scopes, at least one.
@@ -100,6 +110,11 @@ impl fmt::Display for InvalidField {
             Rule::MaxDays(max) => write!(f, "{field} must be 0-{max} days"),
             Rule::MaxMinutes(max) => write!(f, "{field} must be 0 or 1-{max}"),
             Rule::Rfc3339 => write!(f, "{field} must be RFC 3339"),
+            Rule::Word(max) => write!(f, "{field} must be 0-{max} of a-z, 0-9 and _"),
+            Rule::ObjectOfStrings => write!(f, "{field} must be an object of strings"),
+            Rule::Keys(max) => write!(f, "{field} keys must be 1-{max} of a-z, 0-9, _, . and -"),
+            Rule::Values(max) => write!(f, "{field} values must be 0-{max} characters"),
+            Rule::MaxKeys(max) => write!(f, "{field} must have at most {max} keys"),
             Rule::Statuses(allowed) => {
                 let words: Vec<_> = allowed.iter().map(|kind| kind.as_str()).collect();
                 write!(f, "{field} must be one of: {}", words.join(", "))
@@ -151,6 +166,20 @@ pub(crate) fn limited(
         storable(field, value)?;
     }
     Ok(value)
+}
+
+/// Checks a word of at most `max` characters of `a-z`, `0-9` and `_` that may be missing.
+pub(crate) fn word(
+    field: &'static str,
+    value: Option<String>,
+    max: usize,
+) -> Result<String, InvalidField> {
+    let value = value.unwrap_or_default();
+    let in_word = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    match value.len() <= max && value.bytes().all(in_word) {
+        true => Ok(value),
+        false => Err(Rule::Word(max).broken_by(field)),
+    }
 }
 
 /// Checks that databases can keep a text.

@@ -221,7 +221,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
     use kubeagents_core::delivery::MAX_IN_FLIGHT_PER_HOST;
     use kubeagents_core::store::{CommitOutcome, MemoryStore, Outbox, Sessions};
-    use kubeagents_core::{Notification, Snapshot, StatusKind, Workspace, decide};
+    use kubeagents_core::{Context, Notification, Snapshot, StatusKind, Workspace, decide};
 
     use super::*;
 
@@ -268,9 +268,15 @@ mod tests {
             message: String::new(),
             content: String::new(),
             ttl_minutes: None,
+            session_title: None,
+            reason: String::new(),
+            context: Context::default(),
+            sequence: None,
         };
         let (snapshot, now) = (Snapshot::default(), WallClock.now());
-        let mut commit = decide(&Workspace::Shared, &report, &snapshot, now, 60).commit;
+        let mut commit = decide(&Workspace::Shared, &report, &snapshot, now, 60)
+            .unwrap()
+            .commit;
         commit.notifications = (0..count)
             .map(|n| Notification {
                 id: n.to_string(),

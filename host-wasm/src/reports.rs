@@ -124,7 +124,7 @@ mod tests {
     use http::Request;
     use kubeagents_core::delivery::{Answer, PostError};
     use kubeagents_core::store::Sessions;
-    use kubeagents_core::{AuthMode, ReportPolicy, SessionKey, StatusKind};
+    use kubeagents_core::{AuthMode, Context, ReportPolicy, SessionKey, StatusKind};
     use kubeagents_store_keyvalue::{Entry, KeyValue, KeyValueError, KeyValueStore, Swap, Version};
     use tokio::task::{LocalSet, spawn_local, yield_now};
 
@@ -264,6 +264,10 @@ mod tests {
             message: message.to_string(),
             content: String::new(),
             ttl_minutes: None,
+            session_title: None,
+            reason: String::new(),
+            context: Context::default(),
+            sequence: None,
         }
     }
 

@@ -177,9 +177,10 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                 return Ok(None);
             };
             // A row from its own document may be ahead of the head, whose history then lacks it.
-            let mut newest = head.history.tail.iter();
+            let newest = row.newest_entry().seq;
+            let mut entries = head.history.tail.iter();
             if row.page < head.history.pages
-                || newest.any(|entry| entry.topic == row.topic && entry.seq == row.seq)
+                || entries.any(|entry| entry.topic == row.topic && entry.seq == newest)
             {
                 break (head, row);
             }

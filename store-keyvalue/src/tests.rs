@@ -78,6 +78,10 @@ fn report(topic: &str, status: StatusKind) -> Report {
         message: format!("{status:?} {topic}"),
         content: String::new(),
         ttl_minutes: None,
+        session_title: None,
+        reason: String::new(),
+        context: BTreeMap::new(),
+        sequence: None,
     }
 }
 
@@ -109,7 +113,7 @@ async fn record_group(
         let snapshots = store.load_many(&keys).await?;
         let chain = |(mut snapshot, reports): (Snapshot, &Vec<(usize, &Report)>)| {
             let commits = reports.iter().map(|(number, report)| {
-                let decision = decide(&workspace(), report, &snapshot, now, 60);
+                let decision = decide(&workspace(), report, &snapshot, now, 60).unwrap();
                 snapshot = snapshot.after(&decision.commit);
                 let mut commit = decision.commit;
                 commit
@@ -281,7 +285,7 @@ fn a_report_costs_at_most_eight_operations_however_much_there_is() {
             store.touch_api_key(&key, now).await.unwrap();
             let report = report(&topic, status);
             let snapshot = store.load(&report.session_key(&workspace())).await.unwrap();
-            let decision = decide(&workspace(), &report, &snapshot, now, 60);
+            let decision = decide(&workspace(), &report, &snapshot, now, 60).unwrap();
             let mut commit = decision.commit;
             if let Some(transition) = decision.transition {
                 let audience = Audience::Account(account_id());
@@ -334,6 +338,11 @@ fn long_report(topic: &str, status: StatusKind) -> Report {
         agent_name: Some(control.repeat(200)),
         message: control.repeat(1000),
         content: control.repeat(10_000),
+        session_title: Some(control.repeat(200)),
+        reason: "r".repeat(50),
+        context: (0..20)
+            .map(|n| (format!("{n:040}"), control.repeat(200)))
+            .collect(),
         ..report(&format!("{}{topic}", control.repeat(490)), status)
     }
 }
@@ -405,7 +414,9 @@ fn a_chain_that_no_document_can_take_is_left_to_come_report_by_report() {
         let mut snapshot = Snapshot::default();
         let commits = (0..20).map(|_| {
             let report = long_report("topic", StatusKind::Running);
-            let commit = decide(&workspace(), &report, &snapshot, start(), 60).commit;
+            let commit = decide(&workspace(), &report, &snapshot, start(), 60)
+                .unwrap()
+                .commit;
             snapshot = snapshot.after(&commit);
             commit
         });
@@ -436,6 +447,7 @@ fn a_crowded_agent_conflicts_and_holds_up_no_other() {
                     ..report("topic", StatusKind::Running)
                 };
                 decide(&workspace(), &report, &snapshot, start(), 60)
+                    .unwrap()
                     .commit
                     .into()
             };
@@ -454,7 +466,7 @@ fn a_crowded_agent_conflicts_and_holds_up_no_other() {
         let snapshots = survivor.load_many(&agents.map(key)).await.unwrap();
         let seqs = snapshots
             .iter()
-            .map(|snapshot| snapshot.session.unwrap().seq);
+            .map(|snapshot| snapshot.session.as_ref().unwrap().seq);
         assert_eq!(seqs.collect::<Vec<_>>(), [1, 2]);
     });
 }

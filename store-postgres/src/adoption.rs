@@ -347,26 +347,30 @@ const MISSING_STATUSES: &str = concat!(
 /// The Go server stamps a session just before its status.
 const SESSIONS: &str = concat!(
     "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
-        last_updated, ttl_minutes, status, run_started) \
+        last_updated, ttl_minutes, status, run_started, message, noted_at, status_since) \
     SELECT newest.workspace, newest.agent_id, newest.session_topic, newest.seq, ",
     micros!("session.created"),
     ", greatest(",
     micros!("session.last_updated"),
     ", newest.\"timestamp\"), coalesce(nullif(session.ttl_minutes, 0), $1::bigint), newest.status, \
-        CASE newest.status WHEN 'running' THEN (\
-            SELECT entry.\"timestamp\" FROM kubeagents_data.statuses AS entry \
-            WHERE entry.workspace = newest.workspace AND entry.agent_id = newest.agent_id \
-            AND entry.session_topic = newest.session_topic \
-            AND entry.seq = coalesce(newest.stopped, 0) + 1) END \
+        CASE newest.status WHEN 'running' THEN spell.began END, newest.message, \
+        newest.\"timestamp\", spell.began \
     FROM (\
-        SELECT entry.*, \
-            max(seq) FILTER (WHERE status <> 'running') OVER session AS stopped, \
-            max(seq) OVER session AS last \
+        SELECT entry.*, max(seq) OVER session AS last \
         FROM kubeagents_data.statuses AS entry \
         WINDOW session AS (PARTITION BY workspace, agent_id, session_topic)\
     ) AS newest \
     JOIN kubeagents_go.sessions AS session \
         ON session.agent_id = newest.agent_id AND session.session_topic = newest.session_topic \
+    CROSS JOIN LATERAL (\
+        SELECT entry.\"timestamp\" AS began FROM kubeagents_data.statuses AS entry \
+        WHERE entry.workspace = newest.workspace AND entry.agent_id = newest.agent_id \
+        AND entry.session_topic = newest.session_topic AND entry.seq > coalesce((\
+            SELECT max(other.seq) FROM kubeagents_data.statuses AS other \
+            WHERE other.workspace = newest.workspace AND other.agent_id = newest.agent_id \
+            AND other.session_topic = newest.session_topic AND other.status <> newest.status), 0) \
+        ORDER BY entry.seq LIMIT 1\
+    ) AS spell \
     WHERE newest.seq = newest.last"
 );
 

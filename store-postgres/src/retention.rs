@@ -27,7 +27,7 @@ WHERE (workspace, agent_id) > ($1::text, $2::text) ORDER BY workspace, agent_id 
 const STATUSES: &str = "\
 WITH old AS MATERIALIZED (\
     SELECT entry.session_topic, entry.seq, entry.\"timestamp\" AS at, \
-        entry.seq < session.seq AND entry.\"timestamp\" IS DISTINCT FROM session.run_started \
+        entry.\"timestamp\" < session.noted_at AND entry.\"timestamp\" IS DISTINCT FROM session.run_started \
             AS useless \
     FROM kubeagents_data.statuses AS entry \
     JOIN kubeagents_data.sessions AS session USING (workspace, agent_id, session_topic) \

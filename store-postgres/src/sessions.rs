@@ -25,22 +25,31 @@ use crate::{PostgresStore, Query, Row, UnexpectedResult, Value};
 /// The longest TTL, in microseconds: a session that was updated longer ago is expired.
 const LONGEST_TTL: i64 = MAX_TTL_MINUTES as i64 * 60 * 1_000_000;
 
+/// The `last_seen` of an agent that a report patches, as `AgentPatch::seen` says: a maximum, unless
+/// what is stored is ahead by more than the longest TTL.
+macro_rules! last_seen {
+    () => {
+        "CASE WHEN agent.last_seen > excluded.last_seen + 86400000000 \
+            THEN excluded.last_seen ELSE greatest(agent.last_seen, excluded.last_seen) END"
+    };
+}
+use last_seen;
+
 /// `$1` workspace, `$2` now, `$3` the longest TTL before now.
 macro_rules! agent_columns {
     ($table:literal) => {
         concat!(
-        "SELECT agent.agent_id, agent.name, agent.source, agent.registered, agent.last_seen, \
+            "SELECT agent.agent_id, agent.name, agent.source, agent.registered, agent.last_seen, \
             agent.session_count, \
             (SELECT count(*) FROM kubeagents_data.sessions AS session \
                 WHERE session.workspace = $1::text AND session.agent_id = agent.agent_id \
                 AND session.last_updated > $3::bigint AND session.expires_at > $2::bigint), \
             latest.status, latest.message \
         FROM ",
-        $table,
-        " AS agent \
+            $table,
+            " AS agent \
         LEFT JOIN LATERAL (\
-            SELECT session.status, entry.message FROM kubeagents_data.sessions AS session \
-            JOIN kubeagents_data.statuses AS entry USING (workspace, agent_id, session_topic, seq) \
+            SELECT session.status, session.message FROM kubeagents_data.sessions AS session \
             WHERE session.workspace = $1::text AND session.agent_id = agent.agent_id \
             AND session.last_updated > $3::bigint AND session.expires_at > $2::bigint \
             ORDER BY session.last_updated DESC, session.session_topic LIMIT 1\
@@ -81,17 +90,21 @@ const AGENTS: &str = concat!(
 /// `$3`, `$4`: after this session; `$5`: only those updated since; `$6`, `$7`: only those that
 /// expire after the first and not after the second.
 const SESSIONS: &str = "\
-SELECT agent_id, session_topic, created, last_updated, ttl_minutes, status \
+SELECT session_topic, title, created, last_updated, ttl_minutes, status, status_since, reason, \
+    message, context \
 FROM kubeagents_data.sessions \
 WHERE workspace = $1::text AND agent_id = $2::text AND last_updated <= $3::bigint \
 AND (last_updated < $3::bigint OR session_topic > $4::text) \
 AND last_updated > $5::bigint AND expires_at > $6::bigint AND expires_at <= $7::bigint \
 ORDER BY last_updated DESC, session_topic LIMIT $8::bigint";
 
+/// The session's texts come with its newest status only, since they may be longer than that.
 const SESSION: &str = "\
-SELECT session.agent_id, session.session_topic, session.created, session.last_updated, \
-    session.ttl_minutes, session.status, \
-    entry.seq, entry.\"timestamp\", entry.status, entry.message, entry.content \
+SELECT entry.seq, entry.\"timestamp\", entry.status, entry.reason, entry.message, entry.content, \
+    newest.here, session.session_topic, CASE WHEN newest.here THEN session.title END, \
+    session.created, session.last_updated, session.ttl_minutes, session.status, \
+    session.status_since, session.reason, CASE WHEN newest.here THEN session.message END, \
+    CASE WHEN newest.here THEN session.context END \
 FROM kubeagents_data.sessions AS session \
 LEFT JOIN LATERAL (\
     SELECT * FROM kubeagents_data.statuses AS entry \
@@ -99,13 +112,18 @@ LEFT JOIN LATERAL (\
     AND entry.session_topic = $3::text AND entry.seq < $4::bigint \
     ORDER BY entry.seq DESC LIMIT $5::bigint\
 ) AS entry ON true \
+CROSS JOIN LATERAL (SELECT entry.seq IS NOT DISTINCT FROM (\
+    SELECT max(seq) FROM kubeagents_data.statuses \
+    WHERE workspace = $1::text AND agent_id = $2::text AND session_topic = $3::text \
+    AND seq < $4::bigint) AS here\
+) AS newest \
 WHERE session.workspace = $1::text AND session.agent_id = $2::text \
 AND session.session_topic = $3::text \
 ORDER BY entry.seq DESC";
 
 /// `$3`, `$4`, `$5`: after this status.
 const HISTORY: &str = "\
-SELECT session_topic, seq, \"timestamp\", status, message, content \
+SELECT session_topic, seq, \"timestamp\", status, reason, message, content \
 FROM kubeagents_data.statuses \
 WHERE workspace = $1::text AND agent_id = $2::text AND \"timestamp\" <= $3::bigint \
 AND (\"timestamp\" < $3::bigint OR session_topic > $4::text \
@@ -123,17 +141,6 @@ fn notifications_json(notifications: &[Notification]) -> Option<String> {
     (!queued.is_empty()).then(|| serde_json::json!(queued).to_string())
 }
 
-fn session_from(row: &mut Row) -> Result<Session, UnexpectedResult> {
-    Ok(Session {
-        agent_id: row.text()?,
-        session_topic: row.text()?,
-        created: row.instant()?,
-        last_updated: row.instant()?,
-        ttl_minutes: row.int()?,
-        current_status: row.status()?,
-    })
-}
-
 fn status_from(
     row: &mut Row,
     seq: i64,
@@ -145,6 +152,7 @@ fn status_from(
         session_topic: session_topic.to_owned(),
         timestamp: row.instant()?,
         status: row.status()?,
+        reason: row.text()?,
         message: row.text()?,
         content: row.text()?,
         seq: seq
@@ -265,7 +273,8 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 expires_until.into(),
                 rows(sessions.wanted()),
             ];
-            let batch = self.query.all(SESSIONS, &params, session_from).await?;
+            let read = |row: &mut Row| row.session(agent_id.to_owned());
+            let batch = self.query.all(SESSIONS, &params, read).await?;
             match sessions.extend(batch) {
                 Some(last) => after = Some(SessionCursor::after(last)),
                 None => return Ok(sessions.page(SessionCursor::after)),
@@ -291,11 +300,17 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 rows(history.wanted()),
             ];
             let read = |row: &mut Row| {
-                session = Some(session_from(row)?);
-                match row.optional_int()? {
-                    Some(seq) => status_from(row, seq, &key.agent_id, &key.session_topic).map(Some),
-                    None => Ok(None),
+                let status = match row.optional_int()? {
+                    Some(seq) => Some(status_from(row, seq, &key.agent_id, &key.session_topic)?),
+                    None => {
+                        row.skip(5);
+                        None
+                    }
+                };
+                if row.bool()? {
+                    session = Some(row.session(key.agent_id.clone())?);
                 }
+                Ok(status)
             };
             let batch = self.query.all(SESSION, &params, read).await?;
             match history.extend(batch.into_iter().flatten().collect()) {

@@ -68,6 +68,12 @@ impl From<u64> for Value<'_> {
     }
 }
 
+impl From<Option<u64>> for Value<'_> {
+    fn from(number: Option<u64>) -> Self {
+        Self::Int(number.map(saturating))
+    }
+}
+
 impl From<Timestamp> for Value<'_> {
     fn from(instant: Timestamp) -> Self {
         Self::Int(Some(instant.timestamp_micros()))

@@ -1,8 +1,8 @@
 //! Records whose columns every store selects in the order of their fields.
 
 use kubeagents_core::{
-    Account, AccountId, Agent, ApiKey, Notification, RefreshToken, Scopes, SessionHead, Snapshot,
-    Workspace,
+    Account, AccountId, Agent, ApiKey, Context, Notification, RefreshToken, Scopes, Session,
+    SessionHead, Snapshot, Workspace,
 };
 
 use serde::Serialize;
@@ -81,6 +81,35 @@ impl Row {
         })
     }
 
+    /// The next fields: a session of this agent.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn session(&mut self, agent_id: String) -> Result<Session, UnexpectedResult> {
+        Ok(Session {
+            agent_id,
+            session_topic: self.text()?,
+            title: self.text()?,
+            created: self.instant()?,
+            last_updated: self.instant()?,
+            ttl_minutes: self.int()?,
+            current_status: self.status()?,
+            status_since: self.instant()?,
+            reason: self.text()?,
+            message: self.text()?,
+            context: self.context()?,
+        })
+    }
+
+    /// The next field: a session's context, as [`context_text`] writes it.
+    fn context(&mut self) -> Result<Context, UnexpectedResult> {
+        let text = self.text()?;
+        match text.as_str() {
+            "" => Ok(Context::new()),
+            json => serde_json::from_str(json).map_err(|_| UnexpectedResult("no context")),
+        }
+    }
+
     /// The next fields: what a report on a session is decided on. They are NULL for an agent and a
     /// session that are unknown.
     ///
@@ -95,14 +124,30 @@ impl Row {
                 created: self.instant()?,
                 last_updated: self.instant()?,
                 ttl_minutes: self.int()?,
+                title: self.text()?,
                 status: self.status()?,
+                reason: self.text()?,
+                message: self.text()?,
+                status_since: self.instant()?,
                 run_started: self.optional_instant()?,
+                context: self.context()?,
+                sequence: self.optional_int()?,
+                noted_at: self.instant()?,
+                hook: self.text()?,
             }),
         };
         Ok(Snapshot {
             agent_name,
             session,
         })
+    }
+}
+
+/// A session's context as the databases keep it: a JSON object, or nothing when it is empty.
+pub fn context_text(context: &Context) -> String {
+    match context.is_empty() {
+        true => String::new(),
+        false => serde_json::json!(context).to_string(),
     }
 }
 

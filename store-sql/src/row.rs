@@ -36,6 +36,11 @@ impl Row {
         Self(cells.into_iter())
     }
 
+    /// Passes over fields.
+    pub fn skip(&mut self, fields: usize) {
+        self.0.by_ref().take(fields).for_each(drop);
+    }
+
     /// The next field: text or NULL.
     ///
     /// # Errors

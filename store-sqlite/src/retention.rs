@@ -15,7 +15,7 @@ const AGENTS: &str = "
 /// Some of an agent's old statuses, oldest first, after a place, and whether the present does not
 /// depend on them. What it does not depend on, it will not later.
 const OLD_STATUSES: &str = "
-    SELECT h.timestamp, h.topic, h.seq, h.seq < s.seq AND h.timestamp IS NOT s.run_started
+    SELECT h.timestamp, h.topic, h.seq, h.timestamp < s.noted_at AND h.timestamp IS NOT s.run_started
     FROM statuses h CROSS JOIN sessions s USING (workspace, agent_id, topic)
     WHERE h.workspace = ?1 AND h.agent_id = ?2 AND h.timestamp >= ?3 AND h.timestamp < ?4
         AND (h.timestamp > ?3 OR h.topic < ?5 OR (h.topic = ?5 AND h.seq > ?6))

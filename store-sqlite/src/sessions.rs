@@ -12,7 +12,7 @@ use kubeagents_core::{
 use serde::Serialize;
 use serde_json::json;
 
-use kubeagents_store_sql::{AgentWalk, QueuedNotification, Row, UnexpectedResult};
+use kubeagents_store_sql::{AgentWalk, QueuedNotification, Row, UnexpectedResult, context_text};
 
 use crate::{Connection, SqliteStore, Value};
 
@@ -23,7 +23,8 @@ const LONGEST_TTL_MICROS: i64 = MAX_TTL_MINUTES as i64 * 60_000_000;
 const LOAD: &str = "
     SELECT (SELECT a.name FROM agents a
             WHERE a.workspace = k.value ->> 0 AND a.agent_id = k.value ->> 1),
-        s.seq, s.created, s.last_updated, s.ttl_minutes, s.status, s.run_started
+        s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
+        s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook
     FROM json_each(?1) k
     LEFT JOIN sessions s ON s.workspace = k.value ->> 0 AND s.agent_id = k.value ->> 1
         AND s.topic = k.value ->> 2
@@ -36,7 +37,10 @@ const COMMIT: &str = "
         value ->> 'expected_seq', value ->> 'agent_key', value ->> 'name', value ->> 'name_key',
         value ->> 'source', value ->> 'seq', value ->> 'created', value ->> 'last_updated',
         value ->> 'ttl_minutes', value ->> 'expires_at', value ->> 'status',
-        value ->> 'run_started', value -> 'statuses', value -> 'notifications'
+        value ->> 'run_started', value ->> 'topic_key', value ->> 'title', value ->> 'title_key',
+        value ->> 'reason', value ->> 'message', value ->> 'status_since', value ->> 'context',
+        value ->> 'sequence', value ->> 'noted_at', value ->> 'hook', value -> 'statuses',
+        value -> 'notifications'
     FROM json_each(?1)
     RETURNING place";
 
@@ -48,7 +52,7 @@ macro_rules! select_agents {
                 (SELECT count(*) FROM sessions c
                     WHERE c.workspace = a.workspace AND c.agent_id = a.agent_id
                         AND c.expires_at > ?2),
-                s.status, h.message
+                s.status, s.message
             FROM ",
             $table,
             " a
@@ -59,9 +63,6 @@ macro_rules! select_agents {
                         AND l.expires_at > ?2
                     ORDER BY l.last_updated DESC, l.topic LIMIT 1
                 )
-            LEFT JOIN statuses h
-                ON h.workspace = s.workspace AND h.agent_id = s.agent_id AND h.topic = s.topic
-                    AND h.seq = s.seq
             WHERE a.workspace = ?1 AND ",
             $rest
         )
@@ -93,16 +94,24 @@ const AGENTS: &str = concat!(
 );
 
 const SESSIONS: &str = "
-    SELECT topic, created, last_updated, ttl_minutes, status FROM sessions
+    SELECT topic, title, created, last_updated, ttl_minutes, status, status_since, reason, message,
+        context
+    FROM sessions
     WHERE workspace = ?1 AND agent_id = ?2
         AND last_updated BETWEEN ?3 AND ?4 AND (last_updated < ?4 OR topic > ?5)
         AND +expires_at > ?6 AND +expires_at <= ?7
     ORDER BY last_updated DESC, topic LIMIT ?8";
 
+/// The session's texts come with its newest status only, since they may be longer than that.
 const SESSION: &str = "
-    SELECT s.created, s.last_updated, s.ttl_minutes, s.status,
-        h.seq, h.status, h.timestamp, h.message, h.content
-    FROM sessions s
+    SELECT h.seq, h.status, h.timestamp, h.reason, h.message, h.content,
+        h.seq IS n.seq, s.topic, iif(h.seq IS n.seq, s.title, NULL), s.created, s.last_updated,
+        s.ttl_minutes, s.status, s.status_since, s.reason, iif(h.seq IS n.seq, s.message, NULL),
+        iif(h.seq IS n.seq, s.context, NULL)
+    FROM (
+        SELECT max(seq) AS seq FROM statuses
+        WHERE workspace = ?1 AND agent_id = ?2 AND topic = ?3 AND seq < ?4
+    ) n CROSS JOIN sessions s
     LEFT JOIN statuses h
         ON h.workspace = s.workspace AND h.agent_id = s.agent_id AND h.topic = s.topic
             AND h.seq < ?4
@@ -110,7 +119,7 @@ const SESSION: &str = "
     ORDER BY h.seq DESC LIMIT ?5";
 
 const HISTORY: &str = "
-    SELECT topic, seq, status, timestamp, message, content FROM statuses
+    SELECT topic, seq, status, timestamp, reason, message, content FROM statuses
     WHERE workspace = ?1 AND agent_id = ?2 AND timestamp <= ?3
         AND (timestamp < ?3 OR topic > ?4 OR (topic = ?4 AND seq < ?5))
     ORDER BY timestamp DESC, topic, seq DESC LIMIT ?6";
@@ -133,6 +142,16 @@ struct ChainRow<'a> {
     expires_at: i64,
     status: &'static str,
     run_started: Option<i64>,
+    topic_key: String,
+    title: &'a str,
+    title_key: String,
+    reason: &'a str,
+    message: &'a str,
+    status_since: i64,
+    context: String,
+    sequence: Option<u64>,
+    noted_at: i64,
+    hook: &'a str,
     statuses: Vec<StatusRow<'a>>,
     notifications: Vec<QueuedNotification<'a>>,
 }
@@ -142,6 +161,7 @@ struct StatusRow<'a> {
     seq: u64,
     status: &'static str,
     timestamp: i64,
+    reason: &'a str,
     message: &'a str,
     content: &'a str,
 }
@@ -149,12 +169,16 @@ struct StatusRow<'a> {
 impl<'a> From<&'a Chain> for ChainRow<'a> {
     fn from(chain: &'a Chain) -> Self {
         let (key, head) = (chain.key(), chain.head());
-        let status = |commit: &'a Commit| StatusRow {
-            seq: commit.session.seq,
-            status: commit.status.status.as_str(),
-            timestamp: commit.status.timestamp.timestamp_micros(),
-            message: &commit.status.message,
-            content: &commit.status.content,
+        let status = |commit: &'a Commit| {
+            let entry = commit.status.as_ref()?;
+            Some(StatusRow {
+                seq: commit.session.seq,
+                status: entry.status.as_str(),
+                timestamp: entry.timestamp.timestamp_micros(),
+                reason: &entry.reason,
+                message: &entry.message,
+                content: &entry.content,
+            })
         };
         Self {
             workspace: key.workspace.key(),
@@ -172,7 +196,17 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
             expires_at: head.expires_at().timestamp_micros(),
             status: head.status.as_str(),
             run_started: head.run_started.map(|start| start.timestamp_micros()),
-            statuses: chain.commits().map(status).collect(),
+            topic_key: search_key(&key.session_topic),
+            title: &head.title,
+            title_key: search_key(&head.title),
+            reason: &head.reason,
+            message: &head.message,
+            status_since: head.status_since.timestamp_micros(),
+            context: context_text(&head.context),
+            sequence: head.sequence,
+            noted_at: head.noted_at.timestamp_micros(),
+            hook: &head.hook,
+            statuses: chain.commits().filter_map(status).collect(),
             notifications: chain
                 .commits()
                 .flat_map(|commit| &commit.notifications)
@@ -180,17 +214,6 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
                 .collect(),
         }
     }
-}
-
-fn session(row: &mut Row, agent_id: &str, topic: String) -> Result<Session, UnexpectedResult> {
-    Ok(Session {
-        agent_id: agent_id.to_owned(),
-        session_topic: topic,
-        created: row.instant()?,
-        last_updated: row.instant()?,
-        ttl_minutes: row.int()?,
-        current_status: row.status()?,
-    })
 }
 
 fn status(
@@ -205,6 +228,7 @@ fn status(
         seq,
         status: row.status()?,
         timestamp: row.instant()?,
+        reason: row.text()?,
         message: row.text()?,
         content: row.text()?,
     })
@@ -317,10 +341,8 @@ impl<C: Connection> Sessions for SqliteStore<C> {
                 Value::Integer(expires_until),
                 sessions.wanted().into(),
             ];
-            let batch = self.lists.all(SESSIONS, parameters, |row| {
-                let topic = row.text()?;
-                session(row, agent_id, topic)
-            });
+            let read = |row: &mut Row| row.session(agent_id.to_owned());
+            let batch = self.lists.all(SESSIONS, parameters, read);
             match sessions.extend(batch.await?) {
                 Some(last) => {
                     updated_until = last.last_updated.into();
@@ -351,10 +373,15 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             ];
             let mut batch = Vec::new();
             for mut row in self.lists.run(SESSION, parameters).await? {
-                let topic = || key.session_topic.clone();
-                found = Some(session(&mut row, &key.agent_id, topic())?);
-                if let Some(seq) = row.optional_int()? {
-                    batch.push(status(&mut row, &key.agent_id, topic(), seq)?);
+                match row.optional_int()? {
+                    Some(seq) => {
+                        let topic = key.session_topic.clone();
+                        batch.push(status(&mut row, &key.agent_id, topic, seq)?);
+                    }
+                    None => row.skip(5),
+                }
+                if row.bool()? {
+                    found = Some(row.session(key.agent_id.clone())?);
                 }
             }
             match history.extend(batch) {

@@ -16,8 +16,8 @@ use kubeagents_core::store::{
     Sessions,
 };
 use kubeagents_core::{
-    AccountId, MailedToken, NewAccount, RefreshToken, Report, SessionKey, Snapshot, Status,
-    StatusKind, Store, StoreError, Workspace, decide, store_suite,
+    AccountId, MailedToken, NewAccount, RefreshToken, Report, Session, SessionKey, Snapshot,
+    Status, StatusKind, Store, StoreError, Workspace, decide, store_suite,
 };
 use kubeagents_store_sqlite::schema::SchemaError;
 use kubeagents_store_sqlite::{Connection, Connections, SqliteStore, Value, schema};
@@ -197,11 +197,45 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
         let first = include_str!("../../migrations/sqlite/0001_initial.sql");
         connection.execute_batch(first).unwrap();
         connection.pragma_update(None, "user_version", 1).unwrap();
-        database.open().await.unwrap().ping().await.unwrap();
-        let version: i64 = connection
+        connection
+            .execute_batch(
+                "INSERT INTO agents VALUES ('shared', 'a', 'a', '', '', '', 1, 9, 2);
+                INSERT INTO sessions VALUES
+                    ('shared', 'a', 'ended', 1, 7, 7, 60, 3600000007, 'success', NULL),
+                    ('shared', 'a', 'running', 2, 1, 9, 60, 3600000009, 'running', 3);
+                INSERT INTO statuses VALUES
+                    ('shared', 'a', 'ended', 1, 'success', 7, 'done', 'long'),
+                    ('shared', 'a', 'running', 1, 'running', 3, 'begun', ''),
+                    ('shared', 'a', 'running', 2, 'running', 9, 'going on', '');",
+            )
+            .unwrap();
+        let store = database.open().await.unwrap();
+        store.ping().await.unwrap();
+        let version: u32 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .unwrap();
         assert_eq!(usize::try_from(version), Ok(schema::VERSION));
+
+        let at = |micros| DateTime::from_timestamp_micros(micros).unwrap();
+        for (topic, message, since, noted) in
+            [("ended", "done", 7, 7), ("running", "going on", 3, 9)]
+        {
+            let key = SessionKey {
+                workspace: Workspace::Shared,
+                agent_id: "a".into(),
+                session_topic: topic.into(),
+            };
+            let head = store.load(&key).await.unwrap().session.unwrap();
+            assert_eq!(
+                (&*head.message, head.status_since, head.noted_at),
+                (message, at(since), at(noted))
+            );
+            let found = store.session(&key, None, 10).await.unwrap().unwrap();
+            assert_eq!(found.session, Session::new("a".into(), topic.into(), head));
+            assert_eq!(found.history.items[0].message, message);
+        }
+        let agent = store.agent(&Workspace::Shared, "a", at(10)).await.unwrap();
+        assert_eq!(agent.unwrap().latest_message, "going on");
     });
 }
 
@@ -285,14 +319,17 @@ fn retention_keeps_the_newest_status_and_the_start_of_the_run() {
                     VALUES (1) UNION ALL SELECT n + 1 FROM numbers WHERE n < 1201
                 )
                 INSERT INTO statuses
+                        (workspace, agent_id, topic, seq, status, timestamp, message, content)
                     SELECT 'shared', 'a', 'ended', n, 'success', n, n, ''
                     FROM numbers WHERE n <= 1200
                     UNION ALL
                     SELECT 'shared', 'a', 'running', n, iif(n < 3, 'failed', 'running'), n, n, ''
                     FROM numbers;
-                INSERT INTO sessions VALUES
-                    ('shared', 'a', 'ended', 1200, 1, 1200, 60, 1, 'success', NULL),
-                    ('shared', 'a', 'running', 1201, 1, 1201, 60, 1, 'running', 3);",
+                INSERT INTO sessions (workspace, agent_id, topic, seq, created, last_updated,
+                    ttl_minutes, expires_at, status, run_started, noted_at)
+                VALUES
+                    ('shared', 'a', 'ended', 1300, 1, 1300, 60, 1, 'success', NULL, 1200),
+                    ('shared', 'a', 'running', 1201, 1, 1201, 60, 1, 'running', 3, 1201);",
             )
             .unwrap();
         let at = |micros| DateTime::from_timestamp_micros(micros).unwrap();
@@ -322,9 +359,12 @@ fn pages_are_whole_however_many_statements_they_take() {
                     VALUES (1) UNION ALL SELECT n + 1 FROM numbers WHERE n < 600
                 )
                 INSERT INTO statuses
+                        (workspace, agent_id, topic, seq, status, timestamp, message, content)
                     SELECT 'shared', 'a', topic, n, 'running', n / 3, '', hex(zeroblob(5000))
                     FROM numbers, (SELECT 'one' AS topic UNION VALUES ('two'));
-                INSERT INTO sessions VALUES
+                INSERT INTO sessions (workspace, agent_id, topic, seq, created, last_updated,
+                    ttl_minutes, expires_at, status, run_started)
+                VALUES
                     ('shared', 'a', 'one', 600, 1, 200, 60, 1, 'running', 0),
                     ('shared', 'a', 'two', 600, 1, 200, 60, 1, 'running', 0);",
             )
@@ -430,11 +470,17 @@ fn an_agent_is_registered_at_the_first_report_of_its_first_chain() {
             message: String::new(),
             content: String::new(),
             ttl_minutes: None,
+            session_title: None,
+            reason: String::new(),
+            context: Default::default(),
+            sequence: None,
         };
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let mut snapshot = Snapshot::default();
         let commits = [at(1), at(5)].map(|now| {
-            let commit = decide(&Workspace::Shared, &report, &snapshot, now, 60).commit;
+            let commit = decide(&Workspace::Shared, &report, &snapshot, now, 60)
+                .unwrap()
+                .commit;
             snapshot = snapshot.after(&commit);
             commit
         });

@@ -3,9 +3,13 @@
 use chrono::TimeDelta;
 
 use crate::{
-    Notification, Report, SessionKey, StatusKind, Timestamp, Transition, Workspace,
-    agent::search_key, session::expires_at, time::truncate,
+    Context, InvalidField, MAX_TTL_MINUTES, Notification, Report, Rule, SessionKey, StatusKind,
+    Timestamp, Transition, Workspace, agent::search_key, context, session::expires_at,
+    time::truncate,
 };
+
+/// How far ahead of the clock a sequence, which is an instant in microseconds, may be.
+const SEQUENCE_LEAD: TimeDelta = TimeDelta::minutes(5);
 
 /// What [`Store::load`](crate::store::Sessions::load) knows of a session before a report: of constant size,
 /// however long its history.
@@ -18,9 +22,9 @@ pub struct Snapshot {
 }
 
 /// A session's row with its latest status: what one report replaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionHead {
-    /// The number of statuses reported so far: the version that a commit is checked against.
+    /// The number of commits so far: the version that a commit is checked against.
     pub seq: u64,
     /// When the first report was stored.
     pub created: Timestamp,
@@ -28,11 +32,27 @@ pub struct SessionHead {
     pub last_updated: Timestamp,
     /// How long it lives without a report, in minutes, 1 to 1440.
     pub ttl_minutes: u32,
+    /// What people call it; empty when no report has said.
+    pub title: String,
     /// The newest status.
     pub status: StatusKind,
+    /// Why it is that, as the newest report says; may be empty.
+    pub reason: String,
+    /// The message of the newest report; may be empty.
+    pub message: String,
+    /// When the present pair of status and reason began.
+    pub status_since: Timestamp,
     /// When the current run began: the first `running` after the last other status. `None` while
     /// the newest status is not `running`.
     pub run_started: Option<Timestamp>,
+    /// Where it runs.
+    pub context: Context,
+    /// The last sequence of the machine that reported last; `None` when it gives none.
+    pub sequence: Option<u64>,
+    /// The time of the newest history entry.
+    pub noted_at: Timestamp,
+    /// What hooks keep of the session: JSON, at most 4 KiB; may be empty.
+    pub hook: String,
 }
 
 impl SessionHead {
@@ -50,14 +70,27 @@ pub struct AgentPatch {
     pub name: Option<String>,
     /// The new source; `None` keeps the old one.
     pub source: Option<String>,
-    /// To be stored as a maximum with what is there; also `registered` if the agent is new.
+    /// To be stored as [`AgentPatch::seen`] says; also `registered` if the agent is new.
     pub last_seen: Timestamp,
 }
+
+/// How far ahead of a report an agent's stored `last_seen` may be: what is further ahead is the
+/// error of a clock, which would keep the agent first in every list until its time has come.
+pub const LAST_SEEN_LEAD: TimeDelta = TimeDelta::minutes(MAX_TTL_MINUTES as i64);
 
 impl AgentPatch {
     /// The search key to store beside the name, see [`search_key`].
     pub fn name_key(&self) -> Option<String> {
         self.name.as_deref().map(search_key)
+    }
+
+    /// The agent's `last_seen` after this: the later one, unless what is stored is ahead by more than
+    /// [`LAST_SEEN_LEAD`].
+    pub fn seen(&self, stored: Timestamp) -> Timestamp {
+        match stored - self.last_seen > LAST_SEEN_LEAD {
+            true => self.last_seen,
+            false => stored.max(self.last_seen),
+        }
     }
 }
 
@@ -68,6 +101,8 @@ pub struct StatusEntry {
     pub status: StatusKind,
     /// The server's clock, never before the session's previous entry.
     pub timestamp: Timestamp,
+    /// Why the status is what it is; may be empty.
+    pub reason: String,
     /// A line for people; may be empty.
     pub message: String,
     /// Longer text; may be empty.
@@ -85,8 +120,9 @@ pub struct Commit {
     pub agent: AgentPatch,
     /// The session's new row; its `seq` is `expected_seq + 1`.
     pub session: SessionHead,
-    /// The new history entry.
-    pub status: StatusEntry,
+    /// The new history entry; `None` leaves a gap at this place. A session's first commit has one,
+    /// and so has one with notifications.
+    pub status: Option<StatusEntry>,
     /// What joins the outbox.
     pub notifications: Vec<Notification>,
 }
@@ -96,6 +132,24 @@ impl Commit {
     pub fn agent_id_key(&self) -> String {
         search_key(&self.key.agent_id)
     }
+}
+
+/// Why nothing of a report is to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unstored {
+    /// It has been stored before, or has been overtaken by a later one of the same machine.
+    AlreadyReported,
+    /// With what is stored already, a field breaks its rule.
+    Refused(InvalidField),
+}
+
+/// What a coding agent's hook wants beyond what its report says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookEffect {
+    /// The new state, see [`SessionHead::hook`].
+    pub state: String,
+    /// False if the report is to leave no entry in the history where status and reason stay.
+    pub noted: bool,
 }
 
 /// What [`decide`] made of a report.
@@ -118,7 +172,7 @@ impl Snapshot {
         let kept = || self.agent_name.clone().unwrap_or_default();
         Self {
             agent_name: Some(commit.agent.name.clone().unwrap_or_else(kept)),
-            session: Some(commit.session),
+            session: Some(commit.session.clone()),
         }
     }
 }
@@ -129,13 +183,51 @@ impl Snapshot {
 /// Time does not run backwards within a session: where `now` is before the session's last report
 /// (the clock of another host was ahead), that report's time is taken. Beyond the session's TTL this
 /// ends, lest one report by a clock that was a year ahead keep the session active for a year.
+///
+/// # Errors
+/// [`Unstored`] when nothing is to be stored.
 pub fn decide(
     workspace: &Workspace,
     report: &Report,
     snapshot: &Snapshot,
     now: Timestamp,
     default_ttl_minutes: u32,
-) -> Decision {
+) -> Result<Decision, Unstored> {
+    decide_effect(workspace, report, None, snapshot, now, default_ttl_minutes)
+}
+
+/// Works out what a hook's report changes, as [`decide`] does. Context for which there is no room is
+/// cut, since a hook must never fail.
+///
+/// # Errors
+/// [`Unstored::AlreadyReported`].
+pub fn decide_hook(
+    workspace: &Workspace,
+    report: &Report,
+    effect: &HookEffect,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    default_ttl_minutes: u32,
+) -> Result<Decision, Unstored> {
+    let effect = Some(effect);
+    decide_effect(
+        workspace,
+        report,
+        effect,
+        snapshot,
+        now,
+        default_ttl_minutes,
+    )
+}
+
+fn decide_effect(
+    workspace: &Workspace,
+    report: &Report,
+    effect: Option<&HookEffect>,
+    snapshot: &Snapshot,
+    now: Timestamp,
+    default_ttl_minutes: u32,
+) -> Result<Decision, Unstored> {
     let before = snapshot.session.as_ref();
     let clock = truncate(now);
     let clock_error = before.and_then(|head| {
@@ -145,11 +237,17 @@ pub fn decide(
     let before_clock = before.filter(|_| clock_error.is_none());
     let now = before_clock.map_or(clock, |head| clock.max(head.last_updated));
 
+    let context = context_after(before, &report.context, effect.is_some())?;
+    let sequence = sequence_after(before, report.sequence, &context, clock, now)?;
     let run_started = match (report.status, before) {
         (StatusKind::Running, Some(head)) => Some(head.run_started.unwrap_or(now)),
         (StatusKind::Running, None) => Some(now),
         _ => None,
     };
+    let unchanged =
+        before.filter(|head| head.status == report.status && head.reason == report.reason);
+    let noted_before = unchanged.filter(|_| effect.is_some_and(|effect| !effect.noted));
+    let kept = |of: fn(&SessionHead) -> &String| before.map(|head| of(head).clone());
     let session = SessionHead {
         seq: before.map_or(1, |head| head.seq + 1),
         created: before.map_or(now, |head| head.created),
@@ -158,11 +256,25 @@ pub fn decide(
             .ttl_minutes
             .or(before.map(|head| head.ttl_minutes))
             .unwrap_or(default_ttl_minutes),
+        title: (report.session_title.clone())
+            .or_else(|| kept(|head| &head.title))
+            .unwrap_or_default(),
         status: report.status,
+        reason: report.reason.clone(),
+        message: report.message.clone(),
+        status_since: unchanged.map_or(now, |head| head.status_since.min(now)),
         run_started,
+        context,
+        sequence,
+        noted_at: noted_before.map_or(now, |head| head.noted_at),
+        hook: effect
+            .map(|effect| effect.state.clone())
+            .or_else(|| kept(|head| &head.hook))
+            .unwrap_or_default(),
     };
     let transition = before
         .filter(|head| head.status == StatusKind::Running && report.status != StatusKind::Running)
+        .filter(|_| !report.is_told_to_nobody())
         .map(|head| Transition {
             agent_id: report.agent_id.clone(),
             agent_name: report
@@ -177,7 +289,7 @@ pub fn decide(
             message: report.message.clone(),
             content: report.content.clone(),
         });
-    Decision {
+    Ok(Decision {
         commit: Commit {
             key: report.session_key(workspace),
             expected_seq: session.seq - 1,
@@ -187,16 +299,65 @@ pub fn decide(
                 last_seen: now,
             },
             session,
-            status: StatusEntry {
+            status: noted_before.is_none().then(|| StatusEntry {
                 status: report.status,
                 timestamp: now,
+                reason: report.reason.clone(),
                 message: report.message.clone(),
                 content: report.content.clone(),
-            },
+            }),
             notifications: Vec::new(),
         },
         transition,
         clock_error,
+    })
+}
+
+/// The session's context after a report, unless that would have too many keys. `is_cut`: what is
+/// beyond them is left out.
+fn context_after(
+    before: Option<&SessionHead>,
+    patch: &Context,
+    is_cut: bool,
+) -> Result<Context, Unstored> {
+    let none = Context::new();
+    let before = before.map_or(&none, |head| &head.context);
+    let room = match is_cut {
+        true => context::MAX_KEYS,
+        false => usize::MAX,
+    };
+    let merged = context::merged(before, patch, room);
+    match merged.len() > context::MAX_KEYS {
+        true => {
+            let rule = Rule::MaxKeys(context::MAX_KEYS);
+            Err(Unstored::Refused(rule.broken_by("context")))
+        }
+        false => Ok(merged),
+    }
+}
+
+/// The session's last sequence after a report of this one, unless that is a repetition.
+///
+/// The last one is forgotten when the session has expired, when another machine reports (whose
+/// sequences do not compare), and when it is too far ahead of the clock, as the clock of a machine is
+/// that has been put back: its reports would all seem to be repetitions.
+fn sequence_after(
+    before: Option<&SessionHead>,
+    sequence: Option<u64>,
+    context: &Context,
+    clock: Timestamp,
+    now: Timestamp,
+) -> Result<Option<u64>, Unstored> {
+    let limit = u64::try_from((clock + SEQUENCE_LEAD).timestamp_micros()).unwrap_or(0);
+    let sequence = sequence.filter(|sequence| *sequence <= limit);
+    let last = before
+        .filter(|head| now < head.expires_at())
+        .filter(|head| head.context.get(context::HOST) == context.get(context::HOST))
+        .and_then(|head| head.sequence)
+        .filter(|last| *last <= limit);
+    match (sequence, last) {
+        (Some(sequence), Some(last)) if sequence <= last => Err(Unstored::AlreadyReported),
+        _ => Ok(sequence.or(last)),
     }
 }
 
@@ -219,7 +380,16 @@ mod tests {
             message: "m".into(),
             content: "c".into(),
             ttl_minutes: None,
+            session_title: None,
+            reason: String::new(),
+            context: Context::new(),
+            sequence: None,
         }
+    }
+
+    /// Decides on a report that is to be stored.
+    fn decided(report: &Report, snapshot: &Snapshot, now: Timestamp) -> Decision {
+        decide(&Workspace::Shared, report, snapshot, now, 60).unwrap()
     }
 
     /// Decides reports of these statuses at these seconds, one after the other.
@@ -228,7 +398,7 @@ mod tests {
         let mut transitions = Vec::new();
         for (status, second) in steps {
             let report = report(*status);
-            let decision = decide(&Workspace::Shared, &report, &snapshot, at(*second), 60);
+            let decision = decided(&report, &snapshot, at(*second));
             snapshot = snapshot.after(&decision.commit);
             transitions.push(decision.transition);
         }
@@ -277,9 +447,9 @@ mod tests {
             agent_name: Some("Alice".into()),
             ..report(Running)
         };
-        let first = decide(&Workspace::Shared, &named, &Snapshot::default(), at(0), 60);
+        let first = decided(&named, &Snapshot::default(), at(0));
         let snapshot = Snapshot::default().after(&first.commit);
-        let decision = decide(&Workspace::Shared, &report(Failed), &snapshot, at(2), 60);
+        let decision = decided(&report(Failed), &snapshot, at(2));
         let transition = decision.transition.unwrap();
         assert_eq!(transition.agent_name, "Alice");
         assert_eq!((transition.to, transition.timestamp), (Failed, at(2)));
@@ -291,7 +461,7 @@ mod tests {
             agent_name: Some("Bob".into()),
             ..report(Failed)
         };
-        let decision = decide(&Workspace::Shared, &renaming, &snapshot, at(2), 60);
+        let decision = decided(&renaming, &snapshot, at(2));
         assert_eq!(decision.transition.unwrap().agent_name, "Bob");
     }
 
@@ -309,11 +479,12 @@ mod tests {
                 ttl_minutes: given,
                 ..report(Running)
             };
-            let decision = decide(&Workspace::Shared, &report, &snapshot, at(0), 60);
+            let decision = decided(&report, &snapshot, at(0));
             assert_eq!(decision.commit.session.ttl_minutes, kept);
             snapshot = snapshot.after(&decision.commit);
         }
         let changed_default = decide(&Workspace::Shared, &report(Running), &snapshot, at(0), 7);
+        let changed_default = changed_default.unwrap();
         assert_eq!(changed_default.commit.session.ttl_minutes, 1440);
     }
 
@@ -344,7 +515,7 @@ mod tests {
         ] {
             let (snapshot, _) = play(&[(Running, stored)]);
             let next = report(Success);
-            let decision = decide(&Workspace::Shared, &next, &snapshot, at(now), 60);
+            let decision = decided(&next, &snapshot, at(now));
             assert_eq!(decision.commit.session.last_updated, at(expected));
             assert_eq!(decision.commit.agent.last_seen, at(expected));
             assert_eq!(decision.clock_error, error.map(TimeDelta::seconds));
@@ -356,16 +527,9 @@ mod tests {
     #[test]
     fn what_is_stored_has_whole_microseconds() {
         let now = at(0) + TimeDelta::nanoseconds(1_999);
-        let commit = decide(
-            &Workspace::Shared,
-            &report(Running),
-            &Snapshot::default(),
-            now,
-            60,
-        )
-        .commit;
+        let commit = decided(&report(Running), &Snapshot::default(), now).commit;
         let micro = at(0) + TimeDelta::microseconds(1);
-        assert_eq!(commit.status.timestamp, micro);
+        assert_eq!(commit.status.unwrap().timestamp, micro);
         assert_eq!(
             (commit.session.created, commit.agent.last_seen),
             (micro, micro)
@@ -375,14 +539,8 @@ mod tests {
     #[test]
     fn a_commit_expects_the_version_it_was_decided_on() {
         let (snapshot, _) = play(&[(Running, 0), (Running, 1)]);
-        let fresh = decide(
-            &Workspace::Shared,
-            &report(Running),
-            &Snapshot::default(),
-            at(2),
-            60,
-        );
-        let third = decide(&Workspace::Shared, &report(Running), &snapshot, at(2), 60);
+        let fresh = decided(&report(Running), &Snapshot::default(), at(2));
+        let third = decided(&report(Running), &snapshot, at(2));
         assert_eq!(
             (fresh.commit.expected_seq, fresh.commit.session.seq),
             (0, 1)
@@ -391,5 +549,272 @@ mod tests {
             (third.commit.expected_seq, third.commit.session.seq),
             (2, 3)
         );
+    }
+
+    fn context<const N: usize>(pairs: [(&str, &str); N]) -> Context {
+        pairs
+            .map(|(key, text)| (key.to_owned(), text.to_owned()))
+            .into()
+    }
+
+    /// The session after these reports, a second apart.
+    fn session_after(reports: &[Report]) -> SessionHead {
+        let mut snapshot = Snapshot::default();
+        for (report, second) in reports.iter().zip(0..) {
+            snapshot = snapshot.after(&decided(report, &snapshot, at(second)).commit);
+        }
+        snapshot.session.unwrap()
+    }
+
+    #[test]
+    fn reason_and_message_are_the_newest_reports_and_a_title_stays() {
+        let titled = Report {
+            session_title: Some("Fix it".into()),
+            reason: "background".into(),
+            ..report(Running)
+        };
+        let silent = Report {
+            message: String::new(),
+            ..report(Running)
+        };
+        let session = session_after(&[titled.clone(), silent]);
+        assert_eq!(
+            (&*session.title, &*session.reason, &*session.message),
+            ("Fix it", "", "")
+        );
+        let renamed = Report {
+            session_title: Some("Fix that".into()),
+            ..report(Pending)
+        };
+        let session = session_after(&[titled, renamed]);
+        assert_eq!((&*session.title, &*session.message), ("Fix that", "m"));
+    }
+
+    #[test]
+    fn a_spell_lasts_as_long_as_status_and_reason_stay() {
+        let of = |status, reason: &str| Report {
+            reason: reason.into(),
+            ..report(status)
+        };
+        for (reports, since) in [
+            (&[of(Pending, "")][..], 0),
+            (&[of(Pending, ""), of(Pending, "")], 0),
+            (&[of(Pending, "plan"), of(Pending, "question")], 1),
+            (
+                &[
+                    of(Running, "plan"),
+                    of(Pending, "plan"),
+                    of(Pending, "plan"),
+                ],
+                1,
+            ),
+            (&[of(Pending, ""), of(Running, ""), of(Pending, "")], 2),
+        ] {
+            assert_eq!(
+                session_after(reports).status_since,
+                at(since),
+                "{reports:?}"
+            );
+        }
+        let (ahead, _) = play(&[(Running, 365 * 24 * 3600)]);
+        let again = decided(&report(Running), &ahead, at(5)).commit.session;
+        assert_eq!(again.status_since, at(5), "no spell begins in the future");
+    }
+
+    #[test]
+    fn context_is_merged_up_to_twenty_keys() {
+        let key = |n: usize| (format!("k{n:02}"), "v".to_owned());
+        let many = |keys: std::ops::Range<usize>| Report {
+            context: keys.map(key).collect(),
+            ..report(Running)
+        };
+        let full = session_after(&[many(0..12), many(8..20)]);
+        assert_eq!(full.context.len(), 20);
+        let snapshot = Snapshot {
+            agent_name: None,
+            session: Some(full),
+        };
+        let refused = decide(&Workspace::Shared, &many(20..21), &snapshot, at(9), 60);
+        let Err(Unstored::Refused(field)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(field.to_string(), "context must have at most 20 keys");
+        let swapped = Report {
+            context: context([("k00", ""), ("new", "v")]),
+            ..report(Running)
+        };
+        let swapped = decided(&swapped, &snapshot, at(9)).commit.session;
+        assert_eq!((swapped.context.len(), &*swapped.context["new"]), (20, "v"));
+
+        let effect = HookEffect {
+            state: "{}".into(),
+            noted: true,
+        };
+        let more = many(10..25);
+        let cut = decide_hook(&Workspace::Shared, &more, &effect, &snapshot, at(9), 60);
+        assert_eq!(cut.unwrap().commit.session.context.len(), 20);
+    }
+
+    #[test]
+    fn a_hook_keeps_its_state_and_may_leave_no_entry() {
+        let effect = |noted| HookEffect {
+            state: format!("{noted}"),
+            noted,
+        };
+        let decide = |report: &Report, noted, snapshot: &Snapshot, now| {
+            let effect = effect(noted);
+            decide_hook(&Workspace::Shared, report, &effect, snapshot, now, 60).unwrap()
+        };
+        let first = decide(&report(Running), false, &Snapshot::default(), at(0));
+        assert!(first.commit.status.is_some(), "a session has an entry");
+        let snapshot = Snapshot::default().after(&first.commit);
+        let quiet = Report {
+            message: "more".into(),
+            ..report(Running)
+        };
+        let renewed = decide(&quiet, false, &snapshot, at(3)).commit;
+        assert_eq!(renewed.status, None);
+        let session = &renewed.session;
+        assert_eq!((session.seq, session.last_updated), (2, at(3)));
+        assert_eq!((session.noted_at, &*session.message), (at(0), "more"));
+        assert_eq!(session.hook, "false");
+        let snapshot = snapshot.after(&renewed);
+        let ended = decide(&report(Success), false, &snapshot, at(4));
+        assert!(ended.transition.is_some() && ended.commit.status.is_some());
+        let plain = decided(&report(Running), &snapshot, at(5)).commit.session;
+        assert_eq!((plain.hook, plain.noted_at), ("false".to_owned(), at(5)));
+    }
+
+    #[test]
+    fn a_person_is_not_told_what_they_did() {
+        let stopped = |status| Report {
+            reason: "stopped".into(),
+            ..report(status)
+        };
+        let (snapshot, _) = play(&[(Running, 0)]);
+        assert_eq!(decided(&stopped(Failed), &snapshot, at(1)).transition, None);
+        let other = decided(&stopped(Success), &snapshot, at(1));
+        assert!(other.transition.is_some());
+    }
+
+    /// A report's sequence in microseconds, its machine, and its second.
+    type Numbered = (Option<u64>, Option<&'static str>, i64);
+
+    /// Which of these reports, one after the other, are stored.
+    fn stored(reports: &[Numbered]) -> Vec<bool> {
+        let mut snapshot = Snapshot::default();
+        let mut stored = Vec::new();
+        for (sequence, host, second) in reports {
+            let report = Report {
+                sequence: *sequence,
+                context: host
+                    .map(|host| ("host".into(), host.into()))
+                    .into_iter()
+                    .collect(),
+                ..report(Running)
+            };
+            let decision = decide(&Workspace::Shared, &report, &snapshot, at(*second), 60);
+            stored.push(decision.is_ok());
+            match decision {
+                Ok(decision) => snapshot = snapshot.after(&decision.commit),
+                Err(unstored) => assert_eq!(unstored, Unstored::AlreadyReported),
+            }
+        }
+        stored
+    }
+
+    #[test]
+    fn a_report_of_one_machine_is_stored_once_and_in_order() {
+        const HOUR: i64 = 3600;
+        const LEAD: u64 = 300_000_000;
+        let a = Some("a");
+        let b = Some("b");
+        let cases: [(&str, &[Numbered], &[bool]); 9] = [
+            (
+                "a repetition, one that was overtaken, the next one",
+                &[
+                    (Some(2), a, 0),
+                    (Some(2), a, 0),
+                    (Some(1), a, 0),
+                    (Some(3), a, 0),
+                ],
+                &[true, false, false, true],
+            ),
+            (
+                "without a sequence everything is stored, and the last one stays",
+                &[(Some(2), a, 0), (None, a, 0), (Some(2), a, 0)],
+                &[true, true, false],
+            ),
+            (
+                "a host that is not named is the one that was",
+                &[(Some(2), a, 0), (Some(2), None, 0)],
+                &[true, false],
+            ),
+            (
+                "another machine's sequences do not compare",
+                &[
+                    (Some(9), a, 0),
+                    (Some(2), b, 0),
+                    (Some(2), b, 0),
+                    (Some(3), b, 0),
+                ],
+                &[true, true, false, true],
+            ),
+            (
+                "nor does one without a sequence leave the other's behind",
+                &[(Some(9), a, 0), (None, b, 0), (Some(2), b, 0)],
+                &[true, true, true],
+            ),
+            (
+                "with the session, until it has expired",
+                &[(Some(2), a, 0), (Some(2), a, HOUR - 1), (Some(2), a, HOUR)],
+                &[true, false, true],
+            ),
+            (
+                "five minutes ahead of the clock counts, more does not",
+                &[(Some(LEAD), a, 0), (Some(LEAD), a, 0)],
+                &[true, false],
+            ),
+            (
+                "so what is far ahead holds up nothing",
+                &[
+                    (Some(LEAD + 1), a, 0),
+                    (Some(LEAD + 1), a, 0),
+                    (Some(1), a, 0),
+                ],
+                &[true, true, true],
+            ),
+            (
+                "nor does what was stored by a clock that was ahead",
+                &[
+                    (Some(LEAD + 900_000_000), a, 900),
+                    (Some(2), a, 0),
+                    (Some(2), a, 0),
+                ],
+                &[true, true, false],
+            ),
+        ];
+        for (what, reports, expected) in cases {
+            assert_eq!(stored(reports), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_agent_was_seen_last_when_the_clock_is_right_again() {
+        let patch = |second| AgentPatch {
+            name: None,
+            source: None,
+            last_seen: at(second),
+        };
+        let day = 24 * 3600;
+        for (stored, reported, seen) in [
+            (0, 5, 5),
+            (5, 0, 5),
+            (day, 0, day),
+            (day + 1, 0, 0),
+            (365 * day, 7, 7),
+        ] {
+            assert_eq!(patch(reported).seen(at(stored)), at(seen));
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::{Admitted, ApiError, App};
 use crate::json::parse;
 use crate::ports::{Notifier, Ports, Reports};
 use crate::report::{RawReport, ReportRules};
-use crate::{Report, Workspace};
+use crate::{Recorded, Report, Unstored, Workspace};
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Reported {
@@ -27,23 +27,28 @@ impl<P: Ports> App<P> {
             ApiError::bad_request(format!("Invalid JSON: {reason}"))
         })?;
         let report = raw.validate(&ReportRules::WEBHOOK)?;
-        self.record(&request.caller.workspace, report).await?;
+        let message = self.record(&request.caller.workspace, report).await?;
         ok(&Reported {
             success: true,
-            message: "Status reported successfully",
+            message,
         })
     }
 
-    /// Stores a report and sets off the notifications that it queued.
+    /// Stores a report and sets off the notifications that it queued; returns what to tell of it.
     pub(super) async fn record(
         &self,
         workspace: &Workspace,
         report: Report,
-    ) -> Result<(), ApiError> {
-        let recorded = self.ports.reports().record(workspace, report).await?;
-        if recorded.notifications {
-            self.ports.notifier().wake();
+    ) -> Result<&'static str, ApiError> {
+        match self.ports.reports().record(workspace, report).await? {
+            Recorded::Stored { notifications } => {
+                if notifications {
+                    self.ports.notifier().wake();
+                }
+                Ok("Status reported successfully")
+            }
+            Recorded::Unstored(Unstored::AlreadyReported) => Ok("Already reported"),
+            Recorded::Unstored(Unstored::Refused(field)) => Err(field.into()),
         }
-        Ok(())
     }
 }

@@ -125,7 +125,7 @@ pub trait Sessions {
         now: Timestamp,
     ) -> impl Future<Output = Result<Page<Session, SessionCursor>, StoreError>>;
 
-    /// One session with a page of its history, newest first, from before the place `before`
+    /// One session with a page of its history, which has gaps, newest first, from before the place `before`
     /// (a [`Status::seq`]); `None` when there is no such session.
     fn session(
         &self,

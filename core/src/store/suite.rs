@@ -39,9 +39,9 @@ use super::{
 };
 use crate::batch::Chain;
 use crate::{
-    Account, AccountId, Agent, ApiKey, MailedToken, NewAccount, Notification, RefreshToken, Report,
-    Scopes, Session, SessionKey, Snapshot, Status, StatusKind, Timestamp, Workspace, decide,
-    email_key, search_key, sha256_hex,
+    Account, AccountId, Agent, ApiKey, Commit, Context, HookEffect, LAST_SEEN_LEAD, MailedToken,
+    NewAccount, Notification, RefreshToken, Report, Scopes, Session, SessionKey, Snapshot, Status,
+    StatusKind, Timestamp, Workspace, decide, decide_hook, email_key, search_key, sha256_hex,
 };
 
 /// `store_suite!(run)` makes a `#[test]` of every case. `run` is a function that takes a case's name
@@ -70,6 +70,9 @@ macro_rules! store_suite {
             concurrent_reports_on_one_session_all_land_once
             two_sessions_of_one_agent_never_undo_each_other
             last_seen_never_goes_back
+            what_a_clock_that_was_ahead_left_behind_does_not_last
+            a_session_keeps_what_reports_say_of_it
+            a_commit_without_an_entry_leaves_a_gap
             a_group_is_stored_chain_by_chain
             groups_and_single_commits_race
             a_renewed_session_goes_on
@@ -170,6 +173,10 @@ fn report(agent: &str, topic: &str, status: StatusKind) -> Report {
         message: String::new(),
         content: String::new(),
         ttl_minutes: None,
+        session_title: None,
+        reason: String::new(),
+        context: Context::new(),
+        sequence: None,
     }
 }
 
@@ -185,6 +192,28 @@ fn key(workspace: &Workspace, agent: &str, topic: &str) -> SessionKey {
     }
 }
 
+/// What is to be stored of a report.
+fn decided(workspace: &Workspace, report: &Report, snapshot: &Snapshot, now: Timestamp) -> Commit {
+    let decision = decide(workspace, report, snapshot, now, 60);
+    decision.unwrap().commit
+}
+
+/// What is to be stored of a report that leaves no history entry, with the state of a hook.
+fn decided_quietly(
+    workspace: &Workspace,
+    report: &Report,
+    state: &str,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Commit {
+    let effect = HookEffect {
+        state: state.into(),
+        noted: false,
+    };
+    let decision = decide_hook(workspace, report, &effect, snapshot, now, 60);
+    decision.unwrap().commit
+}
+
 /// Loads, decides and commits until it is stored; answers the conflicts on the way. A store that is
 /// under load may say that it is contended, where nothing is stored: that is one more conflict.
 async fn record<S: Store>(
@@ -197,7 +226,7 @@ async fn record<S: Store>(
     let mut conflicts = 0;
     loop {
         let snapshot = store.load(&key).await.unwrap();
-        let commit = decide(workspace, report, &snapshot, now, 60).commit;
+        let commit = decided(workspace, report, &snapshot, now);
         match store.commit(&commit).await {
             Ok(CommitOutcome::Committed) => return conflicts,
             Ok(CommitOutcome::Conflict) | Err(StoreError::Contended) => conflicts += 1,

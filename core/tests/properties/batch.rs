@@ -19,7 +19,7 @@ use kubeagents_core::store::{
 use kubeagents_core::{
     Account, AccountId, Agent, AuthMode, MailedToken, NewAccount, Recorded, Recorder, Report,
     ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind, StoreError, Timestamp,
-    Workspace, decide,
+    Unstored, Workspace, decide,
 };
 use proptest::prelude::*;
 
@@ -47,6 +47,7 @@ enum Step {
         agent: u8,
         topic: u8,
         status: StatusKind,
+        sequence: Option<u64>,
     },
     /// A worker goes on until it waits for storage, or takes a group if it has none.
     Work(usize),
@@ -57,20 +58,25 @@ enum Step {
         agent: u8,
         topic: u8,
         status: StatusKind,
+        sequence: Option<u64>,
     },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let status = || prop::sample::select(StatusKind::ALL.to_vec());
-    let enter = (0..2u8, 0..3u8, status()).prop_map(|(agent, topic, status)| Step::Enter {
+    let sequence = || prop::option::of(1..20u64);
+    let report = || (0..2u8, 0..3u8, status(), sequence());
+    let enter = report().prop_map(|(agent, topic, status, sequence)| Step::Enter {
         agent,
         topic,
         status,
+        sequence,
     });
-    let rival = (0..2u8, 0..3u8, status()).prop_map(|(agent, topic, status)| Step::Rival {
+    let rival = report().prop_map(|(agent, topic, status, sequence)| Step::Rival {
         agent,
         topic,
         status,
+        sequence,
     });
     let step = prop_oneof![
         6 => enter,
@@ -293,7 +299,13 @@ impl Entropy for Counting {
     }
 }
 
-fn report(agent: u8, topic: u8, status: StatusKind, message: String) -> Report {
+fn report(
+    agent: u8,
+    topic: u8,
+    status: StatusKind,
+    sequence: Option<u64>,
+    message: String,
+) -> Report {
     Report {
         agent_id: format!("agent {agent}"),
         agent_name: None,
@@ -303,14 +315,20 @@ fn report(agent: u8, topic: u8, status: StatusKind, message: String) -> Report {
         message,
         content: String::new(),
         ttl_minutes: None,
+        session_title: None,
+        reason: String::new(),
+        context: BTreeMap::new(),
+        sequence,
     }
 }
 
-/// Another host's report, stored at once.
+/// Another host's report, stored at once unless it is a repetition.
 fn rival(store: &MemoryStore, report: &Report, now: Timestamp) {
     let snapshot = block_on(store.load(&report.session_key(&Workspace::Shared))).unwrap();
-    let commit = decide(&Workspace::Shared, report, &snapshot, now, 60).commit;
-    let outcome = block_on(store.commit(&commit)).unwrap();
+    let Ok(decision) = decide(&Workspace::Shared, report, &snapshot, now, 60) else {
+        return;
+    };
+    let outcome = block_on(store.commit(&decision.commit)).unwrap();
     assert_eq!(outcome, CommitOutcome::Committed);
 }
 
@@ -372,19 +390,23 @@ proptest! {
             },
         });
         let mut entered: BTreeMap<SessionKey, Vec<Entered>> = BTreeMap::new();
+        let mut sequences: BTreeMap<String, u64> = BTreeMap::new();
         let mut workers: [Option<Worker<'_>>; WORKERS] = Default::default();
         for (n, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Enter { agent, topic, status } => {
-                    let report = report(agent, topic, status, n.to_string());
+                Step::Enter { agent, topic, status, sequence } => {
+                    sequences.extend(sequence.map(|sequence| (n.to_string(), sequence)));
+                    let report = report(agent, topic, status, sequence, n.to_string());
                     let session = entered.entry(report.session_key(&Workspace::Shared));
                     let pending = batcher.enter(&Workspace::Shared, report);
                     session.or_default().push((n.to_string(), pending));
                 }
                 Step::Work(worker) => turn(&mut workers[worker], &batcher),
                 Step::End(worker) => workers[worker] = None,
-                Step::Rival { agent, topic, status } => {
-                    let report = report(agent, topic, status, format!("rival {n}"));
+                Step::Rival { agent, topic, status, sequence } => {
+                    let message = format!("rival {n}");
+                    sequences.extend(sequence.map(|sequence| (message.clone(), sequence)));
+                    let report = report(agent, topic, status, sequence, message);
                     rival(&store.store, &report, batcher.recorder().clock.now());
                 }
             }
@@ -407,6 +429,9 @@ proptest! {
             own.retain(|message| !message.starts_with("rival"));
             prop_assert_eq!(own, order, "each once, in the order in which they entered");
 
+            let stored_sequences = stored.iter().filter_map(|message| sequences.get(*message));
+            prop_assert!(stored_sequences.is_sorted_by(|a, b| a < b), "none twice, none late");
+
             let mut transitions = BTreeSet::new();
             for pair in history.windows(2) {
                 let ends = |status| status != StatusKind::Running;
@@ -421,9 +446,17 @@ proptest! {
                 };
                 let is_stored = stored.contains(&&*message);
                 match answer {
-                    Ok(Recorded { notifications, .. }) => {
+                    Ok(Recorded::Stored { notifications }) => {
                         prop_assert!(is_stored, "{} is answered and lost", message);
                         prop_assert_eq!(notifications, transitions.contains(&message));
+                    }
+                    Ok(Recorded::Unstored(unstored)) => {
+                        prop_assert_eq!(unstored, Unstored::AlreadyReported);
+                        prop_assert!(!is_stored, "{} is stored again", message);
+                        let own = sequences[&message];
+                        let others = stored.iter().filter_map(|other| sequences.get(*other));
+                        let is_repetition = others.max().is_some_and(|last| own <= *last);
+                        prop_assert!(is_repetition, "{} is taken for a repetition", message);
                     }
                     Err(StoreError::Refused(_) | StoreError::Contended) => {
                         prop_assert!(!is_stored, "{} is refused and stored", message);

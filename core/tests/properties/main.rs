@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, TimeDelta};
 use futures_executor::block_on;
 use kubeagents_core::store::{AgentQuery, CommitOutcome, MemoryStore, Sessions};
-use kubeagents_core::{Commit, Report, SessionKey, Status, StatusKind, Workspace, decide};
+use kubeagents_core::{Commit, Context, Report, SessionKey, Status, StatusKind, Workspace, decide};
 use proptest::prelude::*;
 
 /// One writer's next move: to read what its next report is decided on, or to commit that report.
@@ -60,7 +60,7 @@ proptest! {
                     CommitOutcome::Committed => landed
                         .entry(commit.key.session_topic.clone())
                         .or_default()
-                        .push(commit.status.message),
+                        .push(commit.status.unwrap().message),
                     CommitOutcome::Conflict => conflicts += 1,
                 }
                 continue;
@@ -74,9 +74,13 @@ proptest! {
                 message: format!("{n}"),
                 content: String::new(),
                 ttl_minutes: one.ttl_minutes,
+                session_title: None,
+                reason: String::new(),
+                context: Context::new(),
+                sequence: None,
             };
             let snapshot = block_on(store.load(&report.session_key(&workspace))).unwrap();
-            let decision = decide(&workspace, &report, &snapshot, now, 60);
+            let decision = decide(&workspace, &report, &snapshot, now, 60).unwrap();
             let head = snapshot.session;
             prop_assert_eq!(
                 decision.transition.is_some(),

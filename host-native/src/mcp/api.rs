@@ -360,6 +360,8 @@ fn webhook_body(report: &Report, made: Made, host: &str) -> Value {
         ("timestamp", Some(&timestamp)),
         ("message", Some(&report.message)),
         ("content", Some(&report.content)),
+        ("session_title", report.session_title.as_ref()),
+        ("reason", Some(&report.reason)),
     ] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             body.insert(field.into(), value.as_str().into());

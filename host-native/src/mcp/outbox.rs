@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubeagents_core::ports::{Clock, random_u32};
-use kubeagents_core::{Report, StatusKind, Timestamp};
+use kubeagents_core::{Context, Report, StatusKind, Timestamp};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -116,6 +116,7 @@ struct Waiting {
 
 struct Open {
     status: StatusKind,
+    reason: String,
     message: String,
     /// When to repeat it.
     due: Instant,
@@ -283,6 +284,7 @@ impl<S: Sender> Shared<S> {
             let ttl = session.ttl_minutes.unwrap_or(KEPT_ALIVE_TTL);
             session.open = (!report.status.is_final()).then(|| Open {
                 status: report.status,
+                reason: report.reason,
                 message: report.message,
                 due: Instant::now() + repetition(ttl),
             });
@@ -320,7 +322,9 @@ impl<S: Sender> Shared<S> {
         let due: Vec<_> = quiet
             .filter_map(|(name, session)| {
                 let open = session.open.as_ref().filter(|open| open.due <= now)?;
-                Some(report(name, open.status, &open.message))
+                let mut report = report(name, open.status, &open.message);
+                report.reason.clone_from(&open.reason);
+                Some(report)
             })
             .collect();
         // Under the same lock: what the agent says meanwhile must not come before its repetition.
@@ -379,6 +383,10 @@ fn report((agent_id, session_topic): &Name, status: StatusKind, message: &str) -
         message: message.to_owned(),
         content: String::new(),
         ttl_minutes: None,
+        session_title: None,
+        reason: String::new(),
+        context: Context::default(),
+        sequence: None,
     }
 }
 

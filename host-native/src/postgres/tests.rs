@@ -5,8 +5,8 @@ use kubeagents_core::ports::Reports;
 use kubeagents_core::store::suite::found_by_walking;
 use kubeagents_core::store::{MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
 use kubeagents_core::{
-    AccountId, AuthMode, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
-    StoreError, Workspace,
+    AccountId, AuthMode, Context, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind,
+    Store, StoreError, Workspace,
 };
 use kubeagents_store_postgres::schema;
 use kubeagents_test_postgres::{Database, database, wait_for};
@@ -49,6 +49,10 @@ fn report(agent: &str, topic: &str, message: &str) -> Report {
         message: message.into(),
         content: String::new(),
         ttl_minutes: None,
+        session_title: None,
+        reason: String::new(),
+        context: Context::default(),
+        sequence: None,
     }
 }
 
@@ -373,9 +377,10 @@ async fn retention_keeps_the_newest_status_and_the_start_of_the_run() {
          INSERT INTO kubeagents_data.statuses \
          VALUES ('shared', 'a', 'running', 2501, kubeagents_data.now_micros(), 'running', 'new', ''); \
          INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
-             last_updated, ttl_minutes, status, run_started) VALUES \
-         ('shared', 'a', 'ended', 2500, 1, 2500, 60, 'success', NULL), \
-         ('shared', 'a', 'running', 2501, 1, kubeagents_data.now_micros(), 60, 'running', 3)",
+             last_updated, ttl_minutes, status, run_started, status_since, noted_at) VALUES \
+         ('shared', 'a', 'ended', 2600, 1, 2600, 60, 'success', NULL, 1, 2500), \
+         ('shared', 'a', 'running', 2501, 1, kubeagents_data.now_micros(), 60, 'running', 3, 3, \
+            kubeagents_data.now_micros())",
     );
     assert_eq!(purge_once(&pool, None).await.unwrap(), 0);
     assert_eq!(purge_once(&pool, Some(1)).await.unwrap(), 2499 + 2499);

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::CommitOutcome;
-use kubeagents_core::{Commit, SessionKey, Snapshot, StoreError, Workspace};
+use kubeagents_core::{Commit, SessionHead, SessionKey, Snapshot, StoreError, Workspace};
 
 use super::AGENTS_AT_ONCE;
-use super::head::{Head, Row, agent_hash, agents_list, cold_list, head_key, history_list, row_key};
+use super::head::{
+    Head, Row, agent_hash, agents_list, cold_list, head_key, head_size, history_list, row_key,
+};
 use crate::documents::{Document, Rounds, json_size};
 use crate::roll::Roll;
 use crate::{KeyValue, KeyValueStore, Version};
@@ -42,11 +44,13 @@ impl Loaded {
 
 /// Estimates what a chain adds to its agent's head, in bytes.
 fn chain_size(chain: &Chain) -> usize {
-    let texts = |commit: &Commit| {
-        let topic = json_size(&commit.key.session_topic);
-        let status = &commit.status;
-        // The newest message stands in the session's row too.
-        topic + 2 * json_size(&status.message) + json_size(&status.content)
+    let topic = json_size(&chain.key().session_topic);
+    let entry = |commit: &Commit| {
+        let texts = commit.status.as_ref().map(|entry| {
+            let texts = [&entry.reason, &entry.message, &entry.content];
+            texts.into_iter().map(|text| json_size(text)).sum::<usize>()
+        });
+        topic + texts.unwrap_or_default()
     };
     let notifications = |commit: &Commit| -> usize {
         let notifications = commit.notifications.iter();
@@ -55,9 +59,15 @@ fn chain_size(chain: &Chain) -> usize {
             .sum()
     };
     let commits = chain.commits();
-    commits
-        .map(|commit| texts(commit) + notifications(commit) + 400)
-        .sum()
+    let entries = commits.map(|commit| entry(commit) + notifications(commit) + 200);
+    let SessionHead {
+        title,
+        message,
+        context,
+        hook,
+        ..
+    } = chain.head();
+    topic + head_size(title, message, context, hook) + entries.sum::<usize>()
 }
 
 impl<K: KeyValue> KeyValueStore<K> {

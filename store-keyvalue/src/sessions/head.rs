@@ -2,8 +2,9 @@
 
 use std::cmp::Reverse;
 
+use chrono::TimeDelta;
 use kubeagents_core::{
-    Commit, Session, SessionHead, Status, StatusKind, Timestamp, Workspace, sha256_hex,
+    Commit, Context, Session, SessionHead, Status, StatusKind, Timestamp, Workspace, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,12 +52,41 @@ pub(crate) struct Row {
     )]
     pub(crate) run: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) title: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) reason: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) message: String,
+    /// When the present pair of status and reason began. Rows from before there were reasons lack
+    /// it.
+    #[serde(
+        with = "micros::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Context::is_empty")]
+    pub(crate) context: Context,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sequence: Option<u64>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) hook: String,
     /// The page of the history with its newest entry.
     pub(crate) page: u64,
+    /// That entry, where the newest commit has left none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) noted: Option<Noted>,
     /// The version of its own document, once it has one. Never in that document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stored: Option<String>,
+}
+
+/// A session's newest history entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Noted {
+    pub(crate) seq: u64,
+    #[serde(with = "micros")]
+    pub(crate) at: Timestamp,
 }
 
 /// A session's place in the list of sessions.
@@ -78,6 +108,8 @@ pub(crate) struct HistoryEntry {
     pub(crate) topic: String,
     pub(crate) seq: u64,
     pub(crate) status: StatusKind,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) reason: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) message: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -129,6 +161,7 @@ impl HistoryEntry {
             session_topic: self.topic,
             status: self.status,
             timestamp: self.at,
+            reason: self.reason,
             message: self.message,
             content: self.content,
             seq: self.seq,
@@ -175,20 +208,30 @@ impl Row {
             created: self.created,
             last_updated: self.updated,
             ttl_minutes: self.ttl,
+            title: self.title.clone(),
             status: self.status,
+            reason: self.reason.clone(),
+            message: self.message.clone(),
+            status_since: self.since.or(self.run).unwrap_or(self.updated),
             run_started: self.run,
+            context: self.context.clone(),
+            sequence: self.sequence,
+            noted_at: self.newest_entry().at,
+            hook: self.hook.clone(),
         }
     }
 
+    /// The session's newest history entry.
+    pub(crate) fn newest_entry(&self) -> Noted {
+        self.noted.unwrap_or(Noted {
+            seq: self.seq,
+            at: self.updated,
+        })
+    }
+
     pub(crate) fn session(self, agent_id: &str) -> Session {
-        Session {
-            agent_id: agent_id.to_owned(),
-            session_topic: self.topic,
-            created: self.created,
-            last_updated: self.updated,
-            ttl_minutes: self.ttl,
-            current_status: self.status,
-        }
+        let head = self.head();
+        Session::new(agent_id.to_owned(), self.topic, head)
     }
 
     pub(crate) fn moved(&self) -> Moved {
@@ -196,13 +239,20 @@ impl Row {
             updated: self.updated,
             topic: self.topic.clone(),
             seq: self.seq,
-            expires: self.head().expires_at(),
+            expires: self.updated + TimeDelta::minutes(self.ttl.into()),
         }
     }
 
     pub(crate) fn size(&self) -> usize {
-        json_size(&self.topic) + json_size(&self.message) + 200
+        json_size(&self.topic) + head_size(&self.title, &self.message, &self.context, &self.hook)
     }
+}
+
+/// Estimates what a session takes up in a document besides its topic, in bytes.
+pub(crate) fn head_size(title: &str, message: &str, context: &Context, hook: &str) -> usize {
+    let pairs = context.iter();
+    let pairs = pairs.map(|(key, text)| json_size(key) + json_size(text) + 6);
+    json_size(title) + json_size(message) + json_size(hook) + pairs.sum::<usize>() + 300
 }
 
 impl Head {
@@ -227,7 +277,7 @@ impl Head {
         let place = self.hot.iter().position(|row| row.topic == *topic);
         let row = place.map(|place| self.hot.swap_remove(place)).or(cold);
         let patch = &commit.agent;
-        self.last_seen = self.last_seen.max(patch.last_seen);
+        self.last_seen = patch.seen(self.last_seen);
         if let Some(name) = &patch.name {
             self.name.clone_from(name);
         }
@@ -236,27 +286,45 @@ impl Head {
         }
         self.commits += 1;
         self.session_count += u64::from(row.is_none());
-        let (session, status) = (&commit.session, &commit.status);
-        self.history.push(HistoryEntry {
-            at: status.timestamp,
-            topic: topic.clone(),
-            seq: session.seq,
-            status: status.status,
-            message: status.message.clone(),
-            content: status.content.clone(),
-            previous: row.as_ref().map(|row| row.page),
-            outgoing,
-        });
+        let session = &commit.session;
+        let noted = match &commit.status {
+            Some(_) => None,
+            None => row.as_ref().map(Row::newest_entry),
+        };
+        if let Some(status) = &commit.status {
+            self.history.push(HistoryEntry {
+                at: status.timestamp,
+                topic: topic.clone(),
+                seq: session.seq,
+                status: status.status,
+                reason: status.reason.clone(),
+                message: status.message.clone(),
+                content: status.content.clone(),
+                previous: row.as_ref().map(|row| row.page),
+                outgoing,
+            });
+        }
+        let page = match (&noted, &row) {
+            (Some(_), Some(row)) => row.page,
+            _ => self.history.pages,
+        };
         self.hot.push(Row {
             topic: topic.clone(),
             seq: session.seq,
             created: session.created,
             updated: session.last_updated,
             ttl: session.ttl_minutes,
+            title: session.title.clone(),
             status: session.status,
+            reason: session.reason.clone(),
+            message: session.message.clone(),
+            since: Some(session.status_since),
             run: session.run_started,
-            message: status.message.clone(),
-            page: self.history.pages,
+            context: session.context.clone(),
+            sequence: session.sequence,
+            hook: session.hook.clone(),
+            page,
+            noted,
             stored: row.and_then(|row| row.stored),
         });
     }

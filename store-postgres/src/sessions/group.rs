@@ -1,15 +1,16 @@
 //! Group commit: many reports in one statement.
 //!
 //! Parameters are columns, as arrays. They hold no NULL, which `wasmcloud:postgres` could not carry:
-//! an empty name or source keeps what the agent has, and [`NEVER`] is no instant.
+//! an empty name or source keeps what the agent has, [`NEVER`] is no instant, and 0 is no sequence.
 
 use std::borrow::Cow;
 
 use kubeagents_core::{
     Commit, SessionKey, Snapshot, StoreError, batch::Chain, search_key, store::CommitOutcome,
 };
+use kubeagents_store_sql::context_text;
 
-use super::notifications_json;
+use super::{last_seen, notifications_json};
 use crate::query::Fetch;
 use crate::value::saturating;
 use crate::{Query, Row, UnexpectedResult, Value};
@@ -19,8 +20,9 @@ use crate::{Query, Row, UnexpectedResult, Value};
 const LOAD: &str = "\
 SELECT (SELECT agent.name FROM kubeagents_data.agents AS agent \
         WHERE agent.workspace = wanted.workspace AND agent.agent_id = wanted.agent_id), \
-    session.seq, session.created, session.last_updated, session.ttl_minutes, session.status, \
-    session.run_started \
+    session.seq, session.created, session.last_updated, session.ttl_minutes, session.title, \
+    session.status, session.reason, session.message, session.status_since, session.run_started, \
+    session.context, session.sequence, session.noted_at, session.hook \
 FROM unnest($1::text[], $2::text[], $3::text[]) \
     WITH ORDINALITY AS wanted(workspace, agent_id, session_topic, place) \
 LEFT JOIN LATERAL (\
@@ -37,7 +39,8 @@ ORDER BY wanted.place";
 /// pass leaves no trace.
 ///
 /// Returns the places of the chains that were stored.
-const COMMIT: &str = "\
+const COMMIT: &str = concat!(
+    "\
 WITH agent_input AS MATERIALIZED (\
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) \
         WITH ORDINALITY AS i(workspace, agent_id, agent_id_key, agent)), \
@@ -52,11 +55,14 @@ free_agents AS MATERIALIZED (\
         WHERE agent.workspace = i.workspace AND agent.agent_id = i.agent_id) IS NULL), \
 input AS MATERIALIZED (\
     SELECT i.*, nullif(i.started, -9223372036854775808) AS run_started, \
-        a.workspace, a.agent_id, a.agent_id_key \
+        nullif(i.last_sequence, 0) AS sequence, a.workspace, a.agent_id, a.agent_id_key \
     FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], \
-        $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[]) \
+        $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], \
+        $25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::bigint[], \
+        $31::text[], $32::bigint[], $33::bigint[], $34::text[]) \
         WITH ORDINALITY AS i(agent, session_topic, expected_seq, seq, created, last_updated, \
-            ttl_minutes, status, started, name, name_key, source, place) \
+            ttl_minutes, status, started, name, name_key, source, topic_key, title, title_key, \
+            reason, message, status_since, context, last_sequence, noted_at, hook, place) \
     JOIN free_agents AS a USING (agent)), \
 free_sessions AS MATERIALIZED (\
     SELECT i.*, mine.at FROM input AS i CROSS JOIN LATERAL (\
@@ -67,14 +73,19 @@ free_sessions AS MATERIALIZED (\
     ) AS mine), \
 updated AS (\
     UPDATE kubeagents_data.sessions AS session SET seq = i.seq, last_updated = i.last_updated, \
-        ttl_minutes = i.ttl_minutes, status = i.status, run_started = i.run_started \
+        ttl_minutes = i.ttl_minutes, status = i.status, run_started = i.run_started, \
+        topic_key = i.topic_key, title = i.title, title_key = i.title_key, reason = i.reason, \
+        message = i.message, status_since = i.status_since, context = i.context, \
+        sequence = i.sequence, noted_at = i.noted_at, hook = i.hook \
     FROM free_sessions AS i WHERE session.ctid = i.at \
     RETURNING i.place), \
 created AS (\
     INSERT INTO kubeagents_data.sessions AS session (workspace, agent_id, session_topic, seq, \
-        created, last_updated, ttl_minutes, status, run_started) \
+        created, last_updated, ttl_minutes, status, run_started, topic_key, title, title_key, \
+        reason, message, status_since, context, sequence, noted_at, hook) \
     SELECT workspace, agent_id, session_topic, seq, created, last_updated, ttl_minutes, status, \
-        run_started \
+        run_started, topic_key, title, title_key, reason, message, status_since, context, \
+        sequence, noted_at, hook \
     FROM input \
     WHERE CASE expected_seq WHEN 0 THEN pg_try_advisory_xact_lock(\
         kubeagents_data.session_lock(workspace, agent_id, session_topic)) ELSE false END \
@@ -98,23 +109,26 @@ patches AS (\
         name = coalesce(nullif(excluded.name, ''), agent.name), \
         name_key = coalesce(nullif(excluded.name_key, ''), agent.name_key), \
         source = coalesce(nullif(excluded.source, ''), agent.source), \
-        last_seen = greatest(agent.last_seen, excluded.last_seen), \
+        last_seen = ",
+    last_seen!(),
+    ", \
         session_count = agent.session_count + excluded.session_count), \
 entries AS (\
     INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
-        \"timestamp\", status, message, content) \
+        \"timestamp\", status, reason, message, content) \
     SELECT input.workspace, input.agent_id, input.session_topic, entry.seq, entry.at, \
-        entry.status, entry.message, entry.content \
+        entry.status, entry.reason, entry.message, entry.content \
     FROM unnest($16::bigint[], $17::bigint[], $18::bigint[], $19::text[], $20::text[], \
-        $21::text[]) AS entry(place, seq, at, status, message, content) \
+        $21::text[], $22::text[]) AS entry(place, seq, at, status, reason, message, content) \
     JOIN gate USING (place) JOIN input USING (place)), \
 notifications AS (\
     INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at) \
     SELECT n.id, n.host, n.url, n.body, n.created_at \
-    FROM unnest($22::bigint[], $23::text[]) AS queued(place, entries) JOIN gate USING (place), \
+    FROM unnest($23::bigint[], $24::text[]) AS queued(place, entries) JOIN gate USING (place), \
         jsonb_to_recordset(queued.entries::jsonb) \
             AS n(id text, host text, url text, body text, created_at bigint)) \
-SELECT place FROM gate";
+SELECT place FROM gate"
+);
 
 /// Stands for NULL in an array of instants.
 const NEVER: i64 = i64::MIN;
@@ -167,10 +181,21 @@ struct Columns<'a> {
     name: Vec<Cow<'a, str>>,
     name_key: Vec<Cow<'a, str>>,
     source: Vec<Cow<'a, str>>,
+    topic_key: Vec<Cow<'a, str>>,
+    title: Vec<Cow<'a, str>>,
+    title_key: Vec<Cow<'a, str>>,
+    reason: Vec<Cow<'a, str>>,
+    message: Vec<Cow<'a, str>>,
+    status_since: Vec<i64>,
+    context: Vec<Cow<'a, str>>,
+    sequence: Vec<i64>,
+    noted_at: Vec<i64>,
+    hook: Vec<Cow<'a, str>>,
     entry_place: Vec<i64>,
     entry_seq: Vec<i64>,
     entry_timestamp: Vec<i64>,
     entry_status: Vec<Cow<'a, str>>,
+    entry_reason: Vec<Cow<'a, str>>,
     entry_message: Vec<Cow<'a, str>>,
     entry_content: Vec<Cow<'a, str>>,
     queued_place: Vec<i64>,
@@ -219,24 +244,37 @@ impl<'a> Columns<'a> {
         self.name_key.push(search_key(name).into());
         let source = chain.agent_source().unwrap_or_default();
         self.source.push(source.into());
+        self.topic_key
+            .push(search_key(&chain.key().session_topic).into());
+        self.title.push(head.title.as_str().into());
+        self.title_key.push(search_key(&head.title).into());
+        self.reason.push(head.reason.as_str().into());
+        self.message.push(head.message.as_str().into());
+        self.status_since.push(head.status_since.timestamp_micros());
+        self.context.push(context_text(&head.context).into());
+        self.sequence.push(head.sequence.map_or(0, saturating));
+        self.noted_at.push(head.noted_at.timestamp_micros());
+        self.hook.push(head.hook.as_str().into());
     }
 
     fn add_entry(&mut self, place: i64, commit: &'a Commit) {
-        let entry = &commit.status;
-        self.entry_place.push(place);
-        self.entry_seq.push(saturating(commit.session.seq));
-        let timestamp = entry.timestamp.timestamp_micros();
-        self.entry_timestamp.push(timestamp);
-        self.entry_status.push(entry.status.as_str().into());
-        self.entry_message.push(entry.message.as_str().into());
-        self.entry_content.push(entry.content.as_str().into());
+        if let Some(entry) = &commit.status {
+            self.entry_place.push(place);
+            self.entry_seq.push(saturating(commit.session.seq));
+            let timestamp = entry.timestamp.timestamp_micros();
+            self.entry_timestamp.push(timestamp);
+            self.entry_status.push(entry.status.as_str().into());
+            self.entry_reason.push(entry.reason.as_str().into());
+            self.entry_message.push(entry.message.as_str().into());
+            self.entry_content.push(entry.content.as_str().into());
+        }
         if let Some(entries) = notifications_json(&commit.notifications) {
             self.queued_place.push(place);
             self.queued.push(entries.into());
         }
     }
 
-    fn params(&self) -> [Value<'_>; 23] {
+    fn params(&self) -> [Value<'_>; 34] {
         [
             Value::Texts(&self.workspace),
             Value::Texts(&self.agent_id),
@@ -257,10 +295,21 @@ impl<'a> Columns<'a> {
             Value::Ints(&self.entry_seq),
             Value::Ints(&self.entry_timestamp),
             Value::Texts(&self.entry_status),
+            Value::Texts(&self.entry_reason),
             Value::Texts(&self.entry_message),
             Value::Texts(&self.entry_content),
             Value::Ints(&self.queued_place),
             Value::Texts(&self.queued),
+            Value::Texts(&self.topic_key),
+            Value::Texts(&self.title),
+            Value::Texts(&self.title_key),
+            Value::Texts(&self.reason),
+            Value::Texts(&self.message),
+            Value::Ints(&self.status_since),
+            Value::Texts(&self.context),
+            Value::Ints(&self.sequence),
+            Value::Ints(&self.noted_at),
+            Value::Texts(&self.hook),
         ]
     }
 }

@@ -1,8 +1,9 @@
 //! The commit of one report, which waits for rows that others have locked.
 
-use kubeagents_core::{Commit, StoreError, store::CommitOutcome};
+use kubeagents_core::{Commit, StoreError, search_key, store::CommitOutcome};
+use kubeagents_store_sql::context_text;
 
-use super::notifications_json;
+use super::{last_seen, notifications_json};
 use crate::query::Fetch;
 use crate::{Query, Value};
 
@@ -24,18 +25,20 @@ macro_rules! commit_statement {
                     name = coalesce($10::text, agent.name), \
                     name_key = coalesce($11::text, agent.name_key), \
                     source = coalesce($12::text, agent.source), \
-                    last_seen = greatest(agent.last_seen, excluded.last_seen), \
+                    last_seen = ",
+            last_seen!(),
+            ", \
                     session_count = agent.session_count + excluded.session_count), \
             entry AS (\
                 INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
-                    \"timestamp\", status, message, content) \
+                    \"timestamp\", status, reason, message, content) \
                 SELECT $1::text, $2::text, $3::text, seq, $14::bigint, $15::text, $16::text, \
-                    $17::text \
-                FROM gate), \
+                    $17::text, $18::text \
+                FROM gate WHERE $14::bigint IS NOT NULL), \
             notifications AS (\
                 INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at) \
                 SELECT n.id, n.host, n.url, n.body, n.created_at \
-                FROM gate, jsonb_to_recordset($18::text::jsonb) \
+                FROM gate, jsonb_to_recordset($19::text::jsonb) \
                     AS n(id text, host text, url text, body text, created_at bigint)) \
             SELECT seq FROM gate"
         )
@@ -46,9 +49,11 @@ macro_rules! commit_statement {
 /// waited for: one who waited for another's uncommitted row could be what that other waits for.
 const COMMIT_FIRST: &str = commit_statement!(
     "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
-        last_updated, ttl_minutes, status, run_started) \
+        last_updated, ttl_minutes, status, run_started, topic_key, title, title_key, reason, \
+        message, status_since, context, sequence, noted_at, hook) \
     SELECT $1::text, $2::text, $3::text, 1, $4::bigint, $5::bigint, $6::bigint, $7::text, \
-        $8::bigint \
+        $8::bigint, $20::text, $21::text, $22::text, $23::text, $24::text, $25::bigint, \
+        $26::text, $27::bigint, $28::bigint, $29::text \
     WHERE pg_try_advisory_xact_lock(kubeagents_data.session_lock($1::text, $2::text, $3::text)) \
     ON CONFLICT DO NOTHING"
 );
@@ -59,7 +64,10 @@ const COMMIT_FIRST: &str = commit_statement!(
 const COMMIT_NEXT: &str = commit_statement!(
     "UPDATE kubeagents_data.sessions AS session SET seq = session.seq + 1, \
         last_updated = $5::bigint, ttl_minutes = $6::bigint, status = $7::text, \
-        run_started = $8::bigint \
+        run_started = $8::bigint, topic_key = $20::text, title = $21::text, \
+        title_key = $22::text, reason = $23::text, message = $24::text, \
+        status_since = $25::bigint, context = $26::text, sequence = $27::bigint, \
+        noted_at = $28::bigint, hook = $29::text \
     FROM (SELECT FROM kubeagents_data.agents \
         WHERE workspace = $1::text AND agent_id = $2::text FOR UPDATE) AS agent \
     WHERE session.workspace = $1::text AND session.agent_id = $2::text \
@@ -82,6 +90,10 @@ pub(super) async fn commit(
     let agent_id_key = commit.agent_id_key();
     let name_key = agent.name_key();
     let notifications = notifications_json(notifications);
+    let topic_key = search_key(&key.session_topic);
+    let title_key = search_key(&session.title);
+    let context = context_text(&session.context);
+    let entry = status.as_ref();
     let params = [
         key.workspace.key().into(),
         Value::from(&key.agent_id),
@@ -99,11 +111,22 @@ pub(super) async fn commit(
         name_key.as_deref().into(),
         agent.source.as_deref().into(),
         agent.last_seen.into(),
-        status.timestamp.into(),
-        status.status.as_str().into(),
-        Value::from(&status.message),
-        Value::from(&status.content),
+        entry.map(|entry| entry.timestamp).into(),
+        entry.map(|entry| entry.status.as_str()).into(),
+        entry.map(|entry| entry.reason.as_str()).into(),
+        entry.map(|entry| entry.message.as_str()).into(),
+        entry.map(|entry| entry.content.as_str()).into(),
         notifications.as_deref().into(),
+        Value::from(&topic_key),
+        Value::from(&session.title),
+        Value::from(&title_key),
+        Value::from(&session.reason),
+        Value::from(&session.message),
+        session.status_since.into(),
+        Value::from(&context),
+        session.sequence.into(),
+        session.noted_at.into(),
+        Value::from(&session.hook),
     ];
     let sql = if first { COMMIT_FIRST } else { COMMIT_NEXT };
     Ok(match query.returns_row(sql, &params).await? {

@@ -1,5 +1,5 @@
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{self, Excluded, Unbounded};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Workspaces {
             agent_name: self
                 .agent(&key.workspace, &key.agent_id)
                 .map(|agent| agent.name.clone()),
-            session: self.session(key).map(|session| session.head),
+            session: self.session(key).map(|session| session.head.clone()),
         }
     }
 }
@@ -117,8 +117,8 @@ struct AgentState {
 #[derive(Debug)]
 struct SessionState {
     head: SessionHead,
-    /// The status with `seq` n is at n - 1.
-    history: Vec<Arc<StatusEntry>>,
+    /// By their places.
+    history: BTreeMap<u64, Arc<StatusEntry>>,
 }
 
 /// A status on its way out: texts are copied once the store is unlocked, since a page may hold a
@@ -133,9 +133,12 @@ struct StoredStatus {
 impl Row for StoredStatus {
     fn bytes(&self) -> usize {
         let StatusEntry {
-            message, content, ..
+            reason,
+            message,
+            content,
+            ..
         } = &*self.entry;
-        ROW_BYTES + json_bytes([&*self.agent_id, &self.topic, message, content])
+        ROW_BYTES + json_bytes([&*self.agent_id, &self.topic, reason, message, content])
     }
 }
 
@@ -146,6 +149,7 @@ impl StoredStatus {
             session_topic: self.topic.to_string(),
             status: self.entry.status,
             timestamp: self.entry.timestamp,
+            reason: self.entry.reason.clone(),
             message: self.entry.message.clone(),
             content: self.entry.content.clone(),
             seq: self.seq,
@@ -187,7 +191,7 @@ impl Agents {
             });
         self.by_last_seen
             .remove(&(Reverse(agent.last_seen), Arc::clone(&id)));
-        agent.last_seen = agent.last_seen.max(patch.last_seen);
+        agent.last_seen = patch.seen(agent.last_seen);
         self.by_last_seen.insert((Reverse(agent.last_seen), id));
         if let Some(name) = &patch.name {
             agent.name.clone_from(name);
@@ -211,19 +215,19 @@ impl AgentState {
                     .remove(&(old.head.expires_at(), Arc::clone(&topic)));
                 (topic, old.history)
             }
-            None => (topic.into(), Vec::new()),
+            None => (topic.into(), BTreeMap::new()),
         };
-        let head = commit.session;
+        let head = commit.session.clone();
         self.by_last_updated
             .insert((Reverse(head.last_updated), Arc::clone(&topic)));
         self.by_expiry
             .insert((head.expires_at(), Arc::clone(&topic)));
-        self.timeline.insert((
-            Reverse(commit.status.timestamp),
-            Arc::clone(&topic),
-            Reverse(head.seq),
-        ));
-        history.push(Arc::new(commit.status.clone()));
+        if let Some(entry) = &commit.status {
+            let instant = Reverse(entry.timestamp);
+            self.timeline
+                .insert((instant, Arc::clone(&topic), Reverse(head.seq)));
+            history.insert(head.seq, Arc::new(entry.clone()));
+        }
         self.sessions.insert(topic, SessionState { head, history });
     }
 
@@ -237,7 +241,7 @@ impl AgentState {
             .iter()
             .take_while(|(Reverse(updated), _)| now < expires_at(*updated, MAX_TTL_MINUTES))
             .find_map(|(_, topic)| unexpired(topic))
-            .and_then(|session| session.history.last());
+            .map(|session| &session.head);
         let just_after_now = (now + chrono::TimeDelta::nanoseconds(1), Arc::from(""));
         let active = self.by_expiry.range(just_after_now..);
         Agent {
@@ -249,16 +253,13 @@ impl AgentState {
             last_seen: self.last_seen,
             session_count: self.sessions.len() as u64,
             active_session_count: active.count() as u64,
-            latest_status: latest.map(|status| status.status),
-            latest_message: latest
-                .map(|status| status.message.clone())
-                .unwrap_or_default(),
+            latest_status: latest.map(|head| head.status),
+            latest_message: latest.map(|head| head.message.clone()).unwrap_or_default(),
         }
     }
 
     fn status(&self, topic: &Arc<str>, seq: u64) -> Option<StoredStatus> {
-        let place = usize::try_from(seq).ok()?.checked_sub(1)?;
-        let entry = self.sessions.get(topic)?.history.get(place)?;
+        let entry = self.sessions.get(topic)?.history.get(&seq)?;
         Some(StoredStatus {
             agent_id: Arc::clone(&self.id),
             topic: Arc::clone(topic),
@@ -268,15 +269,8 @@ impl AgentState {
     }
 
     fn session(&self, topic: &str) -> Option<Session> {
-        let head = self.sessions.get(topic)?.head;
-        Some(Session {
-            agent_id: self.id.to_string(),
-            session_topic: topic.to_owned(),
-            created: head.created,
-            last_updated: head.last_updated,
-            ttl_minutes: head.ttl_minutes,
-            current_status: head.status,
-        })
+        let head = self.sessions.get(topic)?.head.clone();
+        Some(Session::new(self.id.to_string(), topic.to_owned(), head))
     }
 }
 
@@ -412,9 +406,13 @@ impl Sessions for MemoryStore {
             let sessions = &self.lock().sessions;
             let agent = sessions.agent(&key.workspace, &key.agent_id)?;
             let (topic, found) = agent.sessions.get_key_value(key.session_topic.as_str())?;
-            let newest = found.head.seq;
-            let end = before.map_or(newest, |before| before.saturating_sub(1).min(newest));
-            let history = (1..=end).rev().filter_map(|seq| agent.status(topic, seq));
+            let older = found.history.range(..before.unwrap_or(u64::MAX));
+            let history = older.rev().map(|(seq, entry)| StoredStatus {
+                agent_id: Arc::clone(&agent.id),
+                topic: Arc::clone(topic),
+                seq: *seq,
+                entry: Arc::clone(entry),
+            });
             let history = Page::cut(history, limit, |status| status.seq);
             Some((agent.session(topic)?, history))
         };
@@ -476,9 +474,14 @@ mod tests {
             message: String::new(),
             content: String::new(),
             ttl_minutes: None,
+            session_title: None,
+            reason: String::new(),
+            context: crate::Context::new(),
+            sequence: None,
         };
         let now = Timestamp::UNIX_EPOCH;
-        decide(&Workspace::Shared, &report, &Snapshot::default(), now, 60).commit
+        let decision = decide(&Workspace::Shared, &report, &Snapshot::default(), now, 60);
+        decision.unwrap().commit
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Decision;
 use crate::store::Sessions;
 
 /// One step of a random history.
@@ -10,6 +11,11 @@ enum Step {
         status: StatusKind,
         ttl: Option<u32>,
         name: Option<u8>,
+        title: Option<u8>,
+        reason: bool,
+        context: Option<(u8, bool)>,
+        sequence: Option<u64>,
+        quiet: bool,
         stale: bool,
     },
     Wait(i64),
@@ -24,15 +30,30 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         status,
         ttl,
         prop::option::of(0..3u8),
+        (
+            prop::option::of(0..3u8),
+            any::<bool>(),
+            prop::option::of((0..3u8, any::<bool>())),
+            prop::option::of(1..9u64),
+            any::<bool>(),
+        ),
         prop::bool::weighted(0.1),
     )
-        .prop_map(|(agent, topic, status, ttl, name, stale)| Step::Report {
-            agent,
-            topic,
-            status,
-            ttl,
-            name,
-            stale,
+        .prop_map(|(agent, topic, status, ttl, name, more, stale)| {
+            let (title, reason, context, sequence, quiet) = more;
+            Step::Report {
+                agent,
+                topic,
+                status,
+                ttl,
+                name,
+                title,
+                reason,
+                context,
+                sequence,
+                quiet,
+                stale,
+            }
         });
     let wait =
         prop::sample::select(vec![-30i64, 0, 1, 59, 60, 61, 3600, 90_000]).prop_map(Step::Wait);
@@ -57,12 +78,27 @@ pub async fn random_operations_match_the_model<S: Store>(store: &S, tag: &str) {
                     status,
                     ttl,
                     name,
+                    title,
+                    reason,
+                    context,
+                    sequence,
+                    quiet,
                     stale,
                 } => {
                     let report = Report {
                         ttl_minutes: *ttl,
                         agent_name: name.map(|name| format!("Name {name}")),
                         message: format!("{status:?}"),
+                        session_title: title.map(|title| format!("Title {title}")),
+                        reason: if *reason { "because" } else { "" }.to_owned(),
+                        context: context
+                            .map(|(key, set)| {
+                                let text = if set { now.to_string() } else { String::new() };
+                                (format!("key{key}"), text)
+                            })
+                            .into_iter()
+                            .collect(),
+                        sequence: *sequence,
                         ..report(
                             &format!("agent {agent}"),
                             &format!("topic {topic}"),
@@ -74,7 +110,14 @@ pub async fn random_operations_match_the_model<S: Store>(store: &S, tag: &str) {
                         store.load(&report.session_key(&ws)).await.unwrap(),
                         snapshot
                     );
-                    let mut commit = decide(&ws, &report, &snapshot, now, 60).commit;
+                    let effect = HookEffect {
+                        state: report.message.clone(),
+                        noted: !quiet,
+                    };
+                    let decision = decide_hook(&ws, &report, &effect, &snapshot, now, 60);
+                    let Ok(Decision { mut commit, .. }) = decision else {
+                        continue;
+                    };
                     if *stale {
                         commit.expected_seq += 1;
                         commit.session.seq += 1;

@@ -17,7 +17,7 @@ pub(super) async fn queue<S: Store>(
 ) {
     let report = running("outbox", "t");
     let snapshot = store.load(&report.session_key(workspace)).await.unwrap();
-    let mut commit = decide(workspace, &report, &snapshot, start(), 60).commit;
+    let mut commit = decided(workspace, &report, &snapshot, start());
     commit.notifications = notifications;
     assert_eq!(
         store.commit(&commit).await.unwrap(),

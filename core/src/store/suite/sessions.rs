@@ -21,6 +21,8 @@ pub async fn reports_register_agents_and_sessions<S: Store>(store: &S, tag: &str
     );
     assert_eq!((head.created, head.last_updated), (start(), start()));
     assert_eq!(head.run_started, Some(start()));
+    assert_eq!((head.status_since, head.noted_at), (start(), start()));
+    assert_eq!((head.sequence, &*head.hook), (None, ""));
 
     let agent = find_agent(store, &ws, "a", start()).await;
     let expected = Agent {
@@ -46,10 +48,15 @@ pub async fn reports_register_agents_and_sessions<S: Store>(store: &S, tag: &str
     let session = Session {
         agent_id: "a".into(),
         session_topic: "t".into(),
+        title: String::new(),
         created: start(),
         last_updated: start(),
         ttl_minutes: 5,
         current_status: StatusKind::Running,
+        status_since: start(),
+        reason: String::new(),
+        message: "begun".into(),
+        context: Context::new(),
     };
     assert_eq!(found.session, session);
     let status = Status {
@@ -57,6 +64,7 @@ pub async fn reports_register_agents_and_sessions<S: Store>(store: &S, tag: &str
         session_topic: "t".into(),
         status: StatusKind::Running,
         timestamp: start(),
+        reason: String::new(),
         message: "begun".into(),
         content: "details".into(),
         seq: 1,
@@ -110,12 +118,12 @@ pub async fn a_moved_version_is_a_conflict_and_changes_nothing<S: Store>(store: 
     let ws = workspace(tag);
     record(store, &ws, &running("a", "t"), start()).await;
     let snapshot = store.load(&key(&ws, "a", "t")).await.unwrap();
-    let fast = decide(&ws, &running("a", "t"), &snapshot, start() + seconds(1), 60).commit;
+    let fast = decided(&ws, &running("a", "t"), &snapshot, start() + seconds(1));
     let slow = Report {
         agent_name: Some("Slow".into()),
         ..report("a", "t", StatusKind::Failed)
     };
-    let mut slow = decide(&ws, &slow, &snapshot, start() + seconds(2), 60).commit;
+    let mut slow = decided(&ws, &slow, &snapshot, start() + seconds(2));
     slow.notifications
         .push(notification(tag, "stale", "stale.example:443"));
     assert_eq!(store.commit(&fast).await.unwrap(), CommitOutcome::Committed);
@@ -138,7 +146,7 @@ pub async fn a_moved_version_is_a_conflict_and_changes_nothing<S: Store>(store: 
 pub async fn a_first_report_conflicts_with_another_first_report<S: Store>(store: &S, tag: &str) {
     let ws = workspace(tag);
     let nothing = store.load(&key(&ws, "a", "t")).await.unwrap();
-    let commit = decide(&ws, &running("a", "t"), &nothing, start(), 60).commit;
+    let commit = decided(&ws, &running("a", "t"), &nothing, start());
     assert_eq!(
         store.commit(&commit).await.unwrap(),
         CommitOutcome::Committed
@@ -162,7 +170,7 @@ pub async fn a_first_report_conflicts_with_another_first_report<S: Store>(store:
 pub async fn concurrent_first_reports_store_exactly_one<S: Store>(store: &S, tag: &str) {
     let ws = workspace(tag);
     let nothing = store.load(&key(&ws, "a", "t")).await.unwrap();
-    let commit = decide(&ws, &running("a", "t"), &nothing, start(), 60).commit;
+    let commit = decided(&ws, &running("a", "t"), &nothing, start());
     let outcomes = join_all((0..8).map(|_| store.commit(&commit))).await;
     let committed = outcomes
         .into_iter()
@@ -223,7 +231,7 @@ pub async fn two_sessions_of_one_agent_never_undo_each_other<S: Store>(store: &S
         ..running("a", "t0")
     };
     record(store, &ws, &renamed, start() + seconds(5)).await;
-    let late = decide(&ws, &running("a", "t1"), &stale, start() + seconds(1), 60).commit;
+    let late = decided(&ws, &running("a", "t1"), &stale, start() + seconds(1));
     assert_eq!(store.commit(&late).await.unwrap(), CommitOutcome::Committed);
     let agent = find_agent(store, &ws, "a", start()).await;
     assert_eq!(
@@ -254,6 +262,207 @@ pub async fn last_seen_never_goes_back<S: Store>(store: &S, tag: &str) {
     let history = session_statuses(store, &key(&ws, "a", "t")).await;
     let timestamps: Vec<_> = history.iter().map(|status| status.timestamp).collect();
     assert_eq!(timestamps, [start() + seconds(60); 2]);
+}
+
+/// A host whose clock was ahead keeps an agent first for a day at most: beyond that the next report
+/// says when it was seen.
+pub async fn what_a_clock_that_was_ahead_left_behind_does_not_last<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    for (agent, ahead) in [("year", TimeDelta::days(365)), ("day", LAST_SEEN_LEAD)] {
+        record(store, &ws, &running(agent, "t"), start() + ahead).await;
+        record(store, &ws, &running(agent, "u"), start()).await;
+    }
+    let year = find_agent(store, &ws, "year", start()).await;
+    assert_eq!(year.last_seen, start());
+    let day = find_agent(store, &ws, "day", start()).await;
+    assert_eq!(day.last_seen, start() + LAST_SEEN_LEAD);
+
+    record(
+        store,
+        &ws,
+        &running("group", "t"),
+        start() + TimeDelta::days(365),
+    )
+    .await;
+    let group = [vec![running("group", "u"), running("group", "u")]];
+    commit_all(store, &ws, &group).await;
+    let group = find_agent(store, &ws, "group", start()).await;
+    assert_eq!(group.last_seen, start());
+    let listed = agents(store, &ws, start()).await;
+    let ids: Vec<&str> = listed.iter().map(|agent| agent.agent_id.as_str()).collect();
+    assert_eq!(ids, ["day", "group", "year"]);
+}
+
+/// Title, reason, message, context, sequence and the state of hooks come back as they were decided,
+/// also from a group.
+pub async fn a_session_keeps_what_reports_say_of_it<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let odd = "a/b\\c\"d'e\r\n\t\u{1}\u{7f}é中🦀\u{202e}$1 :x ?%_{}[]";
+    let full = Report {
+        session_title: Some(odd.into()),
+        reason: "permission".into(),
+        message: odd.into(),
+        context: (0..20)
+            .map(|n| (format!("key.{n}"), format!("{n} {odd}")))
+            .collect(),
+        sequence: Some(1),
+        ..report("a", "t", StatusKind::Pending)
+    };
+    let changed = Report {
+        reason: "plan".into(),
+        message: String::new(),
+        session_title: None,
+        context: Context::from([
+            ("key.0".into(), String::new()),
+            ("key.1".into(), "new".into()),
+        ]),
+        sequence: Some((1 << 53) - 1),
+        ..full.clone()
+    };
+    let session_key = key(&ws, "a", "t");
+    // 2^53 - 1 microseconds are in the year 2255.
+    let late = start() + TimeDelta::days(365 * 300);
+    for (n, at) in [
+        (&full, start()),
+        (&changed, late),
+        (&running("a", "t"), late + seconds(1)),
+    ] {
+        let snapshot = store.load(&session_key).await.unwrap();
+        let state = format!("{{\"state\": \"{}\"}}", "x".repeat(4000));
+        let commit = decided_quietly(&ws, n, &state, &snapshot, at);
+        let committed = store.commit(&commit).await.unwrap();
+        assert_eq!(committed, CommitOutcome::Committed);
+        let stored = store.load(&session_key).await.unwrap().session;
+        assert_eq!(stored.as_ref(), Some(&commit.session));
+        let shown = Session::new("a".into(), "t".into(), commit.session);
+        let found = store
+            .session(&session_key, None, 10)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(found.session, shown);
+        let query = SessionQuery {
+            limit: 10,
+            ..SessionQuery::default()
+        };
+        let listed = store.sessions(&ws, "a", &query, at).await.unwrap();
+        assert_eq!(listed.items, [shown]);
+        let agent = find_agent(store, &ws, "a", at).await;
+        assert_eq!(agent.latest_message, n.message);
+    }
+    let history = session_statuses(store, &session_key).await;
+    let reasons: Vec<&str> = history.iter().map(|entry| &*entry.reason).collect();
+    assert_eq!(reasons, ["", "plan", "permission"]);
+
+    let grouped = Report {
+        session_topic: "grouped".into(),
+        ..full
+    };
+    let next = Report {
+        session_topic: "grouped".into(),
+        ..changed
+    };
+    let first = decided(&ws, &grouped, &Snapshot::default(), start());
+    let snapshot = Snapshot::default().after(&first);
+    let second = decided(&ws, &next, &snapshot, late);
+    let expected = second.session.clone();
+    let chain = Chain::new([first, second]).unwrap();
+    assert_eq!(
+        store.commit_many(&[chain]).await.unwrap(),
+        [CommitOutcome::Committed]
+    );
+    let grouped = key(&ws, "a", "grouped");
+    let stored = store.load(&grouped).await.unwrap().session;
+    assert_eq!(stored, Some(expected));
+    let history = session_statuses(store, &grouped).await;
+    let reasons: Vec<&str> = history.iter().map(|entry| &*entry.reason).collect();
+    assert_eq!(reasons, ["plan", "permission"]);
+}
+
+/// A commit may raise the version without a history entry. History then has a gap, and goes on.
+pub async fn a_commit_without_an_entry_leaves_a_gap<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let said = |message: &str| Report {
+        message: message.into(),
+        ..running("a", "t")
+    };
+    let session_key = key(&ws, "a", "t");
+    let quiet = async |message: &str, second| {
+        let snapshot = store.load(&session_key).await.unwrap();
+        let commit = decided_quietly(
+            &ws,
+            &said(message),
+            "",
+            &snapshot,
+            start() + seconds(second),
+        );
+        store.commit(&commit).await.unwrap()
+    };
+    let places = async || -> Vec<(u64, String)> {
+        let history = session_statuses(store, &session_key).await;
+        let entries = history.into_iter();
+        entries.map(|entry| (entry.seq, entry.message)).collect()
+    };
+    record(store, &ws, &said("1"), start()).await;
+    assert_eq!(quiet("2", 2).await, CommitOutcome::Committed);
+    let found = store
+        .session(&session_key, None, 10)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.session.last_updated, start() + seconds(2));
+    assert_eq!(found.session.message, "2");
+    assert_eq!(places().await, [(1, "1".into())]);
+    let agent = find_agent(store, &ws, "a", start() + seconds(2)).await;
+    assert_eq!(
+        (agent.latest_message.as_str(), agent.last_seen),
+        ("2", start() + seconds(2))
+    );
+
+    record(store, &ws, &said("3"), start() + seconds(3)).await;
+    assert_eq!(quiet("4", 4).await, CommitOutcome::Committed);
+    assert_eq!(places().await, [(3, "3".into()), (1, "1".into())]);
+    let older = store
+        .session(&session_key, Some(3), 10)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(older.history.items.len(), 1);
+    let first = store.history(&ws, "a", None, 1).await.unwrap();
+    assert_eq!(first.items[0].message, "3");
+    let rest = store
+        .history(&ws, "a", first.next.as_ref(), 9)
+        .await
+        .unwrap();
+    assert_eq!((rest.items[0].message.as_str(), rest.next), ("1", None));
+
+    // The same in a group: in the middle, at the end, and alone.
+    let snapshot = store.load(&session_key).await.unwrap();
+    let loud = decided(&ws, &said("5"), &snapshot, start() + seconds(5));
+    let snapshot = snapshot.after(&loud);
+    let six = decided_quietly(&ws, &said("6"), "", &snapshot, start() + seconds(6));
+    let snapshot = snapshot.after(&six);
+    let seven = decided(&ws, &said("7"), &snapshot, start() + seconds(7));
+    let snapshot = snapshot.after(&seven);
+    let eight = decided_quietly(&ws, &said("8"), "", &snapshot, start() + seconds(8));
+    let snapshot = snapshot.after(&eight);
+    let nine = decided_quietly(&ws, &said("9"), "", &snapshot, start() + seconds(9));
+    let expected = nine.session.clone();
+    for chain in [
+        Chain::new([loud, six, seven, eight]).unwrap(),
+        Chain::from(nine),
+    ] {
+        let outcomes = store.commit_many(&[chain]).await.unwrap();
+        assert_eq!(outcomes, [CommitOutcome::Committed]);
+    }
+    let stored = store.load(&session_key).await.unwrap().session;
+    assert_eq!(stored, Some(expected));
+    assert_eq!(
+        places().await,
+        [7, 5, 3, 1].map(|seq| (seq, seq.to_string()))
+    );
+    let all = store.history(&ws, "a", None, 9).await.unwrap();
+    assert_eq!(all.items.len(), 4);
 }
 
 /// A report on an expired session renews it: same session, history goes on.
@@ -729,7 +938,7 @@ async fn chain<S: Store>(store: &S, workspace: &Workspace, reports: &[Report]) -
     let key = reports[0].session_key(workspace);
     let mut snapshot = store.load(&key).await.unwrap();
     let commits = reports.iter().map(|report| {
-        let commit = decide(workspace, report, &snapshot, start(), 60).commit;
+        let commit = decided(workspace, report, &snapshot, start());
         snapshot = snapshot.after(&commit);
         commit
     });
@@ -837,7 +1046,7 @@ pub async fn a_group_is_stored_chain_by_chain<S: Store>(store: &S, tag: &str) {
         .await
         .unwrap();
     assert_eq!(snapshots.len(), 3);
-    assert_eq!(snapshots[0].session.map(|head| head.seq), Some(2));
+    assert_eq!(snapshots[0].session.as_ref().map(|head| head.seq), Some(2));
     assert_eq!(snapshots[1].agent_name.as_deref(), Some(""));
     assert_eq!(snapshots[1].session, None);
     assert_eq!(snapshots[2], Snapshot::default());
