@@ -14,7 +14,14 @@ const JWT_SECRET: &str = "signs the tokens of the contract's servers";
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where it matters that another host has answered the request before.
-const AREAS_OF_TWO_HOSTS: [&str; 5] = ["sessions", "tokens", "api_keys", "reports", "queries"];
+const AREAS_OF_TWO_HOSTS: [&str; 6] = [
+    "sessions",
+    "tokens",
+    "api_keys",
+    "reports",
+    "report_fields",
+    "queries",
+];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::from_args();

@@ -29,6 +29,7 @@ mod paths;
 mod process;
 mod queries;
 mod receiver;
+mod report_fields;
 mod reports;
 mod scenario;
 mod sessions;

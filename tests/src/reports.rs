@@ -59,7 +59,7 @@ const STATUS: &str = "status must be one of: running, success, failed, pending";
 const TTL: &str = "ttl_minutes must be 0 or 1-1440";
 
 /// Field, greatest length, and what is said of more.
-const LENGTHS: [(&str, usize, &str); 6] = [
+const LENGTHS: [(&str, usize, &str); 7] = [
     ("agent_id", 100, "agent_id must be 1-100 characters"),
     ("agent_name", 200, "agent_name must be 0-200 characters"),
     ("agent_source", 200, "agent_source must be 0-200 characters"),
@@ -70,6 +70,11 @@ const LENGTHS: [(&str, usize, &str); 6] = [
     ),
     ("message", 1000, "message must be 0-1000 characters"),
     ("content", 10_000, "content must be 0-10000 characters"),
+    (
+        "session_title",
+        200,
+        "session_title must be 0-200 characters",
+    ),
 ];
 
 /// An agent's name that is unique, and a report of it that says everything.
@@ -165,8 +170,10 @@ async fn a_first_report_registers_the_agent_and_its_session(world: Arc<World>) {
         "expired": false,
         "expires_at": "[time]",
         "last_updated": "[time]",
+        "message": "Compiling",
         "session_topic": "nightly",
         "state": "active",
+        "status_since": "[time]",
         "ttl_minutes": 30
       },
       "status_history": [
@@ -648,7 +655,7 @@ async fn a_ttl_is_a_day_at_most(world: Arc<World>) {
 async fn fields_are_checked_in_order(world: Arc<World>) {
     let client = world.client().await;
     let long = "x".repeat(10_001);
-    let broken: [(&str, Value, &str); 9] = [
+    let broken: [(&str, Value, &str); 13] = [
         ("agent_id", json!(""), "agent_id is required"),
         (
             "agent_name",
@@ -670,6 +677,18 @@ async fn fields_are_checked_in_order(world: Arc<World>) {
         ("message", json!(long), "message must be 0-1000 characters"),
         ("content", json!(long), "content must be 0-10000 characters"),
         ("ttl_minutes", json!(-1), TTL),
+        (
+            "session_title",
+            json!(long),
+            "session_title must be 0-200 characters",
+        ),
+        (
+            "reason",
+            json!("No"),
+            "reason must be 0-50 of a-z, 0-9 and _",
+        ),
+        ("context", json!([]), "context must be an object of strings"),
+        ("sequence", json!(0), "sequence must be 1-9007199254740991"),
     ];
     for pair in broken.windows(2) {
         let (_, mut report) = full_report(&world);

@@ -134,6 +134,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("workspaces", crate::workspaces::scenarios()),
         ("notifications", crate::notifications::scenarios()),
         ("reports", crate::reports::scenarios()),
+        ("report_fields", crate::report_fields::scenarios()),
         ("queries", crate::queries::scenarios()),
         ("paging", crate::paging::scenarios()),
         ("paths", crate::paths::scenarios()),
