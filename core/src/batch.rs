@@ -23,7 +23,7 @@ use futures_channel::oneshot;
 use crate::ports::{Clock, Entropy};
 use crate::store::{Accounts, CommitOutcome, Sessions};
 use crate::{
-    Decision, Recorded, Recorder, Report, SessionKey, Snapshot, StoreError, Unstored, Workspace,
+    Decision, Incoming, Recorded, Recorder, SessionKey, Snapshot, StoreError, Unstored, Workspace,
     causes,
 };
 
@@ -51,7 +51,7 @@ impl SharedQueue {
 }
 
 struct Waiting {
-    report: Report,
+    incoming: Incoming,
     answer: oneshot::Sender<Result<Recorded, StoreError>>,
 }
 
@@ -125,10 +125,11 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
 
     /// Puts a report behind those that wait for its session. It is recorded after all of them and
     /// before all that enter later. A worker must be woken if [`Batcher::is_ready`].
-    pub fn enter(&self, workspace: &Workspace, report: Report) -> Pending {
+    pub fn enter(&self, workspace: &Workspace, incoming: impl Into<Incoming>) -> Pending {
         let (answer, answered) = oneshot::channel();
-        let key = report.session_key(workspace);
-        self.queue.lock().push(key, Waiting { report, answer });
+        let incoming = incoming.into();
+        let key = incoming.session_key(workspace);
+        self.queue.lock().push(key, Waiting { incoming, answer });
         Pending(answered)
     }
 
@@ -191,17 +192,17 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
     pub async fn record_leftover<F>(
         &self,
         leftover: Leftover,
-        mut record: impl FnMut(Workspace, Report) -> F,
+        mut record: impl FnMut(Workspace, Incoming) -> F,
     ) where
         F: Future<Output = Result<Recorded, StoreError>>,
     {
         let Leftover(mut claim) = leftover;
         let workspace = claim.key().workspace.clone();
         let mut contended = false;
-        for Waiting { report, answer } in std::mem::take(&mut claim.taken.waiting) {
+        for Waiting { incoming, answer } in std::mem::take(&mut claim.taken.waiting) {
             let result = match contended {
                 true => Err(StoreError::Contended),
-                false => record(workspace.clone(), report).await,
+                false => record(workspace.clone(), incoming).await,
             };
             contended = matches!(result, Err(StoreError::Contended));
             let _ = answer.send(result);
@@ -273,7 +274,7 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
             let workspace = &session.key.workspace;
             let decision = self
                 .recorder
-                .decide(workspace, &waiting.report, &snapshot)?;
+                .decide(workspace, &waiting.incoming, &snapshot)?;
             snapshot = snapshot.after(&decision.commit);
             Ok(decision)
         };

@@ -15,11 +15,17 @@ mod copilot;
 mod cursor;
 mod event;
 mod gemini;
+mod intent;
 mod opencode;
 mod payload;
 mod reduce;
+mod resolve;
 mod secrets;
+mod state;
 mod text;
+
+pub(crate) use intent::CONTEXT;
+pub use intent::{Intent, NotAnObject, Sender};
 
 use event::{Event, Happening};
 use payload::Payload;
@@ -136,7 +142,7 @@ fn synthetic(payload: &Payload) -> Option<Event> {
         },
         _ => return None,
     };
-    let event = Event::new(payload.text(&["session_id"])?, happening);
+    let event = Event::new(payload.text(&["session_id"])?, happening, String::new());
     Some(event).filter(|event| !event.session.is_empty())
 }
 
@@ -220,6 +226,10 @@ pub fn reduce(tool: Tool, payload: &[u8], detail: Detail) -> Option<Reduced> {
     })
 }
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ mod cors;
 mod credentials;
 mod endpoints;
 mod error;
+mod hooks;
 mod host;
 mod known_accounts;
 mod mcp;
@@ -127,6 +128,7 @@ impl<P: Ports> App<P> {
         }
         let standing = match row.access {
             Access::Public => Standing::Public,
+            _ if row.endpoint == Endpoint::Hook => Standing::Hook,
             _ => Standing::Admitted,
         };
         let body = body::read(body, standing, &self.bodies).await?;

@@ -23,6 +23,7 @@ pub mod delivery;
 mod hash;
 pub mod hook;
 mod http;
+mod incoming;
 mod json;
 pub mod mcp;
 mod notification;
@@ -54,6 +55,7 @@ pub use hash::sha256_hex;
 pub use http::{
     App, BodyTimeout, MAX_BODY_BYTES, Outage, Stopping, body_patience, openapi_document,
 };
+pub use incoming::Incoming;
 pub use notification::{Notification, Transition};
 pub use ports::Ports;
 pub use recorder::{Recorded, Recorder, ReportPolicy, conflict_pause};

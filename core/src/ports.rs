@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::{AccountId, Recorded, Report, Store, StoreError, Timestamp, Workspace};
+use crate::{AccountId, Incoming, Recorded, Store, StoreError, Timestamp, Workspace};
 
 /// The host's clock, the only authority for what is stored.
 pub trait Clock {
@@ -120,7 +120,7 @@ pub trait Reports {
     fn record(
         &self,
         workspace: &Workspace,
-        report: Report,
+        incoming: impl Into<Incoming>,
     ) -> impl Future<Output = Result<Recorded, StoreError>>;
 }
 

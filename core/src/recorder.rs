@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ports::{Clock, Entropy, random_uuid};
 use crate::store::{Accounts, Audience, CommitOutcome, Sessions};
 use crate::{
-    AuthMode, Commit, Decision, Report, Settings, Snapshot, StoreError, Unstored, Workspace, decide,
+    AuthMode, Commit, Decision, Incoming, Settings, Snapshot, StoreError, Unstored, Workspace,
 };
 
 /// What the instance's configuration says about reports.
@@ -79,15 +79,15 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     pub fn decide(
         &self,
         workspace: &Workspace,
-        report: &Report,
+        incoming: &Incoming,
         snapshot: &Snapshot,
     ) -> Result<Decision, Unstored> {
         let ttl = self.policy.default_ttl_minutes;
-        let decision = decide(workspace, report, snapshot, self.clock.now(), ttl)?;
+        let decision = incoming.decide(workspace, snapshot, self.clock.now(), ttl)?;
         if let Some(ahead) = decision.clock_error {
             tracing::warn!(
-                agent = report.agent_id,
-                session = report.session_topic,
+                agent = decision.commit.key.agent_id,
+                session = decision.commit.key.session_topic,
                 seconds_ahead = ahead.num_seconds(),
                 "a session's stored time was ahead of this host's clock by more than its TTL; the clock is right again"
             );
@@ -122,12 +122,12 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     pub async fn record(
         &self,
         workspace: &Workspace,
-        report: &Report,
+        incoming: &Incoming,
         mut retry: impl AsyncFnMut(u32) -> bool,
     ) -> Result<Recorded, StoreError> {
         let mut conflicts = 0;
         loop {
-            match self.attempt(workspace, report).await {
+            match self.attempt(workspace, incoming).await {
                 Ok(Some(recorded)) => return Ok(recorded),
                 Ok(None) | Err(StoreError::Contended) => conflicts += 1,
                 Err(error) => return Err(error),
@@ -145,11 +145,11 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     pub async fn attempt(
         &self,
         workspace: &Workspace,
-        report: &Report,
+        incoming: &Incoming,
     ) -> Result<Option<Recorded>, StoreError> {
-        let key = report.session_key(workspace);
+        let key = incoming.session_key(workspace);
         let snapshot = self.store.load(&key).await?;
-        let decision = match self.decide(workspace, report, &snapshot) {
+        let decision = match self.decide(workspace, incoming, &snapshot) {
             Ok(decision) => decision,
             Err(unstored) => return Ok(Some(Recorded::Unstored(unstored))),
         };

@@ -98,7 +98,7 @@ const MAX_TITLE: usize = 200;
 const MAX_REASON: usize = 50;
 
 /// The largest sequence: the largest number that every JSON parser takes exactly.
-const MAX_SEQUENCE: i64 = (1 << 53) - 1;
+pub(crate) const MAX_SEQUENCE: i64 = (1 << 53) - 1;
 
 /// The longest TTL, one day. That nothing lives longer without a report bounds every search for
 /// unexpired sessions.

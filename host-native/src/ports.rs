@@ -6,7 +6,7 @@ use chrono::Utc;
 use kubeagents_core::ports::{Clock, Entropy, Reports};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
-    Ports, Recorded, Recorder, Report, ReportPolicy, Store, StoreError, Timestamp, Workspace,
+    Incoming, Ports, Recorded, Recorder, ReportPolicy, Store, StoreError, Timestamp, Workspace,
 };
 
 use crate::delivery::Waker;
@@ -53,8 +53,14 @@ impl MemoryReports {
 }
 
 impl Reports for MemoryReports {
-    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
-        self.0.record(workspace, &report, async |_| true).await
+    async fn record(
+        &self,
+        workspace: &Workspace,
+        incoming: impl Into<Incoming>,
+    ) -> Result<Recorded, StoreError> {
+        self.0
+            .record(workspace, &incoming.into(), async |_| true)
+            .await
     }
 }
 

@@ -8,7 +8,7 @@ use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 use kubeagents_core::batch::{Batcher, Leftover};
 use kubeagents_core::ports::Reports;
-use kubeagents_core::{Recorded, Recorder, Report, ReportPolicy, Store, StoreError, Workspace};
+use kubeagents_core::{Incoming, Recorded, Recorder, ReportPolicy, Store, StoreError, Workspace};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::ports::{SystemClock, SystemEntropy};
@@ -26,7 +26,7 @@ pub(crate) trait Singly<S> {
         &self,
         recorder: &HostRecorder<S>,
         workspace: &Workspace,
-        report: &Report,
+        incoming: &Incoming,
     ) -> impl Future<Output = Result<Recorded, StoreError>>;
 }
 
@@ -108,12 +108,12 @@ impl<S: Store, L: Singly<S>> Shared<S, L> {
     async fn record_leftover(&self, leftover: Leftover) {
         let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
         let has_turn = turn.is_ok();
-        let record = |workspace: Workspace, report: Report| async move {
+        let record = |workspace: Workspace, incoming: Incoming| async move {
             if !has_turn {
                 return Err(StoreError::Contended);
             }
             let recorder = self.batcher.recorder();
-            self.singly.record(recorder, &workspace, &report).await
+            self.singly.record(recorder, &workspace, &incoming).await
         };
         self.batcher.record_leftover(leftover, record).await;
         self.wake();
@@ -121,8 +121,12 @@ impl<S: Store, L: Singly<S>> Shared<S, L> {
 }
 
 impl<S: Store, L: Singly<S>> Reports for GroupedReports<S, L> {
-    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
-        let pending = self.0.batcher.enter(workspace, report);
+    async fn record(
+        &self,
+        workspace: &Workspace,
+        incoming: impl Into<Incoming>,
+    ) -> Result<Recorded, StoreError> {
+        let pending = self.0.batcher.enter(workspace, incoming);
         self.0.wake();
         pending.answer().await
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kubeagents_core::batch::{Batcher, Leftover};
 use kubeagents_core::ports::{Reports, random_u32};
-use kubeagents_core::{Recorded, Recorder, Report, Store, StoreError, Workspace, conflict_pause};
+use kubeagents_core::{Incoming, Recorded, Recorder, Store, StoreError, Workspace, conflict_pause};
 
 use crate::Platform;
 use crate::ports::{SystemEntropy, WallClock};
@@ -56,7 +56,7 @@ impl<S: Store + 'static, P: Platform> GroupedReports<S, P> {
 
     /// Records the reports of a session that a group passed over, one after the other.
     async fn record_leftover(self, leftover: Leftover) {
-        let record = |workspace, report| self.record_alone(workspace, report);
+        let record = |workspace, incoming| self.record_alone(workspace, incoming);
         self.0.batcher.record_leftover(leftover, record).await;
         self.wake_worker();
     }
@@ -64,7 +64,7 @@ impl<S: Store + 'static, P: Platform> GroupedReports<S, P> {
     async fn record_alone(
         &self,
         workspace: Workspace,
-        report: Report,
+        incoming: Incoming,
     ) -> Result<Recorded, StoreError> {
         let start = Instant::now();
         let retry = async |conflicts| {
@@ -76,7 +76,7 @@ impl<S: Store + 'static, P: Platform> GroupedReports<S, P> {
             in_time
         };
         let recorder = self.0.batcher.recorder();
-        recorder.record(&workspace, &report, retry).await
+        recorder.record(&workspace, &incoming, retry).await
     }
 }
 
@@ -106,8 +106,12 @@ impl<S: Store + 'static, P: Platform> Drop for Worker<S, P> {
 }
 
 impl<S: Store + 'static, P: Platform> Reports for GroupedReports<S, P> {
-    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
-        let pending = self.0.batcher.enter(workspace, report);
+    async fn record(
+        &self,
+        workspace: &Workspace,
+        incoming: impl Into<Incoming>,
+    ) -> Result<Recorded, StoreError> {
+        let pending = self.0.batcher.enter(workspace, incoming);
         self.wake_worker();
         pending.answer().await
     }
@@ -124,7 +128,7 @@ mod tests {
     use http::Request;
     use kubeagents_core::delivery::{Answer, PostError};
     use kubeagents_core::store::Sessions;
-    use kubeagents_core::{AuthMode, Context, ReportPolicy, SessionKey, StatusKind};
+    use kubeagents_core::{AuthMode, Context, Report, ReportPolicy, SessionKey, StatusKind};
     use kubeagents_store_keyvalue::{Entry, KeyValue, KeyValueError, KeyValueStore, Swap, Version};
     use tokio::task::{LocalSet, spawn_local, yield_now};
 

@@ -72,11 +72,12 @@ impl Host {
 }
 
 /// Settings that differ from the default, as environment variables.
-pub const SETTINGS: [(&str, &str); 3] = [
+pub const SETTINGS: [(&str, &str); 4] = [
     ("REGISTRATION_ENABLED", "false"),
     (
         "CORS_ALLOWED_ORIGINS",
         "https://app.example.com, https://*.example.org",
     ),
     ("DEFAULT_TTL_MINUTES", "7"),
+    ("HOOK_DETAIL", "title"),
 ];

@@ -135,6 +135,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("notifications", crate::notifications::scenarios()),
         ("reports", crate::reports::scenarios()),
         ("report_fields", crate::report_fields::scenarios()),
+        ("hooks", crate::hooks::scenarios()),
         ("queries", crate::queries::scenarios()),
         ("paging", crate::paging::scenarios()),
         ("paths", crate::paths::scenarios()),

@@ -6,13 +6,14 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 
 use crate::scenario::scenarios;
-use crate::world::{PASSWORD, World, report};
+use crate::world::{PASSWORD, World, report, with};
 
 scenarios! {
     registration_can_be_closed [Settings],
     configured_origins_are_allowed_with_credentials [Settings],
     other_origins_get_no_cors_headers [Settings],
     the_default_ttl_can_be_set [Settings],
+    hooks_tell_no_more_than_is_allowed [Settings],
 }
 
 async fn registration_can_be_closed(world: Arc<World>) {
@@ -96,4 +97,26 @@ async fn the_default_ttl_can_be_set(world: Arc<World>) {
         .await
         .ok();
     assert_eq!(found["session"]["ttl_minutes"], 7);
+}
+
+async fn hooks_tell_no_more_than_is_allowed(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let body = json!({
+        "session_id": "s", "hook_event_name": "UserPromptSubmit", "prompt": "Fix the login page",
+    });
+    for (detail, title) in [("full", Some("Fix the login page")), ("none", None)] {
+        let topic = format!("s-{detail}");
+        let body = with(body.clone(), "session_id", topic.as_str());
+        let path = format!("/hooks/claude-code?agent_id={agent}&detail={detail}");
+        assert_eq!(client.post(&path, &body).await.ok(), json!({}));
+        let path = format!("/api/agents/{agent}/sessions/{topic}");
+        let session = client.get(&path).await.ok()["session"].take();
+        assert_eq!(session["title"].as_str(), title);
+        assert_eq!(
+            session.get("message"),
+            None,
+            "the setting leaves out messages"
+        );
+    }
 }

@@ -139,6 +139,8 @@ impl Commit {
 pub enum Unstored {
     /// It has been stored before, or has been overtaken by a later one of the same machine.
     AlreadyReported,
+    /// It is of a hook that changes nothing of its session.
+    SaysNothing,
     /// With what is stored already, a field breaks its rule.
     Refused(InvalidField),
 }

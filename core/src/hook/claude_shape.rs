@@ -1,6 +1,8 @@
 //! The shape of hooks that Claude Code introduced and most tools took over: one event a call, named in
 //! one field, with the same meaning wherever it occurs.
 
+use serde_json::Value;
+
 use super::event::{Answer, Call, Ending, Event, Happening, MAX_MESSAGE, Wait, id, normalised};
 use super::payload::Payload;
 use super::text::{self, is_code, line, reason};
@@ -51,8 +53,8 @@ impl Shape {
     pub(super) fn read_named(&self, payload: &Payload, name: &str) -> Option<Event> {
         let session = payload.text(self.session)?;
         let name = normalised(name);
-        let mut event =
-            Event::new(session, self.happening(payload, &name)?).with_surroundings(payload);
+        let (happening, message) = self.happening(payload, &name)?;
+        let mut event = Event::new(session, happening, message).with_surroundings(payload);
         event.title = payload
             .text(&["session_title"])
             .map(|title| line(title, 200));
@@ -63,119 +65,125 @@ impl Shape {
         if event.subagent.is_none() && name.starts_with("subagent") {
             // Which one it was is not said; the main thread it was not.
             event.subagent = Some(name);
-        } else if matches!(event.happening, Happening::Prompted { .. }) && is_given(payload) {
+        } else if matches!(event.happening, Happening::Prompted) && is_given(payload) {
             event = event.with_heading(payload.text(&["prompt"]));
         }
         Some(event)
     }
 
-    fn happening(&self, payload: &Payload, name: &str) -> Option<Happening> {
-        let message = |names: &[&str]| {
+    /// What happened, and a line for people.
+    fn happening(&self, payload: &Payload, name: &str) -> Option<(Happening, String)> {
+        let call = || Call::read(payload, self.tool, self.input, self.call);
+        let said = |names: &[&str]| {
             let text = payload.text(names);
             text.map_or_else(String::new, |text| line(text, MAX_MESSAGE))
         };
-        let call = || Call::read(payload, self.tool, self.input, self.call);
+        let silently = |happening| (happening, String::new());
+        let failed = || {
+            let reason = error_code(payload).unwrap_or_else(|| "error".into());
+            (Happening::Failed { reason }, error_message(payload))
+        };
         Some(match name {
-            "sessionstart" => Happening::Started,
+            "sessionstart" => silently(Happening::Started),
             "userpromptsubmit" | "userpromptsubmitted" | "beforesubmitprompt" | "beforeagent" => {
                 let prompt = payload.text(&["prompt"]).filter(|_| is_given(payload));
-                Happening::Prompted {
-                    message: prompt.and_then(text::prompt).unwrap_or_default(),
-                }
+                let message = prompt.and_then(text::prompt).unwrap_or_default();
+                (Happening::Prompted, message)
             }
             "pretooluse" | "beforetool" => {
-                let call = call().beginning();
+                let (call, argument) = call();
                 match Wait::of_tool(&call.tool) {
-                    Some(wait) => Self::asked(wait, call),
-                    None => Happening::Tool(call),
+                    Some(wait) => asked(wait, call, argument),
+                    None => used(call.beginning(), argument),
                 }
             }
-            "posttoolusefailure" if payload.is_true(&["is_interrupt"]) => Happening::Interrupted,
+            "posttoolusefailure" if payload.is_true(&["is_interrupt"]) => {
+                let (call, argument) = call();
+                (Happening::Interrupted, call.message(argument))
+            }
             "posttooluse" | "aftertool" | "posttoolusefailure" | "permissiondenied" => {
-                Happening::Tool(call())
+                let (call, argument) = call();
+                used(call, argument)
             }
             "permissionrequest" if self.permission_requests => {
-                let call = call();
-                Self::asked(Wait::of_tool(&call.tool).unwrap_or(Wait::Permission), call)
+                let (call, argument) = call();
+                let wait = Wait::of_tool(&call.tool).unwrap_or(Wait::Permission);
+                asked(wait, call, argument)
             }
             "notification" => match normalised(payload.text(self.notification)?).as_str() {
                 "permissionprompt" | "workerpermissionprompt" | "toolpermission" => {
-                    Self::notified(Wait::Permission, message(&["message"]))
+                    (notified(Wait::Permission), said(&["message"]))
                 }
                 "elicitationdialog" | "elicitationurldialog" | "agentneedsinput" => {
-                    Self::notified(Wait::Input, message(&["message"]))
+                    (notified(Wait::Input), said(&["message"]))
                 }
                 "elicitationcomplete" | "elicitationresponse" => {
-                    Happening::Answered(Answer::For(Wait::Input))
+                    silently(Happening::Answered(Answer::For(Wait::Input)))
                 }
-                "idleprompt" => Happening::Idle,
+                "idleprompt" => silently(Happening::Idle),
                 _ => return None,
             },
-            "elicitation" => Self::notified(Wait::Input, message(&["message"])),
-            "elicitationresult" => Happening::Answered(Answer::For(Wait::Input)),
-            "precompact" | "precompress" => Happening::Busy {
-                message: "Compacting".into(),
-            },
-            "postcompact" | "subagentstart" => Happening::Busy {
-                message: String::new(),
-            },
-            "subagentstop" => Happening::SubagentOver,
-            "interrupt" => Happening::Interrupted,
-            "stop" | "afteragent" | "agentstop" => {
-                match normalised(payload.text(&["status"]).unwrap_or_default()).as_str() {
-                    "aborted" => Happening::Interrupted,
-                    "error" => Happening::Failed {
-                        reason: error_code(payload).unwrap_or_else(|| "error".into()),
-                        message: error_message(payload),
-                    },
-                    _ => Happening::TurnOver {
-                        message: message(self.answer),
-                        background: payload.is_filled(&["background_tasks", "session_crons"]),
-                        after_error: false,
-                    },
-                }
-            }
-            "stopfailure" => Happening::Failed {
-                reason: error_code(payload).unwrap_or_else(|| "error".into()),
-                message: error_message(payload),
-            },
-            "erroroccurred"
-                if payload
-                    .get(&["recoverable"])
-                    .and_then(serde_json::Value::as_bool)
-                    == Some(false) =>
+            "elicitation" => (notified(Wait::Input), said(&["message"])),
+            "elicitationresult" => silently(Happening::Answered(Answer::For(Wait::Input))),
+            // What a person compacts between turns is no turn, and has no end that is told.
+            "precompact" | "precompress" | "postcompact"
+                if payload.text(&["trigger"]) == Some("manual") =>
             {
-                Happening::Failed {
-                    reason: error_code(payload).unwrap_or_else(|| "error".into()),
-                    message: error_message(payload),
+                return None;
+            }
+            "precompact" | "precompress" => (Happening::Busy, "Compacting".into()),
+            "postcompact" | "subagentstart" => silently(Happening::Busy),
+            "subagentstop" => silently(Happening::SubagentOver),
+            "interrupt" => silently(Happening::Interrupted),
+            "stop" | "afteragent" | "agentstop" => {
+                match payload.text(&["status"]).map(normalised).as_deref() {
+                    Some("aborted") => silently(Happening::Interrupted),
+                    Some("error") => failed(),
+                    _ => {
+                        let background = payload.is_filled(&["background_tasks", "session_crons"]);
+                        let over = Happening::TurnOver {
+                            background,
+                            after_error: false,
+                        };
+                        (over, said(self.answer))
+                    }
                 }
             }
-            "sessionend" => Happening::Ended(ending(payload)),
+            "stopfailure" => failed(),
+            "erroroccurred" if payload.get(&["recoverable"]) == Some(&Value::Bool(false)) => {
+                failed()
+            }
+            "sessionend" => silently(Happening::Ended(ending(payload))),
             _ => return None,
         })
     }
+}
 
-    fn asked(wait: Wait, call: Call) -> Happening {
-        let message = match wait {
-            Wait::Question | Wait::Plan => call.argument.clone().unwrap_or_default(),
-            Wait::Permission | Wait::Input => call.message(),
-        };
-        Happening::Asked {
-            wait,
-            call,
-            request: None,
-            message,
-        }
-    }
+/// A tool that runs or has run.
+pub(super) fn used(call: Call, argument: Option<String>) -> (Happening, String) {
+    let message = call.message(argument);
+    (Happening::Tool(call), message)
+}
 
-    /// A wait of which the tool does not say what call it is about.
-    fn notified(wait: Wait, message: String) -> Happening {
-        Happening::Asked {
-            wait,
-            call: Call::default(),
-            request: None,
-            message,
-        }
+fn asked(wait: Wait, call: Call, argument: Option<String>) -> (Happening, String) {
+    let message = match wait {
+        Wait::Question | Wait::Plan => argument.unwrap_or_default(),
+        Wait::Permission | Wait::Input => call.message(argument),
+    };
+    let asked = Happening::Asked {
+        wait,
+        call,
+        request: None,
+    };
+    (asked, message)
+}
+
+/// A wait of which the tool does not say what call it is about.
+fn notified(wait: Wait) -> Happening {
+    Happening::Asked {
+        wait,
+        call: Call::default(),
+        request: None,
     }
 }
 

@@ -1,7 +1,5 @@
 //! Codex CLI: hooks in the shape of Claude Code's, or its older `notify` command.
 
-use serde_json::Value;
-
 use super::claude_shape::CLAUDE;
 use super::event::{Event, Happening, MAX_MESSAGE, normalised};
 use super::payload::Payload;
@@ -22,15 +20,12 @@ fn notified(payload: &Payload, kind: &str) -> Option<Event> {
     }
     let session = payload.text(&["thread-id", "thread_id"])?;
     let answer = payload.text(&["last-assistant-message", "last_assistant_message"]);
+    let message = answer.map_or_else(String::new, |text| line(text, MAX_MESSAGE));
     let over = Happening::TurnOver {
-        message: answer.map_or_else(String::new, |text| line(text, MAX_MESSAGE)),
         background: false,
         after_error: false,
     };
-    let prompts = payload.get(&["input-messages", "input_messages"]);
-    let prompt = prompts
-        .and_then(|prompts| prompts.get(0))
-        .and_then(Value::as_str);
-    let event = Event::new(session, over).with_surroundings(payload);
+    let prompt = payload.some_text(&["input-messages", "input_messages"]);
+    let event = Event::new(session, over, message).with_surroundings(payload);
     Some(event.with_heading(prompt))
 }

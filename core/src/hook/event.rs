@@ -1,8 +1,12 @@
 //! What a hook says happened, in the same terms for every tool. What it means for the session depends
 //! on the session's state, see [`resolve`](super::resolve).
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Detail;
 use super::payload::{Payload, start};
 use super::secrets::redact;
 use super::text::{self, line};
@@ -14,8 +18,11 @@ pub(super) const MAX_MESSAGE: usize = 300;
 /// The longest argument of a tool call in a message, in characters.
 const MAX_ARGUMENT: usize = 120;
 
-/// The longest id that is kept, in bytes.
-const MAX_ID: usize = 200;
+/// The longest name of a tool, in characters.
+pub(super) const MAX_NAME: usize = 100;
+
+/// The longest id that is kept, in characters.
+const MAX_ID: usize = 500;
 
 /// The field of a reduced input that holds the hash of the whole one.
 pub(super) const INPUT_HASH: &str = "kubeagents_input";
@@ -29,6 +36,8 @@ pub(super) struct Event {
     pub(super) subagent: Option<String>,
     /// What happened.
     pub(super) happening: Happening,
+    /// A line for people; may be empty.
+    pub(super) message: String,
     /// The title that the tool gives the session.
     pub(super) title: Option<String>,
     /// The first line of a prompt, which is the title of a session that has none.
@@ -47,17 +56,11 @@ pub(super) enum Happening {
     /// A session was opened, which is no work yet.
     Started,
     /// The agent was given something to do.
-    Prompted {
-        /// The prompt's first line.
-        message: String,
-    },
+    Prompted,
     /// A tool is about to run, or has run.
     Tool(Call),
     /// The agent works otherwise.
-    Busy {
-        /// A line for people; may be empty.
-        message: String,
-    },
+    Busy,
     /// The agent waits for a person.
     Asked {
         /// What it waits for.
@@ -67,8 +70,6 @@ pub(super) enum Happening {
         /// The id of the request, where the tool names it in its reply: then nothing else of the same
         /// agent ends the wait.
         request: Option<String>,
-        /// A line for people; may be empty.
-        message: String,
     },
     /// A person has answered.
     Answered(Answer),
@@ -76,8 +77,6 @@ pub(super) enum Happening {
     Interrupted,
     /// The turn is over.
     TurnOver {
-        /// The start of what the agent said.
-        message: String,
         /// True while something that the agent started still runs.
         background: bool,
         /// True where the tool says so after an error or an interrupt too.
@@ -87,8 +86,6 @@ pub(super) enum Happening {
     Failed {
         /// The tool's code of the error.
         reason: String,
-        /// A line for people; may be empty.
-        message: String,
     },
     /// The session was closed.
     Ended(Ending),
@@ -126,10 +123,11 @@ pub(super) enum Ending {
 }
 
 /// What an agent waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Wait {
     /// Leave to run a tool.
+    #[default]
     Permission,
     /// An answer to a question.
     Question,
@@ -140,6 +138,16 @@ pub(super) enum Wait {
 }
 
 impl Wait {
+    /// The reason of a report.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Permission => "permission",
+            Self::Question => "question",
+            Self::Plan => "plan",
+            Self::Input => "input",
+        }
+    }
+
     /// The wait that is the whole purpose of a tool.
     pub(super) fn of_tool(tool: &str) -> Option<Self> {
         match normalised(tool).as_str() {
@@ -161,33 +169,36 @@ pub(super) struct Call {
     pub(super) input: Option<String>,
     /// The id of the call, where the tool gives it one.
     pub(super) id: Option<String>,
-    /// The argument that tells a person most.
-    pub(super) argument: Option<String>,
     /// True before the tool runs, false afterwards.
     pub(super) begins: bool,
 }
 
 impl Call {
-    /// Reads a call from a payload that has these fields.
-    pub(super) fn read(payload: &Payload, tool: &[&str], input: &[&str], id: &[&str]) -> Self {
-        let given = payload.get(input);
-        let cwd = payload.text(&["cwd"]);
-        Self {
+    /// Reads a call from a payload that has these fields, and the argument that tells a person most.
+    pub(super) fn read(
+        payload: &Payload,
+        tool: &[&str],
+        input: &[&str],
+        id: &[&str],
+    ) -> (Self, Option<String>) {
+        let input = payload.get(input);
+        let call = Self {
             tool: payload
                 .text(tool)
-                .map_or_else(String::new, |tool| line(tool, 100)),
-            input: given.map(input_hash),
+                .map_or_else(String::new, |tool| line(tool, MAX_NAME)),
+            input: input.map(input_hash),
             id: payload.text(id).map(self::id),
-            argument: given.and_then(|input| argument(input, cwd)),
             begins: false,
-        }
+        };
+        let argument = input.and_then(|input| chosen_argument(input, payload.some_text(&["cwd"])));
+        (call, argument.map(|(_, text)| text))
     }
 
-    /// The call in a line for people: the tool and its argument.
-    pub(super) fn message(&self) -> String {
-        match &self.argument {
+    /// A line for people: the tool and its argument.
+    pub(super) fn message(&self, argument: Option<String>) -> String {
+        match argument {
             Some(argument) if !self.tool.is_empty() => format!("{}: {argument}", self.tool),
-            Some(argument) => argument.clone(),
+            Some(argument) => argument,
             None => self.tool.clone(),
         }
     }
@@ -201,9 +212,19 @@ impl Call {
     }
 }
 
-/// An id or a name as it is kept.
+/// An id or a name as it is kept: one that holds a secret is hashed, so that it still tells apart.
 pub(super) fn id(text: &str) -> String {
-    redact(start(text.trim(), MAX_ID)).replace('\0', "")
+    let id: String = text
+        .trim()
+        .chars()
+        .filter(|c| *c != '\0')
+        .take(MAX_ID)
+        .collect();
+    let id = id.trim();
+    match redact(id) == id {
+        true => id.to_owned(),
+        false => short_hash(id),
+    }
 }
 
 /// A name without case and separators: `PostToolUse`, `post_tool_use` and `post.tool.use` are one.
@@ -213,8 +234,18 @@ pub(super) fn normalised(name: &str) -> String {
     letters.flat_map(char::to_lowercase).collect()
 }
 
+/// A tool's input. Some tools hand it over as the text of a JSON object.
+fn input_object(input: &Value) -> Cow<'_, Value> {
+    let parse = |text: &str| serde_json::from_str::<Map<String, Value>>(text).ok();
+    match input.as_str().and_then(parse) {
+        Some(fields) => Cow::Owned(fields.into()),
+        None => Cow::Borrowed(input),
+    }
+}
+
 /// A hash of a tool's input, by which calls of one tool are told apart.
 pub(super) fn input_hash(input: &Value) -> String {
+    let input = input_object(input);
     let reduced = input.get(INPUT_HASH).and_then(Value::as_str);
     match reduced {
         Some(hash) => start(hash, 16).to_owned(),
@@ -254,6 +285,11 @@ const ARGUMENTS: &[&str] = &[
 
 /// The field of a tool's input that tells a person most, with its text on one line.
 pub(super) fn chosen_argument(input: &Value, cwd: Option<&str>) -> Option<(&'static str, String)> {
+    let input = input_object(input);
+    if let Value::String(text) = &*input {
+        let text = first_line(text, MAX_ARGUMENT);
+        return (!text.is_empty()).then_some(("input", text));
+    }
     let fields = input.as_object()?;
     ARGUMENTS.iter().find_map(|name| {
         let value = fields.get(*name)?;
@@ -273,20 +309,6 @@ pub(super) fn chosen_argument(input: &Value, cwd: Option<&str>) -> Option<(&'sta
         let text = first_line(&text, longest);
         (!text.is_empty()).then_some((*name, text))
     })
-}
-
-fn argument(input: &Value, cwd: Option<&str>) -> Option<String> {
-    match input {
-        // Some tools hand their arguments over as the text of a JSON object.
-        Value::String(text) => {
-            let fields: Option<Map<String, Value>> = serde_json::from_str(text).ok();
-            match fields {
-                Some(fields) => argument(&Value::Object(fields), cwd),
-                None => Some(first_line(text, MAX_ARGUMENT)).filter(|text| !text.is_empty()),
-            }
-        }
-        input => Some(chosen_argument(input, cwd)?.1),
-    }
 }
 
 /// The first line that is not empty.
@@ -334,12 +356,13 @@ fn within<'t>(text: &'t str, cwd: Option<&str>) -> &'t str {
 }
 
 impl Event {
-    /// An event of the main thread that says no more than what happened.
-    pub(super) fn new(session: &str, happening: Happening) -> Self {
+    /// An event of the main thread.
+    pub(super) fn new(session: &str, happening: Happening, message: String) -> Self {
         Self {
-            session: session.trim().replace('\0', "").chars().take(500).collect(),
+            session: id(session),
             subagent: None,
             happening,
+            message,
             title: None,
             heading: None,
             cwd: None,
@@ -350,22 +373,24 @@ impl Event {
 
     /// The same, with what most tools tell beside an event.
     pub(super) fn with_surroundings(mut self, payload: &Payload) -> Self {
-        let folders = payload
-            .get(&["workspace_roots"])
-            .and_then(|roots| roots.get(0)?.as_str());
-        let cwd = payload.text(&["cwd", "directory"]).or(folders);
-        let named = payload.object(&["model"]);
-        let named = named
-            .as_ref()
-            .and_then(|model| model.text(&["display_name", "modelID", "id"]));
+        let cwd = payload.some_text(&["cwd", "directory", "workspace_roots"]);
+        let model = payload.some_text(&["model"]);
+        let version = payload.some_text(&["cursor_version", "version"]);
         self.cwd = cwd.map(|cwd| line(cwd, 200)).filter(|cwd| !cwd.is_empty());
-        self.model = payload
-            .text(&["model"])
-            .or(named)
-            .map(|model| line(model, 100));
-        self.version = payload
-            .text(&["cursor_version", "version"])
-            .map(|version| line(version, 50));
+        self.model = model.map(|model| line(model, 100));
+        self.version = version.map(|version| line(version, 50));
+        self
+    }
+
+    /// The same, with only as much as this detail allows.
+    pub(super) fn with_detail(mut self, detail: Detail) -> Self {
+        if detail < Detail::Full {
+            self.message.clear();
+        }
+        if detail < Detail::Title {
+            (self.title, self.heading) = (None, None);
+            (self.cwd, self.model, self.version) = (None, None, None);
+        }
         self
     }
 

@@ -5,8 +5,9 @@
 //! events, come in the same form, with the properties `sessionID`, `callID`, `tool` and `args`; so does
 //! `chat.message`, with `sessionID` and `prompt`.
 
+use super::claude_shape::used;
 use super::event::{
-    Answer, Call, Ending, Event, Happening, MAX_MESSAGE, Wait, id, normalised, questions,
+    Answer, Call, Ending, Event, Happening, MAX_MESSAGE, MAX_NAME, Wait, id, normalised, questions,
 };
 use super::payload::Payload;
 use super::text::{self, is_code, line, reason};
@@ -30,10 +31,10 @@ pub(super) fn read(payload: &Payload) -> Option<Event> {
         .map(str::to_owned)
         .or_else(|| told(&["parentID"]));
 
-    let happening = happening(&name, &properties)?;
+    let (happening, message) = happening(&name, &properties)?;
     let mut read = match &parent {
-        Some(parent) => Event::new(parent, happening),
-        None => Event::new(&session, happening),
+        Some(parent) => Event::new(parent, happening, message),
+        None => Event::new(&session, happening, message),
     }
     .with_surroundings(payload);
     read.subagent = parent.map(|_| id(&session));
@@ -57,115 +58,108 @@ fn title(text: &str) -> Option<String> {
     (!is_placeholder).then(|| line(text, 200))
 }
 
-fn happening(name: &str, properties: &Payload) -> Option<Happening> {
-    let busy = |message: String| Happening::Busy { message };
+/// What happened, and a line for people.
+fn happening(name: &str, properties: &Payload) -> Option<(Happening, String)> {
+    let silently = |happening| (happening, String::new());
     Some(match name {
-        "sessioncreated" | "sessionupdated" => Happening::Started,
-        "chatmessage" => Happening::Prompted {
-            message: properties
-                .text(&["prompt"])
-                .and_then(text::prompt)
-                .unwrap_or_default(),
-        },
+        "sessioncreated" | "sessionupdated" => silently(Happening::Started),
+        "chatmessage" => {
+            let prompt = properties.text(&["prompt"]).and_then(text::prompt);
+            (Happening::Prompted, prompt.unwrap_or_default())
+        }
         "sessionstatus" => {
             let status = properties.object(&["status"])?;
             match status.text(&["type"])? {
-                "busy" => busy(String::new()),
-                "retry" => busy(
-                    status
-                        .text(&["message"])
-                        .map_or_else(String::new, |text| line(text, MAX_MESSAGE)),
-                ),
-                "idle" => idle(),
+                "busy" => silently(Happening::Busy),
+                "retry" => (Happening::Busy, said(status.text(&["message"]))),
+                "idle" => silently(IDLE),
                 _ => return None,
             }
         }
-        "sessionidle" => idle(),
-        "sessioncompacted" => busy(String::new()),
-        "toolexecutebefore" => Happening::Tool(call(properties).beginning()),
-        "toolexecuteafter" => Happening::Tool(call(properties)),
+        "sessionidle" => silently(IDLE),
+        "sessioncompacted" => silently(Happening::Busy),
+        "toolexecutebefore" => {
+            let (call, argument) = call(properties);
+            used(call.beginning(), argument)
+        }
+        "toolexecuteafter" => {
+            let (call, argument) = call(properties);
+            used(call, argument)
+        }
         "permissionasked" | "permissionupdated" => permission(properties),
         "questionasked" => {
             let asked = properties.get(&["questions"]).and_then(questions);
-            Happening::Asked {
-                wait: Wait::Question,
-                call: asking("question"),
-                request: properties.text(&["id"]).map(id),
-                message: asked.map_or_else(String::new, |text| line(&text, MAX_MESSAGE)),
-            }
+            let message = said(asked.as_deref());
+            (asking(Wait::Question, properties, "question"), message)
         }
         "permissionreplied" | "questionreplied" | "questionrejected" => {
             let request = properties.text(&["requestID", "permissionID", "id"])?;
-            Happening::Answered(Answer::To(id(request)))
+            silently(Happening::Answered(Answer::To(id(request))))
         }
-        "sessionerror" => return error(properties),
-        "sessiondeleted" => Happening::Ended(Ending::Closed),
+        "sessionerror" => error(properties)?,
+        "sessiondeleted" => silently(Happening::Ended(Ending::Closed)),
         _ => return None,
     })
 }
 
 /// The end of a turn, which is told after an error too.
-fn idle() -> Happening {
-    Happening::TurnOver {
-        message: String::new(),
-        background: false,
-        after_error: true,
-    }
+const IDLE: Happening = Happening::TurnOver {
+    background: false,
+    after_error: true,
+};
+
+fn said(text: Option<&str>) -> String {
+    text.map_or_else(String::new, |text| line(text, MAX_MESSAGE))
 }
 
-fn call(properties: &Payload) -> Call {
+fn call(properties: &Payload) -> (Call, Option<String>) {
     Call::read(properties, &["tool"], &["args", "input"], &["callID"])
 }
 
-fn asking(tool: &str) -> Call {
-    Call {
-        tool: line(tool, 100),
+/// A wait for the reply that names the request.
+fn asking(wait: Wait, properties: &Payload, tool: &str) -> Happening {
+    let call = Call {
+        tool: line(tool, MAX_NAME),
         ..Call::default()
-    }
-}
-
-fn permission(properties: &Payload) -> Happening {
-    let tool = properties
-        .text(&["permission", "type", "action"])
-        .unwrap_or_default();
-    let patterns = properties.get(&["patterns", "pattern", "resources"]);
-    let pattern =
-        patterns.and_then(|patterns| patterns.as_str().or_else(|| patterns.get(0)?.as_str()));
-    let details = properties.object(&["metadata"]);
-    let details = details
-        .as_ref()
-        .and_then(|details| details.text(&["command", "filepath", "url"]));
-    let mut call = asking(tool);
-    let argument = details.or(pattern).or_else(|| properties.text(&["title"]));
-    call.argument = argument.map(|text| line(text, MAX_MESSAGE));
+    };
     Happening::Asked {
-        wait: Wait::Permission,
-        message: call.message(),
-        request: properties.text(&["id"]).map(id),
+        wait,
         call,
+        request: properties.text(&["id"]).map(id),
     }
 }
 
-fn error(properties: &Payload) -> Option<Happening> {
+fn permission(properties: &Payload) -> (Happening, String) {
+    let tool = properties.text(&["permission", "type", "action"]);
+    let tool = &tool.map_or_else(String::new, id);
+    let pattern = properties.some_text(&["patterns", "pattern", "resources"]);
+    let details = properties.object(&["metadata"]);
+    let details = details.as_ref();
+    let details = details.and_then(|details| details.text(&["command", "filepath", "url"]));
+    let argument = details.or(pattern);
+    let argument = argument.or_else(|| properties.text(&["title"]));
+    let message = match argument {
+        Some(argument) => line(&format!("{tool}: {argument}"), MAX_MESSAGE),
+        None => line(tool, MAX_MESSAGE),
+    };
+    (asking(Wait::Permission, properties, tool), message)
+}
+
+fn error(properties: &Payload) -> Option<(Happening, String)> {
     let error = properties.object(&["error"])?;
     let data = error.object(&["data"]);
     let message = data.as_ref().and_then(|data| data.text(&["message"]));
-    let message = message.or_else(|| error.text(&["message"]));
-    let message = message.map_or_else(String::new, |text| line(text, MAX_MESSAGE));
-    let name = error.text(&["name", "type"]).unwrap_or_default();
-    Some(match name {
-        "MessageAbortedError" => Happening::Interrupted,
+    let message = said(message.or_else(|| error.text(&["message"])));
+    let name = error.text(&["name", "type"]).filter(|name| is_code(name));
+    let happening = match name {
+        Some("MessageAbortedError") => return Some((Happening::Interrupted, String::new())),
         // It compacts the conversation and goes on.
-        "ContextOverflowError" => Happening::Busy { message },
-        _ => {
-            let code = Some(name).filter(|name| is_code(name));
-            Happening::Failed {
-                reason: code
-                    .map(reason)
-                    .filter(|reason| !reason.is_empty())
-                    .unwrap_or_else(|| "error".into()),
-                message,
-            }
+        Some("ContextOverflowError") => Happening::Busy,
+        name => {
+            let code = name.map(reason).filter(|reason| !reason.is_empty());
+            let reason = code.unwrap_or_else(|| "error".into());
+            Happening::Failed { reason }
         }
-    })
+    };
+    Some((happening, message))
 }

@@ -61,12 +61,17 @@ impl Payload {
         values.find(|value| !value.is_null())
     }
 
-    /// The first of these fields that is a text and not blank.
+    /// The first of these fields that is a text and not blank, without white space around it.
     pub(super) fn text(&self, names: &[&str]) -> Option<&str> {
         let values = names.iter().filter_map(|name| self.0.get(*name));
-        values
-            .filter_map(Value::as_str)
-            .find(|text| !text.trim().is_empty())
+        let mut texts = values.filter_map(Value::as_str).map(str::trim);
+        texts.find(|text| !text.is_empty())
+    }
+
+    /// The first of these fields that is a text, or holds one as [`first_text`] finds it.
+    pub(super) fn some_text(&self, names: &[&str]) -> Option<&str> {
+        let mut values = names.iter().filter_map(|name| self.0.get(*name));
+        values.find_map(first_text)
     }
 
     /// The first of these fields that is an object.
@@ -95,6 +100,14 @@ impl Payload {
             _ => false,
         })
     }
+}
+
+/// A text; of a list its first, of an object its name.
+pub(super) fn first_text(value: &Value) -> Option<&str> {
+    const NAMES: [&str; 3] = ["display_name", "modelID", "id"];
+    let named = || NAMES.iter().find_map(|name| value.get(name)?.as_str());
+    let first = value.as_str().or_else(|| value.get(0)?.as_str());
+    first.or_else(named).filter(|text| !text.trim().is_empty())
 }
 
 /// The start of a text, of at most so many bytes.

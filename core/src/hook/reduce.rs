@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::event::{INPUT_HASH, MAX_MESSAGE, chosen_argument, id, input_hash, questions};
-use super::payload::Payload;
+use super::event::{INPUT_HASH, MAX_MESSAGE, MAX_NAME, chosen_argument, id, input_hash, questions};
+use super::payload::{Payload, first_text};
 use super::text::{self, is_code, is_command, line};
 use super::{Detail, Tool};
 
@@ -11,8 +11,12 @@ use super::{Detail, Tool};
 enum Keep {
     /// An id, a name, a number: it stays.
     AsItIs,
+    /// The name of a tool.
+    Name,
     /// A text for people.
     Text,
+    /// Texts for people: the first.
+    Texts,
     /// A title of the session.
     Title,
     /// Where the agent works, and with what.
@@ -55,9 +59,6 @@ fn keep(name: &str) -> Option<Keep> {
         | "agent_id"
         | "agentId"
         | "subagent_id"
-        | "tool_name"
-        | "toolName"
-        | "tool"
         | "permission"
         | "tool_use_id"
         | "toolUseId"
@@ -78,6 +79,7 @@ fn keep(name: &str) -> Option<Keep> {
         | "name"
         | "action"
         | "exit" => Keep::AsItIs,
+        "tool_name" | "toolName" | "tool" => Keep::Name,
         "message"
         | "last_assistant_message"
         | "last-assistant-message"
@@ -87,10 +89,8 @@ fn keep(name: &str) -> Option<Keep> {
         | "error_message"
         | "command"
         | "filepath"
-        | "url"
-        | "pattern"
-        | "patterns"
-        | "resources" => Keep::Text,
+        | "url" => Keep::Text,
+        "pattern" | "patterns" | "resources" => Keep::Texts,
         "session_title" | "title" => Keep::Title,
         "prompt" => Keep::Prompt,
         "input-messages" | "input_messages" => Keep::Prompts,
@@ -108,7 +108,7 @@ fn keep(name: &str) -> Option<Keep> {
 
 /// The payload with only what the event is read from, short and without secrets.
 pub(super) fn reduce(tool: Tool, payload: &Payload, detail: Detail) -> Map<String, Value> {
-    let mut reduced = fields(payload.fields(), payload.text(&["cwd"]), detail, 0);
+    let mut reduced = fields(payload.fields(), payload.some_text(&["cwd"]), detail, 0);
     if tool == Tool::Copilot
         && let Some(name) = super::copilot::name(payload)
     {
@@ -147,13 +147,15 @@ fn field(
             Value::Bool(_) | Value::Number(_) => Some(value.clone()),
             _ => None,
         },
-        Keep::Text => short(first_text(value)?),
+        Keep::Name => Some(line(value.as_str()?, MAX_NAME).into()),
+        Keep::Text => short(value.as_str()?),
+        Keep::Texts => short(first_text(value)?),
         Keep::Title => Some(line(value.as_str()?, 200).into()).filter(|_| detail != Detail::None),
         Keep::Surroundings => {
             Some(line(first_text(value)?, 200).into()).filter(|_| detail != Detail::None)
         }
         Keep::Prompt => prompt(value.as_str()?, detail),
-        Keep::Prompts => Some(json!([prompt(value.get(0)?.as_str()?, detail)?])),
+        Keep::Prompts => Some(json!([prompt(first_text(value)?, detail)?])),
         Keep::Error => match value {
             Value::Object(of) if depth < MAX_DEPTH => {
                 Some(fields(of, cwd, detail, depth + 1).into())
@@ -176,18 +178,6 @@ fn field(
             _ => None,
         },
     }
-}
-
-/// A text, or the first of several.
-fn first_text(value: &Value) -> Option<&str> {
-    let named = || {
-        value
-            .get("display_name")
-            .or_else(|| value.get("modelID"))
-            .or_else(|| value.get("id"))
-    };
-    let first = value.as_str().or_else(|| value.get(0)?.as_str());
-    first.or_else(|| named()?.as_str())
 }
 
 fn prompt(text: &str, detail: Detail) -> Option<Value> {

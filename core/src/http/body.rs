@@ -19,6 +19,9 @@ use crate::json::parse;
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
 
+/// The largest body of a hook, in bytes: agents hand over what their tools put out.
+const MAX_HOOK_BODY_BYTES: usize = 8 << 20;
+
 /// The largest body of a request that needs no credentials, in bytes.
 const MAX_PUBLIC_BODY_BYTES: usize = 16 << 10;
 
@@ -47,6 +50,8 @@ pub(super) enum Standing {
     Public,
     /// A caller's whose credentials have been checked, or that needs none in open mode.
     Admitted,
+    /// The same, for a coding agent's hook.
+    Hook,
 }
 
 impl Standing {
@@ -54,13 +59,14 @@ impl Standing {
         match self {
             Self::Public => MAX_PUBLIC_BODY_BYTES,
             Self::Admitted => MAX_BODY_BYTES,
+            Self::Hook => MAX_HOOK_BODY_BYTES,
         }
     }
 
     fn budget(self) -> usize {
         match self {
             Self::Public => PUBLIC_BUDGET_BYTES,
-            Self::Admitted => BUDGET_BYTES,
+            Self::Admitted | Self::Hook => BUDGET_BYTES,
         }
     }
 }

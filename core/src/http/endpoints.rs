@@ -15,8 +15,9 @@ use super::accounts::{
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, StatusList};
 use super::api_keys::{CreateRequest, Created, KeyList};
 use super::error::ErrorBody;
+use super::hooks::{HookAnswer, HookPayload};
 use super::mcp::JsonRpc;
-use super::openapi::{CURSOR, EXPIRED, LIMIT, OpenApi, Parameter, SEARCH, STATUS, TOKEN};
+use super::openapi::{CURSOR, EXPIRED, HOOK, LIMIT, OpenApi, Parameter, SEARCH, STATUS, TOKEN};
 use super::operations::Health;
 use super::passwords::{ForgotRequest, PasswordRequest, ResetRequest};
 use super::reports::Reported;
@@ -139,6 +140,9 @@ endpoints! {
     Report: POST "/webhook/status", REPORT => report,
         "Reports the status of a session",
         takes RawReport, answers 200 Reported;
+    Hook: POST "/hooks/{tool}", REPORT => report_hook,
+        "Takes what a coding agent hands to its hooks, and reports what it means",
+        query HOOK, takes HookPayload, answers 200 HookAnswer, fails [404];
     Mcp: POST "/mcp", Access::Workspace => mcp,
         "Serves the Model Context Protocol (Streamable HTTP)",
         takes JsonRpc, answers 200 JsonRpc;

@@ -70,6 +70,56 @@ pub(super) const TOKEN: Parameter = Parameter {
     schema: || json!({"type": "string", "minLength": 1}),
 };
 
+/// What the sender of a hook may say in the query. What is malformed counts as absent.
+pub(super) const HOOK: [Parameter; 16] = [
+    text(
+        "agent_id",
+        "The agent; else the tool, with `@` and the host where that is given.",
+    ),
+    text(
+        "sequence",
+        "The hook's place among those of its machine: what is not beyond the session's last one \
+         changes nothing.",
+    ),
+    text(
+        "detail",
+        "How much may be told: `full`, `title` (no messages and arguments) or `none` (status and \
+         reason only). The server's setting may allow less.",
+    ),
+    text("host", "The machine that the agent runs on."),
+    text("repo", "The repository that it works in."),
+    text("branch", "The branch that it works on."),
+    text(
+        "cwd",
+        "The folder that it works in, where the payload does not say.",
+    ),
+    text("model", "The model, where the payload does not say."),
+    text("mode", "`headless` where nobody sits in front of it."),
+    text("parent", "The session that started this one."),
+    text("pr", "The pull request that it works on."),
+    text(
+        "tool_version",
+        "The tool's version, where the payload does not say.",
+    ),
+    text("cost_usd", "What the session has cost."),
+    text("tokens_in", "The tokens that the model has read."),
+    text("tokens_out", "The tokens that the model has written."),
+    text(
+        "context_percent",
+        "How much of the model's context is used.",
+    ),
+];
+
+/// A text that may be given in a query.
+const fn text(name: &'static str, description: &'static str) -> Parameter {
+    Parameter {
+        name,
+        description,
+        required: false,
+        schema: || json!({"type": "string"}),
+    }
+}
+
 /// An OpenAPI document.
 #[derive(JsonSchema)]
 #[schemars(transparent)]

@@ -10,7 +10,7 @@ use super::{Admitted, ApiError, App};
 use crate::json::parse;
 use crate::ports::{Notifier, Ports, Reports};
 use crate::report::{RawReport, ReportRules};
-use crate::{Recorded, Report, Unstored, Workspace};
+use crate::{Incoming, Recorded, Unstored, Workspace};
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Reported {
@@ -34,20 +34,22 @@ impl<P: Ports> App<P> {
         })
     }
 
-    /// Stores a report and sets off the notifications that it queued; returns what to tell of it.
+    /// Records what has come in and sets off the notifications that it queued; returns what to tell of it.
     pub(super) async fn record(
         &self,
         workspace: &Workspace,
-        report: Report,
+        incoming: impl Into<Incoming>,
     ) -> Result<&'static str, ApiError> {
-        match self.ports.reports().record(workspace, report).await? {
+        match self.ports.reports().record(workspace, incoming).await? {
             Recorded::Stored { notifications } => {
                 if notifications {
                     self.ports.notifier().wake();
                 }
                 Ok("Status reported successfully")
             }
-            Recorded::Unstored(Unstored::AlreadyReported) => Ok("Already reported"),
+            Recorded::Unstored(Unstored::AlreadyReported | Unstored::SaysNothing) => {
+                Ok("Already reported")
+            }
             Recorded::Unstored(Unstored::Refused(field)) => Err(field.into()),
         }
     }

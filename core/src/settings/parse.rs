@@ -36,6 +36,11 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, InvalidSetting> {
     one_of(text, &words, "must be text or json")
 }
 
+pub(super) fn hook_detail(text: &str) -> Result<Detail, InvalidSetting> {
+    let words = [Detail::Full, Detail::Title, Detail::None].map(|detail| (detail.as_str(), detail));
+    one_of(text, &words, "must be full, title or none")
+}
+
 pub(super) fn storage(text: &str) -> Result<Storage, InvalidSetting> {
     let words = [
         ("keyvalue", Storage::KeyValue),

@@ -12,6 +12,7 @@ use super::{
     AllowedHost, AuthMode, CorsPolicy, DatabaseUrl, Host, HostNames, Setting, SettingError, Texts,
     parse,
 };
+use crate::hook::Detail;
 use crate::report::MAX_TTL_MINUTES;
 
 const EVERY: &[Host] = &[Host::Native, Host::Spin, Host::Wasmcloud];
@@ -87,6 +88,10 @@ settings! {
     /// (1-1440).
     default_ttl_minutes: u32 = "DEFAULT_TTL_MINUTES",
         |text| parse::number(text, "number of minutes", 1..=MAX_TTL_MINUTES), Value("60"), EVERY;
+
+    /// How much of what coding agents hand to their hooks is kept: `full`, `title` (no messages and
+    /// arguments) or `none` (status and reason only). Known secrets are cut out in any case.
+    hook_detail: Detail = "HOOK_DETAIL", parse::hook_detail, Value("full"), EVERY;
 
     /// URL notified of status changes in the shared workspace.
     notification_webhook_url: Option<String> = "NOTIFICATION_WEBHOOK_URL", parse::webhook_url,

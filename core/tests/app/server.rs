@@ -15,7 +15,7 @@ use kubeagents_core::ports::{
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
-    App, AuthMode, Recorded, Recorder, Report, ReportPolicy, Settings, StoreError, Timestamp,
+    App, AuthMode, Incoming, Recorded, Recorder, ReportPolicy, Settings, StoreError, Timestamp,
     Workspace, password,
 };
 use serde_json::Value;
@@ -88,9 +88,13 @@ impl Notifier for TestPorts {
 }
 
 impl Reports for TestPorts {
-    async fn record(&self, workspace: &Workspace, report: Report) -> Result<Recorded, StoreError> {
+    async fn record(
+        &self,
+        workspace: &Workspace,
+        incoming: impl Into<Incoming>,
+    ) -> Result<Recorded, StoreError> {
         self.recorder
-            .record(workspace, &report, async |_| true)
+            .record(workspace, &incoming.into(), async |_| true)
             .await
     }
 }

@@ -17,8 +17,8 @@ use kubeagents_core::store::{
     Registration, SessionCursor, SessionHistory, SessionQuery, Sessions,
 };
 use kubeagents_core::{
-    Account, AccountId, Agent, AuthMode, MailedToken, NewAccount, Recorded, Recorder, Report,
-    ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind, StoreError, Timestamp,
+    Account, AccountId, Agent, AuthMode, Incoming, MailedToken, NewAccount, Recorded, Recorder,
+    Report, ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind, StoreError, Timestamp,
     Unstored, Workspace, decide,
 };
 use proptest::prelude::*;
@@ -337,9 +337,12 @@ type TestBatcher<'a> = Batcher<&'a Moody, Ticking, Counting>;
 /// One worker's turn: a group, then what is left of it, report by report.
 async fn work(batcher: &TestBatcher<'_>) {
     for leftover in batcher.record_group().await.unwrap_or_default() {
-        let record = async |workspace: Workspace, report: Report| {
+        let record = async |workspace: Workspace, incoming: Incoming| {
             let retry = async |conflicts| conflicts < 4;
-            batcher.recorder().record(&workspace, &report, retry).await
+            batcher
+                .recorder()
+                .record(&workspace, &incoming, retry)
+                .await
         };
         batcher.record_leftover(leftover, record).await;
     }

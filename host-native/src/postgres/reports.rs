@@ -2,7 +2,7 @@
 
 use kubeagents_core::ports::random_u32;
 use kubeagents_core::{
-    Recorded, Recorder, Report, ReportPolicy, StoreError, Workspace, conflict_pause,
+    Incoming, Recorded, Recorder, ReportPolicy, StoreError, Workspace, conflict_pause,
 };
 use kubeagents_store_postgres::PostgresStore;
 use sqlx::Connection;
@@ -42,15 +42,15 @@ impl Singly<NativeStore> for Locking {
         &self,
         recorder: &HostRecorder<NativeStore>,
         workspace: &Workspace,
-        report: &Report,
+        incoming: &Incoming,
     ) -> Result<Recorded, StoreError> {
         for conflicts in 1..=MAX_CONFLICTS {
-            if let Some(recorded) = recorder.attempt(workspace, report).await? {
+            if let Some(recorded) = recorder.attempt(workspace, incoming).await? {
                 return Ok(recorded);
             }
             tokio::time::sleep(conflict_pause(conflicts, random_u32(&recorder.entropy))).await;
         }
-        self.record_locked(recorder, workspace, report).await
+        self.record_locked(recorder, workspace, incoming).await
     }
 }
 
@@ -60,12 +60,12 @@ impl Locking {
         &self,
         recorder: &HostRecorder<NativeStore>,
         workspace: &Workspace,
-        report: &Report,
+        incoming: &Incoming,
     ) -> Result<Recorded, StoreError> {
         let mut connection = Lent::of(&self.pool).await?;
         let transaction = Pinned::new(within_deadline(connection.begin()).await?);
         let store = PostgresStore::new(transaction);
-        store.lock_session(&report.session_key(workspace)).await?;
+        store.lock_session(&incoming.session_key(workspace)).await?;
         let Recorder {
             clock,
             entropy,
@@ -78,7 +78,9 @@ impl Locking {
             entropy,
             policy,
         };
-        let recorded = recorder.record(workspace, report, async |_| false).await?;
+        let recorded = recorder
+            .record(workspace, incoming, async |_| false)
+            .await?;
         recorder.store.into_driver().commit().await?;
         Ok(recorded)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kubeagents_core::ports::random_u32;
-use kubeagents_core::{Recorded, Report, ReportPolicy, StoreError, Workspace, conflict_pause};
+use kubeagents_core::{Incoming, Recorded, ReportPolicy, StoreError, Workspace, conflict_pause};
 
 use super::NativeStore;
 use crate::recording::{GroupedReports, HostRecorder, Singly};
@@ -19,11 +19,11 @@ impl Singly<NativeStore> for Retry {
         &self,
         recorder: &HostRecorder<NativeStore>,
         workspace: &Workspace,
-        report: &Report,
+        incoming: &Incoming,
     ) -> Result<Recorded, StoreError> {
         let start = Instant::now();
         for conflicts in 1.. {
-            if let Some(recorded) = recorder.attempt(workspace, report).await? {
+            if let Some(recorded) = recorder.attempt(workspace, incoming).await? {
                 return Ok(recorded);
             }
             if start.elapsed() > PATIENCE {
