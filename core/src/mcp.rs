@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::http::schema;
+use crate::json::whole;
 use crate::report::{RawReport, ReportRules};
-use crate::validation::{NOT_BLANK, storable};
+use crate::validation::{NOT_BLANK, STORABLE, storable};
 use crate::{InvalidField, Report, Rule, Scope, StatusKind};
 
 /// The name under which the server introduces itself.
@@ -444,14 +445,15 @@ impl Tool {
             let words: Vec<_> = words.iter().map(|kind| kind.as_str()).collect();
             json!({"type": "string", "enum": words})
         };
-        let limit = json!({
+        let limit = optional(json!({
             "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT,
             "description": "How many to show at most.",
-        });
-        let cursor = json!({
+        }));
+        let cursor = optional(json!({
             "type": "string",
             "description": "The next_cursor of the answer before, to go on from there.",
-        });
+        }));
+        let name = |description| json!({"type": "string", "pattern": NOT_BLANK, "description": description});
         match self {
             Self::StartSession => json!({
                 "type": "object",
@@ -501,12 +503,13 @@ impl Tool {
                 json!({
                     "type": "object",
                     "properties": {
-                        "search": {
+                        "search": optional(json!({
                             "type": "string",
+                            "pattern": STORABLE,
                             "description": "Only agents whose id or name contains this, in upper or \
                                 lower case.",
-                        },
-                        "status": status,
+                        })),
+                        "status": optional(status),
                         "limit": limit,
                         "cursor": cursor,
                     },
@@ -515,7 +518,7 @@ impl Tool {
             Self::ListSessions => json!({
                 "type": "object",
                 "properties": {
-                    "agent_id": {"type": "string", "description": "Whose tasks they are."},
+                    "agent_id": name("Whose tasks they are."),
                     "limit": limit,
                     "cursor": cursor,
                 },
@@ -524,8 +527,8 @@ impl Tool {
             Self::GetSession => json!({
                 "type": "object",
                 "properties": {
-                    "agent_id": {"type": "string", "description": "Whose task it is."},
-                    "session_topic": {"type": "string", "description": "The task, in exactly its words."},
+                    "agent_id": name("Whose task it is."),
+                    "session_topic": name("The task, in exactly its words."),
                     "limit": limit,
                     "cursor": cursor,
                 },
@@ -548,20 +551,31 @@ impl Tool {
 /// The schema of an argument that becomes this field of a report, with what it is for.
 fn reported(field: &str, description: &str) -> Value {
     let mut schema = schema("Report")["properties"][field].take();
-    if let Some(rules) = schema.as_object_mut() {
-        // Not every client takes a pattern, nor more than one type. The server checks all the same.
-        if rules
-            .remove("pattern")
-            .is_some_and(|pattern| pattern == NOT_BLANK)
-        {
-            rules.insert("minLength".to_owned(), json!(1));
+    let kinds = schema["type"].take();
+    schema["description"] = description.into();
+    match kinds.get(0).cloned() {
+        Some(kind) => {
+            schema["type"] = kind;
+            optional(schema)
         }
-        if let Some(kind) = rules.get("type").and_then(|kinds| kinds.get(0)).cloned() {
-            rules.insert("type".to_owned(), kind);
+        None => {
+            schema["type"] = kinds;
+            schema
         }
-        rules.insert("description".to_owned(), json!(description));
     }
-    schema
+}
+
+/// The schema of an argument that may be `null`, too, which counts as absent. Not every client takes
+/// more than one type.
+fn optional(mut schema: Value) -> Value {
+    let mut whole = Map::new();
+    for about in ["description", "default"] {
+        if let Some(text) = schema.as_object_mut().and_then(|rules| rules.remove(about)) {
+            whole.insert(about.to_owned(), text);
+        }
+    }
+    whole.insert("anyOf".to_owned(), json!([schema, {"type": "null"}]));
+    whole.into()
 }
 
 /// A text argument.
@@ -593,22 +607,18 @@ fn name(arguments: &Map<String, Value>, field: &'static str) -> Result<String, I
         .ok_or(Rule::Required.broken_by(field))
 }
 
-/// An integer argument. JSON Schema counts `5.0` among the integers.
+/// An integer argument.
 fn integer(
     arguments: &Map<String, Value>,
     field: &'static str,
 ) -> Result<Option<i64>, InvalidField> {
-    let number = match arguments.get(field) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Number(number)) => number,
-        Some(_) => return Err(Rule::Integer.broken_by(field)),
-    };
-    let whole = |number: f64| (number.fract() == 0.0).then_some(number as i64);
-    number
-        .as_i64()
-        .or_else(|| number.as_f64().and_then(whole))
-        .map(Some)
-        .ok_or(Rule::Integer.broken_by(field))
+    match arguments.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => {
+            Ok(Some(whole(number).ok_or(Rule::Integer.broken_by(field))?))
+        }
+        Some(_) => Err(Rule::Integer.broken_by(field)),
+    }
 }
 
 /// How many rows are asked for.
@@ -667,6 +677,20 @@ mod tests {
         for tool in Tool::ALL {
             let definition = tool.definition(&guidance);
             check(&definition.input_schema);
+            let arguments = definition.input_schema["properties"].as_object().unwrap();
+            for (name, schema) in arguments {
+                assert!(
+                    schema["description"].is_string() || name == "status",
+                    "{schema}"
+                );
+                let required = definition.input_schema["required"].as_array();
+                let required = required.is_some_and(|all| all.contains(&json!(name)));
+                let kinds = schema["anyOf"].as_array();
+                assert_eq!(kinds.is_none(), required, "{name} may be null: {schema}");
+                for kind in kinds.unwrap_or(&vec![schema.clone()]) {
+                    assert!(kind["type"].is_string(), "{schema}");
+                }
+            }
             definition.output_schema.iter().for_each(check);
             assert_eq!(
                 definition.output_schema.is_some(),
@@ -677,10 +701,10 @@ mod tests {
         let mut agent_id = start["properties"]["agent_id"].clone();
         agent_id["description"].take();
         let expected = json!({
-            "type": "string", "minLength": 1, "maxLength": 100, "description": null,
+            "type": "string", "pattern": NOT_BLANK, "maxLength": 100, "description": null,
         });
         assert_eq!(agent_id, expected);
-        let ttl = &start["properties"]["ttl_minutes"];
+        let ttl = &start["properties"]["ttl_minutes"]["anyOf"][0];
         assert_eq!(
             (&ttl["type"], &ttl["minimum"], &ttl["maximum"]),
             (&json!("integer"), &json!(0), &json!(1440))

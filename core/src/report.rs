@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::context::{self, Context};
+use crate::json::integer;
 use crate::validation::{InvalidField, NOT_BLANK, Rule, STORABLE, limited, required, word};
 use crate::{SessionKey, StatusKind, Timestamp, Workspace};
 
@@ -71,6 +72,7 @@ pub(crate) struct RawReport {
     #[schemars(length(max = 10_000), regex(pattern = STORABLE))]
     pub(crate) content: Option<String>,
     /// A new TTL in minutes; 0 or absent keeps the old one.
+    #[serde(deserialize_with = "integer")]
     #[schemars(range(min = 0, max = MAX_TTL_MINUTES))]
     pub(crate) ttl_minutes: Option<i64>,
     /// A new title for the session; empty or absent keeps the old one.
@@ -84,6 +86,7 @@ pub(crate) struct RawReport {
     pub(crate) context: Option<Value>,
     /// Its place among the reports of the machine that it comes from. What is not beyond the
     /// session's last one is not stored again.
+    #[serde(deserialize_with = "integer")]
     #[schemars(range(min = 1, max = MAX_SEQUENCE))]
     pub(crate) sequence: Option<i64>,
 }
@@ -139,8 +142,11 @@ impl RawReport {
             if timestamp.is_empty() {
                 return Err(Rule::Required.broken_by("timestamp"));
             }
-            DateTime::parse_from_rfc3339(&timestamp)
-                .map_err(|_| Rule::Rfc3339.broken_by("timestamp"))?;
+            // The parser takes U+2212 for a minus.
+            let instant = DateTime::parse_from_rfc3339(&timestamp).ok();
+            instant
+                .filter(|_| timestamp.is_ascii())
+                .ok_or(Rule::Rfc3339.broken_by("timestamp"))?;
         }
         let message = limited("message", self.message, 1000)?;
         let content = limited("content", self.content, 10_000)?;
@@ -322,6 +328,7 @@ mod tests {
             "2026-01-01",
             "2026-01-01T00:00:00",
             "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00:00\u{2212}08:00",
             " ",
         ] {
             let message = error(|raw| raw.timestamp = Some(bad.into()));
@@ -330,6 +337,7 @@ mod tests {
         for good in [
             "2026-01-01T00:00:00Z",
             "2026-01-01T00:00:00.123456789+08:00",
+            "2026-01-01T00:00:00-08:00",
         ] {
             accepted(|raw| raw.timestamp = Some(good.into()));
         }

@@ -130,11 +130,12 @@ impl fmt::Display for InvalidField {
     }
 }
 
-/// The form of a text that [`storable`] takes, as JSON Schema writes it.
-pub(crate) const STORABLE: &str = r"^[^\u0000]*$";
+/// The form of a text that [`storable`] takes, as JSON Schema writes it, and as every dialect of regular
+/// expressions reads it that clients may use.
+pub(crate) const STORABLE: &str = r"^[^\x00]*$";
 
 /// The form of a text that is storable and more than white space.
-pub(crate) const NOT_BLANK: &str = r"^[^\u0000]*[^\s\u0000][^\u0000]*$";
+pub(crate) const NOT_BLANK: &str = r"^[^\x00]*[^\s\x00][^\x00]*$";
 
 /// Checks a text that must be given, not blank, of at most `max` characters.
 pub(crate) fn required(

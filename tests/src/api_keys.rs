@@ -137,6 +137,10 @@ async fn a_request_for_a_key_is_validated(world: Arc<World>) {
             "expires_in must be 0-36500 days",
         ),
         (
+            json!({"name": "n", "expires_in": 36_501.0}),
+            "expires_in must be 0-36500 days",
+        ),
+        (
             json!({"name": "n", "expires_in": i64::MAX}),
             "expires_in must be 0-36500 days",
         ),

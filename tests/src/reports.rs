@@ -443,9 +443,14 @@ async fn duplicate_fields_are_refused(world: Arc<World>) {
 async fn duplicate_unknown_fields_are_refused(world: Arc<World>) {
     let client = world.client().await;
     let (_, report) = full_report(&world);
-    let twice = format!(r#"{{"unknown":1,"unknown":2,{}"#, &report.to_string()[1..]);
-    let answer = post_text(&client, twice).await;
-    answer.error_starting(400, "bad_request", "Invalid JSON: ");
+    for twice in [
+        r#""unknown":1,"unknown":2"#,
+        r#""unknown":[{"a":{"b":1,"b":1}}]"#,
+    ] {
+        let twice = format!("{{{twice},{}", &report.to_string()[1..]);
+        let answer = post_text(&client, twice).await;
+        answer.error_starting(400, "bad_request", "Invalid JSON: ");
+    }
 }
 
 async fn trailing_data_is_refused(world: Arc<World>) {
@@ -627,6 +632,7 @@ async fn a_timestamp_is_rfc_3339(world: Arc<World>) {
         "2026-01-01T24:00:01Z",
         "2026-01-01T00:00:00+0800",
         "Thu, 01 Jan 2026 00:00:00 GMT",
+        "2026-01-01T00:00:00\u{2212}08:00",
     ] {
         let answer = post(&client, &with(report.clone(), "timestamp", timestamp)).await;
         answer.error(400, "bad_request", "timestamp must be RFC 3339");
@@ -644,6 +650,17 @@ async fn a_ttl_is_a_day_at_most(world: Arc<World>) {
     for ttl in [-1, 1441, -1440, i64::from(i32::MAX), i64::MIN, i64::MAX] {
         let answer = post(&client, &with(full_report(&world).1, "ttl_minutes", ttl)).await;
         answer.error(400, "bad_request", TTL);
+    }
+    for (whole, status) in [
+        ("5.0", 200),
+        ("1e3", 200),
+        ("-0", 200),
+        ("1e4", 400),
+        ("-5.0", 400),
+    ] {
+        let report = full_report(&world).1.to_string();
+        let answer = post_text(&client, report.replace(":30", &format!(":{whole}"))).await;
+        assert_eq!(answer.status, status, "{whole}: {answer}");
     }
     let beyond = full_report(&world).1.to_string();
     let beyond = beyond.replace(":30", ":99999999999999999999999");
@@ -840,13 +857,19 @@ async fn a_body_that_cannot_be_read_is_refused_with_the_reason(world: Arc<World>
             "--x--",
             "send JSON, not multipart/form-data",
         ),
-        ("text/plain", typed.as_str(), "ttl_minutes: "),
+        (
+            "text/plain",
+            typed.as_str(),
+            "ttl_minutes: invalid type: string \"5\", expected an integer",
+        ),
     ] {
         let request = client.request(Method::POST, "/webhook/status");
         let request = request
             .header("content-type", content_type)
             .body(body.to_owned());
         let message = format!("Invalid JSON: {reason}");
-        request.await.error_starting(400, "bad_request", &message);
+        let answer = request.await.expect(400).json();
+        let found = answer["message"].as_str().unwrap();
+        assert!(found.starts_with(&message), "{found:?} is no {message:?}…");
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::agents::{cursor, limit, paged};
 use super::response::{Answer, confirm, secret};
 use super::{Admitted, ApiError, App};
+use crate::json::integer;
 use crate::ports::{Ports, random, random_uuid};
 use crate::store::{Accounts, ApiKeyCreation, ApiKeys};
 use crate::validation::{NOT_BLANK, storable};
@@ -29,6 +30,7 @@ pub(super) struct CreateRequest {
     #[schemars(required, length(max = MAX_NAME_CHARACTERS), regex(pattern = NOT_BLANK))]
     name: Option<String>,
     /// In days; 0 or absent: never.
+    #[serde(deserialize_with = "integer")]
     #[schemars(range(min = 0, max = MAX_EXPIRY_DAYS))]
     expires_in: Option<i64>,
     /// `report` where nothing is given.

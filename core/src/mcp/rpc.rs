@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{Guidance, ProtocolVersion, SERVER_NAME, Tool};
-use crate::json::{parse, repair};
+use crate::json::{parse, parse_array};
 use crate::store::MAX_PAGE_BYTES;
 
 /// The key of a request's `_meta` that names its revision.
@@ -140,7 +140,7 @@ impl Incoming {
     pub fn read(text: &[u8], version: ProtocolVersion) -> Result<Self, RpcError> {
         let is_batch = text.trim_ascii_start().starts_with(b"[");
         let read = match is_batch {
-            true => serde_json::from_str(&repair(text)).map(Value::Array),
+            true => parse_array(text).map(Value::Array),
             false => parse(text),
         };
         let value = read.map_err(|error| {

@@ -352,6 +352,16 @@ fn what_only_a_client_can_mend_is_an_error_of_the_protocol() {
             400,
             -32600,
         ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}"#,
+            400,
+            -32600,
+        ),
+        (
+            r#"[{"jsonrpc":"2.0","id":1,"method":"ping","id":2}]"#,
+            400,
+            -32600,
+        ),
         (r#"{"id":1,"method":"ping"}"#, 400, -32600),
         (r#"{"jsonrpc":"2.0","id":1}"#, 400, -32600),
         (
