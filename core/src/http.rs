@@ -18,6 +18,7 @@ mod outage;
 mod passwords;
 mod reports;
 mod response;
+mod unsent;
 
 use bytes::Bytes;
 use http::header::{ALLOW, ORIGIN};
@@ -52,6 +53,7 @@ pub struct App<P> {
     signer: TokenSigner,
     bodies: body::Budget,
     known_accounts: KnownAccounts,
+    unsent: unsent::Unsent,
 }
 
 /// A request that has passed every gate before its body's.
@@ -78,6 +80,7 @@ impl<P: Ports> App<P> {
             signer: TokenSigner::new(&settings.jwt_secret),
             bodies: body::Budget::default(),
             known_accounts: KnownAccounts::default(),
+            unsent: unsent::Unsent::default(),
             settings,
         }
     }
@@ -107,6 +110,7 @@ impl<P: Ports> App<P> {
             Err(error) => Err(error),
             Ok(()) => self.answer(&parts, body).await,
         };
+        let answer = answer.and_then(|response| self.unsent.hold(response));
         conclude(&self.cors, &parts, answer)
     }
 

@@ -4,14 +4,15 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Longest time that a connection may stay open before its first request, unless KEEP_ALIVE_SECONDS
 /// is shorter. Between requests it may be longer: whoever has sent one is likely to send another.
@@ -22,6 +23,9 @@ const HEAD: Duration = Duration::from_secs(10);
 
 /// Longest time that a client may leave its answer unread.
 const UNREAD_ANSWER: Duration = Duration::from_secs(30);
+
+/// Pause between looks at the answers that are not sent yet.
+const UNREAD_CHECK: Duration = Duration::from_secs(5);
 
 /// Time and bytes for which the connection still reads, and discards, what a client sends after the
 /// last answer. Closing at once would reset the connection, and the client would lose the answer.
@@ -35,6 +39,23 @@ pub(crate) struct Activity {
     in_flight: AtomicUsize,
     multiplexed: AtomicBool,
     unread: AtomicBool,
+    answers: Mutex<Vec<Weak<Progress>>>,
+    answer_begins: Notify,
+}
+
+/// The instant of an answer's last progress. The answer is sent when nothing holds this any more.
+#[derive(Debug)]
+pub(crate) struct Progress(Mutex<Instant>);
+
+impl Progress {
+    /// Notes that the client has made room for more.
+    pub(crate) fn advance(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A request under way; ends when dropped.
@@ -67,6 +88,42 @@ impl Activity {
     /// Returns whether a request was answered before it was read to its end.
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Begins an answer that [`Activity::unread`] watches.
+    pub(crate) fn watch_answer(&self) -> Arc<Progress> {
+        let progress = Arc::new(Progress(Mutex::new(Instant::now())));
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() == answers.capacity() {
+            answers.retain(|answer| answer.strong_count() > 0);
+        }
+        answers.push(Arc::downgrade(&progress));
+        drop(answers);
+        self.answer_begins.notify_one();
+        progress
+    }
+
+    /// Ends when the client has left a watched answer unread for too long, whatever else it does.
+    pub(crate) async fn unread(&self) {
+        loop {
+            self.answer_begins.notified().await;
+            let mut slowest = Some(Instant::now());
+            while let Some(since) = slowest {
+                if since.elapsed() >= UNREAD_ANSWER {
+                    return;
+                }
+                sleep(UNREAD_CHECK).await;
+                slowest = self.slowest_answer();
+            }
+        }
+    }
+
+    /// The last progress of the answer that has made none for longest.
+    fn slowest_answer(&self) -> Option<Instant> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|answer| answer.strong_count() > 0);
+        let unsent = answers.iter().filter_map(Weak::upgrade);
+        unsent.map(|answer| answer.last()).min()
     }
 }
 
@@ -276,6 +333,36 @@ mod tests {
         let outcome =
             Pin::new(connection).poll_write(&mut Context::from_waker(Waker::noop()), b"more");
         outcome.map(|outcome| outcome.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_without_progress_is_noticed_beside_others() {
+        let activity = Activity::default();
+        let unread = activity.unread();
+        tokio::pin!(unread);
+        let start = Instant::now();
+        let (slow, unread_one) = (activity.watch_answer(), activity.watch_answer());
+        for round in 0..20 {
+            drop(activity.watch_answer());
+            slow.advance();
+            if tokio::time::timeout(Duration::from_secs(20), &mut unread)
+                .await
+                .is_ok()
+            {
+                assert_eq!(round, 1);
+                break;
+            }
+        }
+        assert!(start.elapsed() <= UNREAD_ANSWER + UNREAD_CHECK);
+        drop(unread_one);
+
+        let unread = activity.unread();
+        tokio::pin!(unread);
+        for _ in 0..20 {
+            slow.advance();
+            let waited = tokio::time::timeout(Duration::from_secs(20), &mut unread).await;
+            assert!(waited.is_err(), "an answer that goes on is cut off");
+        }
     }
 
     #[tokio::test]

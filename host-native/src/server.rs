@@ -10,7 +10,6 @@ use std::{io, iter};
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,6 +19,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::answer::AnswerBody;
 use crate::body::RequestBody;
 use crate::connection::{Activity, Connection};
 
@@ -137,15 +137,20 @@ pub(crate) async fn serve<H, F>(
             };
             let connection = builder.serve_connection(TokioIo::new(transport), service);
             tokio::pin!(connection);
-            let served = tokio::select! {
-                served = connection.as_mut() => served,
-                () = last_request(&mut phases, &activity) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let serving = async {
+                tokio::select! {
+                    served = connection.as_mut() => served,
+                    () = last_request(&mut phases, &activity) => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
                 }
             };
-            if let Err(error) = served {
-                tracing::debug!(%error, "connection broke off");
+            tokio::select! {
+                served = serving => if let Err(error) = served {
+                    tracing::debug!(%error, "connection broke off");
+                },
+                () = activity.unread() => tracing::debug!("client reads no answer"),
             }
         });
     };
@@ -246,7 +251,7 @@ async fn respond<H, F>(
     activity: Arc<Activity>,
     is_stopping: bool,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible>
+) -> Result<Response<AnswerBody>, Infallible>
 where
     H: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<Bytes>>,
@@ -272,5 +277,5 @@ where
         let (status, elapsed) = (response.status().as_u16(), started.elapsed());
         tracing::debug!(%method, path, status, ?elapsed, "answered");
     }
-    Ok(response.map(Full::new))
+    Ok(response.map(|bytes| AnswerBody::new(bytes, &activity, multiplexed)))
 }

@@ -98,7 +98,9 @@ impl Reservation<'_> {
         self.bytes += bytes;
         let before = self.budget.0.fetch_add(bytes, Ordering::Relaxed);
         match before + bytes > self.standing.budget() {
-            true => Err(ApiError::overloaded()),
+            true => Err(ApiError::overloaded(
+                "too many request bodies at once, try again",
+            )),
             false => Ok(()),
         }
     }

@@ -126,9 +126,8 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
-    /// The answer while the bodies of other requests take up all the room there is.
-    pub(crate) fn overloaded() -> Self {
-        let message = "too many request bodies at once, try again";
+    /// The answer while the bodies of others' requests or answers take up all the room there is.
+    pub(crate) fn overloaded(message: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 

@@ -167,6 +167,46 @@ async fn a_client_that_reads_no_answer_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_no_answer_but_sends_pings_is_cut_off() {
+    let server = Server::start(&[]);
+    let mut large = report("large", "running");
+    large["content"] = "x".repeat(10_000).into();
+    for _ in 0..50 {
+        assert_eq!(
+            server.post("/webhook/status", &large).await.status,
+            StatusCode::OK
+        );
+    }
+    let stream = tokio::net::TcpStream::connect(server.address)
+        .await
+        .unwrap();
+    let (client, mut connection) = h2::client::handshake(stream).await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let answers: Vec<_> = (0..8)
+        .map(|_| {
+            let uri = "http://localhost/api/agents/agent/history";
+            let request = Request::get(uri).body(()).unwrap();
+            client.send_request(request, true).unwrap().0
+        })
+        .collect();
+    let mut bodies = Vec::new();
+    for answer in answers {
+        bodies.push(answer.await.unwrap().into_body());
+    }
+    let pinging = async {
+        while pings.ping(h2::Ping::opaque()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let cut_off = tokio::time::timeout(PATIENCE, pinging).await;
+    cut_off.expect("the client is still connected");
+    drop(connection.await.unwrap());
+    drop(bodies);
+}
+
+#[tokio::test]
 async fn http_2_is_spoken_without_tls() {
     let server = Server::start(&[]);
     let client = Client::builder(TokioExecutor::new())
