@@ -1,6 +1,7 @@
 //! The native kubeagents server.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod body;
 mod client;
 mod config;
@@ -19,23 +20,27 @@ mod shutdown;
 mod sqlite;
 mod sweep;
 
+use std::future::ready;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{Request, Response};
-use kubeagents_core::ports::Reports;
+use kubeagents_core::ports::{Clock, Reports};
 use kubeagents_core::store::MemoryStore;
-use kubeagents_core::{App, ReportPolicy, Settings, Store, StoreError, causes};
+use kubeagents_core::{App, Outage, ReportPolicy, Settings, Store, StoreError, causes};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use body::RequestBody;
 use config::{Cli, Config, ConfigError, Storage, Task};
 use delivery::{Deliverer, DeliveryPolicy, Waker};
 use mail::MailSender;
 use passwords::PasswordThreads;
-use ports::{MemoryReports, NativePorts, SystemEntropy};
+use ports::{MemoryReports, NativePorts, SystemClock, SystemEntropy};
 use postgres::{GoTablesFailure, OpenError};
 use server::Limits;
 use sqlite::BackupError;
@@ -151,61 +156,56 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     let stop = shutdown::on_signals().map_err(StartError::Signals)?;
     let (stop_background, stopping) = watch::channel(false);
     let (mail, mailing) = mail::start(config.smtp.take(), stopping.clone())?;
-    tokio::pin!(stop);
     let mut background: Vec<JoinHandle<()>> = mailing.into_iter().collect();
 
     let config = &config;
     let mut file = None;
     match &config.storage {
         Storage::Memory => {
-            let store = MemoryStore::default();
-            let settings = settings(config, &store).await?;
-            let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
-            let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
-            background.push(tokio::spawn(deliverer.run(stopping.clone())));
-            background.push(tokio::spawn(sweep(store, stopping)));
-            let handle = move |request| {
-                let app = app.clone();
-                async move { app.handle(request).await }
+            let opening = async {
+                let store = MemoryStore::default();
+                let settings = settings(config, &store).await?;
+                let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
+                let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
+                background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                background.push(tokio::spawn(sweep(store, stopping)));
+                Ok(app)
             };
-            listen(config, warnings, handle, stop).await?;
+            let handle = |app: NativeApp<_, _>, request| async move { app.handle(request).await };
+            listen(config, warnings, opening, handle, stop).await?;
         }
         Storage::Sqlite(path) => {
-            let store = sqlite::open(path).await?;
-            file = Some(store.clone());
-            let settings = settings(config, &store).await?;
-            let reports = sqlite::record_reports(store.clone(), ReportPolicy::new(&settings));
-            let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
-            background.push(tokio::spawn(deliverer.run(stopping.clone())));
-            background.push(tokio::spawn(sweep(store.clone(), stopping.clone())));
-            if let Some(days) = config.values.history_retention_days {
-                background.push(tokio::spawn(sqlite::purge(store, days, stopping)));
-            }
-            let handle = move |request| {
-                let app = app.clone();
-                async move { app.handle(request).await }
+            let opening = async {
+                let store = sqlite::open(path).await?;
+                file = Some(store.clone());
+                let settings = settings(config, &store).await?;
+                let reports = sqlite::record_reports(store.clone(), ReportPolicy::new(&settings));
+                let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
+                background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                background.push(tokio::spawn(sweep(store.clone(), stopping.clone())));
+                if let Some(days) = config.values.history_retention_days {
+                    background.push(tokio::spawn(sqlite::purge(store, days, stopping)));
+                }
+                Ok(app)
             };
-            listen(config, warnings, handle, stop).await?;
+            let handle = |app: NativeApp<_, _>, request| async move { app.handle(request).await };
+            listen(config, warnings, opening, handle, stop).await?;
         }
         Storage::Postgres(database) => {
-            let opening = postgres::open(database, config.values.default_ttl_minutes);
-            let pool = tokio::select! {
-                pool = opening => pool?,
-                () = &mut stop => return Ok(()),
+            let opening = async {
+                let pool = postgres::open(database, config.values.default_ttl_minutes).await?;
+                let store = postgres::store(pool.clone());
+                let settings = settings(config, &store).await?;
+                let reports = postgres::record_reports(store.clone(), ReportPolicy::new(&settings));
+                let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
+                background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                background.push(tokio::spawn(sweep(store, stopping.clone())));
+                let retention = config.values.history_retention_days;
+                background.push(tokio::spawn(postgres::purge(pool, retention, stopping)));
+                Ok(app)
             };
-            let store = postgres::store(pool.clone());
-            let settings = settings(config, &store).await?;
-            let reports = postgres::record_reports(store.clone(), ReportPolicy::new(&settings));
-            let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
-            background.push(tokio::spawn(deliverer.run(stopping.clone())));
-            background.push(tokio::spawn(sweep(store, stopping.clone())));
-            let retention = config.values.history_retention_days;
-            background.push(tokio::spawn(postgres::purge(pool, retention, stopping)));
-            let handle = move |request| {
-                let app = app.clone();
-                async move { app.handle(request).await }
-            };
-            listen(config, warnings, handle, stop).await?;
+            let handle = |app: NativeApp<_, _>, request| async move { app.handle(request).await };
+            listen(config, warnings, opening, handle, stop).await?;
         }
     }
 
@@ -220,14 +220,26 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     Ok(())
 }
 
-async fn listen<H, F>(
+/// Time for which nobody minds that storage is not ready.
+const QUICK_START: Duration = Duration::from_secs(1);
+
+/// Storage is still waited for, converted or migrated.
+#[derive(Debug, thiserror::Error)]
+#[error("storage is being made ready")]
+struct Starting;
+
+/// Listens, and serves with `handle` what comes of `opening`. Until then `/health` says that the
+/// process lives, and whoever asks for more is told to come back.
+async fn listen<A, H, F>(
     config: &Config,
     warnings: &[String],
+    opening: impl Future<Output = Result<A, StartError>>,
     handle: H,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError>
 where
-    H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
+    A: Clone + Send + Sync + 'static,
+    H: Fn(A, Request<RequestBody>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Bytes>> + Send + 'static,
 {
     let limits = Limits {
@@ -238,9 +250,42 @@ where
     let listen_error = |error| StartError::Listen(config.address(), error);
     let listener = server::listen(config.address()).map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
+    let address = format!("http://{address}");
     let mode = config.mode();
+    let opened = Arc::new(OnceLock::<A>::new());
+    let respond = {
+        let cors = Arc::new(config.values.cors_policy(mode));
+        let opened = opened.clone();
+        move |request| match opened.get() {
+            Some(app) => Either::Left(handle(app.clone(), request)),
+            None => Either::Right(ready(Outage::Storage(&cors).answer(
+                request,
+                Starting,
+                SystemClock.now(),
+            ))),
+        }
+    };
+    let serving = server::serve(listener, limits, respond, stop);
+    let opening = async {
+        tokio::pin!(opening);
+        match timeout(QUICK_START, &mut opening).await {
+            Ok(app) => app,
+            Err(_) => {
+                let storage = config.storage();
+                tracing::info!(%address, storage, "only /health is served until storage is ready");
+                opening.await
+            }
+        }
+    };
+    tokio::pin!(serving);
+    let app = tokio::select! {
+        app = opening => app?,
+        () = &mut serving => return Ok(()),
+    };
+    // Nothing else sets it.
+    let _ = opened.set(app);
     tracing::info!(
-        address = %format_args!("http://{address}"),
+        %address,
         storage = %config.storage(),
         auth = %mode.as_str(),
         version = %env!("CARGO_PKG_VERSION"),
@@ -248,7 +293,7 @@ where
     );
     log_warnings(warnings);
     config.warn(mode);
-    server::serve(listener, limits, handle, stop).await;
+    serving.await;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use kubeagents_core::{Scopes, StoreError, email_key, search_key};
 
 use crate::query::Fetch;
 use crate::schema::{self, SchemaError, lock};
-use crate::{Query, Row, UnexpectedResult, Value};
+use crate::{APPLICATION, Query, Row, UnexpectedResult, Value};
 
 /// The oldest version of the Go server's schema that is understood.
 const OLDEST: &str = "000002";
@@ -59,6 +59,15 @@ pub enum AdoptError {
          uses them"
     )]
     InUse,
+    /// There are sessions of what may be the Go server, which does nothing at the moment.
+    #[error(
+        "the Go server may still be running: the database has other sessions of its user ({sessions}). \
+         Stop it, and end them; or set GO_SERVER_STOPPED=true if none of them is the Go server's"
+    )]
+    StillConnected {
+        /// Process, user, program and address of each.
+        sessions: String,
+    },
     /// An earlier conversion's tables are still there, but ours are not.
     #[error(
         "the schema kubeagents_go, where the Go server's tables are to be kept, exists already: \
@@ -135,6 +144,32 @@ const FIND: &str = concat!(
     ") AS go"
 );
 
+/// Sessions of users who may use the Go server's tables as their own. Servers that wait to convert
+/// them, too, are not among them.
+const OTHER_SESSIONS: &str = concat!(
+    "SELECT string_agg(format('process %s of %s, %s, from %s', other.pid, other.usename, \
+        coalesce(nullif(other.application_name, ''), 'unnamed'), \
+        coalesce(host(other.client_addr), 'a local socket')), '; ' ORDER BY other.pid) \
+    FROM pg_stat_activity AS other \
+    WHERE other.datname = current_database() AND other.pid <> pg_backend_pid() \
+    AND other.backend_type = 'client backend' AND other.application_name <> $1::text \
+    AND (other.usename = session_user OR other.usesysid IN (\
+        SELECT class.relowner FROM pg_class AS class \
+        JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace \
+        WHERE namespace.nspname = (",
+    go_schema!(),
+    ") AND class.relkind = 'r' AND class.relname IN ",
+    go_tables!(),
+    "))"
+);
+
+/// Waits, and looks anew at the sessions then, of which a transaction has one picture.
+const LOOK_AGAIN: &str = "SELECT pg_sleep(0.2)::text, pg_stat_clear_snapshot()::text";
+
+/// The number of looks for sessions that do not end: one that has just been closed is there for a
+/// moment yet.
+const LOOKS: u32 = 10;
+
 const GO_VERSION: &str = "SELECT coalesce(max(version), '000000')::text FROM schema_migrations";
 
 /// Moves the tables, notes where they were, and leaves a view behind that makes a Go server fail at
@@ -183,13 +218,17 @@ async fn begin(query: &impl Query) -> Result<(), StoreError> {
 }
 
 /// Converts the Go server's tables, if there are any and ours are not there yet, and brings our
-/// schema up to date.
+/// schema up to date. `go_server_stopped`: whatever other sessions there are.
 ///
 /// # Errors
 /// [`AdoptError`], and then the transaction must be rolled back.
-pub async fn prepare(query: &impl Query, default_ttl_minutes: u32) -> Result<(), AdoptError> {
+pub async fn prepare(
+    query: &impl Query,
+    default_ttl_minutes: u32,
+    go_server_stopped: bool,
+) -> Result<(), AdoptError> {
     begin(query).await?;
-    let adopting = set_aside(query).await?;
+    let adopting = set_aside(query, go_server_stopped).await?;
     schema::migrate(query).await?;
     if adopting {
         query.execute(LEAVE_MARKER, &[]).await?;
@@ -211,7 +250,7 @@ pub(crate) async fn unconverted(query: &impl Query) -> Result<Option<String>, St
 
 /// Moves the Go server's tables aside, if there are any and our own are not there yet. Returns
 /// whether it did.
-async fn set_aside(query: &impl Query) -> Result<bool, AdoptError> {
+async fn set_aside(query: &impl Query, go_server_stopped: bool) -> Result<bool, AdoptError> {
     let read = |row: &mut Row| Ok((row.text()?, row.optional_text()?, row.bool()?, row.bool()?));
     let found = query.optional(FIND, &[], read).await?;
     let Some((schema, missing, ours, set_aside_before)) = found else {
@@ -238,6 +277,9 @@ async fn set_aside(query: &impl Query) -> Result<bool, AdoptError> {
     if set_aside_before {
         return Err(AdoptError::SchemaTaken);
     }
+    if !go_server_stopped {
+        check_sessions(query).await?;
+    }
     tracing::info!(schema, version = found, "converting the Go server's tables");
     query
         .execute(SET_ASIDE, &[])
@@ -247,6 +289,27 @@ async fn set_aside(query: &impl Query) -> Result<bool, AdoptError> {
             error => error.into(),
         })?;
     Ok(true)
+}
+
+/// A Go server that does nothing holds no lock, and would go on with nothing.
+async fn check_sessions(query: &impl Query) -> Result<(), AdoptError> {
+    let mut sessions = None;
+    for look in 0..LOOKS {
+        if look > 0 {
+            query.execute(LOOK_AGAIN, &[]).await?;
+        }
+        let ours = Value::from(APPLICATION);
+        sessions = query
+            .one(OTHER_SESSIONS, &[ours], Row::optional_text)
+            .await?;
+        if sessions.is_none() {
+            break;
+        }
+    }
+    match sessions {
+        Some(sessions) => Err(AdoptError::StillConnected { sessions }),
+        None => Ok(()),
+    }
 }
 
 /// An instant as our tables hold it. Before version 000005 it has no time zone, and UTC is assumed.

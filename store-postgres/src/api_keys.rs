@@ -145,7 +145,11 @@ impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
                 place.map_or("", |place| &place.id).into(),
                 saturating(keys.wanted()).into(),
             ];
-            let batch = self.query.all(OF_ACCOUNT, &params, Row::api_key).await?;
+            let batch = self
+                .query
+                .lists()
+                .all(OF_ACCOUNT, &params, Row::api_key)
+                .await?;
             match keys.extend(batch) {
                 Some(last) => after = Some(ApiKeyCursor::after(last)),
                 None => return Ok(keys.page(ApiKeyCursor::after)),

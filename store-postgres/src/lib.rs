@@ -28,9 +28,12 @@ mod value;
 pub use api_keys::ApiKeyCache;
 pub use kubeagents_store_sql::{Cell, Row, UnexpectedResult};
 pub use store::PostgresStore;
-pub use value::{Value, refusal};
+pub use value::{READ_ONLY, Value, refusal};
 
 use kubeagents_core::StoreError;
+
+/// The name by which the native server's connections go (`application_name`).
+pub const APPLICATION: &str = "kubeagents";
 
 /// Runs statements: a driver with its connections.
 pub trait Query {
@@ -45,6 +48,19 @@ pub trait Query {
         sql: &'static str,
         params: &[Value<'_>],
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>>;
+
+    /// Runs a statement that a client asks for and that may read much. A driver with several
+    /// connections keeps some of them free of these, for reports.
+    ///
+    /// # Errors
+    /// Those of [`Query::query`].
+    fn list(
+        &self,
+        sql: &'static str,
+        params: &[Value<'_>],
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> {
+        self.query(sql, params)
+    }
 }
 
 impl<Q: Query> Query for &Q {
@@ -54,5 +70,13 @@ impl<Q: Query> Query for &Q {
         params: &[Value<'_>],
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>> {
         (**self).query(sql, params)
+    }
+
+    fn list(
+        &self,
+        sql: &'static str,
+        params: &[Value<'_>],
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> {
+        (**self).list(sql, params)
     }
 }

@@ -48,6 +48,14 @@ pub(crate) trait Fetch: Query {
         Ok(!self.query(sql, params).await?.is_empty())
     }
 
+    /// The same connections, for statements that may read much.
+    fn lists(&self) -> Lists<'_, Self>
+    where
+        Self: Sized,
+    {
+        Lists(self)
+    }
+
     /// Runs a statement that returns nothing of interest.
     async fn execute(&self, sql: &'static str, params: &[Value<'_>]) -> Result<(), StoreError> {
         self.query(sql, params).await.map(drop)
@@ -55,3 +63,16 @@ pub(crate) trait Fetch: Query {
 }
 
 impl<Q: Query> Fetch for Q {}
+
+/// Statements that may read much.
+pub(crate) struct Lists<'q, Q>(&'q Q);
+
+impl<Q: Query> Query for Lists<'_, Q> {
+    fn query(
+        &self,
+        sql: &'static str,
+        params: &[Value<'_>],
+    ) -> impl Future<Output = Result<Vec<Row>, StoreError>> {
+        self.0.list(sql, params)
+    }
+}

@@ -220,7 +220,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 rows(walk.wanted()),
             ];
             let read = |row: &mut Row| AgentWalk::read(row, workspace);
-            let seen = self.query.all(AGENTS, &params, read).await?;
+            let seen = self.query.lists().all(AGENTS, &params, read).await?;
             if walk.add(seen).is_break() {
                 return Ok(walk.page());
             }
@@ -241,7 +241,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             agent_id.into(),
         ];
         let read = |row: &mut Row| row.agent(workspace);
-        self.query.optional(AGENT, &params, read).await
+        self.query.lists().optional(AGENT, &params, read).await
     }
 
     async fn sessions(
@@ -274,7 +274,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 rows(sessions.wanted()),
             ];
             let read = |row: &mut Row| row.session(agent_id.to_owned());
-            let batch = self.query.all(SESSIONS, &params, read).await?;
+            let batch = self.query.lists().all(SESSIONS, &params, read).await?;
             match sessions.extend(batch) {
                 Some(last) => after = Some(SessionCursor::after(last)),
                 None => return Ok(sessions.page(SessionCursor::after)),
@@ -312,7 +312,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 }
                 Ok(status)
             };
-            let batch = self.query.all(SESSION, &params, read).await?;
+            let batch = self.query.lists().all(SESSION, &params, read).await?;
             match history.extend(batch.into_iter().flatten().collect()) {
                 Some(last) => before = last.seq,
                 None => break,
@@ -353,7 +353,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 let seq = row.int()?;
                 status_from(row, seq, agent_id, &topic)
             };
-            let batch = self.query.all(HISTORY, &params, read).await?;
+            let batch = self.query.lists().all(HISTORY, &params, read).await?;
             match history.extend(batch) {
                 Some(last) => before = Some(HistoryCursor::after(last)),
                 None => return Ok(history.page(HistoryCursor::after)),

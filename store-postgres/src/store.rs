@@ -10,8 +10,9 @@ pub struct PostgresStore<Q, C = ()> {
     pub(crate) cache: C,
 }
 
-/// Reads a table, so that it fails where the schema is missing.
-const PING: &str = "SELECT 1::bigint FROM kubeagents_data.migrations LIMIT 1";
+/// Would lock a row, so that it fails where the schema is missing, on a standby, and where the
+/// database is read-only; there is no such row.
+const PING: &str = "SELECT version FROM kubeagents_data.migrations WHERE version < 0 FOR UPDATE";
 
 /// The update changes nothing: it makes the row visible to a host that lost the race to insert it.
 const SECRET: &str = "\

@@ -21,13 +21,19 @@ pub enum Value<'a> {
     Ints(&'a [i64]),
 }
 
+/// The SQLSTATE of what a standby, or a database that is read-only, does not do.
+pub const READ_ONLY: &str = "25006";
+
 /// Interprets the server's refusal of a statement with this SQLSTATE.
 pub fn refusal(sqlstate: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
     match sqlstate {
         // Lock not available, serialisation failure, deadlock: for the sake of another statement.
         "55P03" | "40001" | "40P01" => StoreError::Contended,
         // The server ends the session, or a proxy has lost it: the commit may have been under way.
-        code if code.starts_with("57P") || code.starts_with("08") => StoreError::unavailable(cause),
+        // A database that is read-only refuses everything alike.
+        code if code.starts_with("57P") || code.starts_with("08") || code == READ_ONLY => {
+            StoreError::unavailable(cause)
+        }
         _ => StoreError::Refused(cause.into()),
     }
 }

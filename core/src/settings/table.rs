@@ -171,6 +171,10 @@ settings! {
     db_connect_timeout: Duration = "DB_CONNECT_TIMEOUT_SECONDS",
         |text| parse::seconds(text, 1..=3600), Value("30"), NATIVE;
 
+    /// Whether the Go server whose database is to be converted counts as stopped although the
+    /// database has other sessions of its user.
+    go_server_stopped: bool = "GO_SERVER_STOPPED", parse::switch, Value("false"), NATIVE;
+
     /// How long statuses are kept, in days (1-36500); the newest of each session and the start of
     /// its run always stay. Needs a database.
     history_retention_days: Option<u32> = "HISTORY_RETENTION_DAYS",

@@ -1,14 +1,17 @@
 //! Statements over a pool of connections.
 
+use std::error::Error;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kubeagents_core::StoreError;
-use kubeagents_store_postgres::{Cell, Query, Row, UnexpectedResult, Value, refusal};
+use kubeagents_store_postgres::{Cell, Query, READ_ONLY, Row, UnexpectedResult, Value, refusal};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
 use sqlx::{Arguments, Column, Decode, Postgres, Row as _, Transaction, TypeInfo, ValueRef};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// How long an operation may take in all, waiting for a connection included. The server's own
 /// limits end a statement sooner; this one is for a server that no longer answers.
@@ -18,6 +21,9 @@ const DEADLINE: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub(crate) struct Driver {
     pool: PgPool,
+    /// The part of the pool that lists may take. The rest is for what takes a moment: reports,
+    /// credentials, `/ready`.
+    lists: Arc<Semaphore>,
 }
 
 /// An operation took longer than [`DEADLINE`].
@@ -25,9 +31,18 @@ pub(crate) struct Driver {
 #[error("the database did not answer in time")]
 struct NoAnswer;
 
+/// A list found no connection in time.
+#[derive(Debug, thiserror::Error)]
+#[error("other lists take up the connections that lists may have, half of DB_MAX_OPEN_CONNS")]
+struct NoTurn;
+
 impl Driver {
     pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool }
+        let lists = (pool.options().get_max_connections() / 2).max(1);
+        Self {
+            pool,
+            lists: Arc::new(Semaphore::new(lists as usize)),
+        }
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -37,30 +52,56 @@ impl Driver {
 
 impl Query for Driver {
     async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        Lent::of(&self.pool).await?.query(sql, params).await
+    }
+
+    async fn list(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let turn = Arc::clone(&self.lists).acquire_owned();
+        let turn = timeout(self.pool.options().get_acquire_timeout(), turn).await;
+        let turn = turn.map_err(|_| StoreError::unavailable(NoTurn))?;
         let mut connection = Lent::of(&self.pool).await?;
-        let result = run(&mut connection, DEADLINE, sql, params).await;
-        if matches!(&result, Err(StoreError::Unavailable(cause)) if cause.is::<NoAnswer>()) {
-            connection.discard();
-        }
-        result
+        connection.turn = turn.ok();
+        connection.query(sql, params).await
     }
 }
 
 /// A connection lent by the pool. The pool would wait without a limit for the database to answer
 /// when it takes a connection back, and count the connection meanwhile.
-pub(crate) struct Lent(Option<PoolConnection<Postgres>>);
+pub(crate) struct Lent {
+    connection: Option<PoolConnection<Postgres>>,
+    /// Held until the pool has the connection back: a statement goes on when nobody awaits its end.
+    turn: Option<OwnedSemaphorePermit>,
+}
 
 impl Lent {
     /// Waits for a connection that is free.
     pub(crate) async fn of(pool: &PgPool) -> Result<Self, StoreError> {
         let connection = within_deadline(pool.acquire()).await?;
-        Ok(Self(Some(connection)))
+        Ok(Self {
+            connection: Some(connection),
+            turn: None,
+        })
     }
 
-    /// Closes the connection without a word to the database.
-    fn discard(&mut self) {
-        drop(self.0.take().map(PoolConnection::detach));
+    async fn query(
+        &mut self,
+        sql: &'static str,
+        params: &[Value<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let result = run(self, DEADLINE, sql, params).await;
+        if matches!(&result, Err(StoreError::Unavailable(cause)) if is_lost(cause.as_ref())) {
+            // Closes the connection without a word to the database.
+            drop(self.connection.take().map(PoolConnection::detach));
+        }
+        result
     }
+}
+
+/// Checks whether a connection is of no use after this failure: the database does not answer on it,
+/// or has become a standby, and a new connection may lead to the one that took its place.
+fn is_lost(cause: &(dyn Error + 'static)) -> bool {
+    let refusal = cause.downcast_ref::<ServerError>();
+    cause.is::<NoAnswer>() || refusal.is_some_and(|error| error.code == READ_ONLY)
 }
 
 impl Deref for Lent {
@@ -71,7 +112,7 @@ impl Deref for Lent {
         reason = "nothing takes the connection but its end"
     )]
     fn deref(&self) -> &PgConnection {
-        self.0
+        self.connection
             .as_ref()
             .expect("the connection is there until the end")
     }
@@ -83,7 +124,7 @@ impl DerefMut for Lent {
         reason = "nothing takes the connection but its end"
     )]
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.0
+        self.connection
             .as_mut()
             .expect("the connection is there until the end")
     }
@@ -91,9 +132,13 @@ impl DerefMut for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(mut connection) = self.0.take() {
-            // When the time is up, the future is dropped, and the connection with it.
-            tokio::spawn(tokio::time::timeout(DEADLINE, connection.return_to_pool()));
+        if let Some(mut connection) = self.connection.take() {
+            let turn = self.turn.take();
+            tokio::spawn(async move {
+                // When the time is up, the future is dropped, and the connection with it.
+                let _ = timeout(DEADLINE, connection.return_to_pool()).await;
+                drop(turn);
+            });
         }
     }
 }
@@ -175,7 +220,7 @@ async fn within<T>(
     deadline: Duration,
     operation: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(deadline, operation).await {
+    match timeout(deadline, operation).await {
         Ok(result) => result.map_err(store_error),
         Err(_) => Err(StoreError::unavailable(NoAnswer)),
     }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use kubeagents_core::StoreError;
 use kubeagents_store_postgres::adoption::{self, AdoptError, GoTablesError};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
 use super::driver::{Pinned, ServerError, store_error};
-use super::options::Database;
+use super::options::{Database, pool_options};
 use crate::config::ConfigError;
 
 /// How long a request waits for a connection.
@@ -28,6 +28,12 @@ pub(crate) enum OpenError {
     /// It did not answer within DB_CONNECT_TIMEOUT_SECONDS.
     #[error("PostgreSQL does not answer")]
     Connect(#[source] Box<dyn Error + Send + Sync>),
+    /// It did not become writable within DB_CONNECT_TIMEOUT_SECONDS.
+    #[error(
+        "PostgreSQL is read-only: it is a standby, or default_transaction_read_only is on for the \
+         database or its user"
+    )]
+    ReadOnly,
     /// It cannot be made ready as it is.
     #[error("the database cannot be made ready")]
     Adopt(#[from] AdoptError),
@@ -60,10 +66,11 @@ pub(crate) async fn open(
 ) -> Result<PgPool, OpenError> {
     let (mut connection, connect) = connect(database).await?;
     check_encoding(&mut connection, database).await?;
-    prepare(&mut connection, default_ttl_minutes).await?;
+    check_pooler(&mut connection, &connect, database).await?;
+    prepare(&mut connection, database, default_ttl_minutes).await?;
     // The pool opens its own; whether this one ends in good order changes nothing.
     let _ = connection.close().await;
-    Ok(PgPoolOptions::new()
+    Ok(pool_options()
         .max_connections(database.max_connections)
         .min_connections(database.idle_connections)
         .idle_timeout(IDLE_TIMEOUT)
@@ -90,7 +97,61 @@ async fn check_encoding(
     .into())
 }
 
-/// Connects once, waiting for a database that is still starting.
+/// Refuses a pooler that gives each transaction another of its connections: what is set on one, and
+/// the statements prepared on it, are not there on the next.
+async fn check_pooler(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+    database: &Database,
+) -> Result<(), OpenError> {
+    let checking = async {
+        let before = backend(connection).await?;
+        let mut other = match options.connect().await {
+            Ok(other) => other,
+            // There may be a limit on connections.
+            Err(_) => return Ok(true),
+        };
+        let mut transaction = other.begin().await?;
+        let others = backend(&mut transaction).await?;
+        let after = backend(connection).await?;
+        Ok(before == after && others != before)
+    };
+    let is_pinned = match tokio::time::timeout(database.connect_timeout, checking).await {
+        Ok(Err(error)) if is_of_pooler(&error) => false,
+        Ok(checked) => checked?,
+        // The pooler has no second connection.
+        Err(_) => false,
+    };
+    match is_pinned {
+        true => Ok(()),
+        false => Err(pooler_refused(database)),
+    }
+}
+
+async fn backend(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(connection)
+        .await
+}
+
+/// Checks whether a prepared statement was lost, or is another's: only poolers do that.
+fn is_of_pooler(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("26000" | "42P05"))
+}
+
+fn pooler_refused(database: &Database) -> OpenError {
+    let variable = variable(database, "DB_HOST");
+    ConfigError(format!(
+        "{variable}: this is a pooler that changes connections between transactions, or has only \
+         one. Have it keep a connection for as long as its client does (in PgBouncer pool_mode = \
+         session for this database), with a pool_size of at least DB_MAX_OPEN_CONNS, or connect to \
+         PostgreSQL itself"
+    ))
+    .into()
+}
+
+/// Connects once, waiting for a database that is still starting or a standby.
 pub(crate) async fn connect(
     database: &Database,
 ) -> Result<(PgConnection, PgConnectOptions), OpenError> {
@@ -99,33 +160,49 @@ pub(crate) async fn connect(
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let attempt = tokio::time::timeout(left, try_connect(&database.connect));
-        let error = match attempt.await {
-            Ok(Ok(connected)) => return Ok(connected),
-            Ok(Err(error)) => error,
-            Err(_) => sqlx::Error::PoolTimedOut,
+        let failure = match attempt.await {
+            Ok(Ok(Some(connected))) => return Ok(connected),
+            Ok(Ok(None)) => OpenError::ReadOnly,
+            Ok(Err(error)) if is_of_pooler(&error) => return Err(pooler_refused(database)),
+            Ok(Err(error)) => {
+                if let Some(variable) = at_fault(&error, database) {
+                    let cause = causes(&error);
+                    let refusal = format!("{variable}: PostgreSQL refuses: {cause}");
+                    return Err(ConfigError(refusal).into());
+                }
+                OpenError::Connect(match ServerError::of(&error) {
+                    Some(error) => error.into(),
+                    None => error.into(),
+                })
+            }
+            Err(late) => OpenError::Connect(late.into()),
         };
-        if let Some(variable) = at_fault(&error, database) {
-            let cause = causes(&error);
-            return Err(ConfigError(format!("{variable}: PostgreSQL refuses: {cause}")).into());
-        }
         if Instant::now() + pause >= deadline {
-            return Err(OpenError::Connect(match ServerError::of(&error) {
-                Some(error) => error.into(),
-                None => error.into(),
-            }));
+            return Err(failure);
         }
         tracing::warn!(
             host = database.connect.get_host(),
             port = database.connect.get_port(),
-            error = causes(&error),
-            "PostgreSQL does not answer yet"
+            error = crate::causes(&failure),
+            "waiting for PostgreSQL"
         );
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
     }
 }
 
+/// Connects to a database that can be written to; `None` if it cannot.
 async fn try_connect(
+    options: &PgConnectOptions,
+) -> Result<Option<(PgConnection, PgConnectOptions)>, sqlx::Error> {
+    let (mut connection, options) = try_each_tls(options).await?;
+    let read_only: String = sqlx::query_scalar("SHOW transaction_read_only")
+        .fetch_one(&mut connection)
+        .await?;
+    Ok((read_only == "off").then_some((connection, options)))
+}
+
+async fn try_each_tls(
     options: &PgConnectOptions,
 ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
     let refused = match options.connect().await {
@@ -186,9 +263,18 @@ fn is_tls(error: &std::io::Error) -> bool {
 }
 
 /// Converts and migrates, in one transaction.
-async fn prepare(connection: &mut PgConnection, default_ttl_minutes: u32) -> Result<(), OpenError> {
+async fn prepare(
+    connection: &mut PgConnection,
+    database: &Database,
+    default_ttl_minutes: u32,
+) -> Result<(), OpenError> {
     let transaction = Pinned::patient(connection.begin().await?);
-    adoption::prepare(&transaction, default_ttl_minutes).await?;
+    adoption::prepare(
+        &transaction,
+        default_ttl_minutes,
+        database.go_server_stopped,
+    )
+    .await?;
     Ok(transaction.commit().await?)
 }
 

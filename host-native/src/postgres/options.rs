@@ -4,8 +4,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use kubeagents_core::settings::{DatabaseUrl, SettingError, Values};
+use kubeagents_store_postgres::APPLICATION;
 use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
 use crate::config::ConfigError;
 
@@ -20,6 +21,8 @@ pub(crate) struct Database {
     pub(crate) idle_connections: u32,
     pub(crate) max_lifetime: Duration,
     pub(crate) connect_timeout: Duration,
+    /// Whether the Go server counts as stopped, whatever other sessions the database has.
+    pub(crate) go_server_stopped: bool,
 }
 
 /// The settings that say together where the database is, instead of DATABASE_URL.
@@ -63,7 +66,7 @@ impl Database {
         };
         let max_connections = values.db_max_open_conns;
         Ok(Some(Self {
-            connect: with_session_settings(connect),
+            connect: connect_options(connect),
             from_url: values.database_url.is_some(),
             max_connections,
             idle_connections: values.db_max_idle_conns.min(max_connections),
@@ -72,6 +75,7 @@ impl Database {
                 .to_std()
                 .unwrap_or(Duration::MAX),
             connect_timeout: values.db_connect_timeout,
+            go_server_stopped: values.go_server_stopped,
         }))
     }
 }
@@ -96,20 +100,36 @@ fn connect_by_parts(values: &Values) -> Result<PgConnectOptions, ConfigError> {
     Ok(options)
 }
 
-/// What the statements rely on, whatever the server's or the user's defaults.
-pub(super) fn with_session_settings(options: PgConnectOptions) -> PgConnectOptions {
+/// What the statements rely on, whatever the server's or the user's defaults. Set on each connection
+/// and not asked for when it is made, which poolers refuse.
+const SESSION_SETTINGS: &str = concat!(
+    "SET default_transaction_isolation = 'read committed'; ",
+    // An answer of 200 is a promise.
+    "SET synchronous_commit = on; ",
+    "SET lock_timeout = '2s'; SET statement_timeout = '10s'; ",
+    // What a host held that is gone without a word is free for others within a minute.
+    "SET idle_in_transaction_session_timeout = '30s'; SET tcp_user_timeout = '30s'; ",
+    "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; ",
+    // A plan that is kept is made when a table may be small, and tables grow a thousandfold within
+    // its life.
+    "SET enable_seqscan = off; SET jit = off",
+);
+
+/// Options of a pool whose connections have the settings that the statements rely on.
+pub(super) fn pool_options() -> PgPoolOptions {
+    PgPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async move {
+            sqlx::raw_sql(SESSION_SETTINGS).execute(connection).await?;
+            Ok(())
+        })
+    })
+}
+
+/// The options of a connection, without what they need not have.
+pub(super) fn connect_options(options: PgConnectOptions) -> PgConnectOptions {
     options
-        .application_name("kubeagents")
-        .options([
-            ("default_transaction_isolation", "read committed"),
-            // An answer of 200 is a promise.
-            ("synchronous_commit", "on"),
-            ("lock_timeout", "2s"),
-            ("statement_timeout", "10s"),
-            // A plan that is kept is made when a table may be small, and tables grow a thousandfold
-            // within its life.
-            ("enable_seqscan", "off"),
-            ("jit", "off"),
-        ])
+        .application_name(APPLICATION)
+        // No statement returns such a number, and poolers refuse to have it set.
+        .extra_float_digits(None)
         .disable_statement_logging()
 }

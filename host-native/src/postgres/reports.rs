@@ -24,7 +24,7 @@ pub(crate) type PostgresReports = GroupedReports<NativeStore, Locking>;
 /// Starts the workers on the current runtime.
 pub(crate) fn record_reports(store: NativeStore, policy: ReportPolicy) -> PostgresReports {
     let pool = store.driver().pool().clone();
-    let leftovers = (pool.options().get_max_connections() / 2).max(1) as usize;
+    let leftovers = (pool.options().get_max_connections() / 4).max(1) as usize;
     let reports = GroupedReports::new(store, policy, Locking { pool }, leftovers);
     for _ in 0..WORKERS {
         tokio::spawn(reports.clone().work());

@@ -8,22 +8,22 @@ use kubeagents_core::{
     AccountId, AuthMode, Context, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind,
     Store, StoreError, Workspace,
 };
-use kubeagents_store_postgres::schema;
+use kubeagents_store_postgres::{Query, schema};
 use kubeagents_test_postgres::{Database, database, wait_for};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::PgPool;
 use sqlx::{Connection, PgConnection};
 
+use super::options::pool_options;
 use super::reports::PostgresReports;
 use super::retention::purge_once;
-use super::{NativeStore, options, record_reports, store};
+use super::{NativeStore, record_reports, store};
 
 mod adoption;
 
 async fn pool(database: &Database) -> PgPool {
-    let connect: PgConnectOptions = database.url().parse().unwrap();
-    let pool = PgPoolOptions::new()
+    let pool = pool_options()
         .max_connections(16)
-        .connect_with(options::with_session_settings(connect))
+        .connect(&database.url())
         .await
         .unwrap();
     schema::migrate(store(pool.clone()).driver()).await.unwrap();
@@ -202,6 +202,72 @@ async fn a_locked_session_or_agent_delays_nobody_else() {
     transaction.rollback().await.unwrap();
     record("a", "locked", "third").await.unwrap().unwrap();
     assert_eq!(messages(&store, "a", "locked").await, ["first", "third"]);
+}
+
+#[tokio::test]
+async fn every_connection_has_the_settings_that_the_statements_rely_on() {
+    const SETTINGS: &str = "SELECT concat_ws(' ', current_setting('lock_timeout'), \
+        current_setting('statement_timeout'), current_setting('synchronous_commit'), \
+        current_setting('enable_seqscan'), current_setting('tcp_keepalives_idle'), \
+        current_setting('tcp_user_timeout'), \
+        current_setting('idle_in_transaction_session_timeout'))";
+    let database = database();
+    let pool = pool(&database).await;
+    for _ in 0..3 {
+        let mut connection = pool.acquire().await.unwrap().detach();
+        let settings: String = sqlx::query_scalar(SETTINGS)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(settings, "2s 10s on off 30 30000 30s");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_leave_connections_to_reports_also_when_nobody_awaits_them_any_more() {
+    // Each is another statement to the eyes of those who look what goes on.
+    const SLOW_LISTS: [&str; 3] = [
+        "SELECT pg_sleep(2)::text -- list 0",
+        "SELECT pg_sleep(2)::text -- list 1",
+        "SELECT pg_sleep(2)::text -- list 2",
+    ];
+    let database = database();
+    let pool = pool_options()
+        .max_connections(4)
+        .connect_lazy(&database.url())
+        .unwrap();
+    let store = store(pool);
+    schema::migrate(store.driver()).await.unwrap();
+    let reports = reports(store.clone());
+    for (round, slow_list) in SLOW_LISTS.into_iter().enumerate() {
+        let lists: Vec<_> = (0..60)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.driver().list(slow_list, &[]).await })
+            })
+            .collect();
+        let at_work = format!(
+            "SELECT count(*) FILTER (WHERE query LIKE '%list {round}') > 0, count(*) \
+             FROM pg_stat_activity WHERE datname = current_database() \
+             AND query LIKE '%pg_sleep(2)%' AND state = 'active' AND pid <> pg_backend_pid()"
+        );
+        wait_for("a list to begin", || {
+            let at_work = database.psql(&at_work);
+            let (begun, count) = at_work.split_once('|').unwrap();
+            assert!(["0", "1", "2"].contains(&count), "{count} lists at work");
+            begun == "t"
+        });
+        store.ping().await.unwrap();
+        let report = report("agent", "topic", &round.to_string());
+        reports.record(&Workspace::Shared, report).await.unwrap();
+        for list in lists {
+            list.abort();
+        }
+    }
+    assert_eq!(
+        database.psql("SELECT count(*) FROM kubeagents_data.statuses"),
+        "3"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

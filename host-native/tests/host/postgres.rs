@@ -2,15 +2,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Method, StatusCode};
-use kubeagents_test_postgres::{Cluster, Database, PASSWORD, SmallDisk, USER, database, wait_for};
+use kubeagents_test_postgres::{
+    Cluster, Database, PASSWORD, PgBouncer, SmallDisk, USER, database, wait_for,
+};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::{
-    PATIENCE, Receiver, Reply, Server, a_minute_ahead, assert_stored_once, command, ends_with,
-    eventually, load, numbered, ready, report,
+    Answer, PATIENCE, Receiver, Reply, Server, a_minute_ahead, assert_stored_once, command,
+    ends_with, eventually, load, numbered, ready, report,
 };
 
 fn open_on(url: &str) -> Server {
@@ -400,7 +402,7 @@ fn a_database_that_is_absent_is_waited_for_and_then_given_up() {
         ("DB_CONNECT_TIMEOUT_SECONDS", "1"),
     ]);
     assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains("does not answer yet"), "{log}");
+    assert!(log.contains("waiting for PostgreSQL"), "{log}");
     assert!(!log.contains("very secret"), "{log}");
 }
 
@@ -607,10 +609,14 @@ async fn connections_whose_backends_hang_give_their_places_to_others() {
         .unwrap();
     let waiting = "SELECT string_agg(pid::text, ',') FROM pg_stat_activity \
         WHERE application_name = 'kubeagents' AND wait_event_type = 'Lock'";
-    for _ in 0..2 {
-        let server = Arc::clone(&server);
-        tokio::spawn(async move { server.get("/api/agents").await });
-    }
+    let reading = Arc::clone(&server);
+    tokio::spawn(async move { reading.get("/api/agents").await });
+    let reporting = Arc::clone(&server);
+    tokio::spawn(async move {
+        reporting
+            .post("/webhook/status", &report("hung", "running"))
+            .await
+    });
     let hung = eventually("both statements to wait", || {
         let pids = database.psql(waiting);
         let pids: Vec<Pid> = pids
@@ -627,4 +633,122 @@ async fn connections_whose_backends_hang_give_their_places_to_others() {
     transaction.rollback().await.unwrap();
     ready(&server).await;
     server.report("after", "running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_storage_is_made_ready_the_process_is_alive_and_serves_nothing_else() {
+    let database = database();
+    let url = database.url();
+    let variables = [("DATABASE_URL", url.as_str()), ("AUTH_MODE", "open")];
+    // Whoever changes the schema holds this lock.
+    let mut migrating = PgConnection::connect(&url).await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(7743203321898820974)")
+        .execute(&mut migrating)
+        .await
+        .unwrap();
+    let server = Server::starting(&variables);
+    let mut stopped = Server::starting(&variables);
+    assert_eq!(server.get("/health").await.status, StatusCode::OK);
+    let port = server.address.port().to_string();
+    let check = command(&[("PORT", &port)]).arg("health").status().unwrap();
+    assert!(check.success());
+    for answer in [
+        server.get("/ready").await,
+        server.get("/api/agents").await,
+        server
+            .post("/webhook/status", &report("early", "running"))
+            .await,
+    ] {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers["retry-after"], "1");
+        assert_eq!(answer.body["code"], "unavailable");
+    }
+    stopped.signal(Signal::TERM);
+    assert_eq!(stopped.exit_code().await, Some(0));
+    migrating.close().await.unwrap();
+    ready(&server).await;
+    server.report("late", "running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_database_is_not_ready_and_is_waited_for() {
+    let database = database();
+    let url = database.url();
+    let read_only = |whether: &str| {
+        database.psql(&format!(
+            "SET TRANSACTION READ WRITE; \
+             ALTER DATABASE {} SET default_transaction_read_only = {whether}",
+            database.name()
+        ))
+    };
+    read_only("on");
+    let (code, log) = ends_with(&[("DATABASE_URL", &url), ("DB_CONNECT_TIMEOUT_SECONDS", "1")]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("PostgreSQL is read-only"), "{log}");
+
+    let server = Server::starting(&[("DATABASE_URL", &url), ("AUTH_MODE", "open")]);
+    server
+        .logged(&["waiting for PostgreSQL", "read-only"])
+        .await;
+    read_only("off");
+    ready(&server).await;
+    server.report("before", "running").await;
+
+    read_only("on");
+    database.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'kubeagents'",
+    );
+    let refused = eventually_refused(&server).await;
+    assert_eq!(refused.headers["retry-after"], "1");
+    server
+        .logged(&["path=\"/ready\"", "read-only transaction"])
+        .await;
+    read_only("off");
+    ready(&server).await;
+    server.report("after", "running").await;
+}
+
+/// The answer of `/ready` as soon as it is 503 for more than a connection that has just been cut.
+async fn eventually_refused(server: &Server) -> Answer {
+    let start = std::time::Instant::now();
+    let mut refused = 0;
+    loop {
+        let answer = server.get("/ready").await;
+        refused = match answer.status {
+            StatusCode::SERVICE_UNAVAILABLE => refused + 1,
+            _ => 0,
+        };
+        if refused == 5 {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "the server stays ready");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_may_keep_connections_for_its_clients_and_not_change_them() {
+    let cluster = Cluster::start(&[("fsync", "off")]);
+    let database = cluster.database();
+    let session = PgBouncer::start(&cluster, "session");
+    let server = open_on(&session.url(&database));
+    for number in 0..10 {
+        server.report(&format!("topic {number}"), "running").await;
+    }
+    let sessions = server.get("/api/agents/agent/sessions").await.body;
+    assert_eq!(sessions["sessions"].as_array().map(Vec::len), Some(10));
+    let limited = "SELECT count(*) > 0 FROM pg_stat_activity \
+        WHERE datname = current_database() AND application_name = 'kubeagents'";
+    assert_eq!(database.psql(limited), "t");
+    drop(server);
+
+    let transaction = PgBouncer::start(&cluster, "transaction");
+    for _ in 0..2 {
+        let (code, log) = ends_with(&[("DATABASE_URL", &transaction.url(&database))]);
+        assert_eq!(code, Some(2), "{log}");
+        assert!(
+            log.contains("DATABASE_URL") && log.contains("pool_mode = session"),
+            "{log}"
+        );
+    }
 }

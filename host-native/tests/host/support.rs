@@ -76,10 +76,23 @@ impl Server {
 
     /// Starts a server by this command.
     pub(crate) fn of(command: &mut Command) -> Self {
+        Self::when(command, "listening")
+    }
+
+    /// Starts a server whose storage takes a while to be ready, with these variables.
+    pub(crate) fn starting(variables: &[(&str, &str)]) -> Self {
+        Self::when(
+            command(variables).env("PORT", "0"),
+            "only /health is served",
+        )
+    }
+
+    /// Starts a server by this command, and waits for a line with its address and these words.
+    fn when(command: &mut Command, words: &str) -> Self {
         let process = Process::start(command).unwrap();
         let line = process
             .log()
-            .wait_for(PATIENCE, |line| line.contains("listening"));
+            .wait_for(PATIENCE, |line| line.contains(words));
         let address = line.split("address=http://").nth(1).unwrap();
         let address = address.split_whitespace().next().unwrap();
         let port = address.rsplit(':').next().unwrap();

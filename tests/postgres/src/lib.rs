@@ -15,7 +15,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -311,6 +311,68 @@ impl Drop for Cluster {
             let _ = keeper.wait();
         }
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// PgBouncer before a cluster.
+#[derive(Debug)]
+pub struct PgBouncer {
+    process: Child,
+    port: u16,
+}
+
+impl PgBouncer {
+    /// Starts a pooler with this `pool_mode`.
+    ///
+    /// # Panics
+    /// When that fails, or takes a minute.
+    pub fn start(cluster: &Cluster, pool_mode: &str) -> Self {
+        let find = || {
+            let places = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"];
+            places.map(Path::new).into_iter().find(|path| path.exists())
+        };
+        let script = "apt-get update && apt-get install -y --no-install-recommends pgbouncer";
+        let program = found_or_installed("pgbouncer", find, script);
+        let port = free_port();
+        let users = cluster.write(
+            &format!("{port}.users"),
+            &format!("\"{USER}\" \"{PASSWORD}\"\n"),
+        );
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = scram-sha-256\nauth_file = {}\npool_mode = {pool_mode}\n",
+            cluster.port(),
+            users.display()
+        );
+        let settings = cluster.write(&format!("{port}.ini"), &settings);
+        let process = as_server_user(program)
+            .arg("-q")
+            .arg(settings)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("pgbouncer runs");
+        let pooler = Self { process, port };
+        wait_for("the pooler to answer", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        pooler
+    }
+
+    /// The address of a database behind it.
+    pub fn url(&self, database: &Database) -> String {
+        let name = database.name();
+        format!(
+            "postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{name}",
+            self.port
+        )
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -33,6 +33,7 @@ fn options(database: &Database) -> Options {
         idle_connections: 0,
         max_lifetime: Duration::from_secs(60),
         connect_timeout: Duration::from_secs(10),
+        go_server_stopped: false,
     }
 }
 
@@ -402,13 +403,22 @@ async fn the_old_tables_stay_until_they_are_dropped() {
 #[tokio::test]
 async fn tables_in_use_or_of_another_version_are_refused_and_left_alone() {
     let database = go_database();
-    let options = options(&database);
+    let mut options = options(&database);
     let mut user = PgConnection::connect(&database.url()).await.unwrap();
+    let refused = open(&options, 60).await.unwrap_err();
+    let text = kubeagents_core::causes(&refused);
+    assert!(text.contains("GO_SERVER_STOPPED=true"), "{text}");
+    assert!(
+        text.contains("of postgres, unnamed, from 127.0.0.1"),
+        "{text}"
+    );
+
     let mut transaction = user.begin().await.unwrap();
     sqlx::query("SELECT 1 FROM users")
         .execute(&mut *transaction)
         .await
         .unwrap();
+    options.go_server_stopped = true;
     let refused = open(&options, 60).await;
     assert!(
         matches!(refused, Err(OpenError::Adopt(AdoptError::InUse))),
