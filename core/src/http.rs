@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 pub use body::{BodyTimeout, MAX_BODY_BYTES, body_patience};
 pub use openapi::document as openapi_document;
 pub(crate) use openapi::schema;
-pub use operations::Stopping;
+pub use operations::{Crowded, Stopping};
 pub use outage::Outage;
 
 use crate::json;
@@ -123,6 +123,9 @@ impl<P: Ports> App<P> {
             Target::Answered(response) => return Ok(response),
             Target::Endpoint(route, row) => (route, row),
         };
+        if row.endpoint != Endpoint::Health && parts.extensions.get::<Crowded>().is_some() {
+            return Err(ApiError::overloaded("too many connections, try again"));
+        }
         if row.endpoint == Endpoint::Mcp && self.settings.mode != AuthMode::Open {
             cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
         }

@@ -53,7 +53,7 @@ pub use decide::{
 };
 pub use hash::sha256_hex;
 pub use http::{
-    App, BodyTimeout, MAX_BODY_BYTES, Outage, Stopping, body_patience, openapi_document,
+    App, BodyTimeout, Crowded, MAX_BODY_BYTES, Outage, Stopping, body_patience, openapi_document,
 };
 pub use incoming::Incoming;
 pub use notification::{Notification, Transition};

@@ -171,10 +171,13 @@ fn arguments(settings: &'static [Setting]) -> impl Iterator<Item = Arg> {
 }
 
 /// The texts that flags and environment hold for these settings.
-fn texts(matches: &ArgMatches, settings: &'static [Setting]) -> Result<Texts, ConfigError> {
+fn texts(
+    matches: &ArgMatches,
+    settings: impl IntoIterator<Item = &'static Setting>,
+) -> Result<Texts, ConfigError> {
     let mut texts = Texts::new();
     for setting in settings
-        .iter()
+        .into_iter()
         .filter(|setting| setting.is_on(Host::Native))
     {
         let variable = setting.variable;
@@ -202,12 +205,13 @@ impl Cli {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
                 _ => explain(&error),
             })?;
-        let mut texts_of_server = texts(&matches, SETTINGS)?;
         let subcommand = matches.subcommand();
-        if let Some(("mcp", _)) = subcommand {
-            // An agent starts it in whatever environment it runs in: HOST there is not this one.
-            texts_of_server.retain(|variable, _| matches!(*variable, "LOG_FORMAT" | "RUST_LOG"));
-        }
+        // An agent starts it in whatever environment it runs in: HOST there is not this one.
+        let is_agents = matches!(subcommand, Some(("mcp", _)));
+        let read = |setting: &&Setting| {
+            !is_agents || matches!(setting.variable, "LOG_FORMAT" | "RUST_LOG")
+        };
+        let texts_of_server = texts(&matches, SETTINGS.iter().filter(read))?;
         let values = Values::read(Host::Native, texts_of_server)?;
         let log = Log {
             format: values.log_format,

@@ -243,7 +243,7 @@ where
     F: Future<Output = Response<Bytes>> + Send + 'static,
 {
     let limits = Limits {
-        connections: server::connection_limit(),
+        places: server::places(),
         keep_alive: config.values.keep_alive,
         shutdown_delay: config.values.shutdown_delay,
     };

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use kubeagents_core::Stopping;
+use kubeagents_core::{Crowded, Stopping};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -48,17 +48,105 @@ const RESERVED_FILES: u64 = 256;
 /// Limit on open files that the server asks the system for.
 const WANTED_FILES: u64 = 1 << 20;
 
+/// The most clients that are asked what they want when every place is taken.
+const MAX_PROBES: u64 = 32;
+
+/// Time that each of those gets for its request.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Longest time for which the log says only once that every place is taken.
+const CROWDED_PAUSE: Duration = Duration::from_secs(60);
+
+/// Places for clients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Places {
+    /// Most clients at once.
+    pub(crate) clients: usize,
+    /// Most clients beyond those, which are served `/health` alone.
+    pub(crate) probes: usize,
+}
+
 /// Returns how many clients may be connected at once: as many as the limit on open files allows,
 /// after raising it as far as the system permits. Further clients wait until one leaves.
-pub(crate) fn connection_limit() -> usize {
+pub(crate) fn places() -> Places {
     let files = rlimit::increase_nofile_limit(WANTED_FILES).unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open files is unknown");
         1024
     });
-    let connections = files.saturating_sub(RESERVED_FILES).max(files / 2);
-    usize::try_from(connections)
-        .unwrap_or(usize::MAX)
-        .clamp(1, Semaphore::MAX_PERMITS)
+    let clients = files.saturating_sub(RESERVED_FILES).max(files / 2);
+    let permits = |count| usize::try_from(count).unwrap_or(usize::MAX);
+    Places {
+        clients: permits(clients).clamp(1, Semaphore::MAX_PERMITS),
+        probes: permits((files / 16).clamp(1, MAX_PROBES)),
+    }
+}
+
+/// A client's place; free for another when dropped.
+struct Place {
+    /// None where the limit does not count.
+    _permit: Option<OwnedSemaphorePermit>,
+    /// One of the few beyond the limit.
+    is_probe: bool,
+}
+
+impl Place {
+    fn client(permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            _permit: permit,
+            is_probe: false,
+        }
+    }
+
+    fn probe(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            _permit: Some(permit),
+            is_probe: true,
+        }
+    }
+}
+
+/// The places that are free.
+struct Free {
+    clients: Arc<Semaphore>,
+    probes: Arc<Semaphore>,
+    /// When the log last said that there is none.
+    told: Option<Instant>,
+}
+
+impl Free {
+    fn new(places: Places) -> Self {
+        Self {
+            clients: Arc::new(Semaphore::new(places.clients)),
+            probes: Arc::new(Semaphore::new(places.probes)),
+            told: None,
+        }
+    }
+
+    /// A place for a client, if one is free.
+    fn client(&self) -> Option<Place> {
+        let permit = self.clients.clone().try_acquire_owned().ok()?;
+        Some(Place::client(Some(permit)))
+    }
+
+    /// Waits for a place of either kind.
+    async fn any(&mut self) -> Place {
+        if let Some(place) = self.client() {
+            return place;
+        }
+        if self.told.is_none_or(|told| told.elapsed() > CROWDED_PAUSE) {
+            self.told = Some(Instant::now());
+            tracing::warn!(
+                "every place for clients is taken: until one leaves, others are served /health alone \
+                 (the limit on open files allows no more clients)"
+            );
+        }
+        // Neither semaphore is ever closed, so there is always a permit in the end.
+        tokio::select! {
+            biased;
+            permit = self.clients.clone().acquire_owned() => Place::client(permit.ok()),
+            Ok(permit) = self.probes.clone().acquire_owned() => Place::probe(permit),
+        }
+    }
 }
 
 /// How far the server is on its way to the end. The order matters.
@@ -74,8 +162,8 @@ enum Phase {
 
 /// Limits that are configured, and the one that the system sets.
 pub(crate) struct Limits {
-    /// Most clients at once.
-    pub(crate) connections: usize,
+    /// How many clients there may be.
+    pub(crate) places: Places,
     /// Longest pause between requests on a connection.
     pub(crate) keep_alive: Duration,
     /// Time for which new requests are still served after `stop`.
@@ -120,19 +208,27 @@ pub(crate) async fn serve<H, F>(
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES);
     let builder = Arc::new(builder);
-    let connections = Arc::new(Semaphore::new(limits.connections));
+    let mut free = Free::new(limits.places);
     let (phase, phases) = watch::channel(Phase::Serving);
-    let start = |stream, permit: Option<OwnedSemaphorePermit>| {
+    let start = |stream, place: Place| {
         let (builder, handle, mut phases) = (builder.clone(), handle.clone(), phases.clone());
         tokio::spawn(async move {
-            let _permit = permit;
+            let is_probe = place.is_probe;
+            let keep_alive = match is_probe {
+                true => PROBE,
+                false => limits.keep_alive,
+            };
             let activity = Arc::new(Activity::default());
-            let transport = Connection::new(stream, activity.clone(), limits.keep_alive);
+            let transport = Connection::new(stream, activity.clone(), keep_alive);
             let service = {
                 let (activity, phases) = (activity.clone(), phases.clone());
                 service_fn(move |request| {
-                    let is_stopping = *phases.borrow() > Phase::Serving;
-                    respond(handle.clone(), activity.clone(), is_stopping, request)
+                    let state = match *phases.borrow() {
+                        Phase::Serving if is_probe => State::Crowded,
+                        Phase::Serving => State::Serving,
+                        _ => State::Stopping,
+                    };
+                    respond(handle.clone(), activity.clone(), state, request)
                 })
             };
             let connection = builder.serve_connection(TokioIo::new(transport), service);
@@ -152,6 +248,7 @@ pub(crate) async fn serve<H, F>(
                 },
                 () = activity.unread() => tracing::debug!("client reads no answer"),
             }
+            drop(place);
         });
     };
     tokio::pin!(stop);
@@ -164,12 +261,12 @@ pub(crate) async fn serve<H, F>(
                 leaving = Some(Box::pin(sleep(limits.shutdown_delay)));
             }
             () = async { if let Some(delay) = &mut leaving { delay.await } }, if leaving.is_some() => break,
-            (stream, permit) = accept(&listener, &connections) => start(stream, permit),
+            (stream, place) = accept(&listener, &mut free) => start(stream, place),
         }
     }
     for stream in not_yet_accepted(listener) {
         // The process has no long life ahead: the limit may be passed.
-        start(stream, None);
+        start(stream, Place::client(None));
     }
     phase.send_replace(Phase::Draining);
     drop(phases);
@@ -212,12 +309,8 @@ fn not_yet_accepted(listener: TcpListener) -> Vec<TcpStream> {
 }
 
 /// Accepts the next client, once there is room for one.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so there is always a permit in the end.
-    let permit = connections.clone().acquire_owned().await.ok();
+async fn accept(listener: &TcpListener, free: &mut Free) -> (TcpStream, Place) {
+    let place = free.any().await;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -225,7 +318,9 @@ async fn accept(
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY is not set");
                 }
-                return (stream, permit);
+                // A client may have left while this one was waited for.
+                let better = place.is_probe.then(|| free.client()).flatten();
+                return (stream, better.unwrap_or(place));
             }
             Err(error) if is_of_one_client(&error) => {}
             Err(error) => {
@@ -246,10 +341,19 @@ fn is_of_one_client(error: &io::Error) -> bool {
     )
 }
 
+/// What a request finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Serving,
+    /// Its client has no place of its own.
+    Crowded,
+    Stopping,
+}
+
 async fn respond<H, F>(
     handle: H,
     activity: Arc<Activity>,
-    is_stopping: bool,
+    state: State,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible>
 where
@@ -264,11 +368,13 @@ where
         (request.method().clone(), path, Instant::now())
     });
     let mut request = request.map(|incoming| RequestBody::new(incoming, activity.clone()));
-    if is_stopping {
-        request.extensions_mut().insert(Stopping);
+    match state {
+        State::Serving => {}
+        State::Crowded => drop(request.extensions_mut().insert(Crowded)),
+        State::Stopping => drop(request.extensions_mut().insert(Stopping)),
     }
     let mut response = handle(request).await;
-    if !multiplexed && (is_stopping || activity.has_unread()) {
+    if !multiplexed && (state != State::Serving || activity.has_unread()) {
         // The connection ends with this answer, and the client must not send its next request on it.
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);

@@ -3,6 +3,7 @@
 mod backup;
 mod lock;
 mod open;
+mod place;
 mod pool;
 mod reports;
 mod retention;

@@ -13,6 +13,8 @@ pub struct Config {
     pub(crate) host: Host,
     /// Authentication mode: who may use the component.
     pub(crate) mode: AuthMode,
+    /// Variables that are set and that only other hosts have.
+    ignored: Vec<&'static str>,
 }
 
 /// Failure to read a usable configuration.
@@ -57,11 +59,35 @@ impl Config {
                 }
             }
         }
+        let mut ignored = Vec::new();
+        // Spin gives out only what its manifest declares.
+        let elsewhere = SETTINGS
+            .iter()
+            .filter(|setting| host == Host::Wasmcloud && !setting.is_on(host));
+        for setting in elsewhere {
+            if let Ok(Some(text)) = lookup(setting.variable).await
+                && !text.is_empty()
+            {
+                ignored.push(setting.variable);
+            }
+        }
         let values = Values::read(host, texts)?;
         // A component cannot know who reaches it.
         let mode = values.mode(false);
         values.check_places(host, mode)?;
-        Ok(Self { values, host, mode })
+        Ok(Self {
+            values,
+            host,
+            mode,
+            ignored,
+        })
+    }
+
+    /// Warns of what is set and has no effect.
+    pub fn warn(&self) {
+        for variable in &self.ignored {
+            tracing::warn!("{variable} has no effect on this host");
+        }
     }
 
     /// Returns the error to answer requests with while storage does not answer.
@@ -156,6 +182,21 @@ mod tests {
             let refused = read(host, &[(name, value)]).await;
             assert_eq!(refused.err().as_deref(), Some(message));
         }
+    }
+
+    #[tokio::test]
+    async fn what_only_other_hosts_have_is_noticed_and_has_no_effect() {
+        let values = [
+            ("SMTP_HOST", "mail.example.com"),
+            ("AUTH_MODE", "open"),
+            ("PORT", ""),
+            ("DATABASE_URL", "mysql://elsewhere"),
+        ];
+        let config = read(Host::Wasmcloud, &values).await.ok().unwrap();
+        assert_eq!(config.ignored, ["DATABASE_URL", "SMTP_HOST"]);
+        assert_eq!(config.values.smtp_host, None);
+        let config = read(Host::Spin, &values).await.ok().unwrap();
+        assert!(config.ignored.is_empty());
     }
 
     #[tokio::test]

@@ -58,6 +58,7 @@ fn environment(name: &str) -> Result<Option<String>, String> {
 async fn start() -> Result<Ready, StartError> {
     log::init();
     let config = Config::read(Host::Wasmcloud, async |name| environment(name)).await?;
+    config.warn();
     match config.values.storage {
         Storage::KeyValue => {
             let bucket = Bucket::open(&config.values.bucket)

@@ -20,6 +20,11 @@ pub(super) struct Health {
 #[derive(Debug, Clone, Copy)]
 pub struct Stopping;
 
+/// Mark that a host puts into the extensions of a request on a connection beyond those that it has
+/// room for: `/health` alone is answered then, so that nobody takes the process for dead.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowded;
+
 /// The answer of `/health` at `now`: the process lives.
 pub(super) fn health(now: Timestamp) -> Answer {
     ok(&Health {

@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kubeagents_core::{Store, StoreError};
 use kubeagents_store_sqlite::schema::{self, SchemaError};
@@ -12,6 +13,7 @@ use rusqlite::{ErrorCode, OpenFlags};
 
 use super::NativeStore;
 use super::lock::{Lock, LockError};
+use super::place::Place;
 use super::pool::{Pool, connect};
 
 /// How many single rows are read at once.
@@ -113,14 +115,15 @@ async fn try_open(file: &Path) -> Result<NativeStore, Cause> {
     if contents(&writer)? == Contents::Foreign {
         return Err(Cause::Foreign);
     }
-    let writer = Pool::new(vec![writer]).under(lock);
+    let place = Arc::new(Place::of(&file));
+    let writer = Pool::new(vec![writer], place.clone()).under(lock);
     schema::prepare(&writer).await?;
     let readers = |count| {
         let reader = |_| connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY);
         (0..count)
             .map(reader)
             .collect::<Result<_, _>>()
-            .map(Pool::new)
+            .map(|connections| Pool::new(connections, place.clone()))
     };
     let store = SqliteStore::new(Connections {
         writer,

@@ -10,6 +10,7 @@ use rusqlite::{ErrorCode, OpenFlags, ToSql};
 use tokio::sync::Semaphore;
 
 use super::lock::Lock;
+use super::place::Place;
 
 /// More statements than the store has, so that each is parsed once on a connection.
 const PREPARED: usize = 64;
@@ -20,6 +21,7 @@ const PREPARED: usize = 64;
 pub(crate) struct Pool {
     idle: Arc<Mutex<Vec<rusqlite::Connection>>>,
     turns: Arc<Semaphore>,
+    place: Arc<Place>,
     _lock: Option<Arc<Lock>>,
 }
 
@@ -45,11 +47,12 @@ pub(super) fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<rusqli
 }
 
 impl Pool {
-    /// A pool of these connections.
-    pub(super) fn new(connections: Vec<rusqlite::Connection>) -> Self {
+    /// A pool of these connections to a database in this place.
+    pub(super) fn new(connections: Vec<rusqlite::Connection>, place: Arc<Place>) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(connections.len())),
             idle: Arc::new(Mutex::new(connections)),
+            place,
             _lock: None,
         }
     }
@@ -73,7 +76,9 @@ impl Pool {
         let connection = connection.ok_or_else(|| StoreError::unavailable(NoConnection))?;
         let rows = run(&connection, statement, parameters);
         self.idle().push(connection);
-        rows.map_err(store_error)
+        let rows = rows.map_err(store_error)?;
+        self.place.check().map_err(StoreError::unavailable)?;
+        Ok(rows)
     }
 }
 

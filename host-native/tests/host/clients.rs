@@ -9,7 +9,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::task::spawn_blocking;
 
-use crate::support::{PATIENCE, Server, report};
+use crate::support::{PATIENCE, Server, ready, report};
 
 /// How many connections are held idle, where the limit on open files allows it.
 const IDLE_CONNECTIONS: u64 = 10_000;
@@ -272,6 +272,43 @@ async fn ten_thousand_idle_connections_do_not_keep_a_report_from_its_answer() {
         }
     });
     served.await.unwrap();
+}
+
+#[tokio::test]
+async fn when_every_place_is_taken_health_is_still_served() {
+    let mut limited = std::process::Command::new("sh");
+    limited
+        .args([
+            "-c",
+            "ulimit -n 64 && exec \"$0\"",
+            env!("CARGO_BIN_EXE_kubeagents"),
+        ])
+        .env_clear()
+        .env("PORT", "0");
+    let server = Server::of(&mut limited);
+    let address = server.address;
+    let idle = spawn_blocking(move || (0..32).map(|_| connect(address)).collect::<Vec<_>>());
+    let idle = idle.await.unwrap();
+    let ask = |path: &'static str| {
+        spawn_blocking(move || {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            exchange(address, head.as_bytes())
+        })
+    };
+    for _ in 0..10 {
+        let answer = ask("/health").await.unwrap();
+        assert_eq!(status(&answer), "200", "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    let answer = ask("/api/agents").await.unwrap();
+    assert_eq!(status(&answer), "503", "{answer}");
+    assert!(answer.contains("retry-after: 1"), "{answer}");
+    let lines = server.process.log().lines();
+    let told = lines.iter().filter(|line| line.contains("is taken"));
+    assert_eq!(told.count(), 1, "{lines:?}");
+    drop(idle);
+    ready(&server).await;
+    server.report("afterwards", "running").await;
 }
 
 #[tokio::test]

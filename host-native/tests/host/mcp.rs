@@ -1,8 +1,10 @@
 //! The Model Context Protocol: official clients against `/mcp` and `kubeagents mcp`, and what the
 //! command does when its server or its client is away.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
@@ -344,6 +346,14 @@ async fn an_environment_that_is_meant_for_others_does_no_harm() {
     let mut agent = Agent::start(server.address.port(), &environment);
     agent.begin("t");
     agent.leave().await;
+    let url = format!("http://{}", server.address);
+    let output = command(&[("KUBEAGENTS_SERVER_URL", &url)])
+        .arg("mcp")
+        .env("HOST", OsStr::from_bytes(b"\xff"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[tokio::test]

@@ -296,6 +296,37 @@ async fn a_disk_that_cannot_be_written_to_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_deleted_or_replaced_under_the_server_is_noticed() {
+    for name in ["kubeagents.db", "kubeagents.db-wal"] {
+        let place = Place::new();
+        let server = place.open();
+        server.report("topic", "running").await;
+        let (file, elsewhere) = (place.0.path().join(name), place.0.path().join("moved"));
+        let refused = async || {
+            for answer in [
+                server.get("/ready").await,
+                server
+                    .post("/webhook/status", &report("topic", "success"))
+                    .await,
+            ] {
+                assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{name}");
+            }
+        };
+        fs::rename(&file, &elsewhere).unwrap();
+        refused().await;
+        server
+            .logged(&["path=\"/ready\"", name, "deleted, moved or replaced"])
+            .await;
+        fs::copy(&elsewhere, &file).unwrap();
+        refused().await;
+        fs::rename(&elsewhere, &file).unwrap();
+        assert_eq!(server.get("/ready").await.status, StatusCode::OK);
+        server.report("topic", "running").await;
+        assert_eq!(server.get("/health").await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_reports_until_there_is_room_again() {
     let disk = SmallDisk::mount(64);
     let file = disk.tablespace().join("kubeagents.db");
