@@ -532,8 +532,8 @@ async fn old_statuses_are_deleted_where_retention_is_set() {
     }
     drop(server);
     let connection = Connection::open(place.file()).unwrap();
-    let age = "UPDATE statuses SET timestamp = seq";
-    connection.execute(age, []).unwrap();
+    let age = "UPDATE statuses SET timestamp = seq; UPDATE sessions SET noted_at = seq";
+    connection.execute_batch(age).unwrap();
     let _server = Server::start(&[
         ("DATABASE_URL", &place.url()),
         ("HISTORY_RETENTION_DAYS", "1"),
