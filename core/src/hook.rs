@@ -29,6 +29,7 @@ pub use intent::{Intent, NotAnObject, Sender};
 
 use event::{Event, Happening};
 use payload::Payload;
+pub use secrets::redact;
 
 /// A coding agent whose hooks are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -197,9 +198,13 @@ pub struct Reduced {
 pub enum Moment {
     /// The session was opened.
     Started,
+    /// The agent was given something to do.
+    Prompted,
     /// Something goes on.
     Working,
-    /// A turn is over, or has failed.
+    /// The agent, or a subagent of it, waits for a person.
+    Waiting,
+    /// A turn is over, has failed or was interrupted.
     TurnOver,
     /// The session was closed.
     Ended,
@@ -217,7 +222,13 @@ pub fn reduce(tool: Tool, payload: &[u8], detail: Detail) -> Option<Reduced> {
         session: event.session,
         moment: match event.happening {
             Happening::Started => Moment::Started,
-            Happening::TurnOver { .. } | Happening::Failed { .. } if is_main => Moment::TurnOver,
+            Happening::Prompted if is_main => Moment::Prompted,
+            Happening::Asked { .. } => Moment::Waiting,
+            Happening::TurnOver { .. } | Happening::Failed { .. } | Happening::Interrupted
+                if is_main =>
+            {
+                Moment::TurnOver
+            }
             Happening::Ended(_) | Happening::Exited { .. } if is_main => Moment::Ended,
             _ => Moment::Working,
         },

@@ -19,7 +19,7 @@ use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::client::config::ClientConfig;
+use crate::client::{self, config::ClientConfig};
 use crate::delivery::Proxies;
 use crate::postgres::Database;
 
@@ -133,17 +133,18 @@ fn command() -> Command {
         .about(first_paragraph(HELP))
         .long_about(HELP)
         .max_term_width(100)
-        .args(arguments(SETTINGS))
+        .args(flags(SETTINGS))
         .subcommand(Command::new("health").about(health))
         .subcommand(
             Command::new("mcp")
                 .about(first_paragraph(MCP_HELP))
                 .long_about(MCP_HELP)
-                .args(arguments(CLIENT_SETTINGS)),
+                .args(flags(CLIENT_SETTINGS)),
         )
         .subcommand(Command::new("drop-go-tables").about(drop_go_tables))
         .subcommand(Command::new("restore-go-tables").about(restore_go_tables))
         .subcommand(Command::new("backup").about(backup).arg(copy))
+        .subcommands(client::commands())
 }
 
 fn first_paragraph(text: &'static str) -> &'static str {
@@ -151,7 +152,7 @@ fn first_paragraph(text: &'static str) -> &'static str {
 }
 
 /// A flag for each setting of the native server.
-fn arguments(settings: &'static [Setting]) -> impl Iterator<Item = Arg> {
+fn flags(settings: &'static [Setting]) -> impl Iterator<Item = Arg> {
     let native = settings
         .iter()
         .filter(|setting| setting.is_on(Host::Native));
@@ -193,25 +194,32 @@ fn texts(
     Ok(texts)
 }
 
+/// The process's arguments. Prints help and version, and exits then.
+///
+/// # Errors
+/// [`ConfigError`] for arguments that are not understood.
+pub(crate) fn arguments() -> Result<ArgMatches, ConfigError> {
+    command()
+        .try_get_matches()
+        .map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
+            _ => explain(&error),
+        })
+}
+
 impl Cli {
-    /// Reads the process's arguments and environment. Prints help and version, and exits then.
+    /// Reads the process's arguments and environment.
     ///
     /// # Errors
     /// [`ConfigError`] for a value that breaks its rule, without the value where that is a secret.
-    pub(crate) fn read() -> Result<Self, ConfigError> {
-        let matches = command()
-            .try_get_matches()
-            .map_err(|error| match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
-                _ => explain(&error),
-            })?;
+    pub(crate) fn read(matches: &ArgMatches) -> Result<Self, ConfigError> {
         let subcommand = matches.subcommand();
         // An agent starts it in whatever environment it runs in: HOST there is not this one.
         let is_agents = matches!(subcommand, Some(("mcp", _)));
         let read = |setting: &&Setting| {
             !is_agents || matches!(setting.variable, "LOG_FORMAT" | "RUST_LOG")
         };
-        let texts_of_server = texts(&matches, SETTINGS.iter().filter(read))?;
+        let texts_of_server = texts(matches, SETTINGS.iter().filter(read))?;
         let values = Values::read(Host::Native, texts_of_server)?;
         let log = Log {
             format: values.log_format,

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::ports::{SystemClock, SystemEntropy};
 use client::WebhookClient;
-pub(crate) use client::{tcp, tls_config};
+pub(crate) use client::{tcp, tls_config, tls_config_with};
 pub(crate) use proxies::Proxies;
 
 /// Interval at which the outbox is polled: pauses end, and other hosts die or fill it.

@@ -50,7 +50,21 @@ use sweep::sweep;
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    let outcome = Cli::read().map_err(StartError::from).and_then(|cli| {
+    if let Some(code) = client::run_at_once() {
+        return code;
+    }
+    let arguments = config::arguments();
+    let command = arguments
+        .as_ref()
+        .ok()
+        .and_then(|arguments| arguments.subcommand());
+    if let Some((name, arguments)) = command
+        && let Some(code) = client::run(name, arguments)
+    {
+        return code;
+    }
+    let cli = arguments.and_then(|arguments| Cli::read(&arguments));
+    let outcome = cli.map_err(StartError::from).and_then(|cli| {
         logging::start(cli.log);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

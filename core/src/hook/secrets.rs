@@ -71,7 +71,7 @@ impl Kind {
 }
 
 /// The text with every secret cut out.
-pub(super) fn redact(text: &str) -> Cow<'_, str> {
+pub fn redact(text: &str) -> Cow<'_, str> {
     let mut redacted = Cow::from(text);
     let lowercase = text.to_ascii_lowercase();
     for kind in KINDS.iter().filter(|kind| lowercase.contains(kind.hint)) {

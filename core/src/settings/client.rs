@@ -30,7 +30,7 @@ settings! {
 
     /// How much hooks tell of what agents do: full, title (no arguments, no messages) or none (status and
     /// reason only). The server has the same setting, and the lesser of both counts.
-    hook_detail: Detail = "HOOK_DETAIL", parse::detail, Value("full"), NATIVE;
+    hook_detail: Detail = "HOOK_DETAIL", parse::hook_detail, Value("full"), NATIVE;
 
     /// Whether open sessions are kept alive by repeating their last status before they expire, and
     /// reported as failed when the client goes away.

@@ -49,10 +49,6 @@ pub(super) fn storage(text: &str) -> Result<Storage, InvalidSetting> {
     one_of(text, &words, "must be keyvalue or postgres")
 }
 
-pub(super) fn detail(text: &str) -> Result<Detail, InvalidSetting> {
-    Detail::parse(text).ok_or_else(|| "must be full, title or none".into())
-}
-
 /// The name of a machine, which goes into the ids of its agents.
 pub(super) fn machine(text: &str) -> Result<String, InvalidSetting> {
     let name = text.trim();

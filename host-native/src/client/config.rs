@@ -152,7 +152,7 @@ impl ClientConfig {
 }
 
 /// An address as settings have it, the default one for none; `None` when it is refused.
-fn normalised(url: Option<String>) -> Option<String> {
+pub(super) fn normalised(url: Option<String>) -> Option<String> {
     let texts = Texts::from_iter(url.map(|url| (URL, url)));
     Some(ClientValues::read(Host::Native, texts).ok()?.server_url)
 }

@@ -1,17 +1,48 @@
 //! The folders of one user, by the XDG Base Directory Specification.
 
 use std::env;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Ours in each of them.
 const NAME: &str = "kubeagents";
 
+/// The namespace of processes that a Linux machine itself has, outside of containers.
+const OUTSIDE: &str = "pid:[4026531836]";
+
 /// Where settings are kept; `None` without a home.
 pub(super) fn config() -> Option<PathBuf> {
     base("XDG_CONFIG_HOME", ".config")
+}
+
+/// Where state is kept; `None` without a home. Containers that share a home have each their own: they do
+/// not see each other's processes.
+pub(super) fn state() -> Option<PathBuf> {
+    Some(of_container(base("XDG_STATE_HOME", ".local/state")?))
+}
+
+/// Where sockets are kept; `None` where there is no folder that is private for sure.
+pub(super) fn runtime() -> Option<PathBuf> {
+    let base = absolute("XDG_RUNTIME_DIR")?;
+    let metadata = fs::metadata(&base).ok()?;
+    let is_private = metadata.is_dir()
+        && metadata.uid() == rustix::process::getuid().as_raw()
+        && metadata.mode() & 0o077 == 0;
+    is_private.then(|| of_container(base.join(NAME)))
+}
+
+fn of_container(folder: PathBuf) -> PathBuf {
+    let namespace = fs::read_link("/proc/self/ns/pid").ok();
+    let namespace = namespace.as_deref().and_then(Path::to_str);
+    match namespace.filter(|namespace| *namespace != OUTSIDE) {
+        Some(namespace) => {
+            let number = namespace.chars().filter(char::is_ascii_digit);
+            folder.join(format!("container-{}", number.collect::<String>()))
+        }
+        None => folder,
+    }
 }
 
 fn base(variable: &str, below_home: &str) -> Option<PathBuf> {

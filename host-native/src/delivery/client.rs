@@ -139,6 +139,11 @@ pub(crate) fn tls_config() -> Result<ClientConfig, rustls::Error> {
     if roots.is_empty() {
         tracing::warn!("no certificate authorities are found: connections by HTTPS will fail");
     }
+    tls_config_with(roots)
+}
+
+/// TLS by these certificate authorities.
+pub(crate) fn tls_config_with(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -8,6 +8,7 @@
 )]
 
 mod clients;
+mod commands;
 mod configuration;
 mod guides;
 mod logins;

@@ -1,0 +1,132 @@
+//! Passing signals on to the command.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{self, SignalKind, signal};
+
+/// The signals that are passed on, and whether a terminal sends them to the command by itself.
+const PASSED: [(Signal, bool); 6] = [
+    (Signal::HUP, false),
+    (Signal::INT, true),
+    (Signal::QUIT, true),
+    (Signal::TERM, false),
+    (Signal::USR1, false),
+    (Signal::USR2, false),
+];
+
+/// A signal that is caught.
+struct Caught {
+    signal: Signal,
+    by_terminal: bool,
+    stream: unix::Signal,
+}
+
+/// Signals that do not end this process any more.
+pub(super) struct Signals(Option<(Runtime, Vec<Caught>)>);
+
+impl Signals {
+    /// Catches what is to be passed on. What is ignored stays ignored, also by the command.
+    pub(super) fn catch() -> Self {
+        let ignored = ignored();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        // Without them the command runs all the same.
+        let Ok(runtime) = runtime else {
+            return Self(None);
+        };
+        let caught = {
+            let _context = runtime.enter();
+            let caught = PASSED.iter().filter_map(|(passed, by_terminal)| {
+                let number = passed.as_raw();
+                let is_ignored = ignored >> (number - 1) & 1 == 1;
+                if is_ignored {
+                    return None;
+                }
+                Some(Caught {
+                    signal: *passed,
+                    by_terminal: *by_terminal,
+                    stream: signal(SignalKind::from_raw(number)).ok()?,
+                })
+            });
+            caught.collect()
+        };
+        Self(Some((runtime, caught)))
+    }
+
+    /// Passes them on until the command has ended: how it did.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub(super) fn pass_to_until_end(self, child: &mut Child) -> io::Result<ExitStatus> {
+        let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let target = Arc::new(Mutex::new(id));
+        if let Some((runtime, caught)) = self.0 {
+            let target = target.clone();
+            thread::spawn(move || runtime.block_on(pass(caught, &target)));
+        }
+        // Not yet asked how it ended, its id is no other's.
+        if let Some(id) = id {
+            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            while waitid(WaitId::Pid(id), ended)
+                .is_err_and(|error| error == rustix::io::Errno::INTR)
+            {}
+        }
+        *target.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        child.wait()
+    }
+}
+
+async fn pass(mut caught: Vec<Caught>, target: &Mutex<Option<Pid>>) {
+    loop {
+        let mut next: FuturesUnordered<_> = caught
+            .iter_mut()
+            .map(|caught| async {
+                caught.stream.recv().await;
+                (caught.signal, caught.by_terminal)
+            })
+            .collect();
+        let Some((signal, by_terminal)) = next.next().await else {
+            return;
+        };
+        if by_terminal && is_in_foreground() {
+            continue;
+        }
+        let target = target.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = *target {
+            // It may have ended by now.
+            let _ = kill_process(id, signal);
+        }
+    }
+}
+
+/// Checks whether keys on the terminal are signals to this process, and so to the command too.
+fn is_in_foreground() -> bool {
+    let stat = fs::read_to_string("/proc/self/stat");
+    let fields = stat.as_ref().ok().and_then(|stat| {
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        Some((*fields.get(2)?, *fields.get(5)?))
+    });
+    match fields {
+        Some((group, in_foreground)) => group == in_foreground,
+        None => io::stdin().is_terminal(),
+    }
+}
+
+/// The signals that this process was told to ignore, where the system says: a bit for each.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
+}

@@ -1,0 +1,368 @@
+//! What waits to be sent: one file for each event, so that what a hook has taken survives whoever was to
+//! send it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use kubeagents_core::hook::Moment;
+use kubeagents_core::ports::Clock;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::folders;
+use super::process::Process;
+use crate::ports::SystemClock;
+
+/// The most events that wait. Beyond it the oldest goes.
+const MAX_EVENTS: usize = 1000;
+
+/// How long to wait for another process that takes a number: longer only where it is stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The file that holds the last number, and whose lock guards it.
+const NUMBER: &str = "number";
+
+const ENDING: &str = ".json";
+
+/// Something to post.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Message {
+    /// Path and query behind the server's address.
+    pub(super) path: String,
+    pub(super) body: Value,
+}
+
+impl Message {
+    /// The same with its number, where the path takes it.
+    pub(super) fn numbered(mut self, number: u64) -> Self {
+        if self.path.starts_with("/hooks/") {
+            self.path.push_str(&format!("&sequence={number}"));
+        } else if let Value::Object(body) = &mut self.body {
+            body.insert("sequence".into(), number.into());
+        }
+        self
+    }
+}
+
+/// A server and the credentials for it, which nothing may change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Destination {
+    /// The server's address.
+    pub(super) url: String,
+    /// What tells which key, and does not tell the key: it is not written down here. `None` where there
+    /// is none.
+    pub(super) key: Option<String>,
+}
+
+/// Something that happened in a session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Event {
+    pub(super) to: Destination,
+    pub(super) message: Message,
+    /// The session that it is of, by which events keep their order.
+    pub(super) session: String,
+    pub(super) stage: Stage,
+    /// The agent's process, to be watched until the session ends.
+    pub(super) watched: Option<Watched>,
+}
+
+/// A process, and what to say of its session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Watched {
+    pub(super) process: Process,
+    /// True if it is known to stay: what an agent starts for a moment says nothing by its end.
+    pub(super) is_settled: bool,
+    /// The path of the session, where the server says for how long a report lasts.
+    pub(super) session: Option<String>,
+    /// What renews the session while the process runs.
+    pub(super) renewal: Option<Message>,
+    /// What is said when it has gone without saying so.
+    pub(super) farewell: Message,
+}
+
+/// What an event means for those that wait before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// The session goes on.
+    Working,
+    /// A prompt, which makes up for whatever was before.
+    Prompted,
+    /// The agent waits for somebody.
+    Waiting,
+    /// A turn is over, which makes up for whatever was before.
+    TurnOver,
+    /// The session is over.
+    Ended,
+    /// The session is renewed; nothing has happened.
+    Renewed,
+}
+
+impl From<Moment> for Stage {
+    fn from(moment: Moment) -> Self {
+        match moment {
+            Moment::Started | Moment::Working => Self::Working,
+            Moment::Prompted => Self::Prompted,
+            Moment::Waiting => Self::Waiting,
+            Moment::TurnOver => Self::TurnOver,
+            Moment::Ended => Self::Ended,
+        }
+    }
+}
+
+/// The folder of what waits.
+#[derive(Debug, Clone)]
+pub(super) struct Spool {
+    folder: PathBuf,
+}
+
+impl Spool {
+    /// The spool below this folder of ours.
+    pub(super) fn below(state: &std::path::Path) -> Self {
+        Self {
+            folder: state.join("spool"),
+        }
+    }
+
+    /// Takes an event. Its number is greater than that of every event before it: the time in
+    /// microseconds where the clock allows.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn take(&self, event: &Event) -> io::Result<u64> {
+        folders::make_private(&self.folder)?;
+        let event = serde_json::to_vec(event)?;
+        let mut last = private()
+            .read(true)
+            .write(true)
+            .create(true)
+            .open(self.folder.join(NUMBER))?;
+        lock(&last)?;
+        let number = next(&mut last)?;
+        let mut file = NamedTempFile::new_in(&self.folder)?;
+        file.write_all(&event)?;
+        file.persist(self.path(number))?;
+        let numbers = self.numbers()?;
+        for number in &numbers[..numbers.len().saturating_sub(MAX_EVENTS)] {
+            self.remove(*number)?;
+        }
+        Ok(number)
+    }
+
+    /// The numbers of what waits, the oldest first.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn numbers(&self) -> io::Result<Vec<u64>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let numbers = entries.filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_suffix(ENDING)?.parse().ok()
+        });
+        let mut numbers: Vec<u64> = numbers.collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// An event; `None` when it is gone, or is none.
+    pub(super) fn event(&self, number: u64) -> Option<Event> {
+        serde_json::from_slice(&fs::read(self.path(number)).ok()?).ok()
+    }
+
+    /// Checks whether an event still waits.
+    pub(super) fn holds(&self, number: u64) -> bool {
+        self.path(number).exists()
+    }
+
+    /// Forgets an event.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn remove(&self, number: u64) -> io::Result<()> {
+        match fs::remove_file(self.path(number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{number:020}{ENDING}"))
+    }
+}
+
+/// How to open a file for this user only.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// Locks a file until it is closed, unless whoever has it does not go on.
+fn lock(file: &File) -> io::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => {
+                sleep(Duration::from_micros(200));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+            // Numbers may then be out of order, which is better than none.
+            Ok(()) | Err(TryLockError::WouldBlock) => return Ok(()),
+        }
+    }
+}
+
+fn next(last: &mut File) -> io::Result<u64> {
+    let mut text = String::new();
+    last.take(20).read_to_string(&mut text)?;
+    let now = u64::try_from(SystemClock.now().timestamp_micros()).unwrap_or_default();
+    let number = text.parse().map_or(now, |last: u64| now.max(last + 1));
+    last.rewind()?;
+    last.write_all(format!("{number:020}").as_bytes())?;
+    Ok(number)
+}
+
+/// What of a session's events, the oldest first, is still news when it was not sent at once: the latest
+/// state, and the prompt that names the session.
+pub(super) fn news(events: &[(u64, Stage)]) -> Vec<u64> {
+    use Stage::{Ended, Prompted, Renewed, TurnOver, Waiting};
+    let last = |stages: &[Stage]| events.iter().rposition(|(_, stage)| stages.contains(stage));
+    let prompt = last(&[Prompted]);
+    let turn = last(&[Prompted, TurnOver, Ended]);
+    let after = &events[turn.map_or(0, |turn| turn + 1)..];
+    let after: Vec<_> = after
+        .iter()
+        .filter(|(_, stage)| *stage != Renewed)
+        .collect();
+    // What comes after a wait may be what ends it.
+    let kept = match after.iter().position(|(_, stage)| *stage == Waiting) {
+        Some(first) => &after[first..],
+        None => &after[after.len().saturating_sub(1)..],
+    };
+    let turns = [prompt, turn.filter(|turn| Some(*turn) != prompt)];
+    let turns = turns.into_iter().flatten().map(|index| events[index].0);
+    turns
+        .chain(kept.iter().map(|(number, _)| *number))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::thread;
+
+    use serde_json::json;
+
+    use super::Stage::{Ended, Prompted, Renewed, TurnOver, Waiting, Working};
+    use super::*;
+
+    fn event() -> Event {
+        Event {
+            to: Destination {
+                url: "http://localhost:1".into(),
+                key: None,
+            },
+            message: Message {
+                path: "/hooks/codex?host=h".into(),
+                body: json!({}),
+            },
+            session: "s".into(),
+            stage: Working,
+            watched: None,
+        }
+    }
+
+    #[test]
+    fn what_many_take_at_once_is_kept_under_growing_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::below(folder.path());
+        let taken: Vec<u64> = thread::scope(|scope| {
+            let takers: Vec<_> = (0..8)
+                .map(|_| {
+                    let take = || (0..10).map(|_| spool.take(&event()).unwrap()).collect();
+                    scope.spawn(take)
+                })
+                .collect();
+            takers
+                .into_iter()
+                .flat_map(|taker| -> Vec<u64> { taker.join().unwrap() })
+                .collect()
+        });
+        let mut sorted = taken.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), 80);
+        assert_eq!(spool.numbers().unwrap(), sorted);
+        assert_eq!(spool.event(sorted[0]), Some(event()));
+    }
+
+    #[test]
+    fn numbers_grow_when_the_clock_goes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::below(folder.path());
+        spool.take(&event()).unwrap();
+        let ahead = 9_000_000_000_000_000_u64;
+        fs::write(spool.folder.join(NUMBER), format!("{ahead:020}")).unwrap();
+        assert_eq!(spool.take(&event()).unwrap(), ahead + 1);
+        assert_eq!(spool.take(&event()).unwrap(), ahead + 2);
+    }
+
+    #[test]
+    fn it_is_private_and_bounded_and_keeps_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::below(&folder.path().join("state"));
+        let numbers: Vec<u64> = (0..MAX_EVENTS + 3)
+            .map(|_| spool.take(&event()).unwrap())
+            .collect();
+        assert_eq!(spool.numbers().unwrap(), numbers[3..]);
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(spool.folder.clone()), 0o700);
+        assert_eq!(mode(folder.path().join("state")), 0o700);
+        assert_eq!(mode(spool.path(numbers[3])), 0o600);
+        assert_eq!(mode(spool.folder.join(NUMBER)), 0o600);
+    }
+
+    #[test]
+    fn of_old_news_the_latest_state_is_left() {
+        let left = |stages: &[Stage]| {
+            let numbered: Vec<_> = (0..).zip(stages.iter().copied()).collect();
+            news(&numbered)
+        };
+        assert!(left(&[]).is_empty());
+        assert_eq!(left(&[Prompted, Working, Working]), [0, 2]);
+        assert_eq!(left(&[Prompted, Working, TurnOver]), [0, 2]);
+        assert_eq!(left(&[TurnOver, Prompted, Working]), [1, 2]);
+        assert_eq!(left(&[Working, Working, Renewed]), [1]);
+        assert_eq!(
+            left(&[Prompted, Working, Waiting, Working, Waiting]),
+            [0, 2, 3, 4]
+        );
+        assert_eq!(
+            left(&[Prompted, Waiting, Working, TurnOver, Working]),
+            [0, 3, 4]
+        );
+        assert_eq!(left(&[Prompted, TurnOver, Ended]), [0, 2]);
+    }
+
+    #[test]
+    fn a_message_carries_its_number_where_its_path_takes_it() {
+        let hook = event().message.numbered(7);
+        assert_eq!(hook.path, "/hooks/codex?host=h&sequence=7");
+        let report = Message {
+            path: "/webhook/status".into(),
+            body: json!({"status": "running"}),
+        };
+        assert_eq!(
+            report.numbered(7).body,
+            json!({"status": "running", "sequence": 7})
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! The sessions whose agents' processes are watched, written down so that another watcher can go on.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use super::Name;
+use crate::client::process::Process;
+use crate::client::spool::{Event, Stage, Watched};
+
+/// How long a process must have been gone: its last words may be on their way.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a process must have lived after it was first heard of, where it was not old then. One that
+/// ends sooner was none of the agent's that stays, so its end says nothing.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// How often sessions are renewed whose time to live is not known: often enough for 15 minutes.
+const RENEWAL: Duration = Duration::from_secs(5 * 60);
+
+/// The sessions that have not ended.
+pub(super) struct Sessions {
+    file: PathBuf,
+    sessions: HashMap<Name, Session>,
+    /// What is written down, so that the same is not written again.
+    written: Vec<u8>,
+}
+
+/// A session, and the process of its agent.
+#[derive(Clone, Serialize, Deserialize)]
+struct Session {
+    watched: Watched,
+    /// When the process was first heard of.
+    since: SystemTime,
+    /// True once the process is known to stay.
+    is_settled: bool,
+    /// When the server was last told something.
+    renewed: SystemTime,
+    /// 0 where it cannot be known.
+    ttl_minutes: Option<u64>,
+    /// Since when the process is gone.
+    #[serde(skip)]
+    gone: Option<Instant>,
+}
+
+impl Session {
+    /// How long after a report to renew it.
+    fn renewal(&self) -> Duration {
+        match self.ttl_minutes {
+            Some(minutes) if minutes > 0 => Duration::from_secs(minutes * 60 / 3),
+            _ => RENEWAL,
+        }
+    }
+}
+
+/// The time since then; `None` where the clock has been set back.
+fn since(time: SystemTime) -> Option<Duration> {
+    SystemTime::now().duration_since(time).ok()
+}
+
+impl Sessions {
+    /// Reads what an earlier watcher has written down in this folder.
+    pub(super) fn read(folder: &Path) -> Self {
+        let file = folder.join("sessions.json");
+        let written = fs::read(&file).unwrap_or_default();
+        let sessions: Vec<(Name, Session)> = serde_json::from_slice(&written).unwrap_or_default();
+        Self {
+            file,
+            sessions: sessions.into_iter().collect(),
+            written,
+        }
+    }
+
+    /// Checks whether nothing is watched.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Takes note of an event.
+    pub(super) fn note(&mut self, name: &Name, stage: Stage, watched: Option<Watched>) {
+        if stage == Stage::Ended {
+            self.sessions.remove(name);
+        } else if let Some(watched) = watched {
+            let now = SystemTime::now();
+            let known = self.sessions.get(name);
+            let known = known.filter(|known| known.watched.process == watched.process);
+            let session = match known {
+                Some(known) => Session {
+                    is_settled: known.is_settled
+                        || watched.is_settled
+                        || since(known.since) > Some(SETTLED),
+                    watched,
+                    gone: None,
+                    ..*known
+                },
+                None => Session {
+                    is_settled: watched.is_settled,
+                    watched,
+                    since: now,
+                    renewed: now,
+                    ttl_minutes: self.sessions.get(name).and_then(|known| known.ttl_minutes),
+                    gone: None,
+                },
+            };
+            self.sessions.insert(name.clone(), session);
+        } else {
+            return;
+        }
+        self.write();
+    }
+
+    /// Looks at every process: what is to be said of their sessions now. `is_busy`: whether something of
+    /// a session is on its way, which renews it.
+    pub(super) fn look(&mut self, is_busy: impl Fn(&Name) -> bool) -> Vec<Event> {
+        let mut alive: HashMap<Process, bool> = HashMap::new();
+        let mut due = Vec::new();
+        let mut strangers = Vec::new();
+        for (name, session) in &mut self.sessions {
+            let process = &session.watched.process;
+            let is_alive = *alive
+                .entry(process.clone())
+                .or_insert_with(|| process.is_alive());
+            let say = |message, stage| Event {
+                to: name.0.clone(),
+                message,
+                session: name.1.clone(),
+                stage,
+                watched: None,
+            };
+            if is_alive {
+                session.gone = None;
+                session.is_settled |= since(session.since) > Some(SETTLED);
+                let is_due = since(session.renewed).is_none_or(|since| since >= session.renewal());
+                let renewal = session.watched.renewal.clone();
+                if let Some(renewal) = renewal.filter(|_| is_due && !is_busy(name)) {
+                    due.push(say(renewal, Stage::Renewed));
+                }
+            } else if session.gone.get_or_insert_with(Instant::now).elapsed() >= GRACE {
+                match session.is_settled {
+                    true => due.push(say(session.watched.farewell.clone(), Stage::Ended)),
+                    false => strangers.push(name.clone()),
+                }
+            }
+        }
+        for name in strangers {
+            self.sessions.remove(&name);
+        }
+        self.write();
+        due
+    }
+
+    /// Takes note of what [`Sessions::look`] wanted to be said.
+    pub(super) fn told(&mut self, name: &Name, stage: Stage) {
+        match stage {
+            Stage::Ended => self.note(name, stage, None),
+            _ => self.renewed(name),
+        }
+    }
+
+    /// Takes note that the server was told something.
+    pub(super) fn renewed(&mut self, name: &Name) {
+        if let Some(session) = self.sessions.get_mut(name) {
+            session.renewed = SystemTime::now();
+        }
+    }
+
+    /// The path of a session whose time to live has not been asked for.
+    pub(super) fn unknown_ttl(&self, name: &Name) -> Option<String> {
+        let session = self.sessions.get(name)?;
+        let path = session.watched.session.clone();
+        path.filter(|_| session.ttl_minutes.is_none())
+    }
+
+    /// Takes note of a session's time to live.
+    pub(super) fn set_ttl(&mut self, name: &Name, minutes: u64) {
+        if let Some(session) = self.sessions.get_mut(name) {
+            session.ttl_minutes = Some(minutes);
+            self.write();
+        }
+    }
+
+    /// Writes down what is watched. When that fails, a later watcher knows less.
+    fn write(&mut self) {
+        let sessions: Vec<_> = self.sessions.iter().collect();
+        let Ok(text) = serde_json::to_vec(&sessions) else {
+            return;
+        };
+        if text == self.written {
+            return;
+        }
+        let written = || {
+            let folder = self.file.parent()?;
+            let mut file = NamedTempFile::new_in(folder).ok()?;
+            file.write_all(&text).ok()?;
+            file.persist(&self.file).ok()
+        };
+        if written().is_some() {
+            self.written = text;
+        }
+    }
+}

@@ -1,0 +1,799 @@
+//! The commands for the machine that agents work on: hooks, what watches agents, and what people and
+//! scripts call.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Server, eventually};
+
+const KEY: &str = "a-key-for-the-team";
+
+/// A user's home on a machine called "desk".
+struct Home {
+    folder: tempfile::TempDir,
+    /// Programs that are agents to their hooks.
+    agent: PathBuf,
+}
+
+impl Home {
+    /// A home whose configuration names this server, with more lines of it.
+    fn new(url: &str, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join(".config/kubeagents");
+        fs::create_dir_all(&config).unwrap();
+        let text = format!("url = {url:?}\nhost = \"desk\"\n{more}");
+        fs::write(config.join("config.toml"), text).unwrap();
+        let run = folder.path().join("run");
+        fs::DirBuilder::new().mode(0o700).create(run).unwrap();
+        // A shell by its own name would be passed over.
+        let agent = folder.path().join("claude");
+        fs::copy("/bin/bash", &agent).unwrap();
+        Self { folder, agent }
+    }
+
+    fn of(server: &Server) -> Self {
+        Self::new(&format!("http://{}", server.address), "")
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A program in this home, with nothing else around it.
+    fn program(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.path())
+            .env("XDG_RUNTIME_DIR", self.path().join("run"))
+            .env("KUBEAGENTS", env!("CARGO_BIN_EXE_kubeagents"))
+            .current_dir(self.path());
+        command
+    }
+
+    fn kubeagents(&self, arguments: &[&str]) -> Command {
+        let mut command = self.program(env!("CARGO_BIN_EXE_kubeagents"));
+        command.args(arguments);
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.kubeagents(arguments).output().unwrap()
+    }
+
+    /// Hands an event to a hook, and waits until it leaves.
+    fn hook(&self, tool: &str, payload: &Value) -> Output {
+        hand_over(
+            self.kubeagents(&["hook", tool]),
+            payload.to_string().as_bytes(),
+        )
+    }
+
+    fn agent(&self, arguments: &[&str]) -> Agent {
+        let mut command = self.program(&self.agent);
+        command.args(arguments);
+        Agent::start(command, self.path())
+    }
+
+    /// Every file and folder below the folders of state and sockets.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut folders = vec![
+            self.path().join(".local/state/kubeagents"),
+            self.path().join("run/kubeagents"),
+        ];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(&folder) else {
+                continue;
+            };
+            found.push(folder);
+            for entry in entries {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => found.push(path),
+                }
+            }
+        }
+        found
+    }
+
+    /// What waits to be sent.
+    fn spooled(&self) -> Vec<String> {
+        let files = self.files().into_iter();
+        let events = files.filter(|file| {
+            file.parent()
+                .is_some_and(|folder| folder.ends_with("spool"))
+        });
+        let events = events.filter(|file| file.extension().is_some_and(|name| name == "json"));
+        events
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .collect()
+    }
+
+    /// The processes that hooks have left behind.
+    fn watchers(&self) -> Vec<Pid> {
+        let is_of_home = |process: &Path| {
+            let read = |name| fs::read(process.join(name)).unwrap_or_default();
+            let home = format!("HOME={}\0", self.path().display());
+            String::from_utf8_lossy(&read("cmdline")).contains("\0hook-watcher\0")
+                && String::from_utf8_lossy(&read("environ")).contains(&home)
+        };
+        let processes = fs::read_dir("/proc").unwrap();
+        let processes = processes.map(|entry| entry.unwrap().path());
+        let ids = processes.filter(|process| is_of_home(process));
+        ids.filter_map(|process| {
+            let id = process.file_name()?.to_str()?.parse().ok()?;
+            Pid::from_raw(id)
+        })
+        .collect()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for watcher in self.watchers() {
+            // It may have left by itself.
+            let _ = kill_process(watcher, Signal::KILL);
+        }
+    }
+}
+
+fn hand_over(mut command: Command, payload: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(payload).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Something that hooks take for an agent.
+struct Agent {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    payload: PathBuf,
+    since: Instant,
+}
+
+impl Agent {
+    fn start(mut command: Command, folder: &Path) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            input: child.stdin.take().unwrap(),
+            output: BufReader::new(child.stdout.take().unwrap()),
+            payload: folder.join("payload.json"),
+            since: Instant::now(),
+            child,
+        }
+    }
+
+    /// Has the agent call a hook, by way of a shell, and wait for it. It is old enough by then not to be
+    /// taken for a helper.
+    fn hook(&mut self, payload: &Value) {
+        let young = Duration::from_millis(1500).saturating_sub(self.since.elapsed());
+        thread::sleep(young);
+        fs::write(&self.payload, payload.to_string()).unwrap();
+        let file = self.payload.display();
+        let hook = format!("sh -c '\"$KUBEAGENTS\" hook claude-code < {file}; true'; echo done $?");
+        writeln!(self.input, "{hook}").unwrap();
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert_eq!(line, "done 0\n");
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn event(name: &str, session: &str) -> Value {
+    json!({"hook_event_name": name, "session_id": session, "cwd": "/tmp"})
+}
+
+fn prompt(session: &str, text: &str) -> Value {
+    let mut event = event("UserPromptSubmit", session);
+    event["prompt"] = json!(text);
+    event
+}
+
+fn tool(name: &str, session: &str, command: &str) -> Value {
+    let mut event = event(name, session);
+    event["tool_name"] = json!("Bash");
+    event["tool_input"] = json!({"command": command});
+    event
+}
+
+/// What the server says of a session of Claude Code on this machine.
+async fn session(server: &Server, topic: &str) -> Answer {
+    let path = format!("/api/agents/claude-code%40desk/sessions/{topic}");
+    server.get(&path).await
+}
+
+/// Status and reason of a session as soon as they are these.
+async fn is_told(server: &Server, topic: &str, status: &str, reason: &str) -> Value {
+    let begin = Instant::now();
+    loop {
+        let answer = session(server, topic).await;
+        let told = &answer.body["session"];
+        let now = told["reason"].as_str().unwrap_or_default();
+        if answer.status == StatusCode::OK && told["current_status"] == status && now == reason {
+            return answer.body;
+        }
+        let waited = begin.elapsed();
+        assert!(
+            waited < crate::support::PATIENCE,
+            "{topic} is not {status} {reason}: {answer:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Every request that arrives at a port, answered as a server would.
+fn listen() -> (SocketAddr, Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let heads: Arc<std::sync::Mutex<Vec<String>>> = Arc::default();
+    let received = heads.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut head = String::new();
+            while reader.read_line(&mut head).is_ok_and(|length| length > 2) {}
+            received.lock().unwrap().push(head);
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+            drop(stream.write_all(answer.as_bytes()));
+        }
+    });
+    (address, heads)
+}
+
+#[tokio::test]
+async fn many_hooks_at_once_keep_the_order_of_their_sessions() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    thread::scope(|scope| {
+        for name in &names {
+            let home = &home;
+            scope.spawn(move || {
+                home.hook("claude-code", &prompt(name, "go"));
+                for number in 0..4 {
+                    let command = format!("make {number}");
+                    home.hook("claude-code", &tool("PermissionRequest", name, &command));
+                    home.hook("claude-code", &tool("PostToolUse", name, &command));
+                }
+                home.hook("claude-code", &event("Stop", name));
+            });
+        }
+    });
+    for name in &names {
+        let told = is_told(&server, name, "success", "turn").await;
+        let history = told["status_history"].as_array().unwrap();
+        let told: Vec<String> = history
+            .iter()
+            .rev()
+            .map(|status| {
+                let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+                format!("{} {}", text("status"), text("message"))
+            })
+            .collect();
+        let work = (0..4).flat_map(|number| {
+            let wait = format!("pending Bash: make {number}");
+            [wait, format!("running Bash: make {number}")]
+        });
+        let expected: Vec<String> = ["running go".to_owned()].into_iter().chain(work).collect();
+        assert_eq!(told[..9], expected, "{name}");
+        assert!(told[9].starts_with("success"), "{told:?}");
+        assert_eq!(told.len(), 10, "{told:?}");
+    }
+    assert_eq!(home.watchers().len(), 1);
+}
+
+#[tokio::test]
+async fn what_hooks_take_while_the_server_is_away_arrives_as_the_latest_state() {
+    let server = Server::start(&[]);
+    let port = server.address.port().to_string();
+    let home = Home::of(&server);
+    drop(server);
+    home.hook("claude-code", &prompt("s", "Fix the login page"));
+    for number in 0..5 {
+        home.hook(
+            "claude-code",
+            &tool("PostToolUse", "s", &format!("make {number}")),
+        );
+    }
+    home.hook(
+        "claude-code",
+        &tool("PermissionRequest", "s", "make install"),
+    );
+    home.hook("claude-code", &prompt("other", "Write docs"));
+    home.hook("claude-code", &event("Stop", "other"));
+    eventually("only news is left", || {
+        (home.spooled().len() == 4).then_some(())
+    })
+    .await;
+
+    let server = Server::start(&[("PORT", port.as_str())]);
+    let told = is_told(&server, "s", "pending", "permission").await;
+    assert_eq!(told["session"]["title"], "Fix the login page");
+    assert_eq!(told["session"]["context"]["host"], "desk");
+    assert_eq!(
+        told["status_history"].as_array().unwrap().len(),
+        2,
+        "{told}"
+    );
+    is_told(&server, "other", "success", "turn").await;
+    eventually("an empty spool", || home.spooled().is_empty().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_killed_loses_nothing_and_is_followed_by_another() {
+    let server = Server::start(&[]);
+    let port = server.address.port().to_string();
+    let home = Home::of(&server);
+    let mut agent = home.agent(&[]);
+    agent.hook(&prompt("watched", "go"));
+    is_told(&server, "watched", "running", "").await;
+    drop(server);
+    agent.hook(&tool("PermissionRequest", "watched", "make"));
+    for watcher in home.watchers() {
+        kill_process(watcher, Signal::KILL).unwrap();
+    }
+    eventually("no watcher", || home.watchers().is_empty().then_some(())).await;
+    assert_eq!(home.spooled().len(), 1);
+
+    let server = Server::start(&[("PORT", port.as_str())]);
+    home.hook("claude-code", &prompt("another", "go"));
+    is_told(&server, "watched", "pending", "permission").await;
+    is_told(&server, "another", "running", "").await;
+    // The new one watches whom the old one watched.
+    agent.kill();
+    is_told(&server, "watched", "failed", "crashed").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_is_noticed_and_one_that_says_goodbye_is_not_taken_for_dead() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let (mut dying, mut leaving) = (home.agent(&[]), home.agent(&[]));
+    let mut turned = home.agent(&[]);
+    for (agent, name) in [
+        (&mut dying, "dying"),
+        (&mut leaving, "leaving"),
+        (&mut turned, "turned"),
+    ] {
+        agent.hook(&prompt(name, "go"));
+        is_told(&server, name, "running", "").await;
+    }
+    dying.hook(&tool("PostToolUse", "dying", "make"));
+    turned.hook(&event("Stop", "turned"));
+    leaving.hook(&event("SessionEnd", "leaving"));
+    is_told(&server, "turned", "success", "turn").await;
+    let left = session(&server, "leaving").await.body;
+    assert_eq!(
+        left["session"]["reason"], "stopped",
+        "sent in the foreground: {left}"
+    );
+    leaving.kill();
+    dying.kill();
+    turned.kill();
+    is_told(&server, "dying", "failed", "crashed").await;
+    is_told(&server, "turned", "success", "closed").await;
+    is_told(&server, "leaving", "failed", "stopped").await;
+}
+
+#[tokio::test]
+async fn a_session_is_renewed_while_its_agent_lives() {
+    let server = Server::start(&[("DEFAULT_TTL_MINUTES", "1")]);
+    let home = Home::of(&server);
+    let mut agent = home.agent(&[]);
+    agent.hook(&prompt("quiet", "go"));
+    let told = is_told(&server, "quiet", "running", "").await;
+    let updated = told["session"]["last_updated"].clone();
+    let renewed = async {
+        loop {
+            let told = session(&server, "quiet").await.body;
+            if told["session"]["last_updated"] != updated {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let told = tokio::time::timeout(crate::support::PATIENCE, renewed)
+        .await
+        .unwrap();
+    assert_eq!(told["session"]["current_status"], "running");
+    assert_eq!(
+        told["status_history"].as_array().unwrap().len(),
+        1,
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_a_turn_without_a_person_is_sent_before_the_hook_leaves() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let mut agent = home.agent(&["-p"]);
+    agent.hook(&prompt("headless", "go"));
+    agent.hook(&event("Stop", "headless"));
+    let told = session(&server, "headless").await.body;
+    assert_eq!(told["session"]["context"]["mode"], "headless", "{told}");
+    assert_ne!(told["session"]["current_status"], "running", "{told}");
+}
+
+#[tokio::test]
+async fn the_stored_key_goes_to_its_server_only_whatever_the_environment_says() {
+    let (own, own_heads) = listen();
+    let (foreign, foreign_heads) = listen();
+    let home = Home::new(&format!("http://{own}"), &format!("key = {KEY:?}\n"));
+    let to = |variables: &[(&str, &str)], session: &str| {
+        let mut command = home.kubeagents(&["hook", "claude-code"]);
+        command.envs(variables.iter().copied());
+        hand_over(command, prompt(session, "go").to_string().as_bytes());
+    };
+    let url = format!("http://{foreign}");
+    to(&[], "own");
+    to(&[("KUBEAGENTS_SERVER_URL", &url)], "foreign");
+    to(
+        &[
+            ("KUBEAGENTS_SERVER_URL", &url),
+            ("KUBEAGENTS_API_KEY", "another-key"),
+        ],
+        "paired",
+    );
+    to(
+        &[("KUBEAGENTS_SERVER_URL", &url), ("KUBEAGENTS_API_KEY", KEY)],
+        "stolen",
+    );
+    to(&[], "own-again");
+    let posts = |heads: &std::sync::Mutex<Vec<String>>| {
+        let heads = heads.lock().unwrap();
+        let posts = heads.iter().filter(|head| head.starts_with("POST"));
+        posts.cloned().collect::<Vec<String>>()
+    };
+    eventually("what is for the own server", || {
+        (posts(&own_heads).len() >= 2).then_some(())
+    })
+    .await;
+    eventually("the rest", || {
+        (posts(&foreign_heads).len() >= 3).then_some(())
+    })
+    .await;
+    for head in own_heads.lock().unwrap().iter() {
+        let expected = format!("authorization: Bearer {KEY}");
+        assert!(
+            head.to_lowercase().contains(&expected.to_lowercase()),
+            "{head}"
+        );
+    }
+    for head in foreign_heads.lock().unwrap().iter() {
+        assert!(!head.contains(KEY), "{head}");
+    }
+    let paired = |head: &String| head.contains("Bearer another-key");
+    assert_eq!(
+        posts(&foreign_heads)
+            .iter()
+            .filter(|head| paired(head))
+            .count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_hooks_leave_is_for_this_user_only_and_holds_no_secret() {
+    let home = Home::new(
+        "http://127.0.0.1:1",
+        &format!("key = {KEY:?}\ndetail = \"title\"\n"),
+    );
+    home.hook(
+        "claude-code",
+        &prompt("s", "use ghp_abcdefghijklmnop please"),
+    );
+    home.hook(
+        "claude-code",
+        &tool("PostToolUse", "s", "deploy --token hunter2 everything"),
+    );
+    eventually("a watcher", || (!home.watchers().is_empty()).then_some(())).await;
+    eventually("its socket", || {
+        let files = home.files();
+        files
+            .iter()
+            .any(|file| file.ends_with("watcher.sock"))
+            .then_some(())
+    })
+    .await;
+    let files = home.files();
+    assert!(files.len() >= 6, "{files:?}");
+    for file in files {
+        // What is being replaced may be gone.
+        let Ok(metadata) = fs::symlink_metadata(&file) else {
+            continue;
+        };
+        let mode = metadata.permissions().mode() & 0o777;
+        let name = file.display();
+        match metadata.file_type() {
+            kind if kind.is_dir() => assert_eq!(mode, 0o700, "{name}"),
+            kind if kind.is_file() => assert_eq!(mode, 0o600, "{name}"),
+            // Nobody else comes as far as the socket.
+            _ => assert!(name.to_string().ends_with(".sock"), "{name}"),
+        }
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        for secret in [KEY, "ghp_abc", "hunter2", "everything"] {
+            assert!(!text.contains(secret), "{secret} in {name}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_hook_prints_only_what_its_tool_demands_and_never_fails() {
+    let home = Home::new("http://127.0.0.1:1", "");
+    let run = |home: &Home, arguments: &[&str], payload: &[u8]| {
+        let output = hand_over(home.kubeagents(arguments), payload);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let payloads: [&[u8]; 5] = [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        br#"{"hook_event_name": "Stop", "session_id": 7}"#,
+    ];
+    for payload in payloads {
+        for tool in [
+            "claude-code",
+            "codex",
+            "copilot",
+            "opencode",
+            "emacs",
+            "--flag",
+        ] {
+            assert_eq!(run(&home, &["hook", tool], payload), "");
+        }
+        assert_eq!(run(&home, &["hook", "gemini"], payload), "{}\n");
+        assert_eq!(run(&home, &["hook"], payload), "");
+    }
+    let prompt =
+        br#"{"hook_event_name": "beforeSubmitPrompt", "conversation_id": "c", "prompt": "go"}"#;
+    assert_eq!(
+        run(&home, &["hook", "cursor"], prompt),
+        "{\"continue\":true}\n"
+    );
+    let turn = r#"{"type": "agent-turn-complete", "thread-id": "t", "cwd": "/tmp"}"#;
+    assert_eq!(run(&home, &["hook", "codex-notify", turn], b""), "");
+    assert!(
+        home.spooled()
+            .iter()
+            .any(|event| event.contains("agent-turn-complete"))
+    );
+
+    let broken = Home::new("no address", "");
+    assert_eq!(
+        run(
+            &broken,
+            &["hook", "claude-code"],
+            event("Stop", "s").to_string().as_bytes()
+        ),
+        ""
+    );
+    assert!(broken.files().is_empty());
+}
+
+#[tokio::test]
+async fn a_command_is_reported_from_start_to_end_and_keeps_its_exit_code() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let run = [
+        "run", "--agent", "night", "--topic", "backup", "--", "sh", "-c",
+    ];
+    let script = "echo out; echo step one >&2; echo key=hunter2 TOKEN=hunter2 >&2; exit 7";
+    let output = home.output(&[&run[..], &[script]].concat());
+    assert_eq!(output.status.code(), Some(7));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "out\n");
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .starts_with("step one\n")
+    );
+    let told = server.get("/api/agents/night/sessions/backup").await.body;
+    let [failed, running] = told["status_history"].as_array().unwrap().as_slice() else {
+        panic!("two reports: {told}");
+    };
+    assert_eq!(
+        (&running["status"], &failed["status"]),
+        (&json!("running"), &json!("failed"))
+    );
+    assert_eq!(failed["message"], "exit code 7");
+    let content = failed["content"].as_str().unwrap();
+    assert!(
+        content.starts_with("step one\n") && !content.contains("TOKEN=hunter2"),
+        "{content}"
+    );
+    assert!(
+        running["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("sh -c echo out"),
+        "{told}"
+    );
+    assert_eq!(told["session"]["context"]["host"], "desk");
+
+    let output = home.output(&["run", "--", "sh", "-c", "kill -9 $$"]);
+    assert_eq!(output.status.code(), Some(128 + 9));
+    let told = server
+        .get("/api/agents/sh%40desk/sessions/sh%20-c%20kill%20-9%20%24%24")
+        .await
+        .body;
+    assert_eq!(told["session"]["message"], "killed by signal 9", "{told}");
+    let output = home.output(&["run", "--topic", "none", "--", "/no/such/program"]);
+    assert_eq!(output.status.code(), Some(127));
+    let told = server
+        .get("/api/agents/program%40desk/sessions/none")
+        .await
+        .body;
+    assert_eq!(told["session"]["current_status"], "failed", "{told}");
+    assert_eq!(home.output(&["run", "--", "true"]).status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn signals_reach_the_command_and_a_killed_run_is_noticed() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let script = "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.1; done";
+    let start = |topic: &str| {
+        let mut command = home.kubeagents(&[
+            "run", "--agent", "a", "--topic", topic, "--", "sh", "-c", script,
+        ]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        (child, output)
+    };
+    let id = |child: &Child| Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    let (mut child, mut output) = start("told");
+    kill_process(id(&child), Signal::TERM).unwrap();
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "told\n");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+
+    let (mut child, _output) = start("killed");
+    let told = |topic: &'static str| {
+        let server = &server;
+        async move {
+            server
+                .get(&format!("/api/agents/a/sessions/{topic}"))
+                .await
+                .body
+        }
+    };
+    let begin = Instant::now();
+    while told("killed").await["session"]["current_status"] != "running" {
+        assert!(begin.elapsed() < crate::support::PATIENCE);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while told("killed").await["session"]["reason"] != "crashed" {
+        assert!(begin.elapsed() < crate::support::PATIENCE);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[test]
+fn a_command_runs_as_ever_where_nothing_can_be_reported() {
+    let home = Home::new("http://127.0.0.1:1", "");
+    let output = home.output(&["run", "--", "sh", "-c", "echo out; exit 4"]);
+    assert_eq!(
+        (output.status.code(), output.stdout),
+        (Some(4), b"out\n".to_vec())
+    );
+    let broken = Home::new("no address", "");
+    let output = broken.output(&["run", "--", "sh", "-c", "echo out; exit 5"]);
+    assert_eq!(
+        (output.status.code(), output.stdout),
+        (Some(5), b"out\n".to_vec())
+    );
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("not reported: KUBEAGENTS_SERVER_URL must be"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn scripts_report_and_learn_by_the_exit_code_what_became_of_it() {
+    let server = Server::start(&[("AUTH_MODE", "required"), ("KUBEAGENTS_API_KEY", KEY)]);
+    let url = format!("http://{}", server.address);
+    let home = Home::new(&url, &format!("key = {KEY:?}\n"));
+    let report = |more: &[&str]| home.output(&[&["report"], more].concat());
+    let output = report(&[
+        "pending",
+        "--topic",
+        "release",
+        "--agent",
+        "ci",
+        "--message",
+        "may I?",
+        "--title",
+        "Release 1.2",
+        "--reason",
+        "input",
+        "--ttl",
+        "30",
+        "--context",
+        "pr=42",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let path = "/api/agents/ci/sessions/release";
+    let told = server
+        .send(Method::GET, path, Some(KEY), &Value::Null)
+        .await
+        .body;
+    for (field, value) in [
+        ("/session/title", json!("Release 1.2")),
+        ("/session/reason", json!("input")),
+        ("/session/message", json!("may I?")),
+        ("/session/ttl_minutes", json!(30)),
+        ("/session/context/pr", json!("42")),
+        ("/session/context/host", json!("desk")),
+    ] {
+        assert_eq!(told.pointer(field), Some(&value), "{field} of {told}");
+    }
+
+    let wrong = report(&["running", "--topic", &"x".repeat(501)]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(
+        said.contains("session_topic must be 1-500 characters"),
+        "{said}"
+    );
+    assert_eq!(report(&["sleeping", "--topic", "t"]).status.code(), Some(2));
+    let stranger = Home::new(&url, "");
+    let refused = stranger.output(&["report", "running", "--topic", "t"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("wants an API key"), "{said}");
+    let away = Home::new("http://127.0.0.1:1", "");
+    for arguments in [&["report", "running", "--topic", "t"][..], &["ps"]] {
+        let output = away.output(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains("http://127.0.0.1:1 cannot be reached"),
+            "{said}"
+        );
+    }
+}
