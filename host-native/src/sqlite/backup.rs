@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::open::{Cause, Contents, OpenError, contents, existing};
-use super::pool::connect;
+use super::pool::{Failure, connect};
 
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub(crate) enum BackupError {
     #[error("{} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
     #[error("the database cannot be copied to {}", .0.display())]
-    Copy(PathBuf, #[source] rusqlite::Error),
+    Copy(PathBuf, #[source] Failure),
 }
 
 /// Copies a database as it is at one instant to a new file, which is there whole or not at all.
@@ -44,7 +44,7 @@ pub(crate) fn backup(database: &Path, copy: &Path) -> Result<(), BackupError> {
     let name = name.ok_or_else(|| written(io::ErrorKind::InvalidFilename.into()))?;
     connection
         .execute("VACUUM INTO ?1", [name])
-        .map_err(|error| BackupError::Copy(copy.to_owned(), error))?;
+        .map_err(|error| BackupError::Copy(copy.to_owned(), error.into()))?;
     partial.as_file().sync_all().map_err(written)?;
     match partial.persist_noclobber(copy) {
         Ok(_) => File::open(directory)

@@ -14,7 +14,7 @@ use rusqlite::{ErrorCode, OpenFlags};
 use super::NativeStore;
 use super::lock::{Lock, LockError};
 use super::place::Place;
-use super::pool::{Pool, connect};
+use super::pool::{Failure, Pool, connect};
 
 /// How many single rows are read at once.
 const LOOKUPS: usize = 2;
@@ -50,7 +50,7 @@ pub(super) enum Cause {
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(#[from] Failure),
     #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error(transparent)]
@@ -79,11 +79,11 @@ impl OpenError {
                 use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
                 return matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem);
             }
-            Cause::Sqlite(error) => error.sqlite_error_code(),
+            Cause::Sqlite(error) => error.code(),
             Cause::Schema(SchemaError::Store(StoreError::Unavailable(cause)))
-            | Cause::Store(StoreError::Unavailable(cause)) => cause
-                .downcast_ref()
-                .and_then(rusqlite::Error::sqlite_error_code),
+            | Cause::Store(StoreError::Unavailable(cause)) => {
+                cause.downcast_ref().and_then(Failure::code)
+            }
             _ => return false,
         };
         use ErrorCode::{CannotOpen, NotADatabase, ReadOnly};
@@ -109,7 +109,7 @@ async fn try_open(file: &Path) -> Result<NativeStore, Cause> {
     }
     let lock = Lock::take(&file)?;
     let writer = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    if writer.is_readonly("main")? {
+    if writer.is_readonly("main").map_err(Failure::from)? {
         return Err(Cause::ReadOnly);
     }
     if contents(&writer)? == Contents::Foreign {
@@ -178,7 +178,7 @@ pub(super) enum Contents {
 }
 
 /// Reads whose a database is, without changing it.
-pub(super) fn contents(connection: &rusqlite::Connection) -> rusqlite::Result<Contents> {
+pub(super) fn contents(connection: &rusqlite::Connection) -> Result<Contents, Failure> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let count = "SELECT count(*), count(*) FILTER (WHERE name = 'statuses') FROM sqlite_schema";
     let (all, ours): (i64, i64) =

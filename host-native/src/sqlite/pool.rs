@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kubeagents_core::StoreError;
+use kubeagents_core::{StoreError, causes};
 use kubeagents_store_sqlite::{Connection, Value};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, OpenFlags, ToSql};
@@ -36,7 +36,7 @@ struct UnexpectedType(rusqlite::types::Type);
 struct NoConnection;
 
 /// A connection of one's own to a file that exists.
-pub(super) fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<rusqlite::Connection> {
+pub(super) fn connect(file: &Path, access: OpenFlags) -> Result<rusqlite::Connection, Failure> {
     // No name is taken for a URI, and no connection is used by two threads at once.
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = rusqlite::Connection::open_with_flags(file, flags)?;
@@ -149,13 +149,40 @@ fn value(column: usize, value: ValueRef<'_>) -> rusqlite::Result<Value> {
     }
 }
 
+/// A failure as SQLite words it. The driver would say most of it twice.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", text(.0))]
+pub(crate) struct Failure(rusqlite::Error);
+
+impl Failure {
+    /// The kind of failure, where SQLite itself reports it.
+    pub(super) fn code(&self) -> Option<ErrorCode> {
+        self.0.sqlite_error_code()
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self(error)
+    }
+}
+
+fn text(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, Some(message)) => {
+            format!("{message} (SQLite code {})", failure.extended_code)
+        }
+        other => causes(other),
+    }
+}
+
 /// What a failure means to the core.
 fn store_error(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Contended,
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
-            StoreError::Refused(error.into())
+            StoreError::Refused(Failure(error).into())
         }
-        _ => StoreError::unavailable(error),
+        _ => StoreError::unavailable(Failure(error)),
     }
 }
