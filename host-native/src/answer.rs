@@ -16,7 +16,7 @@ const PIECE: usize = 64 << 10;
 /// The body of an answer.
 pub(crate) struct AnswerBody {
     left: Bytes,
-    /// Set where the transport does not notice by itself that the client reads nothing.
+    /// Set where the transport alone would not notice that the client does not read.
     progress: Option<Arc<Progress>>,
 }
 
@@ -33,10 +33,11 @@ impl AsRef<[u8]> for Piece {
 }
 
 impl AnswerBody {
-    /// The body of an answer on a connection. On a multiplexed one a client that reads nothing may
-    /// still talk of other things.
+    /// The body of an answer on a connection. The transport notices by itself that a client reads
+    /// nothing, but not that it still talks of other things on a multiplexed connection, nor that
+    /// it reads a large answer a byte at a time.
     pub(crate) fn new(bytes: Bytes, activity: &Activity, multiplexed: bool) -> Self {
-        let is_watched = multiplexed && !bytes.is_empty();
+        let is_watched = multiplexed && !bytes.is_empty() || bytes.len() > PIECE;
         Self {
             progress: is_watched.then(|| activity.watch_answer()),
             left: bytes,
@@ -73,5 +74,38 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_watched_until_its_last_piece_is_gone() {
+        const LONG: Duration = Duration::from_secs(60);
+        let activity = Activity::default();
+        for (bytes, multiplexed, is_watched) in
+            [(1, false, false), (1, true, true), (PIECE + 1, false, true)]
+        {
+            let body = Bytes::from(vec![b'x'; bytes]);
+            let mut body = AnswerBody::new(body, &activity, multiplexed);
+            let mut pieces = Vec::new();
+            while let Some(piece) = body.frame().await {
+                pieces.push(piece.unwrap().into_data().unwrap());
+            }
+            assert_eq!(pieces.concat().len(), bytes);
+            drop(body);
+            let unread = timeout(LONG, activity.unread()).await;
+            assert_eq!(unread.is_ok(), is_watched, "{bytes} {multiplexed}");
+            drop(pieces);
+            let unread = timeout(LONG, activity.unread()).await;
+            assert!(unread.is_err(), "{bytes} {multiplexed}");
+        }
     }
 }
