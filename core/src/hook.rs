@@ -242,6 +242,8 @@ mod properties;
 #[cfg(test)]
 mod recorded;
 #[cfg(test)]
+mod tables;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -73,7 +73,7 @@ impl Shape {
 
     /// What happened, and a line for people.
     fn happening(&self, payload: &Payload, name: &str) -> Option<(Happening, String)> {
-        let call = || Call::read(payload, self.tool, self.input, self.call);
+        let call = || Call::read(payload, self.tool, self.input, self.call, payload.cwd());
         let said = |names: &[&str]| {
             let text = payload.text(names);
             text.map_or_else(String::new, |text| line(text, MAX_MESSAGE))

@@ -174,12 +174,14 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads a call from a payload that has these fields, and the argument that tells a person most.
+    /// Reads a call from a payload that has these fields, and the argument that tells a person most:
+    /// a path as seen from the working folder.
     pub(super) fn read(
         payload: &Payload,
         tool: &[&str],
         input: &[&str],
         id: &[&str],
+        cwd: Option<&str>,
     ) -> (Self, Option<String>) {
         let input = payload.get(input);
         let call = Self {
@@ -190,7 +192,7 @@ impl Call {
             id: payload.text(id).map(self::id),
             begins: false,
         };
-        let argument = input.and_then(|input| chosen_argument(input, payload.some_text(&["cwd"])));
+        let argument = input.and_then(|input| chosen_argument(input, cwd));
         (call, argument.map(|(_, text)| text))
     }
 
@@ -373,7 +375,7 @@ impl Event {
 
     /// The same, with what most tools tell beside an event.
     pub(super) fn with_surroundings(mut self, payload: &Payload) -> Self {
-        let cwd = payload.some_text(&["cwd", "directory", "workspace_roots"]);
+        let cwd = payload.cwd();
         let model = payload.some_text(&["model"]);
         let version = payload.some_text(&["cursor_version", "version"]);
         self.cwd = cwd.map(|cwd| line(cwd, 200)).filter(|cwd| !cwd.is_empty());

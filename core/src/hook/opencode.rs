@@ -31,7 +31,7 @@ pub(super) fn read(payload: &Payload) -> Option<Event> {
         .map(str::to_owned)
         .or_else(|| told(&["parentID"]));
 
-    let (happening, message) = happening(&name, &properties)?;
+    let (happening, message) = happening(&name, &properties, payload.cwd())?;
     let mut read = match &parent {
         Some(parent) => Event::new(parent, happening, message),
         None => Event::new(&session, happening, message),
@@ -59,7 +59,7 @@ fn title(text: &str) -> Option<String> {
 }
 
 /// What happened, and a line for people.
-fn happening(name: &str, properties: &Payload) -> Option<(Happening, String)> {
+fn happening(name: &str, properties: &Payload, cwd: Option<&str>) -> Option<(Happening, String)> {
     let silently = |happening| (happening, String::new());
     Some(match name {
         "sessioncreated" | "sessionupdated" => silently(Happening::Started),
@@ -79,11 +79,11 @@ fn happening(name: &str, properties: &Payload) -> Option<(Happening, String)> {
         "sessionidle" => silently(IDLE),
         "sessioncompacted" => silently(Happening::Busy),
         "toolexecutebefore" => {
-            let (call, argument) = call(properties);
+            let (call, argument) = call(properties, cwd);
             used(call.beginning(), argument)
         }
         "toolexecuteafter" => {
-            let (call, argument) = call(properties);
+            let (call, argument) = call(properties, cwd);
             used(call, argument)
         }
         "permissionasked" | "permissionupdated" => permission(properties),
@@ -112,8 +112,8 @@ fn said(text: Option<&str>) -> String {
     text.map_or_else(String::new, |text| line(text, MAX_MESSAGE))
 }
 
-fn call(properties: &Payload) -> (Call, Option<String>) {
-    Call::read(properties, &["tool"], &["args", "input"], &["callID"])
+fn call(properties: &Payload, cwd: Option<&str>) -> (Call, Option<String>) {
+    Call::read(properties, &["tool"], &["args", "input"], &["callID"], cwd)
 }
 
 /// A wait for the reply that names the request.

@@ -74,6 +74,11 @@ impl Payload {
         values.find_map(first_text)
     }
 
+    /// The folder that the agent works in.
+    pub(super) fn cwd(&self) -> Option<&str> {
+        self.some_text(&["cwd", "directory", "workspace_roots"])
+    }
+
     /// The first of these fields that is an object.
     pub(super) fn object(&self, names: &[&str]) -> Option<Self> {
         let mut values = names.iter().filter_map(|name| self.0.get(*name));

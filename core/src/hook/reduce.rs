@@ -108,7 +108,7 @@ fn keep(name: &str) -> Option<Keep> {
 
 /// The payload with only what the event is read from, short and without secrets.
 pub(super) fn reduce(tool: Tool, payload: &Payload, detail: Detail) -> Map<String, Value> {
-    let mut reduced = fields(payload.fields(), payload.some_text(&["cwd"]), detail, 0);
+    let mut reduced = fields(payload.fields(), payload.cwd(), detail, 0);
     if tool == Tool::Copilot
         && let Some(name) = super::copilot::name(payload)
     {
