@@ -18,6 +18,7 @@ mod outage;
 mod passwords;
 mod reports;
 mod response;
+mod turns;
 mod unsent;
 
 use bytes::Bytes;
@@ -37,13 +38,14 @@ use crate::json;
 use crate::ports::{Clock, Ports};
 use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority, is_origin_of};
 use crate::token::TokenSigner;
-use crate::{AuthMode, Settings, Timestamp};
+use crate::{AuthMode, Settings, Timestamp, Workspace};
 use body::{Received, Standing};
 use credentials::Caller;
 use endpoints::{Access, Endpoint, Route, Row};
 use error::ApiError;
 use known_accounts::KnownAccounts;
 use response::Answer;
+use turns::{PATIENCE, Turn, Turns};
 
 /// The application: answers requests by the contract, on the host's ports.
 pub struct App<P> {
@@ -52,6 +54,7 @@ pub struct App<P> {
     cors: CorsPolicy,
     signer: TokenSigner,
     bodies: body::Budget,
+    turns: Turns,
     known_accounts: KnownAccounts,
     unsent: unsent::Unsent,
 }
@@ -79,6 +82,7 @@ impl<P: Ports> App<P> {
             cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),
             bodies: body::Budget::default(),
+            turns: Turns::new(settings.values.reads_in_flight as usize),
             known_accounts: KnownAccounts::default(),
             unsent: unsent::Unsent::default(),
             settings,
@@ -133,6 +137,10 @@ impl<P: Ports> App<P> {
         if row.endpoint == Endpoint::Register && !self.settings.values.registration_enabled {
             return Err(ApiError::registration_disabled());
         }
+        let _turn = match row.endpoint.is_list() {
+            true => self.turn(&caller.workspace).await?,
+            false => None,
+        };
         let standing = match row.access {
             Access::Public => Standing::Public,
             _ if row.endpoint == Endpoint::Hook => Standing::Hook,
@@ -161,6 +169,11 @@ impl<P: Ports> App<P> {
             Access::Workspace => self.authenticate(&parts.headers).await,
             Access::Account => self.authenticate_account(&parts.headers).await,
         }
+    }
+
+    /// Waits for a turn at reading a list of this workspace. It ends with the answer.
+    async fn turn(&self, workspace: &Workspace) -> Result<Option<Turn>, ApiError> {
+        self.turns.wait(workspace, self.ports.pause(PATIENCE)).await
     }
 
     fn now(&self) -> Timestamp {

@@ -219,6 +219,14 @@ endpoints! {
         "Says that the server can do its work: storage answers", answers 200 Health;
 }
 
+impl Endpoint {
+    /// Checks whether the endpoint answers with a page of a list.
+    pub(super) fn is_list(self) -> bool {
+        let mut query = self.operation().query.iter();
+        query.any(|parameter| parameter.name == CURSOR.name)
+    }
+}
+
 impl Row {
     /// The names of the parameters in the path.
     pub(super) fn placeholders(&self) -> impl Iterator<Item = &'static str> {

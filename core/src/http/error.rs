@@ -131,6 +131,13 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
+    /// The answer to who has waited for a turn at reading for too long.
+    pub(crate) fn too_many_reads() -> Self {
+        let message = "too many lists of this workspace are read at once, try again: the setting \
+                       READS_IN_FLIGHT says how many may be";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
     pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Self {

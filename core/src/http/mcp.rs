@@ -185,7 +185,12 @@ impl<P: Ports> App<P> {
         if !caller.scopes.contains(scope) {
             return Err(ApiError::missing_scope(scope));
         }
-        match tool.read(arguments)? {
+        let call = tool.read(arguments)?;
+        let _turn = match scope {
+            Scope::Read => self.turn(&caller.workspace).await?,
+            Scope::Report => None,
+        };
+        match call {
             Call::Report(report) => {
                 self.record(&caller.workspace, report).await?;
                 Ok(Told::stored())

@@ -22,7 +22,7 @@ use crate::validation::STORABLE;
 
 /// A parameter of a query.
 pub(super) struct Parameter {
-    name: &'static str,
+    pub(super) name: &'static str,
     description: &'static str,
     required: bool,
     schema: fn() -> Value,
@@ -322,11 +322,7 @@ fn responses(
         "description": reason(operation.status),
         "content": {"application/json": {"schema": schema}},
     });
-    let is_paged = operation
-        .query
-        .iter()
-        .any(|parameter| parameter.name == CURSOR.name);
-    if is_paged {
+    if row.endpoint.is_list() {
         answer["headers"] = header("Link", "The next page, as a relative reference.");
     }
     let mut responses = Map::from_iter([(operation.status.to_string(), answer)]);

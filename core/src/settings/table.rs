@@ -93,6 +93,11 @@ settings! {
     /// arguments) or `none` (status and reason only). Known secrets are cut out in any case.
     hook_detail: Detail = "HOOK_DETAIL", parse::hook_detail, Value("full"), EVERY;
 
+    /// The most lists and histories of one workspace that are read at once; 0: any number. More wait
+    /// their turn, for 5 seconds at most.
+    reads_in_flight: u32 = "READS_IN_FLIGHT", |text| parse::number(text, "number", 0..=10_000),
+        Value("8"), EVERY;
+
     /// URL notified of status changes in the shared workspace.
     notification_webhook_url: Option<String> = "NOTIFICATION_WEBHOOK_URL", parse::webhook_url,
         Nothing, EVERY, secret;

@@ -4,6 +4,7 @@
 mod mcp;
 mod openapi;
 mod pages;
+mod reads;
 mod server;
 mod sessions;
 mod settings;
