@@ -20,11 +20,11 @@ use crate::{InvalidField, Report, Rule, Scope, StatusKind};
 pub const SERVER_NAME: &str = "kubeagents";
 
 /// How an agent is told to use the tools.
-const INSTRUCTIONS: &str = "Report your work with these tools, so that the people who rely on \
-it can see what you are doing. Call start_session before you begin a task, report_status at each \
-milestone and whenever you wait for someone or something, and end_session exactly once when the task \
-is over, also when it failed. Use the same agent_id for everything you do, and the same \
-session_topic for every report on one task. When a report fails, go on with the task.";
+const INSTRUCTIONS: &str = "Call start_session before you begin a task, report_status at each milestone \
+and whenever you wait for someone or something, and end_session exactly once when the task is over, also \
+when it failed: the people who rely on the task see in these reports what you are doing. Use the same \
+agent_id for everything you do, and the same session_topic for every report on one task. When a report \
+fails, go on with the task.";
 
 /// What the tools say of themselves that depends on where they are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -346,8 +346,8 @@ impl Tool {
         let (title, description): (_, Cow<'static, str>) = match self {
             Self::StartSession => (
                 "Start a session",
-                "Reports that you begin a task; its status becomes running. Call it once, before \
-                 the first step, and again if you take up a task that had ended. Choose a short \
+                "Call this before the first step of a task, and again when you take up one that had \
+                 ended: it reports that the task is running. Choose a short \
                  session_topic that tells people what the task is, and repeat it exactly in every \
                  later report on the task."
                     .into(),
@@ -355,36 +355,38 @@ impl Tool {
             Self::ReportStatus => (
                 "Report a status",
                 format!(
-                    "Reports how a task is going: running while you work, pending while you wait \
-                     for a person or for something outside, failed when a step failed and you may \
-                     still recover. Call it at each milestone, and {}. To finish, call end_session.",
+                    "Call this at each milestone of a task, and {}. It reports how the task is going: \
+                     running while you work, pending while you wait for a person or for something \
+                     outside, failed when a step failed and you may still recover. To finish, call \
+                     end_session.",
                     guidance.report_often()
                 )
                 .into(),
             ),
             Self::EndSession => (
                 "End a session",
-                "Reports that a task is over: success when it is done, failed when you give up. \
-                 Call it exactly once for each task, as the last thing you do for it."
+                "Call this exactly once for each task, as the last thing you do for it. It reports \
+                 that the task is over: success when it is done, failed when you give up."
                     .into(),
             ),
             Self::ListAgents => (
                 "List agents",
-                "Shows which agents report here, what they were doing last and when, the ones seen \
-                 last first. Use it to see whether another agent is at work before you begin \
-                 something that could get in its way."
+                "Call this before you begin something that could get in another agent's way. It shows \
+                 which agents report here, what they were doing last and when, the ones seen last \
+                 first."
                     .into(),
             ),
             Self::ListSessions => (
                 "List an agent's sessions",
-                "Shows which tasks an agent has, how each is going and when it expires, the ones \
-                 updated last first. Use it to find the session_topic that get_session takes."
+                "Call this to see what one agent works on, and to find the session_topic that \
+                 get_session takes. It shows which tasks the agent has, how each is going and when it \
+                 expires, the ones updated last first."
                     .into(),
             ),
             Self::GetSession => (
                 "Get a session",
-                "Shows one task of one agent: its state, when it expires, and its recent history, \
-                 newest first. list_sessions says which tasks there are."
+                "Call this to see how one task of one agent is going: its state, when it expires, and \
+                 its recent history, newest first. list_sessions says which tasks there are."
                     .into(),
             ),
         };
@@ -896,8 +898,39 @@ mod tests {
         assert!(
             guidance
                 .instructions()
-                .starts_with("The server is away. Report your work")
+                .starts_with("The server is away. Call start_session")
         );
+    }
+
+    #[test]
+    fn every_first_sentence_says_when_to_call_and_all_are_short() {
+        let guidance = Guidance {
+            default_ttl_minutes: Some(60),
+            trouble: None,
+        };
+        assert!(
+            guidance
+                .instructions()
+                .starts_with("Call start_session before")
+        );
+        let mut length = guidance.instructions().len();
+        for tool in Tool::ALL {
+            let definition = tool.definition(&guidance);
+            let (first, _) = definition.description.split_once(". ").unwrap();
+            assert!(first.starts_with("Call this "), "{first}");
+            length += definition.description.len();
+            let annotations = serde_json::to_value(definition.annotations).unwrap();
+            for hint in [
+                "readOnlyHint",
+                "destructiveHint",
+                "idempotentHint",
+                "openWorldHint",
+            ] {
+                assert!(annotations[hint].is_boolean(), "{annotations}");
+            }
+        }
+        // Some clients cut what is longer.
+        assert!(length < 2048, "{length} bytes");
     }
 
     #[test]

@@ -3,14 +3,14 @@
 pub(crate) mod config;
 mod folders;
 mod hook;
-mod outlet;
+pub(crate) mod outlet;
 mod process;
 mod ps;
 mod report;
 mod run;
 pub(crate) mod server;
 mod spool;
-mod surroundings;
+pub(crate) mod surroundings;
 mod watcher;
 
 use std::env;
@@ -19,12 +19,14 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 
+use crate::{doctor, setup};
+
 /// The exit codes for what could not be done, and for what cannot be.
-const NOT_DONE: u8 = 1;
-const NOT_UNDERSTOOD: u8 = 2;
+pub(crate) const NOT_DONE: u8 = 1;
+pub(crate) const NOT_UNDERSTOOD: u8 = 2;
 
 /// The commands, for the program's help and arguments.
-pub(crate) fn commands() -> [Command; 4] {
+pub(crate) fn commands() -> [Command; 6] {
     let command = |name: &'static str, about: &'static str| Command::new(name).about(about);
     [
         command(
@@ -38,6 +40,8 @@ pub(crate) fn commands() -> [Command; 4] {
         command("report", "Report once, for scripts: exit code 0 when it is stored, 1 when it is not, 2 when it cannot be.")
             .args(report::arguments()),
         command("ps", "Show the sessions, those that wait for somebody first.").args(ps::arguments()),
+        setup::command(),
+        doctor::command(),
     ]
 }
 
@@ -61,6 +65,8 @@ pub(crate) fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
         "run" => Some(run::run(matches)),
         "report" => Some(report::run(matches)),
         "ps" => Some(ps::run(matches)),
+        "setup" => Some(setup::run(matches)),
+        "doctor" => Some(doctor::run()),
         _ => None,
     }
 }
@@ -69,7 +75,7 @@ pub(crate) fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
 ///
 /// # Errors
 /// When there is no runtime, for a person.
-fn blocking<T>(future: impl Future<Output = T>) -> Result<T, String> {
+pub(crate) fn blocking<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

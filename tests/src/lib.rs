@@ -13,6 +13,7 @@
 )]
 
 mod accounts;
+pub mod agent_tools;
 mod api_keys;
 mod client;
 mod cors;

@@ -1,6 +1,7 @@
 //! Helper programs for tests.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The target that WebAssembly components are built for.
@@ -17,6 +18,60 @@ pub fn build_component(build: &mut Command) {
         succeed(Command::new("rustup").args(["target", "add", COMPONENT_TARGET]));
     }
     succeed(build);
+}
+
+/// Packages from PyPI and npm, Node.js among them, below `target/`.
+pub(crate) struct Packages(PathBuf);
+
+impl Packages {
+    /// Installs what the folder `sources` pins, unless that has been done, to a folder of this name.
+    ///
+    /// # Panics
+    /// As [`succeed`] does.
+    pub(crate) fn install(sources: &Path, name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../target")
+            .join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let packages = Self(folder.canonicalize().unwrap());
+        // Several tests may want them at once.
+        let lock = File::create(packages.0.join("lock")).unwrap();
+        lock.lock().unwrap();
+        packages.install_pinned(sources);
+        packages
+    }
+
+    fn install_pinned(&self, sources: &Path) {
+        let pinned = ["requirements.txt", "package.json", "package-lock.json"];
+        let versions: String = pinned
+            .iter()
+            .map(|file| fs::read_to_string(sources.join(file)).unwrap())
+            .collect();
+        let done = self.0.join("installed");
+        if fs::read_to_string(&done).is_ok_and(|installed| installed == versions) {
+            return;
+        }
+        for file in pinned {
+            fs::copy(sources.join(file), self.0.join(file)).unwrap();
+        }
+        install_python(&self.0.join("venv"), &self.0.join("requirements.txt"));
+        succeed(
+            Command::new(self.program("npm"))
+                .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+                .current_dir(&self.0),
+        );
+        fs::write(done, versions).unwrap();
+    }
+
+    /// The folder where they are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// A program of the Python packages.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.0.join("venv/bin").join(name)
+    }
 }
 
 /// Makes a virtual environment of Python with the packages that a file pins.

@@ -81,7 +81,6 @@ impl ClientConfig {
     ///
     /// # Errors
     /// [`ConfigError`] without a home, and for a file or folder that cannot be written.
-    #[allow(dead_code, reason = "`kubeagents setup` writes it")]
     pub(crate) fn write(&self) -> Result<(), ConfigError> {
         let path = Self::path().ok_or_else(|| ConfigError("HOME must be set".into()))?;
         self.write_to(&path)

@@ -170,7 +170,7 @@ impl Outlet {
 ///
 /// # Errors
 /// [`ConfigError`] for a value that breaks its rule.
-pub(super) fn settings() -> Result<(ClientValues, ClientConfig), ConfigError> {
+pub(crate) fn settings() -> Result<(ClientValues, ClientConfig), ConfigError> {
     let text = |name| env::var(name).ok();
     let given = CLIENT_SETTINGS.iter().filter_map(|setting| {
         let variable = setting.variable;

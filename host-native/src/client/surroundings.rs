@@ -110,7 +110,7 @@ pub(super) fn file_name(path: &Path) -> Option<String> {
 }
 
 /// The name of this machine; `None` where it has only the id of a container.
-fn machine() -> Option<String> {
+pub(crate) fn machine() -> Option<String> {
     let system = rustix::system::uname();
     let name = system.nodename().to_string_lossy();
     let name = name.split('.').next().unwrap_or_default();

@@ -17,6 +17,7 @@ mod mcp;
 mod notifications;
 mod openapi;
 mod postgres;
+mod setup;
 mod shutdown;
 mod sqlite;
 mod support;

@@ -580,7 +580,7 @@ async fn what_keeps_reports_from_arriving_is_said_at_the_start() {
     let server = Server::start(&[("AUTH_MODE", "required"), ("KUBEAGENTS_API_KEY", KEY)]);
     let url = format!("http://{}", server.address);
     let text = said(&url, &[("KUBEAGENTS_API_KEY", KEY)]);
-    assert!(text.starts_with("Report your work"), "{text}");
+    assert!(text.starts_with("Call start_session"), "{text}");
     assert_eq!(server.get("/health").await.status, 200);
     let text = said(&url, &[("KUBEAGENTS_API_KEY", "wrong")]);
     assert!(

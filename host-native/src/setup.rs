@@ -1,0 +1,547 @@
+//! `kubeagents setup`: makes the coding agents of this machine report by themselves.
+//!
+//! Each agent has a file here that says where its configuration is and what ours in it looks like.
+//! Whatever else stands there stays: comments, order, layout, other people's hooks.
+
+mod claude_code;
+mod codex;
+mod copilot;
+mod cursor;
+mod droid;
+mod file;
+mod gemini;
+mod json;
+mod opencode;
+mod place;
+mod qwen;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use jsonc_parser::cst::CstInputValue;
+use kubeagents_core::hook::Tool;
+use kubeagents_core::settings::{ClientValues, Host, Texts};
+
+use crate::client::config::ClientConfig;
+use crate::client::{NOT_DONE, NOT_UNDERSTOOD, surroundings};
+use crate::config::ConfigError;
+use file::{Change, Edit, Refusal};
+use json::Json;
+
+pub(crate) use place::Place;
+
+/// What `kubeagents setup` is asked to do.
+struct Request {
+    /// These tools, found or not; without any, those that are found.
+    tools: Vec<Tool>,
+    /// Whether what is ours goes.
+    uninstall: bool,
+    /// Whether the changes are only shown.
+    dry_run: bool,
+    /// Whether a repository's own files are changed rather than the user's.
+    project: bool,
+    url: Option<String>,
+    key: Option<String>,
+    host: Option<String>,
+}
+
+/// What is to become of what is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Install,
+    Remove,
+}
+
+/// A coding agent that can be set up.
+pub(crate) struct Agent {
+    pub(crate) tool: Tool,
+    /// Its name for people.
+    pub(crate) title: &'static str,
+    /// Its programs.
+    programs: &'static [&'static str],
+    /// Its folder below the home.
+    folder: &'static str,
+    plan: fn(&Place, Wish) -> Result<Plan, Refusal>,
+    /// What is set up and has no effect yet.
+    warnings: fn(&Place) -> Vec<Warning>,
+}
+
+/// What keeps hooks that are in place from having an effect.
+pub(crate) struct Warning {
+    pub(crate) problem: String,
+    pub(crate) advice: String,
+}
+
+/// Every agent whose configuration's place is known.
+pub(crate) const AGENTS: [Agent; 8] = [
+    claude_code::AGENT,
+    codex::AGENT,
+    cursor::AGENT,
+    gemini::AGENT,
+    copilot::AGENT,
+    opencode::AGENT,
+    qwen::AGENT,
+    droid::AGENT,
+];
+
+/// What is to be done for an agent.
+#[derive(Default)]
+pub(crate) struct Plan {
+    changes: Vec<Change>,
+    /// What is worth knowing.
+    notes: Vec<String>,
+    /// What only a person can do, once something was set up.
+    steps: Vec<&'static str>,
+    /// Whether what is ours goes although it is asked for, since a plugin does the same.
+    pub(crate) is_left_to_plugin: bool,
+}
+
+impl Plan {
+    fn add(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// Notes a server of our name in a file that is somebody else's.
+    fn note_foreign_server(&mut self, path: &Path) {
+        self.notes.push(format!(
+            "{} has an MCP server named kubeagents already, which stays as it is",
+            path.display()
+        ));
+    }
+
+    /// Checks whether there is something to change.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.changes.iter().any(Change::is_one)
+    }
+}
+
+impl Agent {
+    /// The agent of a tool; `None` where its configuration's place is not known.
+    pub(crate) fn of(tool: Tool) -> Option<&'static Self> {
+        AGENTS.iter().find(|agent| agent.tool == tool)
+    }
+
+    /// Checks whether the agent is on this machine.
+    pub(crate) fn is_installed(&self, place: &Place) -> bool {
+        place.home().join(self.folder).is_dir()
+            || self
+                .programs
+                .iter()
+                .any(|name| place.program_in_path(name).is_some())
+    }
+
+    /// What keeps its hooks, which are in place, from having an effect.
+    pub(crate) fn warnings(&self, place: &Place) -> Vec<Warning> {
+        (self.warnings)(place)
+    }
+
+    /// Works out what is to be changed.
+    ///
+    /// # Errors
+    /// [`Refusal`] for a file that cannot be read or understood.
+    pub(crate) fn plan(&self, place: &Place, wish: Wish) -> Result<Plan, Refusal> {
+        (self.plan)(place, wish)
+    }
+}
+
+impl Place {
+    /// The change of a JSON file of the agent's, of which a copy is kept where no repository does.
+    fn json(
+        &self,
+        path: impl AsRef<Path>,
+        wish: Wish,
+        edit: &dyn Fn(&Json, Wish) -> Result<(), String>,
+    ) -> Result<Change, Refusal> {
+        self.text(path.as_ref(), json::BLANK, wish, &|text, wish| {
+            let json = Json::parse(text)?;
+            edit(&json, wish)?;
+            Ok(json.text())
+        })
+    }
+
+    fn text(
+        &self,
+        path: &Path,
+        blank: &str,
+        wish: Wish,
+        edit: Edit<'_>,
+    ) -> Result<Change, Refusal> {
+        Change::plan(path.to_owned(), blank, wish, !self.is_project(), edit)
+    }
+}
+
+/// No warnings, of agents that show nothing of what keeps hooks from running.
+fn no_warnings(_: &Place) -> Vec<Warning> {
+    Vec::new()
+}
+
+/// A warning where settings of an agent in the form of Claude Code switch all hooks off.
+fn disabled(path: &Path) -> Vec<Warning> {
+    let text = file::read(path).ok().flatten();
+    let settings = text.and_then(|text| Json::parse(&text).ok());
+    let is_disabled = settings.is_some_and(|json| json.value()["disableAllHooks"] == true);
+    let warning = is_disabled.then(|| Warning {
+        problem: "disableAllHooks is true, so no hook runs".into(),
+        advice: format!("remove it from {}", path.display()),
+    });
+    warning.into_iter().collect()
+}
+
+/// Checks whether a path is that of this program, wherever it is.
+fn program_name(path: &Path) -> bool {
+    path.file_stem().is_some_and(|name| name == "kubeagents")
+}
+
+/// Checks whether a command line runs `kubeagents hook` for a tool.
+fn runs_hook(line: &str, tool: &str) -> bool {
+    let quotes = |c: char| matches!(c, '\'' | '"' | ';' | ')' | '(');
+    let words: Vec<&str> = line
+        .split_whitespace()
+        .map(|word| word.trim_matches(quotes))
+        .collect();
+    words
+        .windows(3)
+        .any(|words| program_name(Path::new(words[0])) && words[1] == "hook" && words[2] == tool)
+}
+
+/// A handler of hooks in the form of Claude Code, with these additional fields.
+fn handler(command: String, more: &[(&str, CstInputValue)]) -> CstInputValue {
+    let mut fields = vec![
+        ("type".to_owned(), "command".into()),
+        ("command".to_owned(), command.into()),
+    ];
+    fields.extend(
+        more.iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone())),
+    );
+    CstInputValue::Object(fields)
+}
+
+/// A group of hooks in the form of Claude Code, with one handler.
+fn group(handler: CstInputValue) -> CstInputValue {
+    CstInputValue::Object(vec![("hooks".into(), CstInputValue::Array(vec![handler]))])
+}
+
+/// Our server of the Model Context Protocol in the most common form, after these fields.
+fn server(place: &Place, before: &[(&str, &str)]) -> CstInputValue {
+    let mut fields: Vec<(String, CstInputValue)> = before
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).into()))
+        .collect();
+    fields.push(("command".into(), place.mcp_program().into()));
+    fields.push(("args".into(), CstInputValue::Array(vec!["mcp".into()])));
+    CstInputValue::Object(fields)
+}
+
+/// Adds to a plan what makes the servers in a file hold ours, for a removal not.
+fn add_server(
+    plan: &mut Plan,
+    place: &Place,
+    path: &Path,
+    list: &str,
+    wish: Wish,
+    server: &dyn Fn() -> CstInputValue,
+) -> Result<(), Refusal> {
+    note_foreign_server(plan, path, list)?;
+    plan.add(place.json(path, wish, &|json: &Json, wish| {
+        json.set_server(&[list], server(), wish)
+    })?);
+    Ok(())
+}
+
+/// Notes a server of our name in a JSON file that is somebody else's.
+fn note_foreign_server(plan: &mut Plan, path: &Path, list: &str) -> Result<(), Refusal> {
+    let Some(text) = file::read(path)? else {
+        return Ok(());
+    };
+    let json = Json::parse(&text).map_err(|problem| Refusal::new(path, problem))?;
+    if json.has_foreign_server(list) {
+        plan.note_foreign_server(path);
+    }
+    Ok(())
+}
+
+/// Changes a file that says its version, which is ours where nothing else is left.
+fn versioned(
+    json: &Json,
+    wish: Wish,
+    change: &dyn Fn() -> Result<(), String>,
+) -> Result<(), String> {
+    let before = json.value();
+    if wish == Wish::Install {
+        json.default("version", 1_usize.into());
+    }
+    change()?;
+    if wish == Wish::Remove && json.value() != before {
+        json.remove_version_if_alone();
+    }
+    Ok(())
+}
+
+/// The command, for the program's help and arguments.
+pub(crate) fn command() -> Command {
+    let text = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name(name.to_uppercase())
+            .help(help)
+            .value_parser(NonEmptyStringValueParser::new())
+    };
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .help(help)
+            .action(ArgAction::SetTrue)
+    };
+    let tool = |name: &str| {
+        let tool = Tool::ALL.into_iter().find(|tool| tool.name() == name);
+        tool.ok_or_else(|| format!("it must be one of {}", Tool::ALL.map(Tool::name).join(", ")))
+    };
+    let about = "Make the coding agents of this machine report by themselves.";
+    Command::new("setup")
+        .about(about)
+        .long_about(format!(
+            "{about}\n\nAdds hooks and the MCP server to the configuration of every agent that is found, or of \
+             those that are named, and keeps everything else there."
+        ))
+        .arg(
+            Arg::new("TOOL")
+                .help("Set up this agent, found or not [default: every agent that is found]")
+                .num_args(0..)
+                .value_parser(tool),
+        )
+        .args([
+            text("url", "Server that reports go to [default: http://localhost:8080]"),
+            text("key", "API key for that server, or - to read it from standard input"),
+            text("host", "Name of this machine in reports"),
+            switch("project", "Add hooks to the files of the repository here, for everyone who works in it"),
+            switch("dry-run", "Show the changes, and make none"),
+            switch("uninstall", "Remove what this command added").conflicts_with_all(["url", "key", "host"]),
+        ])
+}
+
+impl Request {
+    /// # Errors
+    /// [`ConfigError`] when the key is to be read and cannot be.
+    fn new(matches: &ArgMatches) -> Result<Self, ConfigError> {
+        let text = |name| matches.get_one::<String>(name).cloned();
+        let key = match text("key") {
+            Some(key) if key == "-" => {
+                let mut line = String::new();
+                let read = io::stdin().read_line(&mut line);
+                read.map_err(|error| {
+                    ConfigError(format!("standard input cannot be read: {error}"))
+                })?;
+                Some(line.trim().to_owned())
+            }
+            key => key,
+        };
+        Ok(Self {
+            tools: matches
+                .get_many("TOOL")
+                .unwrap_or_default()
+                .copied()
+                .collect(),
+            uninstall: matches.get_flag("uninstall"),
+            dry_run: matches.get_flag("dry-run"),
+            project: matches.get_flag("project"),
+            url: text("url"),
+            key,
+            host: text("host"),
+        })
+    }
+}
+
+/// Sets agents up, or removes what was set up, and says what it did. The exit code is 1 when a file was
+/// refused.
+pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
+    let done = Request::new(matches).and_then(|request| carry_out_all(&request));
+    done.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::from(NOT_UNDERSTOOD)
+    })
+}
+
+/// # Errors
+/// [`ConfigError`] for a request that cannot be carried out at all.
+fn carry_out_all(request: &Request) -> Result<ExitCode, ConfigError> {
+    let place = match request.project {
+        true => Place::of_project()?,
+        false => Place::of_user()?,
+    };
+    let wish = match request.uninstall {
+        true => Wish::Remove,
+        false => Wish::Install,
+    };
+    let mut told = String::new();
+    if wish == Wish::Install {
+        told += &store(request)?;
+    }
+    let agents = chosen(request, &place)?;
+    let mut is_refused = false;
+    if agents.is_empty() {
+        told += "No coding agent was found on this machine. Name one to set it up all the same, such as: \
+                 kubeagents setup claude-code\n";
+    }
+    for agent in agents {
+        let plan = agent.plan(&place, wish);
+        let done = plan.and_then(|plan| match request.dry_run {
+            true => Ok(shown(agent, &plan)),
+            false => carry_out(agent, &plan, wish),
+        });
+        match done {
+            Ok(text) => told += &text,
+            Err(refusal) => {
+                is_refused = true;
+                told += &format!("{}: nothing is changed.\n  {refusal}\n", agent.title);
+            }
+        }
+    }
+    print(&told)?;
+    Ok(match is_refused {
+        true => ExitCode::from(NOT_DONE),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn print(text: &str) -> Result<(), ConfigError> {
+    let written = io::stdout().write_all(text.as_bytes());
+    written.map_err(|error| ConfigError(format!("standard output cannot be written: {error}")))
+}
+
+/// The agents that a request is about.
+fn chosen(request: &Request, place: &Place) -> Result<Vec<&'static Agent>, ConfigError> {
+    if request.tools.is_empty() {
+        let all = AGENTS.iter();
+        return Ok(all
+            .filter(|agent| request.uninstall || agent.is_installed(place))
+            .collect());
+    }
+    let find = |tool: &Tool| {
+        Agent::of(*tool).ok_or_else(|| {
+            ConfigError(format!(
+                "{} cannot be set up by this command: give it the hook \"kubeagents hook {}\" for each of \
+                 its events yourself",
+                tool.name(),
+                tool.name()
+            ))
+        })
+    };
+    let mut agents: Vec<&'static Agent> = Vec::new();
+    for tool in &request.tools {
+        let agent = find(tool)?;
+        if !agents.iter().any(|known| known.tool == agent.tool) {
+            agents.push(agent);
+        }
+    }
+    Ok(agents)
+}
+
+/// Stores where reports go, and under which name; what was stored.
+fn store(request: &Request) -> Result<String, ConfigError> {
+    let path = ClientConfig::path().ok_or_else(|| ConfigError("HOME must be set".into()))?;
+    let old = ClientConfig::read()?;
+    let mut new = old.clone();
+    let mut told = String::new();
+    if let Some(url) = &request.url {
+        let texts = Texts::from_iter([("KUBEAGENTS_SERVER_URL", url.clone())]);
+        let url = ClientValues::read(Host::Native, texts)
+            .map_err(|error| {
+                ConfigError(error.to_string().replace("KUBEAGENTS_SERVER_URL", "--url"))
+            })?
+            .server_url;
+        // A key goes to no other server than the one that it was made for.
+        if new.key.is_some() && new.url.as_ref() != Some(&url) && request.key.is_none() {
+            new.key = None;
+            told += "The stored key was for another server and is removed: give the new one with --key.\n";
+        }
+        new.url = Some(url);
+    }
+    if let Some(key) = &request.key {
+        let texts = Texts::from_iter([("KUBEAGENTS_API_KEY", key.clone())]);
+        ClientValues::read(Host::Native, texts).map_err(|error| {
+            ConfigError(error.to_string().replace("KUBEAGENTS_API_KEY", "--key"))
+        })?;
+        new.key = Some(key.clone());
+    }
+    if let Some(host) = &request.host {
+        let texts = Texts::from_iter([("KUBEAGENTS_HOST", host.clone())]);
+        ClientValues::read(Host::Native, texts)
+            .map_err(|error| ConfigError(error.to_string().replace("KUBEAGENTS_HOST", "--host")))?;
+        new.host = Some(host.clone());
+    } else if new.host.is_none() && !request.project {
+        new.host = surroundings::machine();
+    }
+    if new != old {
+        let verb = match request.dry_run {
+            true => "would be written",
+            false => {
+                new.write()?;
+                "is written"
+            }
+        };
+        let key = match new.key {
+            Some(_) => "a key",
+            None => "no key",
+        };
+        told += &format!(
+            "{} {verb}: server {}, {key}, machine {}\n",
+            path.display(),
+            new.url.as_deref().unwrap_or("http://localhost:8080"),
+            new.host.as_deref().unwrap_or("by its project's folder"),
+        );
+    }
+    Ok(told)
+}
+
+/// What would be changed for an agent.
+fn shown(agent: &Agent, plan: &Plan) -> String {
+    let changes: String = plan
+        .changes
+        .iter()
+        .filter(|change| change.is_one())
+        .map(Change::diff)
+        .collect();
+    match changes.is_empty() {
+        true => format!("{}: no change.\n{}", agent.title, notes(plan)),
+        false => format!("{}:\n{changes}{}", agent.title, notes(plan)),
+    }
+}
+
+fn notes(plan: &Plan) -> String {
+    plan.notes
+        .iter()
+        .map(|note| format!("  {note}\n"))
+        .collect()
+}
+
+/// Makes the changes for an agent, and says what was done.
+fn carry_out(agent: &Agent, plan: &Plan, wish: Wish) -> Result<String, Refusal> {
+    let mut told = String::new();
+    for change in &plan.changes {
+        if change.is_one() {
+            told += &format!("  {}\n", change.make()?);
+        }
+        if wish == Wish::Remove {
+            change.drop_backup()?;
+        }
+    }
+    let heading = match (told.is_empty(), wish) {
+        (true, Wish::Install) => format!("{}: set up already.\n", agent.title),
+        (true, Wish::Remove) => return Ok(String::new()),
+        (false, Wish::Install) => format!("{}: set up.\n", agent.title),
+        (false, Wish::Remove) => format!("{}: removed.\n", agent.title),
+    };
+    let steps = match wish {
+        Wish::Install if !told.is_empty() && !plan.is_left_to_plugin => plan.steps.as_slice(),
+        _ => &[],
+    };
+    let steps: String = steps
+        .iter()
+        .map(|step| format!("  To do: {step}\n"))
+        .collect();
+    Ok(format!("{heading}{told}{}{steps}", notes(plan)))
+}

@@ -1,0 +1,337 @@
+//! Codex CLI: hooks in `hooks.json` or in `config.toml`, servers in `config.toml`.
+
+use std::path::Path;
+
+use jsonc_parser::cst::CstInputValue;
+use kubeagents_core::hook::Tool;
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
+
+use super::file::{Refusal, read};
+use super::json::{Json, SERVER};
+use super::{Agent, Place, Plan, Warning, Wish, group, handler, program_name, runs_hook};
+
+pub(super) const AGENT: Agent = Agent {
+    tool: Tool::Codex,
+    title: "Codex CLI",
+    programs: &["codex"],
+    folder: ".codex",
+    plan,
+    warnings,
+};
+
+const EVENTS: [&str; 12] = [
+    "SessionStart",
+    "UserPromptSubmit",
+    "PreToolUse",
+    "PostToolUse",
+    "PermissionRequest",
+    "PreCompact",
+    "PostCompact",
+    "SubagentStart",
+    "SubagentStop",
+    "Stop",
+    "Interrupt",
+    "SessionEnd",
+];
+
+/// How long a hook may take, in seconds. Some events allow no more.
+const TIMEOUT: u32 = 3;
+
+fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
+    let mut plan = Plan {
+        steps: vec![
+            "start codex and trust the hooks in /hooks: until then they do not run, and `codex exec` \
+             passes them over without a word",
+        ],
+        ..Plan::default()
+    };
+    let hooks = place.file(Some("CODEX_HOME"), ".codex", "hooks.json");
+    let config = place.file(Some("CODEX_HOME"), ".codex", "config.toml");
+    let command = place.hook_command("codex");
+
+    let text = read(&config)?.unwrap_or_default();
+    let document = parse(&text).map_err(|problem| Refusal::new(&config, problem))?;
+    // Two files with hooks in one folder are warned of.
+    let in_toml = has_hooks(&document) && !hooks.exists();
+    let wish_in = |is_here: bool| match is_here {
+        true => wish,
+        false => Wish::Remove,
+    };
+
+    let timeout: [(&str, CstInputValue); 1] = [("timeout", (TIMEOUT as usize).into())];
+    let entries = EVENTS.map(|event| (event, group(handler(command.clone(), &timeout))));
+    plan.add(place.json(hooks, wish_in(!in_toml), &|json: &Json, wish| {
+        json.set_hooks(&["hooks"], "codex", &entries, wish)
+    })?);
+
+    let server = (!place.is_project()).then(|| place.mcp_program());
+    if wish == Wish::Install && server.is_some() && has_foreign_server(&document) {
+        plan.note_foreign_server(&config);
+    }
+    let notify = document
+        .get("notify")
+        .is_some_and(|notify| !is_our_notify(notify));
+    if wish == Wish::Install && notify {
+        plan.notes
+            .push("notify in config.toml stays as it is".into());
+    }
+    plan.add(place.text(&config, "", wish, &|text, wish| {
+        let mut document = parse(text)?;
+        let hooks = match in_toml {
+            true => wish,
+            false => Wish::Remove,
+        };
+        set_hooks(&mut document, &command, hooks)?;
+        // Together with hooks it would tell of each turn's end twice.
+        if document.get("notify").is_some_and(is_our_notify) {
+            document.remove("notify");
+        }
+        set_server(&mut document, server.as_deref(), wish)?;
+        Ok(document.to_string())
+    })?);
+    Ok(plan)
+}
+
+/// Warns of hooks that are not trusted: Codex keeps a hash of each that is, which is its own affair.
+fn warnings(place: &Place) -> Vec<Warning> {
+    let config = place.file(Some("CODEX_HOME"), ".codex", "config.toml");
+    let text = read(&config).ok().flatten().unwrap_or_default();
+    let Ok(document) = parse(&text) else {
+        return Vec::new();
+    };
+    let hooks = document.get("hooks").and_then(Item::as_table_like);
+    let state = hooks.and_then(|hooks| hooks.get("state")?.as_table_like());
+    let trusts = state.is_some_and(|state| {
+        state.iter().any(|(_, hook)| {
+            let hook = hook.as_table_like();
+            hook.is_some_and(|hook| hook.contains_key("trusted_hash"))
+        })
+    });
+    let is_off = document
+        .get("features")
+        .and_then(|features| features.as_table_like()?.get("hooks")?.as_bool())
+        == Some(false);
+    let mut warnings = Vec::new();
+    if is_off {
+        warnings.push(Warning {
+            problem: "hooks are switched off".into(),
+            advice: format!("remove hooks = false from {}", config.display()),
+        });
+    }
+    if !trusts {
+        warnings.push(Warning {
+            problem: "no hook is trusted, so none runs".into(),
+            advice: "start codex, open /hooks, and trust them".into(),
+        });
+    }
+    warnings
+}
+
+fn parse(text: &str) -> Result<DocumentMut, String> {
+    text.parse().map_err(|error: toml_edit::TomlError| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+        format!("{} on line {line}", error.message())
+    })
+}
+
+/// Checks whether there are hooks: Codex keeps there too which hooks are trusted.
+fn has_hooks(document: &DocumentMut) -> bool {
+    let hooks = document.get("hooks").and_then(Item::as_table_like);
+    hooks.is_some_and(|hooks| hooks.iter().any(|(event, _)| event != "state"))
+}
+
+/// Checks whether an item is our older way to be told of a turn's end.
+fn is_our_notify(notify: &Item) -> bool {
+    let words = notify.as_array().into_iter().flatten();
+    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
+    matches!(words[..], [program, "hook", "codex-notify"] if program_name(Path::new(program)))
+}
+
+/// Makes the tables of hooks hold ours, for a removal none of ours.
+fn set_hooks(document: &mut DocumentMut, command: &str, wish: Wish) -> Result<(), String> {
+    if wish == Wish::Install && !document.contains_key("hooks") {
+        let mut hooks = Table::new();
+        hooks.set_implicit(true);
+        document.insert("hooks", Item::Table(hooks));
+    }
+    let Some(hooks) = document.get_mut("hooks") else {
+        return Ok(());
+    };
+    let hooks = hooks.as_table_like_mut().ok_or("hooks must be a table")?;
+    let mut emptied = Vec::new();
+    let events: Vec<String> = hooks.iter().map(|(event, _)| event.to_owned()).collect();
+    for event in events.iter().filter(|event| *event != "state") {
+        let Some(item) = hooks.get_mut(event) else {
+            continue;
+        };
+        let keeps = wish == Wish::Install && EVENTS.contains(&event.as_str());
+        let is_empty = match item {
+            Item::ArrayOfTables(groups) => {
+                let mut is_kept = false;
+                groups.retain(|group| {
+                    let is_ours = is_our_group(group.get("hooks"));
+                    let keeps = keeps && !is_kept && is_current(group.get("hooks"), command);
+                    is_kept |= is_ours && keeps;
+                    !is_ours || keeps
+                });
+                if keeps && !is_kept {
+                    groups.push(table_group(command));
+                }
+                groups.is_empty()
+            }
+            Item::Value(Value::Array(groups)) => {
+                let ours = |group: &Value| {
+                    let hooks = group.as_inline_table().and_then(|group| group.get("hooks"));
+                    hooks.cloned().map(Item::Value)
+                };
+                let mut is_kept = false;
+                groups.retain(|group| {
+                    let hooks = ours(group);
+                    let is_ours = is_our_group(hooks.as_ref());
+                    let keeps = keeps && !is_kept && is_current(hooks.as_ref(), command);
+                    is_kept |= is_ours && keeps;
+                    !is_ours || keeps
+                });
+                if keeps && !is_kept {
+                    groups.push(inline_group(command));
+                }
+                groups.is_empty()
+            }
+            _ if keeps => return Err(format!("hooks.{event} must be a list")),
+            _ => continue,
+        };
+        if is_empty {
+            emptied.push(event.clone());
+        }
+    }
+    for event in &emptied {
+        hooks.remove(event);
+    }
+    if wish == Wish::Install {
+        let missing = EVENTS.iter().filter(|event| !hooks.contains_key(event));
+        for event in missing.copied().collect::<Vec<_>>() {
+            let mut groups = ArrayOfTables::new();
+            groups.push(table_group(command));
+            hooks.insert(event, Item::ArrayOfTables(groups));
+        }
+    }
+    if !emptied.is_empty() && hooks.is_empty() {
+        document.remove("hooks");
+    }
+    Ok(())
+}
+
+/// The command lines of a group's handlers.
+fn commands(handlers: Option<&Item>) -> Vec<String> {
+    let text = |command: Option<&str>| command.unwrap_or_default().to_owned();
+    match handlers {
+        Some(Item::ArrayOfTables(handlers)) => handlers
+            .iter()
+            .map(|handler| text(handler.get("command").and_then(Item::as_str)))
+            .collect(),
+        Some(Item::Value(Value::Array(handlers))) => handlers
+            .iter()
+            .map(|handler| {
+                let handler = handler.as_inline_table();
+                text(handler.and_then(|handler| handler.get("command")?.as_str()))
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Checks whether a group has no handlers but ours. One that was mixed by hand is its owner's.
+fn is_our_group(handlers: Option<&Item>) -> bool {
+    let commands = commands(handlers);
+    !commands.is_empty() && commands.iter().all(|command| runs_hook(command, "codex"))
+}
+
+fn is_current(handlers: Option<&Item>, command: &str) -> bool {
+    commands(handlers) == [command]
+}
+
+fn table_group(command: &str) -> Table {
+    let mut handler = Table::new();
+    handler.insert("type", value("command"));
+    handler.insert("command", value(command));
+    handler.insert("timeout", value(i64::from(TIMEOUT)));
+    let mut handlers = ArrayOfTables::new();
+    handlers.push(handler);
+    let mut group = Table::new();
+    group.insert("hooks", Item::ArrayOfTables(handlers));
+    group
+}
+
+fn inline_group(command: &str) -> Value {
+    let mut handler = InlineTable::new();
+    handler.insert("type", "command".into());
+    handler.insert("command", command.into());
+    handler.insert("timeout", i64::from(TIMEOUT).into());
+    let mut group = InlineTable::new();
+    group.insert("hooks", Value::Array(Array::from_iter([handler])));
+    Value::InlineTable(group)
+}
+
+/// Checks whether a server's table is just `kubeagents mcp`.
+fn is_our_server(server: &Item) -> bool {
+    let Some(server) = server.as_table_like() else {
+        return false;
+    };
+    let text = |name: &str| server.get(name).and_then(Item::as_str);
+    let args = server
+        .get("args")
+        .and_then(Item::as_array)
+        .into_iter()
+        .flatten();
+    let args: Vec<&str> = args.filter_map(Value::as_str).collect();
+    text("command").is_some_and(|program| program_name(Path::new(program)))
+        && args == ["mcp"]
+        && !server.contains_key("env")
+}
+
+fn has_foreign_server(document: &DocumentMut) -> bool {
+    let servers = document.get("mcp_servers").and_then(Item::as_table_like);
+    let server = servers.and_then(|servers| servers.get(SERVER));
+    server.is_some_and(|server| !is_our_server(server))
+}
+
+/// Makes the servers hold ours, for a removal, or where there is no program to name, not.
+fn set_server(document: &mut DocumentMut, program: Option<&str>, wish: Wish) -> Result<(), String> {
+    if has_foreign_server(document) {
+        return Ok(());
+    }
+    let install = program.filter(|_| wish == Wish::Install);
+    if install.is_some() && !document.contains_key("mcp_servers") {
+        let mut servers = Table::new();
+        servers.set_implicit(true);
+        document.insert("mcp_servers", Item::Table(servers));
+    }
+    let Some(servers) = document.get_mut("mcp_servers") else {
+        return Ok(());
+    };
+    let servers = servers
+        .as_table_like_mut()
+        .ok_or("mcp_servers must be a table")?;
+    match install {
+        None => {
+            if servers.remove(SERVER).is_some() && servers.is_empty() {
+                document.remove("mcp_servers");
+            }
+        }
+        Some(program) => match servers.get_mut(SERVER).and_then(Item::as_table_like_mut) {
+            Some(server) => {
+                if server.get("command").and_then(Item::as_str) != Some(program) {
+                    server.insert("command", value(program));
+                }
+            }
+            None => {
+                let mut server = Table::new();
+                server.insert("command", value(program));
+                server.insert("args", value(Array::from_iter(["mcp"])));
+                servers.insert(SERVER, Item::Table(server));
+            }
+        },
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! Gemini CLI: hooks and servers in `settings.json`.
+
+use jsonc_parser::cst::CstInputValue;
+use kubeagents_core::hook::Tool;
+
+use super::file::Refusal;
+use super::json::Json;
+use super::{Agent, Place, Plan, Wish, group, handler, server};
+
+pub(super) const AGENT: Agent = Agent {
+    tool: Tool::Gemini,
+    title: "Gemini CLI",
+    programs: &["gemini"],
+    folder: ".gemini",
+    plan,
+    warnings: super::no_warnings,
+};
+
+const EVENTS: [&str; 7] = [
+    "SessionStart",
+    "BeforeAgent",
+    "BeforeTool",
+    "AfterTool",
+    "AfterAgent",
+    "Notification",
+    "SessionEnd",
+];
+
+/// How long a hook may take, in milliseconds.
+const TIMEOUT: usize = 5000;
+
+fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
+    let mut plan = Plan {
+        steps: vec!["restart running sessions of Gemini CLI"],
+        ..Plan::default()
+    };
+    let command = place.hook_command("gemini");
+    let more: [(&str, CstInputValue); 2] =
+        [("name", "kubeagents".into()), ("timeout", TIMEOUT.into())];
+    let hooks = EVENTS.map(|event| (event, group(handler(command.clone(), &more))));
+    let path = place.file(None, ".gemini", "settings.json");
+    let change = place.json(&path, wish, &|json: &Json, wish| {
+        json.set_hooks(&["hooks"], "gemini", &hooks, wish)?;
+        if !place.is_project() {
+            json.set_server(&["mcpServers"], server(place, &[]), wish)?;
+        }
+        Ok(())
+    })?;
+    super::note_foreign_server(&mut plan, &path, "mcpServers")?;
+    plan.add(change);
+    Ok(plan)
+}

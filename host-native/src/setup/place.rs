@@ -1,0 +1,184 @@
+//! Where configurations are, and how they name this program.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::config::ConfigError;
+
+/// This program's name, as it is found by a shell.
+const NAME: &str = "kubeagents";
+
+/// A user's home or a repository, and how this program is called from there.
+pub(crate) struct Place {
+    home: PathBuf,
+    /// The repository, for its own files.
+    project: Option<PathBuf>,
+    /// This program, by a path that an upgrade leaves as it is.
+    program: PathBuf,
+    /// Whether a shell finds this program by its name.
+    is_in_path: bool,
+}
+
+impl Place {
+    /// # Errors
+    /// [`ConfigError`] without a home.
+    pub(crate) fn of_user() -> Result<Self, ConfigError> {
+        let home = env::home_dir().filter(|home| home.is_absolute());
+        let home = home.ok_or_else(|| ConfigError("HOME must be set: an absolute path".into()))?;
+        let (program, is_in_path) = own_program()?;
+        Ok(Self {
+            home,
+            project: None,
+            program,
+            is_in_path,
+        })
+    }
+
+    /// The repository that the working folder is in, else the working folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] without a home or a working folder.
+    pub(crate) fn of_project() -> Result<Self, ConfigError> {
+        let folder = env::current_dir()
+            .map_err(|error| ConfigError(format!("the working folder cannot be told: {error}")))?;
+        let root = folder
+            .ancestors()
+            .find(|folder| folder.join(".git").exists());
+        Ok(Self {
+            project: Some(root.unwrap_or(&folder).to_owned()),
+            ..Self::of_user()?
+        })
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub(super) fn is_project(&self) -> bool {
+        self.project.is_some()
+    }
+
+    /// A file of the repository, or of the user's folder of an agent: `folder` below the home, or what
+    /// the variable that moves it says.
+    pub(super) fn file(&self, variable: Option<&str>, folder: &str, file: &str) -> PathBuf {
+        match &self.project {
+            Some(root) => root.join(folder).join(file),
+            None => self.folder(variable, folder).join(file),
+        }
+    }
+
+    /// The user's folder of an agent.
+    pub(super) fn folder(&self, variable: Option<&str>, folder: &str) -> PathBuf {
+        self.moved(variable)
+            .unwrap_or_else(|| self.home.join(folder))
+    }
+
+    /// Where a variable moves a user's folder to.
+    pub(super) fn moved(&self, variable: Option<&str>) -> Option<PathBuf> {
+        let moved = PathBuf::from(env::var_os(variable?)?);
+        moved.is_absolute().then_some(moved)
+    }
+
+    /// The repository, for its own files.
+    pub(super) fn project(&self) -> Option<&Path> {
+        self.project.as_deref()
+    }
+
+    /// The program of this name that a shell finds.
+    pub(super) fn program_in_path(&self, name: &str) -> Option<PathBuf> {
+        in_path(name)
+    }
+
+    /// The command line of a hook. In a repository it does nothing where this program is missing.
+    pub(super) fn hook_command(&self, tool: &str) -> String {
+        match self.project {
+            Some(_) => format!("if command -v {NAME} >/dev/null 2>&1; then {NAME} hook {tool}; fi"),
+            None => format!("{} hook {tool}", quoted(&self.mcp_program())),
+        }
+    }
+
+    /// The same for an agent that is started from a desktop, where `PATH` is not the shell's.
+    pub(super) fn hook_command_by_path(&self, tool: &str) -> String {
+        match self.project {
+            Some(_) => self.hook_command(tool),
+            None => format!("{} hook {tool}", quoted(&self.program.to_string_lossy())),
+        }
+    }
+
+    /// What starts this program.
+    pub(super) fn mcp_program(&self) -> String {
+        match self.is_in_path {
+            true => NAME.to_owned(),
+            false => self.program.to_string_lossy().into_owned(),
+        }
+    }
+
+    /// What hooks start.
+    pub(crate) fn hook_program(&self) -> String {
+        self.mcp_program()
+    }
+
+    /// This program's path.
+    pub(super) fn program(&self) -> String {
+        self.program.to_string_lossy().into_owned()
+    }
+}
+
+/// The program of a name in the folders of `PATH`.
+fn in_path(name: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: &PathBuf| {
+        path.metadata()
+            .is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    };
+    let folders = env::var_os("PATH")?;
+    env::split_paths(&folders)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(name))
+        .find(is_program)
+}
+
+/// The path of this program that an upgrade leaves as it is, and whether a shell finds it by its name.
+///
+/// Package managers put a link in `PATH` that leads to a folder of one version.
+fn own_program() -> Result<(PathBuf, bool), ConfigError> {
+    let own = env::current_exe()
+        .map_err(|error| ConfigError(format!("this program's path cannot be told: {error}")))?;
+    let is_own = |path: &Path| match (path.canonicalize(), own.canonicalize()) {
+        (Ok(path), Ok(own)) => path == own,
+        _ => false,
+    };
+    if let Some(found) = in_path(NAME).filter(|found| is_own(found)) {
+        return Ok((found, true));
+    }
+    let called = env::args_os().next().map(PathBuf::from);
+    let called = called.filter(|path| path.components().count() > 1);
+    let called = called.and_then(|path| std::path::absolute(path).ok());
+    Ok((called.filter(|path| is_own(path)).unwrap_or(own), false))
+}
+
+/// A word of a shell's command line.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_shell_are_quoted_where_they_must_be() {
+        assert_eq!(
+            quoted("/usr/local/bin/kubeagents"),
+            "/usr/local/bin/kubeagents"
+        );
+        assert_eq!(
+            quoted("/opt/it's here/kubeagents"),
+            r"'/opt/it'\''s here/kubeagents'"
+        );
+    }
+}

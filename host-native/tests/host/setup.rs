@@ -1,0 +1,864 @@
+//! `kubeagents setup`: what it makes of the configurations of agents; `kubeagents doctor`; and what is
+//! published for agents.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{Method, StatusCode};
+use kubeagents_contract::agent_tools;
+use kubeagents_core::mcp;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::Server;
+
+/// Tools that are set up, and the folder of each below the home.
+const TOOLS: [(&str, &str); 8] = [
+    ("claude-code", ".claude"),
+    ("codex", ".codex"),
+    ("cursor", ".cursor"),
+    ("gemini", ".gemini"),
+    ("copilot", ".copilot"),
+    ("opencode", ".config/opencode"),
+    ("qwen", ".qwen"),
+    ("droid", ".factory"),
+];
+
+/// A user's home, and a folder of `PATH` where this program is.
+struct Home {
+    folder: TempDir,
+    project: PathBuf,
+}
+
+/// What a command printed, and its exit code.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    text: String,
+}
+
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let project = folder.path().join("work");
+        fs::create_dir_all(project.join(".git")).unwrap();
+        fs::create_dir(folder.path().join("bin")).unwrap();
+        let program = folder.path().join("bin/kubeagents");
+        symlink(env!("CARGO_BIN_EXE_kubeagents"), program).unwrap();
+        Self { folder, project }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn put(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn text(&self, path: &str) -> String {
+        let path = self.path(path);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path)).unwrap()
+    }
+
+    /// Every file but the program and our own configuration, with its text.
+    fn files(&self) -> BTreeMap<PathBuf, String> {
+        fn visit(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.ends_with("bin") || path.ends_with(".config/kubeagents") {
+                    continue;
+                }
+                match path.is_dir() {
+                    true => visit(&path, files),
+                    false => {
+                        files.insert(path.clone(), fs::read_to_string(path).unwrap());
+                    }
+                }
+            }
+        }
+        let mut files = BTreeMap::new();
+        visit(self.folder.path(), &mut files);
+        files
+    }
+
+    fn command(&self, program: impl AsRef<Path>, path: &Path) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("PATH", path)
+            .current_dir(&self.project)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        let bin = self.path("bin");
+        said(
+            self.command(bin.join("kubeagents"), &bin)
+                .arg("setup")
+                .args(arguments),
+        )
+    }
+
+    fn setup(&self, arguments: &[&str]) -> String {
+        let said = self.run(arguments);
+        assert_eq!(said.code, Some(0), "{}", said.text);
+        said.text
+    }
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    Said {
+        code: output.status.code(),
+        text: text.concat(),
+    }
+}
+
+const CLAUDE_SETTINGS: &str = r#"{
+    "model": "opus",
+    "hooks": {
+        "PreToolUse": [
+            {
+                "matcher": "Bash",
+                "hooks": [{ "type": "command", "command": "~/bin/check-command" }]
+            }
+        ],
+        "Stop": []
+    },
+    "permissions": { "allow": ["Bash(cargo test:*)"] }
+}
+"#;
+
+const CLAUDE_STATE: &str = "{\"numStartups\":12,\"mcpServers\":{\"github\":{\"type\":\"http\",\"url\":\"https://example.com/mcp\"}},\"projects\":{\"/home/a\":{\"history\":[]}}}";
+
+const CODEX_CONFIG: &str = r#"# My own.
+model = "gpt-5.2-codex"
+notify = ["notify-send", "Codex"] # keep
+
+[mcp_servers.docs]
+command = "docs-mcp" # local
+
+[hooks.state."/home/a/.codex/hooks.json:stop:0:0"]
+trusted_hash = "sha256:0123"
+
+[projects."/home/a/work"]
+trust_level = "trusted"
+"#;
+
+const CURSOR_HOOKS: &str = "{\n  \"version\": 1,\n  \"hooks\": {\n    \"stop\": [\n      {\n        \"command\": \"./hooks/audit.sh\"\n      }\n    ]\n  }\n}";
+
+const GEMINI_SETTINGS: &str = "{\n\t// My theme.\n\t\"ui\": { \"theme\": \"GitHub\" },\n\t\"mcpServers\": {\n\t\t\"git\": { \"command\": \"git-mcp\" }, // trailing\n\t},\n}\n";
+
+const OPENCODE_CONFIG: &str = "{\r\n  \"$schema\": \"https://opencode.ai/config.json\",\r\n  /* the\r\n     model */\r\n  \"model\": \"anthropic/claude-sonnet-4-5\"\r\n}\r\n";
+
+/// A home in which every agent has a configuration that somebody has worked on.
+fn lived_in() -> Home {
+    let home = Home::new();
+    home.put(".claude/settings.json", CLAUDE_SETTINGS);
+    home.put(".claude.json", CLAUDE_STATE);
+    home.put(".codex/config.toml", CODEX_CONFIG);
+    home.put(".cursor/hooks.json", CURSOR_HOOKS);
+    home.put(".cursor/mcp.json", "{ \"mcpServers\": {} }\n");
+    home.put(".gemini/settings.json", GEMINI_SETTINGS);
+    home.put(".copilot/mcp-config.json", "{\n  \"mcpServers\": {}\n}\n");
+    home.put(".config/opencode/opencode.jsonc", OPENCODE_CONFIG);
+    home.put(".qwen/settings.json", "{}");
+    home.put(".factory/settings.json", "{\n  \"model\": \"opus\"\n}\n");
+    home
+}
+
+/// The commands that a file of hooks in Claude Code's form runs at an event.
+fn commands<'a>(hooks: &'a Value, event: &str) -> Vec<&'a str> {
+    let groups = hooks["hooks"][event].as_array().unwrap();
+    let handlers = groups
+        .iter()
+        .flat_map(|group| group["hooks"].as_array().unwrap());
+    handlers
+        .map(|handler| handler["command"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn agents_that_are_found_are_set_up_and_all_else_stays() {
+    let home = lived_in();
+    let said = home.setup(&[]);
+    for title in [
+        "Claude Code",
+        "Codex CLI",
+        "Cursor",
+        "Gemini CLI",
+        "Copilot CLI",
+        "OpenCode",
+        "Qwen Code",
+        "Factory Droid",
+    ] {
+        assert!(said.contains(&format!("{title}: set up.\n")), "{said}");
+    }
+    assert!(said.contains("trust the hooks in /hooks"), "{said}");
+
+    let settings = home.json(".claude/settings.json");
+    assert_eq!(
+        commands(&settings, "PreToolUse"),
+        ["~/bin/check-command", "kubeagents hook claude-code"]
+    );
+    let handler = &settings["hooks"]["PreToolUse"][1]["hooks"][0];
+    let expected = json!({
+        "type": "command", "command": "kubeagents hook claude-code", "timeout": 5, "async": true,
+    });
+    assert_eq!(*handler, expected);
+    // The process may end after these.
+    for event in ["Stop", "StopFailure", "SessionEnd"] {
+        assert_eq!(
+            settings["hooks"][event][0]["hooks"][0].get("async"),
+            None,
+            "{event}"
+        );
+    }
+    assert_eq!(settings["hooks"].get("WorktreeCreate"), None);
+    assert!(
+        home.text(".claude/settings.json")
+            .starts_with("{\n    \"model\": \"opus\",\n")
+    );
+    let state = home.json(".claude.json");
+    let server = json!({"type": "stdio", "command": "kubeagents", "args": ["mcp"]});
+    assert_eq!(state["mcpServers"]["kubeagents"], server);
+    assert_eq!(state["numStartups"], 12);
+
+    let config = home.text(".codex/config.toml");
+    for kept in CODEX_CONFIG.lines() {
+        assert!(config.contains(kept), "{kept} is not in\n{config}");
+    }
+    assert!(
+        config.contains("[mcp_servers.kubeagents]\ncommand = \"kubeagents\"\nargs = [\"mcp\"]\n")
+    );
+    assert!(
+        said.contains("notify in config.toml stays as it is"),
+        "{said}"
+    );
+    let hooks = home.json(".codex/hooks.json");
+    assert_eq!(
+        commands(&hooks, "PermissionRequest"),
+        ["kubeagents hook codex"]
+    );
+    assert_eq!(
+        hooks.as_object().unwrap().len(),
+        1,
+        "Codex refuses other fields"
+    );
+
+    let hooks = home.json(".cursor/hooks.json");
+    // A desktop's PATH is not the shell's.
+    let absolute = format!("{} hook cursor", home.path("bin/kubeagents").display());
+    let stop = json!([{"command": "./hooks/audit.sh"}, {"command": absolute, "timeout": 5}]);
+    assert_eq!(hooks["hooks"]["stop"], stop);
+    assert_eq!(hooks["version"], 1);
+
+    let settings = home.text(".gemini/settings.json");
+    for kept in [
+        "\t// My theme.\n",
+        "\"git\": { \"command\": \"git-mcp\" }, // trailing",
+    ] {
+        assert!(settings.contains(kept), "{settings}");
+    }
+    // Milliseconds.
+    assert!(settings.contains("\"timeout\": 5000"), "{settings}");
+
+    let hooks = home.json(".copilot/hooks/kubeagents.json");
+    let events: Vec<&String> = hooks["hooks"].as_object().unwrap().keys().collect();
+    assert!(
+        !events
+            .iter()
+            .any(|it| ["preToolUse", "permissionRequest"].contains(&it.as_str()))
+    );
+    let handler = json!({
+        "type": "command", "bash": "kubeagents hook copilot", "timeoutSec": 5,
+    });
+    assert_eq!(hooks["hooks"]["agentStop"], json!([handler]));
+
+    let config = home.text(".config/opencode/opencode.jsonc");
+    assert!(
+        config.contains("  /* the\r\n     model */\r\n"),
+        "{config:?}"
+    );
+    assert!(config.contains("\"kubeagents\""), "{config:?}");
+    assert_eq!(config.matches('\n').count(), config.matches("\r\n").count());
+    assert!(
+        home.text(".config/opencode/plugins/kubeagents.js")
+            .contains("const PROGRAM = \"kubeagents\"")
+    );
+
+    for path in [".qwen/settings.json", ".factory/settings.json"] {
+        assert_eq!(commands(&home.json(path), "Stop").len(), 1, "{path}");
+    }
+}
+
+#[test]
+fn a_second_time_changes_nothing_and_a_removal_gives_every_byte_back() {
+    let home = lived_in();
+    let before = home.files();
+    let shown = home.setup(&["--dry-run"]);
+    assert!(
+        shown.contains("+        \"hooks\": [") || shown.contains("+"),
+        "{shown}"
+    );
+    assert_eq!(home.files(), before, "a dry run changes nothing");
+    assert!(!home.path(".config/kubeagents").exists());
+
+    home.setup(&[]);
+    let after = home.files();
+    let said = home.setup(&[]);
+    assert_eq!(
+        said.matches("set up already").count(),
+        TOOLS.len(),
+        "{said}"
+    );
+    assert_eq!(home.files(), after);
+
+    home.setup(&["--uninstall"]);
+    assert_eq!(home.files(), before);
+    assert_eq!(home.setup(&["--uninstall"]), "");
+}
+
+#[test]
+fn what_was_changed_meanwhile_outlives_the_removal() {
+    let home = lived_in();
+    home.setup(&[]);
+    let path = ".claude/settings.json";
+    home.put(path, &home.text(path).replace("\"opus\"", "\"haiku\""));
+    let path = ".gemini/settings.json";
+    home.put(path, &home.text(path).replace("\"GitHub\"", "\"Dracula\""));
+    let path = ".codex/config.toml";
+    home.put(path, &home.text(path).replace("\"docs-mcp\"", "\"docs\""));
+    home.setup(&["--uninstall"]);
+    for (path, text, old, new) in [
+        (
+            ".gemini/settings.json",
+            GEMINI_SETTINGS,
+            "\"GitHub\"",
+            "\"Dracula\"",
+        ),
+        (
+            ".codex/config.toml",
+            CODEX_CONFIG,
+            "\"docs-mcp\"",
+            "\"docs\"",
+        ),
+    ] {
+        assert_eq!(home.text(path), text.replace(old, new), "{path}");
+    }
+    // But for the empty list, which nobody misses.
+    let mut expected: Value = serde_json::from_str(CLAUDE_SETTINGS).unwrap();
+    expected["model"] = json!("haiku");
+    expected["hooks"].as_object_mut().unwrap().remove("Stop");
+    assert_eq!(home.json(".claude/settings.json"), expected);
+    // What it was like at first is still there.
+    assert_eq!(
+        home.text(".claude/settings.json.before-kubeagents"),
+        CLAUDE_SETTINGS
+    );
+}
+
+#[test]
+fn hooks_of_an_older_version_are_replaced_and_not_doubled() {
+    let home = Home::new();
+    let old = json!({"hooks": {
+        "Stop": [
+            {"hooks": [{"type": "command", "command": "kubeagents", "args": ["hook", "claude-code"]}]},
+            {"hooks": [
+                {"type": "command", "command": "'/opt/my tools/kubeagents' hook claude-code"},
+                {"type": "command", "command": "say done"},
+            ]},
+        ],
+        "WorktreeRemove": [{"hooks": [{"type": "command", "command": "kubeagents hook claude-code"}]}],
+    }});
+    home.put(".claude/settings.json", &format!("{old:#}\n"));
+    home.setup(&["claude-code"]);
+    let settings = home.json(".claude/settings.json");
+    assert_eq!(
+        commands(&settings, "Stop"),
+        ["say done", "kubeagents hook claude-code"]
+    );
+    assert_eq!(settings["hooks"].get("WorktreeRemove"), None);
+}
+
+#[test]
+fn a_tool_that_is_named_is_set_up_also_where_it_is_not_found() {
+    let home = Home::new();
+    let said = home.setup(&[]);
+    assert!(said.contains("No coding agent was found"), "{said}");
+    assert_eq!(home.files(), BTreeMap::new());
+    for (tool, folder) in TOOLS {
+        home.setup(&[tool]);
+        assert!(home.path(folder).is_dir(), "{tool}");
+    }
+    home.setup(&["--uninstall"]);
+    assert_eq!(home.files(), BTreeMap::new());
+
+    let said = home.run(&["goose"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.text.contains("kubeagents hook goose"), "{}", said.text);
+    let said = home.run(&["emacs"]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.text.contains("claude-code, codex"), "{}", said.text);
+}
+
+#[test]
+fn a_broken_file_is_refused_with_its_line_and_the_others_are_set_up() {
+    let home = Home::new();
+    for (path, text, problem) in [
+        (
+            ".claude/settings.json",
+            "{\n  \"hooks\": {\n    oops\n}\n",
+            "line 3",
+        ),
+        (".codex/config.toml", "model = \"x\"\n[hooks\n", "line 2"),
+        (".cursor/hooks.json", "[]", "must hold an object"),
+        (
+            ".gemini/settings.json",
+            "{\"hooks\": []}",
+            "hooks must be an object",
+        ),
+        (
+            ".qwen/settings.json",
+            "{\"hooks\": {\"Stop\": 1}}",
+            "hooks.Stop must be a list",
+        ),
+    ] {
+        home.put(path, text);
+        let said = home.run(&[]);
+        assert_eq!(said.code, Some(1), "{}", said.text);
+        let line = said.text.lines().find(|line| line.contains(path)).unwrap();
+        assert!(line.contains(problem), "{line}");
+        assert_eq!(home.text(path), text);
+        fs::remove_file(home.path(path)).unwrap();
+    }
+    // One file of an agent is not changed without the other.
+    let home = Home::new();
+    home.put(".claude.json", "{");
+    home.put(".cursor/hooks.json", CURSOR_HOOKS);
+    let said = home.run(&["claude-code", "cursor"]);
+    assert!(
+        said.text.contains("Claude Code: nothing is changed."),
+        "{}",
+        said.text
+    );
+    assert!(said.text.contains("Cursor: set up."), "{}", said.text);
+    assert!(!home.path(".claude/settings.json").exists());
+}
+
+#[test]
+fn links_are_followed_and_modes_kept() {
+    let home = Home::new();
+    home.put("dotfiles/claude.json", CLAUDE_SETTINGS);
+    let mode = |path: &str| fs::metadata(home.path(path)).unwrap().permissions().mode() & 0o777;
+    fs::set_permissions(
+        home.path("dotfiles/claude.json"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
+    fs::create_dir(home.path(".claude")).unwrap();
+    symlink(
+        "../dotfiles/claude.json",
+        home.path(".claude/settings.json"),
+    )
+    .unwrap();
+    home.setup(&["claude-code"]);
+    assert!(home.path(".claude/settings.json").is_symlink());
+    assert!(
+        home.text("dotfiles/claude.json")
+            .contains("kubeagents hook")
+    );
+    for path in [
+        "dotfiles/claude.json",
+        ".claude/settings.json.before-kubeagents",
+    ] {
+        assert_eq!(mode(path), 0o600, "{path}");
+    }
+    home.setup(&["--uninstall"]);
+    assert!(home.path(".claude/settings.json").is_symlink());
+    assert_eq!(home.text("dotfiles/claude.json"), CLAUDE_SETTINGS);
+}
+
+#[test]
+fn codex_has_its_hooks_where_that_folder_has_them() {
+    let home = Home::new();
+    let config =
+        "[[hooks.Stop]]\n[[hooks.Stop.hooks]]\ntype = \"command\"\ncommand = \"say done\"\n";
+    home.put(".codex/config.toml", config);
+    home.setup(&["codex"]);
+    assert!(!home.path(".codex/hooks.json").exists());
+    let text = home.text(".codex/config.toml");
+    assert_eq!(
+        text.matches("command = \"kubeagents hook codex\"").count(),
+        12,
+        "{text}"
+    );
+    assert!(text.starts_with(config), "{text}");
+    let after = home.files();
+    home.setup(&["codex"]);
+    assert_eq!(home.files(), after);
+    home.setup(&["codex", "--uninstall"]);
+    assert_eq!(home.text(".codex/config.toml"), config);
+
+    // Ours, from before there were hooks, would tell of each turn's end twice.
+    home.put(
+        ".codex/config.toml",
+        "notify = [\"kubeagents\", \"hook\", \"codex-notify\"]\nmodel = \"x\"\n",
+    );
+    home.setup(&["codex"]);
+    let text = home.text(".codex/config.toml");
+    assert!(!text.contains("notify"), "{text}");
+    assert!(home.path(".codex/hooks.json").exists());
+}
+
+#[test]
+fn a_plugin_and_settings_are_never_both_active() {
+    let home = Home::new();
+    home.setup(&["claude-code"]);
+    let mut settings = home.json(".claude/settings.json");
+    settings["enabledPlugins"] = json!({"kubeagents@kubeagents": true});
+    home.put(".claude/settings.json", &settings.to_string());
+    let said = home.setup(&["claude-code"]);
+    assert!(said.contains("The plugin kubeagents is enabled"), "{said}");
+    let settings = home.json(".claude/settings.json");
+    assert_eq!(
+        settings,
+        json!({"enabledPlugins": {"kubeagents@kubeagents": true}})
+    );
+    assert!(!home.path(".claude.json").exists());
+}
+
+#[test]
+fn a_server_of_our_name_that_is_somebody_elses_stays() {
+    let home = Home::new();
+    let own = r#"{"mcpServers": {"kubeagents": {"url": "http://localhost:8080/mcp"}}}"#;
+    home.put(".cursor/mcp.json", own);
+    let said = home.setup(&["cursor"]);
+    assert!(
+        said.contains("has an MCP server named kubeagents already"),
+        "{said}"
+    );
+    home.setup(&["--uninstall"]);
+    assert_eq!(home.text(".cursor/mcp.json"), own);
+}
+
+#[test]
+fn a_repositorys_hooks_do_nothing_where_the_program_is_missing() {
+    let home = Home::new();
+    home.put("work/.claude/settings.json", CLAUDE_SETTINGS);
+    let before = home.files();
+    let mut tools: Vec<&str> = TOOLS.iter().map(|(tool, _)| *tool).collect();
+    tools.push("--project");
+    home.setup(&tools);
+    let changed = home.files();
+    for path in changed.keys().filter(|path| !before.contains_key(*path)) {
+        assert!(path.starts_with(&home.project), "{}", path.display());
+    }
+    let mut lines = Vec::new();
+    for path in
+        ["claude", "gemini", "qwen", "factory"].map(|tool| format!("work/.{tool}/settings.json"))
+    {
+        let settings = home.json(&path);
+        assert!(!settings.to_string().contains("mcp"), "{settings}");
+        let event = match settings["hooks"].get("Stop") {
+            Some(_) => "Stop",
+            None => "AfterAgent",
+        };
+        lines.push(commands(&settings, event)[0].to_owned());
+    }
+    lines.push(
+        home.json("work/.github/hooks/kubeagents.json")["hooks"]["agentStop"][0]["bash"]
+            .as_str()
+            .unwrap()
+            .to_owned(),
+    );
+    lines.push(
+        home.json("work/.cursor/hooks.json")["hooks"]["stop"][0]["command"]
+            .as_str()
+            .unwrap()
+            .to_owned(),
+    );
+    lines.push(commands(&home.json("work/.codex/hooks.json"), "Stop")[0].to_owned());
+    for line in lines {
+        assert!(line.contains("kubeagents hook"), "{line}");
+        let said = said(
+            home.command("/bin/sh", Path::new("/nonexistent"))
+                .args(["-c", &line]),
+        );
+        assert_eq!((said.code, said.text.as_str()), (Some(0), ""), "{line}");
+    }
+    home.setup(&["--project", "--uninstall"]);
+    // But for the empty list, which nobody misses.
+    let mut expected: Value = serde_json::from_str(CLAUDE_SETTINGS).unwrap();
+    expected["hooks"].as_object_mut().unwrap().remove("Stop");
+    assert_eq!(home.json("work/.claude/settings.json"), expected);
+    assert_eq!(home.files().len(), before.len());
+}
+
+#[test]
+fn the_command_survives_an_upgrade() {
+    let home = Home::new();
+    // As package managers do: a link in PATH to a folder of one version.
+    let program = home.path("bin/kubeagents");
+    let elsewhere = home.path("opt/my tools");
+    fs::create_dir_all(&elsewhere).unwrap();
+    let linked = elsewhere.join("kubeagents");
+    symlink(env!("CARGO_BIN_EXE_kubeagents"), &linked).unwrap();
+    let empty = home.path("nothing");
+    for (path, expected) in [
+        (home.path("bin"), "kubeagents hook claude-code".to_owned()),
+        (empty, format!("'{}' hook claude-code", linked.display())),
+    ] {
+        let said = said(home.command(&linked, &path).args(["setup", "claude-code"]));
+        assert_eq!(said.code, Some(0), "{}", said.text);
+        assert_eq!(
+            commands(&home.json(".claude/settings.json"), "Stop"),
+            [expected]
+        );
+    }
+    assert!(program.is_symlink());
+}
+
+#[test]
+fn the_server_and_its_key_are_kept_in_one_private_file() {
+    let home = Home::new();
+    let said = home.setup(&[
+        "claude-code",
+        "--url",
+        "https://agents.example.com/",
+        "--key",
+        "ka_secret",
+        "--host",
+        "desk",
+    ]);
+    assert!(!said.contains("ka_secret"), "{said}");
+    let path = ".config/kubeagents/config.toml";
+    let expected = "url = \"https://agents.example.com\"\nkey = \"ka_secret\"\nhost = \"desk\"\n";
+    assert_eq!(home.text(path), expected);
+    assert_eq!(
+        fs::metadata(home.path(path)).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    for (path, text) in home.files() {
+        assert!(!text.contains("ka_secret"), "{}", path.display());
+    }
+    home.setup(&["claude-code"]);
+    assert_eq!(home.text(path), expected);
+
+    // The key goes to no other server.
+    let said = home.setup(&["claude-code", "--url", "https://other.example.com"]);
+    assert!(said.contains("the new one with --key"), "{said}");
+    assert!(!home.text(path).contains("ka_secret"));
+
+    for (arguments, named) in [
+        (["--url", "ftp://x"], "--url"),
+        (["--host", ""], "--host"),
+        (["--key", "a\nb"], "--key"),
+    ] {
+        let said = home.run(&arguments);
+        assert_eq!(said.code, Some(2), "{}", said.text);
+        assert!(said.text.contains(named), "{}", said.text);
+    }
+}
+
+/// The root of this repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap()
+}
+
+fn published(path: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(root().join(path)).unwrap()).unwrap()
+}
+
+#[test]
+fn the_tools_that_read_what_is_published_accept_it() {
+    let home = Home::new();
+    agent_tools::check_published(&root(), home.folder.path());
+    home.setup(&["claude-code", "codex", "--project"]);
+    agent_tools::check_project(&home.project, home.folder.path());
+}
+
+#[test]
+fn what_is_published_is_what_there_is() {
+    let home = Home::new();
+    home.setup(&["claude-code", "--project"]);
+    let hooks = published("plugins/kubeagents/hooks/hooks.json");
+    assert_eq!(
+        hooks["hooks"],
+        home.json("work/.claude/settings.json")["hooks"]
+    );
+
+    let entry = json!({"command": "kubeagents", "args": ["mcp"]});
+    assert_eq!(
+        published("plugins/kubeagents/.mcp.json")["mcpServers"]["kubeagents"],
+        entry
+    );
+
+    let bundle = published("packaging/mcpb/manifest.json");
+    let tools = bundle["tools"].as_array().unwrap().iter();
+    let tools: Vec<&str> = tools.map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(tools, mcp::Tool::ALL.map(mcp::Tool::name));
+    for path in [
+        "packaging/mcpb/manifest.json",
+        "plugins/kubeagents/.claude-plugin/plugin.json",
+        "server.json",
+    ] {
+        assert_eq!(
+            published(path)["version"],
+            env!("CARGO_PKG_VERSION"),
+            "{path}"
+        );
+    }
+    let image = published("server.json")["packages"][0]["identifier"].clone();
+    assert!(
+        image
+            .as_str()
+            .unwrap()
+            .ends_with(concat!(":", env!("CARGO_PKG_VERSION")))
+    );
+
+    for page in ["docs/agents.md", "docs/zh/agents.md"] {
+        let page = fs::read_to_string(root().join(page)).unwrap();
+        let link = |place: &str| {
+            let (_, rest) = page.split_once(&format!("]({place}")).unwrap();
+            let url =
+                url::Url::parse(&format!("{place}{}", rest.split_once(')').unwrap().0)).unwrap();
+            let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+            assert_eq!(query["name"], "kubeagents");
+            query["config"].clone()
+        };
+        let cursor = STANDARD.decode(link("https://cursor.com/")).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&cursor).unwrap(), entry);
+        let code = link("https://insiders.vscode.dev/");
+        assert_eq!(serde_json::from_str::<Value>(&code).unwrap(), entry);
+    }
+}
+
+/// What the doctor says of a home, with these variables.
+fn doctor(home: &Home, variables: &[(&str, &str)]) -> Said {
+    let bin = home.path("bin");
+    said(
+        home.command(bin.join("kubeagents"), &bin)
+            .arg("doctor")
+            .envs(variables.iter().copied()),
+    )
+}
+
+#[tokio::test]
+async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
+    let home = Home::new();
+    let key = "a-key-for-the-team";
+    let server = Server::start(&[("AUTH_MODE", "required"), ("KUBEAGENTS_API_KEY", key)]);
+    let url = format!("http://{}", server.address);
+
+    let nowhere = doctor(&home, &[("KUBEAGENTS_SERVER_URL", "http://127.0.0.1:1")]);
+    assert_eq!(nowhere.code, Some(1), "{}", nowhere.text);
+    assert!(
+        nowhere
+            .text
+            .contains("http://127.0.0.1:1 cannot be reached"),
+        "{}",
+        nowhere.text
+    );
+    assert!(
+        nowhere.text.contains("kubeagents setup --url URL"),
+        "{}",
+        nowhere.text
+    );
+    let wrong = doctor(&home, &[("KUBEAGENTS_SERVER_URL", &url)]);
+    assert_eq!(wrong.code, Some(1), "{}", wrong.text);
+    assert!(wrong.text.contains("wants an API key"), "{}", wrong.text);
+    assert!(
+        wrong.text.contains("kubeagents setup --key KEY"),
+        "{}",
+        wrong.text
+    );
+
+    // Found, but not set up.
+    fs::create_dir(home.path(".claude")).unwrap();
+    home.setup(&["cursor", "--url", &url, "--key", key, "--host", "desk"]);
+    let partly = doctor(&home, &[]);
+    assert_eq!(partly.code, Some(1), "{}", partly.text);
+    assert!(
+        partly
+            .text
+            .contains("problem  Claude Code: no hooks\n         kubeagents setup claude-code\n"),
+        "{}",
+        partly.text
+    );
+    assert!(
+        partly
+            .text
+            .contains("ok       Cursor: hooks are in place\n"),
+        "{}",
+        partly.text
+    );
+
+    home.setup(&[]);
+    let well = doctor(&home, &[]);
+    assert_eq!(well.code, Some(0), "{}", well.text);
+    for line in [
+        format!("ok       the server {url} answers"),
+        "ok       the key may report".into(),
+        format!(
+            "ok       hooks run kubeagents: kubeagents {}",
+            env!("CARGO_PKG_VERSION")
+        ),
+        "-        Claude Code: nothing was reported yet".into(),
+    ] {
+        assert!(well.text.contains(&line), "{line} is not in\n{}", well.text);
+    }
+    assert!(!well.text.contains(key), "{}", well.text);
+
+    let prompt =
+        json!({"hook_event_name": "UserPromptSubmit", "session_id": "s", "prompt": "Fix it"});
+    let path = "/hooks/claude-code?host=desk";
+    let told = server.send(Method::POST, path, Some(key), &prompt).await;
+    assert_eq!(told.status, StatusCode::OK, "{told:?}");
+    let told = doctor(&home, &[]);
+    assert!(
+        told.text
+            .contains("ok       Claude Code: claude-code@desk reported last at 20"),
+        "{}",
+        told.text
+    );
+
+    // What keeps hooks from running.
+    let config = home.path(".config/kubeagents/config.toml");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut settings = home.json(".claude/settings.json");
+    settings["disableAllHooks"] = json!(true);
+    settings["hooks"].as_object_mut().unwrap().remove("Stop");
+    home.put(".claude/settings.json", &settings.to_string());
+    home.setup(&["codex"]);
+    home.put(".cursor/hooks.json", "{");
+    let ill = doctor(&home, &[]);
+    assert_eq!(ill.code, Some(1), "{}", ill.text);
+    for part in [
+        "others can read it\n         chmod 600",
+        "Claude Code: hooks are of another version or incomplete",
+        "disableAllHooks",
+        "Codex CLI: no hook is trusted",
+        "/.cursor/hooks.json: ",
+    ] {
+        assert!(ill.text.contains(part), "{part} is not in\n{}", ill.text);
+    }
+}
