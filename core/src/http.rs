@@ -4,6 +4,7 @@ mod accounts;
 mod agents;
 mod api_keys;
 mod body;
+mod client;
 mod cors;
 mod credentials;
 mod endpoints;
@@ -11,6 +12,7 @@ mod error;
 mod hooks;
 mod host;
 mod known_accounts;
+mod limits;
 mod mcp;
 mod openapi;
 mod operations;
@@ -20,6 +22,8 @@ mod reports;
 mod response;
 mod turns;
 mod unsent;
+
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use http::header::{ALLOW, ORIGIN};
@@ -40,6 +44,8 @@ use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority, is_ori
 use crate::token::TokenSigner;
 use crate::{AuthMode, Settings, Timestamp, Workspace};
 use body::{Received, Standing};
+use client::Client;
+pub use client::Peer;
 use credentials::Caller;
 use endpoints::{Access, Endpoint, Route, Row};
 use error::ApiError;
@@ -57,6 +63,8 @@ pub struct App<P> {
     turns: Turns,
     known_accounts: KnownAccounts,
     unsent: unsent::Unsent,
+    /// True once the log has said that clients behind a proxy count as one.
+    warned_of_hidden: AtomicBool,
 }
 
 /// A request that has passed every gate before its body's.
@@ -64,6 +72,7 @@ struct Admitted<'r> {
     parts: &'r Parts,
     route: Route<'r>,
     caller: Caller,
+    client: Client,
     body: Received<'r>,
 }
 
@@ -85,6 +94,7 @@ impl<P: Ports> App<P> {
             turns: Turns::new(settings.values.reads_in_flight as usize),
             known_accounts: KnownAccounts::default(),
             unsent: unsent::Unsent::default(),
+            warned_of_hidden: AtomicBool::new(false),
             settings,
         }
     }
@@ -134,8 +144,13 @@ impl<P: Ports> App<P> {
             cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
         }
         let caller = self.admit(parts, row.access).await?;
-        if row.endpoint == Endpoint::Register && !self.settings.values.registration_enabled {
-            return Err(ApiError::registration_disabled());
+        let client = Client::of(parts, self.settings.values.trusted_proxies.as_ref());
+        let mut drawn = Vec::new();
+        if row.endpoint == Endpoint::Register {
+            if !self.settings.values.registration_enabled {
+                return Err(ApiError::registration_disabled());
+            }
+            drawn = self.draw_registration(client).await?;
         }
         let _turn = match row.endpoint.is_list() {
             true => self.turn(&caller.workspace).await?,
@@ -151,9 +166,15 @@ impl<P: Ports> App<P> {
             parts,
             route,
             caller,
+            client,
             body,
         };
-        self.dispatch(row.endpoint, request).await
+        let answer = self.dispatch(row.endpoint, request).await;
+        if answer.as_ref().is_err_and(ApiError::is_bad_request) {
+            // Nothing has come of it.
+            self.put_back(drawn).await;
+        }
+        answer
     }
 
     async fn admit(&self, parts: &Parts, access: Access) -> Result<Caller, ApiError> {

@@ -20,11 +20,13 @@ mod causes;
 mod context;
 mod decide;
 pub mod delivery;
+mod fair_queue;
 mod hash;
 pub mod hook;
 mod http;
 mod incoming;
 mod json;
+pub mod limits;
 pub mod mcp;
 mod notification;
 mod paging;
@@ -51,9 +53,11 @@ pub use decide::{
     AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, RefreshDecision, SessionHead,
     Snapshot, StatusEntry, Unstored, decide, decide_hook, decide_refresh,
 };
+pub use fair_queue::FairQueue;
 pub use hash::sha256_hex;
 pub use http::{
-    App, BodyTimeout, Crowded, MAX_BODY_BYTES, Outage, Stopping, body_patience, openapi_document,
+    App, BodyTimeout, Crowded, MAX_BODY_BYTES, Outage, Peer, Stopping, body_patience,
+    openapi_document,
 };
 pub use incoming::Incoming;
 pub use notification::{Notification, Transition};

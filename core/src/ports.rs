@@ -3,6 +3,7 @@
 //! Futures of these traits need not be `Send`: WebAssembly's are not. A native host's are, and the
 //! compiler checks it where it spawns them, since auto traits of a concrete type are seen through.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::{AccountId, Incoming, Recorded, Store, StoreError, Timestamp, Workspace};
@@ -41,9 +42,14 @@ pub(crate) fn random_uuid(entropy: &impl Entropy) -> String {
 /// Hashing passwords takes a processor for a quarter of a second: where and how many at a time is
 /// the host's decision. [`password`](crate::password) does the work.
 pub trait Passwords {
-    /// The bcrypt hash of a password.
+    /// Checks whether a password of this client would be hashed, or there are too many others of its
+    /// own before it.
+    fn admits(&self, client: Option<IpAddr>) -> bool;
+
+    /// The bcrypt hash of a password. Clients take turns; those whose address is unknown are one.
     fn hash(
         &self,
+        client: Option<IpAddr>,
         password: String,
         salt: [u8; 16],
     ) -> impl Future<Output = Result<String, PasswordFailure>>;
@@ -51,6 +57,7 @@ pub trait Passwords {
     /// Checks whether a password is the one that was hashed. `false` also for a hash that is none.
     fn verify(
         &self,
+        client: Option<IpAddr>,
         password: String,
         hash: String,
     ) -> impl Future<Output = Result<bool, PasswordFailure>>;

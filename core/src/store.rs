@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 mod accounts;
 mod api_keys;
+mod buckets;
 mod memory;
 mod outbox;
 mod sessions;
@@ -18,6 +19,7 @@ mod tokens;
 pub use crate::paging::{AgentCursor, ApiKeyCursor, HistoryCursor, SessionCursor};
 pub use accounts::{Accounts, Audience, LATE_REPORTS, Registration};
 pub use api_keys::{ApiKeyCreation, ApiKeys};
+pub use buckets::Buckets;
 pub use memory::MemoryStore;
 pub use outbox::{LeaseRequest, LeasedNotification, Outbox};
 pub use sessions::{AgentQuery, CommitOutcome, Expiry, SessionHistory, SessionQuery, Sessions};
@@ -246,7 +248,7 @@ impl Row for ApiKey {
 /// it is stored. Futures that are dropped midway leave an operation done or not done, never half.
 ///
 /// `now` is the caller's clock wherever expiry is a question; nothing expires by itself.
-pub trait Store: Sessions + Accounts + RefreshTokens + ApiKeys + Outbox {
+pub trait Store: Sessions + Accounts + RefreshTokens + ApiKeys + Outbox + Buckets {
     /// Whether what is queued in the outbox survives the process, so that delivery can be tried
     /// for longer than a moment.
     const DURABLE: bool;

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use kubeagents_core::{Crowded, Stopping};
+use kubeagents_core::{Crowded, Peer, Stopping};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -210,7 +210,8 @@ pub(crate) async fn serve<H, F>(
     let builder = Arc::new(builder);
     let mut free = Free::new(limits.places);
     let (phase, phases) = watch::channel(Phase::Serving);
-    let start = |stream, place: Place| {
+    let start = |stream: TcpStream, place: Place| {
+        let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
         let (builder, handle, mut phases) = (builder.clone(), handle.clone(), phases.clone());
         tokio::spawn(async move {
             let is_probe = place.is_probe;
@@ -222,7 +223,10 @@ pub(crate) async fn serve<H, F>(
             let transport = Connection::new(stream, activity.clone(), keep_alive);
             let service = {
                 let (activity, phases) = (activity.clone(), phases.clone());
-                service_fn(move |request| {
+                service_fn(move |mut request: Request<Incoming>| {
+                    if let Some(peer) = peer {
+                        request.extensions_mut().insert(peer);
+                    }
                     let state = match *phases.borrow() {
                         Phase::Serving if is_probe => State::Crowded,
                         Phase::Serving => State::Serving,

@@ -1,14 +1,15 @@
 //! The ports of the core, on what every component has.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use kubeagents_core::ports::{
     Clock, Entropy, Mail, Mailer, Notifier, PasswordFailure, Passwords, Ports,
 };
-use kubeagents_core::{Store, Timestamp, password, yield_now};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use kubeagents_core::{FairQueue, Store, Timestamp, password, yield_now};
+use tokio::sync::oneshot;
 
 use crate::Platform;
 use crate::reports::GroupedReports;
@@ -45,62 +46,82 @@ impl Entropy for SystemEntropy {
 /// given up.
 const MAX_WAITING: usize = 32;
 
-/// Hashes on the instance's one thread: one password at a time, in the order in which they come, and
-/// less than a millisecond at a time, so that other requests get on.
+/// Hashes on the instance's one thread: one password at a time, and less than a millisecond at a time,
+/// so that other requests get on. Clients take turns.
 #[derive(Debug)]
-pub struct InlinePasswords {
-    turn: Semaphore,
-    waiting: Cell<usize>,
+pub struct InlinePasswords(Rc<RefCell<Turns>>);
+
+#[derive(Debug)]
+struct Turns {
+    is_taken: bool,
+    waiting: FairQueue<Option<IpAddr>, oneshot::Sender<Turn>>,
 }
 
 impl Default for InlinePasswords {
     fn default() -> Self {
-        Self {
-            turn: Semaphore::new(1),
-            waiting: Cell::default(),
-        }
+        Self(Rc::new(RefCell::new(Turns {
+            is_taken: false,
+            waiting: FairQueue::new(MAX_WAITING),
+        })))
     }
 }
 
 impl InlinePasswords {
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, PasswordFailure> {
-        if let Ok(turn) = self.turn.try_acquire() {
-            return Ok(turn);
-        }
-        let _place = Place::take(&self.waiting)
-            .ok_or_else(|| PasswordFailure("too many passwords are waiting".into()))?;
-        let turn = self.turn.acquire().await;
-        turn.map_err(|error| PasswordFailure(error.to_string()))
+    async fn turn(&self, client: Option<IpAddr>) -> Result<Turn, PasswordFailure> {
+        let called = {
+            let mut turns = self.0.borrow_mut();
+            if !turns.is_taken {
+                turns.is_taken = true;
+                return Ok(Turn(Rc::clone(&self.0)));
+            }
+            let (call, called) = oneshot::channel();
+            // Whoever has to go for want of room is told by being dropped.
+            drop(turns.waiting.push(client, call));
+            called
+        };
+        let turn = called.await;
+        turn.map_err(|_| PasswordFailure("too many passwords are waiting".into()))
     }
 }
 
-/// A place among those who wait, free again when they wait no more.
-struct Place<'a>(&'a Cell<usize>);
+/// A turn, handed on when dropped.
+#[derive(Debug)]
+struct Turn(Rc<RefCell<Turns>>);
 
-impl<'a> Place<'a> {
-    fn take(waiting: &'a Cell<usize>) -> Option<Self> {
-        let taken = waiting.get();
-        (taken < MAX_WAITING).then(|| {
-            waiting.set(taken + 1);
-            Self(waiting)
-        })
-    }
-}
-
-impl Drop for Place<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let next = self.0.borrow_mut().waiting.pop();
+        match next {
+            // One who waits no more drops the turn, which hands it on.
+            Some(next) => drop(next.send(Self(Rc::clone(&self.0)))),
+            None => self.0.borrow_mut().is_taken = false,
+        }
     }
 }
 
 impl Passwords for InlinePasswords {
-    async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, PasswordFailure> {
-        let _turn = self.turn().await?;
+    fn admits(&self, client: Option<IpAddr>) -> bool {
+        let turns = self.0.borrow();
+        !turns.is_taken || turns.waiting.admits(&client)
+    }
+
+    async fn hash(
+        &self,
+        client: Option<IpAddr>,
+        password: String,
+        salt: [u8; 16],
+    ) -> Result<String, PasswordFailure> {
+        let _turn = self.turn(client).await?;
         password::hash_with_rests(&password, salt, yield_now).await
     }
 
-    async fn verify(&self, password: String, hash: String) -> Result<bool, PasswordFailure> {
-        let _turn = self.turn().await?;
+    async fn verify(
+        &self,
+        client: Option<IpAddr>,
+        password: String,
+        hash: String,
+    ) -> Result<bool, PasswordFailure> {
+        let _turn = self.turn(client).await?;
         Ok(password::verify_with_rests(&password, &hash, yield_now).await)
     }
 }
@@ -185,6 +206,7 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
 mod tests {
     use std::cell::RefCell;
     use std::pin::pin;
+    use std::task::{Context, Waker};
 
     use futures_util::future::{Either, join, join_all, select};
 
@@ -201,7 +223,7 @@ mod tests {
             }
         };
         let ended = |password: &str| {
-            let hash = passwords.hash(password.to_owned(), [1; 16]);
+            let hash = passwords.hash(None, password.to_owned(), [1; 16]);
             async { (hash.await.is_ok(), turns.get()) }
         };
         let hashes = join(ended("one"), ended("other"));
@@ -220,7 +242,9 @@ mod tests {
         let cheap = "$2b$04$abcdefghijklmnopqrstuuSGJC5wqeoDaQZH3wNsTOxIlHnKfqF9m";
         let ended = RefCell::new(Vec::new());
         let verify = async |n: usize| {
-            let outcome = passwords.verify(n.to_string(), cheap.to_owned()).await;
+            let outcome = passwords
+                .verify(None, n.to_string(), cheap.to_owned())
+                .await;
             ended.borrow_mut().push((n, outcome.is_ok()));
         };
         join_all((0..MAX_WAITING + 3).map(verify)).await;
@@ -231,9 +255,50 @@ mod tests {
         assert_eq!(ended, in_order);
         assert!(
             passwords
-                .verify("again".into(), cheap.to_owned())
+                .verify(None, "again".into(), cheap.to_owned())
                 .await
                 .is_ok()
         );
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_nobody_takes_is_handed_on() {
+        let passwords = InlinePasswords::default();
+        let first = passwords.turn(None).await.ok().unwrap();
+        let mut gone = Box::pin(passwords.turn(None));
+        let mut told = Box::pin(passwords.turn(None));
+        let mut last = Box::pin(passwords.turn(None));
+        let mut context = Context::from_waker(Waker::noop());
+        for waiting in [&mut gone, &mut told, &mut last] {
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+        }
+        drop(gone);
+        drop(first);
+        // It is this one's turn, but it goes before it knows.
+        drop(told);
+        let last = last.await.ok().unwrap();
+        drop(last);
+        assert!(passwords.turn(None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_behind_another_clients_crowd() {
+        let passwords = InlinePasswords::default();
+        let cheap = "$2b$04$abcdefghijklmnopqrstuuSGJC5wqeoDaQZH3wNsTOxIlHnKfqF9m";
+        let ended = RefCell::new(Vec::new());
+        let (crowd, other) = (Some([192, 0, 2, 1].into()), Some([192, 0, 2, 2].into()));
+        let verify = async |client: Option<IpAddr>, n: usize| {
+            let outcome = passwords
+                .verify(client, n.to_string(), cheap.to_owned())
+                .await;
+            ended.borrow_mut().push((n, outcome.is_ok()));
+        };
+        let crowd = (0..MAX_WAITING + 1).map(|n| verify(crowd, n));
+        join(join_all(crowd), verify(other, 1000)).await;
+        let ended = ended.into_inner();
+        let place = ended.iter().position(|outcome| *outcome == (1000, true));
+        assert!(place.is_some_and(|place| place <= 3), "{ended:?}");
+        let refused = ended.iter().filter(|(_, done)| !*done);
+        assert_eq!(refused.collect::<Vec<_>>(), [&(MAX_WAITING, false)]);
     }
 }

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod api_keys;
+mod buckets;
 mod deletion;
 mod documents;
 mod key_value;

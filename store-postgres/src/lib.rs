@@ -15,6 +15,7 @@
 mod accounts;
 pub mod adoption;
 mod api_keys;
+mod buckets;
 mod deletion;
 mod outbox;
 mod query;

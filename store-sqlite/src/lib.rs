@@ -10,6 +10,7 @@
 
 mod accounts;
 mod api_keys;
+mod buckets;
 mod deletion;
 mod outbox;
 mod refresh_tokens;

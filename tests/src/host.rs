@@ -37,6 +37,8 @@ pub struct Host {
     pub has_settings: bool,
     /// Set if the server knows that it listens on a loopback address, which a component cannot.
     pub knows_its_address: bool,
+    /// Set if the server knows its clients' addresses, which not every platform tells.
+    pub knows_clients: bool,
     /// Set if notifications reach receivers on this machine's loopback addresses.
     pub notifies_loopback: bool,
     /// Set if the answer to a report never waits for its notification. A component whose instance
@@ -63,6 +65,7 @@ impl Host {
             access_token_expiry: Duration::from_secs(15 * 60),
             has_settings: false,
             knows_its_address: true,
+            knows_clients: true,
             notifies_loopback: true,
             answers_before_delivering: true,
             counts_deliveries_together: true,
@@ -72,12 +75,13 @@ impl Host {
 }
 
 /// Settings that differ from the default, as environment variables.
-pub const SETTINGS: [(&str, &str); 4] = [
+pub const SETTINGS: [(&str, &str); 5] = [
     ("REGISTRATION_ENABLED", "false"),
     (
         "CORS_ALLOWED_ORIGINS",
         "https://app.example.com, https://*.example.org",
     ),
     ("DEFAULT_TTL_MINUTES", "7"),
+    ("LOGIN_ATTEMPTS_PER_MINUTE", "1"),
     ("HOOK_DETAIL", "title"),
 ];

@@ -22,6 +22,7 @@ mod gates;
 mod hooks;
 mod host;
 mod jwt;
+mod limits;
 pub mod mcp_clients;
 mod notifications;
 pub mod openapi;

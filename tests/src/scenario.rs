@@ -26,6 +26,8 @@ pub(crate) enum Need {
     Loopback,
     /// A server that delivers notifications after its answer.
     DeliveryAfterAnswer,
+    /// A server that knows its clients' addresses, this machine's among them.
+    Clients,
     /// The instance's static key.
     StaticKey,
     /// The instance's secret for signing tokens.
@@ -45,6 +47,7 @@ impl Need {
             Self::Settings => host.has_settings,
             Self::Loopback => host.knows_its_address,
             Self::DeliveryAfterAnswer => host.answers_before_delivering,
+            Self::Clients => host.knows_clients,
             Self::StaticKey => host.static_key.is_some(),
             Self::JwtSecret => host.jwt_secret.is_some(),
             Self::Notifications => host.notifies_loopback,
@@ -62,6 +65,7 @@ impl Need {
                 | Self::Settings
                 | Self::Loopback
                 | Self::DeliveryAfterAnswer
+                | Self::Clients
         )
     }
 }
@@ -142,6 +146,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("gates", crate::gates::scenarios()),
         ("cors", crate::cors::scenarios()),
         ("operations", crate::operations::scenarios()),
+        ("limits", crate::limits::scenarios()),
         ("settings", crate::settings::scenarios()),
     ];
     let world = Arc::new(World::new(host.clone()));

@@ -7,11 +7,14 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::client::Client;
 use super::response::{Answer, confirm, json, ok, secret};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
 use crate::notification::check_webhook_url;
-use crate::ports::{Entropy, Mail, MailKind, Mailer, Passwords, Ports, random, random_uuid};
+use crate::ports::{
+    Entropy, Mail, MailKind, Mailer, PasswordFailure, Passwords, Ports, random, random_uuid,
+};
 use crate::store::{Accounts, RefreshTokens, Registration};
 use crate::token::TokenType;
 use crate::validation::{STORABLE, storable};
@@ -35,6 +38,7 @@ const SILENT_ANSWER: Duration = Duration::from_millis(100);
 /// later.
 const DELETION: TimeDelta = TimeDelta::seconds(5);
 
+const EMAIL_TAKEN: &str = "email already exists";
 const INVALID_LOGIN: &str = "invalid email or password";
 const INVALID_REFRESH: &str = "invalid or expired refresh token";
 const REVOKED_REFRESH: &str = "refresh token has been revoked";
@@ -114,13 +118,20 @@ impl<P: Ports> App<P> {
         let email = body.email.unwrap_or_default();
         let name = body.name.unwrap_or_default();
         check_registration(&email, &password, &name)?;
+        self.check_hashing(request.client)?;
 
-        let password_hash = self.hash_password(password).await?;
+        let email_key = email_key(&email);
+        let known = self.ports.store().account_by_email(&email).await?;
+        if known.is_some_and(|known| known.email_verified) {
+            return Err(ApiError::conflict(EMAIL_TAKEN));
+        }
+        self.draw_mail(&email_key).await?;
+        let password_hash = self.hash_password(request.client, password).await?;
         let now = self.now();
         let (token, verification) = self.new_mailed_token(VERIFICATION_EXPIRY);
         let account = NewAccount {
             id: AccountId::new(random_uuid(self.ports.entropy())),
-            email_key: email_key(&email),
+            email_key,
             email,
             password_hash,
             name,
@@ -130,7 +141,7 @@ impl<P: Ports> App<P> {
         let store = self.ports.store();
         let id = match store.create_account(&account).await? {
             Registration::Created(id) => id,
-            Registration::EmailTaken => return Err(ApiError::conflict("email already exists")),
+            Registration::EmailTaken => return Err(ApiError::conflict(EMAIL_TAKEN)),
         };
         self.mail(
             MailKind::Verification,
@@ -164,8 +175,12 @@ impl<P: Ports> App<P> {
     pub(super) async fn resend_verify(&self, request: Admitted<'_>) -> Answer {
         let body: ResendRequest = request.fields()?;
         let asked = self.now();
-        let account = self.find_account(&body.email.unwrap_or_default()).await?;
+        let email = body.email.unwrap_or_default();
+        let account = self.find_account(&email).await?;
         let account = account.filter(|account| !account.email_verified);
+        let wanted = account.is_some();
+        let allowed = self.draw_silent_mail(&email_key(&email), wanted).await?;
+        let account = account.filter(|_| allowed);
         let (token, verification) = self.new_mailed_token(VERIFICATION_EXPIRY);
         // The same work for every address.
         let id = account.as_ref().map(|account| account.id.clone());
@@ -181,9 +196,13 @@ impl<P: Ports> App<P> {
 
     pub(super) async fn login(&self, request: Admitted<'_>) -> Answer {
         let body: LoginRequest = request.fields()?;
-        let account = self.find_account(&body.email.unwrap_or_default()).await?;
+        let email = body.email.unwrap_or_default();
+        self.check_hashing(request.client)?;
+        let account = self.find_account(&email).await?;
         let given = body.password.unwrap_or_default();
-        let right = self.is_password(account.as_ref(), given).await?;
+        let right = self
+            .is_password(request.client, &email, account.as_ref(), given)
+            .await?;
         match account.filter(|_| right) {
             None => Err(ApiError::unauthorized(INVALID_LOGIN)),
             Some(account) if !account.email_verified => Err(ApiError::email_not_verified()),
@@ -298,27 +317,55 @@ impl<P: Ports> App<P> {
         let id = request.caller.account()?;
         let account = self.ports.store().account(id).await?;
         let account = account.ok_or_else(Self::unknown_account)?;
-        match self.is_password(Some(&account), given).await? {
+        self.check_hashing(request.client)?;
+        let email = account.email.clone();
+        match self
+            .is_password(request.client, &email, Some(&account), given)
+            .await?
+        {
             true => Ok(account),
             false => Err(ApiError::invalid_password()),
         }
     }
 
-    /// Checks whether an account has this password. Where there is no account it takes as long.
+    /// Refuses a client that has too many passwords waiting, before anything is read or counted.
+    pub(super) fn check_hashing(&self, client: Client) -> Result<(), ApiError> {
+        match self.ports.passwords().admits(client.key()) {
+            true => Ok(()),
+            false => Err(PasswordFailure("too many passwords are waiting".into()).into()),
+        }
+    }
+
+    /// Checks whether the account of an address has this password. What fails is counted, and whether
+    /// there is an account makes no difference.
     async fn is_password(
         &self,
+        client: Client,
+        email: &str,
         account: Option<&Account>,
         given: String,
     ) -> Result<bool, ApiError> {
+        let drawn = self.draw_attempt(&email_key(email), client).await?;
         // What bcrypt would cut off is no part of any password.
         let possible = given.len() <= password::MAX_BYTES;
         let hash = account.map_or(password::DECOY, |account| &account.password_hash);
-        let right = self
-            .ports
-            .passwords()
-            .verify(given, hash.to_owned())
-            .await?;
-        Ok(right && possible && account.is_some())
+        let passwords = self.ports.passwords();
+        let verified = passwords
+            .verify(client.key(), given, hash.to_owned())
+            .await
+            .map(|right| right && possible && account.is_some());
+        match &verified {
+            Ok(false) => {
+                let address = client.address.map(|address| address.to_string());
+                tracing::warn!(
+                    client = address.as_deref().unwrap_or("unknown"),
+                    account = account.map_or("none", |account| account.id.as_str()),
+                    "a password was wrong"
+                );
+            }
+            Ok(true) | Err(_) => self.put_back(drawn).await,
+        }
+        Ok(verified?)
     }
 
     fn check_notification_url(&self, url: &str) -> Result<(), InvalidField> {

@@ -169,7 +169,7 @@ endpoints! {
 
     Register: POST "/api/auth/register", Access::Public => register,
         "Registers an account and mails a verification link",
-        takes RegisterRequest, answers 201 Registered<'static>, fails [409];
+        takes RegisterRequest, answers 201 Registered<'static>, fails [409, 429];
     Verify: GET "/api/auth/verify", Access::Public => verify,
         "Verifies the address of an account and logs it in",
         query [TOKEN], answers 200 Tokens<'static>;
@@ -178,7 +178,7 @@ endpoints! {
         takes ResendRequest, answers 200 Confirmation;
     Login: POST "/api/auth/login", Access::Public => login,
         "Logs an account in",
-        takes LoginRequest, answers 200 Tokens<'static>, fails [401];
+        takes LoginRequest, answers 200 Tokens<'static>, fails [401, 429];
     Refresh: POST "/api/auth/refresh", Access::Public => refresh,
         "Exchanges a refresh token for new tokens",
         takes RefreshRequest, answers 200 Tokens<'static>, fails [401];
@@ -191,10 +191,10 @@ endpoints! {
         takes UpdateRequest, answers 200 UserView<'static>;
     DeleteMe: DELETE "/api/auth/me", Access::Account => delete_me,
         "Deletes the account and everything that belongs to it",
-        takes DeleteRequest, answers 200 Confirmation;
+        takes DeleteRequest, answers 200 Confirmation, fails [429];
     ChangePassword: POST "/api/auth/password", Access::Account => change_password,
         "Changes the password, and revokes every refresh token of the account",
-        takes PasswordRequest, answers 200 Confirmation;
+        takes PasswordRequest, answers 200 Confirmation, fails [429];
     ForgotPassword: POST "/api/auth/forgot", Access::Public => forgot_password,
         "Mails a link to set a new password, if the address is registered",
         takes ForgotRequest, answers 200 Confirmation;

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use schemars::JsonSchema;
@@ -22,6 +23,8 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// The methods of the route, with 405.
     allow: Option<HeaderValue>,
+    /// The seconds to wait, with 429.
+    wait: Option<u32>,
     /// What went wrong inside. For the log only.
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -45,12 +48,18 @@ impl ApiError {
             code,
             message: message.into(),
             allow: None,
+            wait: None,
             source: None,
         }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// Checks whether the request could not be understood.
+    pub(super) fn is_bad_request(&self) -> bool {
+        self.status == StatusCode::BAD_REQUEST
     }
 
     pub(crate) fn unauthorized(message: &'static str) -> Self {
@@ -116,6 +125,17 @@ impl ApiError {
 
     pub(crate) fn limit_reached(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "limit_reached", message)
+    }
+
+    /// The answer beyond a limit, which the message names.
+    pub(crate) fn too_many_requests(message: &'static str, wait: TimeDelta) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        // Whole seconds, and not too early.
+        let seconds = (wait + TimeDelta::milliseconds(999)).num_seconds().max(1);
+        Self {
+            wait: Some(seconds.try_into().unwrap_or(u32::MAX)),
+            ..Self::new(status, "too_many_requests", message)
+        }
     }
 
     pub(crate) fn too_large(limit_bytes: usize) -> Self {
@@ -203,6 +223,9 @@ impl ApiError {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
+        }
+        if let Some(wait) = self.wait {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait));
         }
         if let Some(allow) = &self.allow {
             headers.insert(ALLOW, allow.clone());

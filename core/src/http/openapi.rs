@@ -359,7 +359,7 @@ fn refusal(status: u16, error: &Schema) -> Value {
     });
     match status {
         401 => refusal["headers"] = header("WWW-Authenticate", "`Bearer`"),
-        503 => refusal["headers"] = header("Retry-After", "Seconds to wait."),
+        429 | 503 => refusal["headers"] = header("Retry-After", "Seconds to wait."),
         _ => {}
     }
     refusal

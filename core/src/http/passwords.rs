@@ -5,11 +5,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::accounts::{MIN_PASSWORD_CHARACTERS, check_password};
+use super::client::Client;
 use super::response::{Answer, confirm};
 use super::{Admitted, ApiError, App};
 use crate::ports::{MailKind, Passwords, Ports, random};
 use crate::store::{Accounts, RefreshTokens};
-use crate::{password, sha256_hex};
+use crate::{AccountId, email_key, password, sha256_hex};
 
 /// How long a link to set a new password works.
 const RESET_EXPIRY: TimeDelta = TimeDelta::hours(1);
@@ -50,7 +51,7 @@ impl<P: Ports> App<P> {
         let current = body.current_password.unwrap_or_default();
         let account = self.authorize_by_password(&request, current).await?;
 
-        let new = self.hash_password(new).await?;
+        let new = self.hash_password(request.client, new).await?;
         let store = self.ports.store();
         if !store.change_password(&account, &new, self.now()).await? {
             return Err(ApiError::invalid_password());
@@ -62,7 +63,11 @@ impl<P: Ports> App<P> {
     pub(super) async fn forgot_password(&self, request: Admitted<'_>) -> Answer {
         let body: ForgotRequest = request.fields()?;
         let asked = self.now();
-        let account = self.find_account(&body.email.unwrap_or_default()).await?;
+        let email = body.email.unwrap_or_default();
+        let account = self.find_account(&email).await?;
+        let wanted = account.is_some();
+        let allowed = self.draw_silent_mail(&email_key(&email), wanted).await?;
+        let account = account.filter(|_| allowed);
         let (token, reset) = self.new_mailed_token(RESET_EXPIRY);
         // The same work for every address.
         let id = account.as_ref().map(|account| account.id.clone());
@@ -86,21 +91,26 @@ impl<P: Ports> App<P> {
         let awaited = store.account_by_reset(&token_hash, self.now()).await?;
         awaited.ok_or_else(invalid)?;
 
-        let new = self.hash_password(new).await?;
+        let new = self.hash_password(request.client, new).await?;
         let account = store.reset_password(&token_hash, &new, self.now()).await?;
         let account = account.ok_or_else(invalid)?;
         self.revoke_late_logins(&account.id).await?;
         self.start_family(&account).await
     }
 
-    pub(super) async fn hash_password(&self, password: String) -> Result<String, ApiError> {
+    pub(super) async fn hash_password(
+        &self,
+        client: Client,
+        password: String,
+    ) -> Result<String, ApiError> {
         let salt = random(self.ports.entropy());
-        Ok(self.ports.passwords().hash(password, salt).await?)
+        let passwords = self.ports.passwords();
+        Ok(passwords.hash(client.key(), password, salt).await?)
     }
 
     /// Revokes what a log-in by the old password has stored while the password was changed. Later
     /// ones notice by themselves.
-    async fn revoke_late_logins(&self, id: &crate::AccountId) -> Result<(), ApiError> {
+    async fn revoke_late_logins(&self, id: &AccountId) -> Result<(), ApiError> {
         Ok(self.ports.store().revoke_refresh_tokens(id).await?)
     }
 }

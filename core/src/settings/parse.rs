@@ -74,6 +74,11 @@ pub(super) fn number(
     number.ok_or_else(|| format!("must be a {what} from {least} to {most}").into())
 }
 
+/// How often something may happen; 0: any number of times.
+pub(super) fn limit(text: &str) -> Result<u32, InvalidSetting> {
+    number(text, "number", 0..=1_000_000)
+}
+
 pub(super) fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<Duration, InvalidSetting> {
     let seconds = number(text, "number of seconds", range)?;
     Ok(Duration::from_secs(seconds.into()))

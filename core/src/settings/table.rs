@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 use super::Unset::{Described, Nothing, Value};
 use super::setting::{self, settings};
 use super::{
-    AllowedHost, AuthMode, CorsPolicy, DatabaseUrl, Host, HostNames, Setting, SettingError, Texts,
-    parse,
+    AllowedHost, AuthMode, CorsPolicy, DatabaseUrl, Host, HostNames, Networks, Setting,
+    SettingError, Texts, parse,
 };
 use crate::hook::Detail;
 use crate::report::MAX_TTL_MINUTES;
@@ -83,6 +83,23 @@ settings! {
 
     /// Whether new accounts may register.
     registration_enabled: bool = "REGISTRATION_ENABLED", parse::switch, Value("true"), EVERY;
+
+    /// Failed passwords for one e-mail address from one client address in a minute, and ten times as
+    /// many from all clients together; 0: any number.
+    login_attempts_per_minute: u32 = "LOGIN_ATTEMPTS_PER_MINUTE", parse::limit, Value("10"), EVERY;
+
+    /// Registrations from one client address in an hour, loopback excepted; 0: any number.
+    registrations_per_hour: u32 = "REGISTRATIONS_PER_HOUR", parse::limit, Value("20"),
+        NATIVE_AND_SPIN;
+
+    /// Mails with links to one e-mail address in an hour; 0: any number.
+    verification_mails_per_hour: u32 = "VERIFICATION_MAILS_PER_HOUR", parse::limit, Value("5"),
+        EVERY;
+
+    /// Addresses or networks of proxies whose `X-Forwarded-For` is believed, with commas between them:
+    /// `127.0.0.1, 10.0.0.0/8`.
+    trusted_proxies: Option<Networks> = "TRUSTED_PROXIES", Networks::parse, Nothing,
+        NATIVE_AND_SPIN;
 
     /// How long a session lives without a report when its first report names no TTL, in minutes
     /// (1-1440).

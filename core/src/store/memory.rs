@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod buckets;
 mod outbox;
 mod sessions;
 mod tokens;
@@ -27,6 +28,7 @@ struct State {
     /// By hash.
     api_keys: HashMap<String, ApiKey>,
     secrets: HashMap<String, String>,
+    buckets: buckets::BucketTable,
     outbox: outbox::Queue,
 }
 

@@ -12,6 +12,7 @@
 
 mod accounts;
 mod api_keys;
+mod buckets;
 mod model;
 mod outbox;
 mod sessions;
@@ -19,6 +20,7 @@ mod tokens;
 
 pub use accounts::*;
 pub use api_keys::*;
+pub use buckets::*;
 pub use model::*;
 pub use outbox::*;
 pub use sessions::*;
@@ -104,6 +106,8 @@ macro_rules! store_suite {
             api_key_pages_visit_everything_once
             an_account_has_only_so_many_valid_keys
             a_secret_is_made_once
+            buckets_are_drawn_from_as_decided
+            a_bucket_is_never_overdrawn
             a_notification_is_queued_with_its_commit_only
             a_lease_excludes_others_until_it_ends
             hosts_take_turns_and_busy_ones_wait

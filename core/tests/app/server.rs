@@ -1,5 +1,6 @@
 //! An application on ports that a test holds in its hands.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,8 +16,8 @@ use kubeagents_core::ports::{
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
-    App, AuthMode, Incoming, Recorded, Recorder, ReportPolicy, Settings, StoreError, Timestamp,
-    Workspace, password,
+    App, AuthMode, Incoming, Peer, Recorded, Recorder, ReportPolicy, Settings, StoreError,
+    Timestamp, Workspace, password,
 };
 use serde_json::Value;
 
@@ -64,10 +65,26 @@ pub(crate) struct TestPorts {
 type Meanwhile = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Passwords for TestPorts {
-    async fn hash(&self, password: String, salt: [u8; 16]) -> Result<String, PasswordFailure> {
-        password::hash(&password, salt)
+    fn admits(&self, _: Option<IpAddr>) -> bool {
+        true
     }
-    async fn verify(&self, password: String, hash: String) -> Result<bool, PasswordFailure> {
+    async fn hash(
+        &self,
+        _: Option<IpAddr>,
+        password: String,
+        salt: [u8; 16],
+    ) -> Result<String, PasswordFailure> {
+        // As cheap as can be: what it costs is tested elsewhere.
+        let hash = bcrypt::hash_with_salt(password, 4, salt);
+        hash.map(|parts| parts.to_string())
+            .map_err(|error| PasswordFailure(error.to_string()))
+    }
+    async fn verify(
+        &self,
+        _: Option<IpAddr>,
+        password: String,
+        hash: String,
+    ) -> Result<bool, PasswordFailure> {
         let meanwhile = self.meanwhile.lock().unwrap().take();
         if let Some(meanwhile) = meanwhile {
             meanwhile.await;
@@ -224,6 +241,18 @@ impl Server {
     pub(crate) fn get_as(&self, token: &str, path: &str) -> Reply {
         let request = Request::get(path).header("authorization", format!("Bearer {token}"));
         self.send(request.body(String::new()).unwrap())
+    }
+
+    /// Sends a JSON body from this address.
+    pub(crate) fn post_from(&self, peer: &str, path: &str, body: &Value) -> Reply {
+        let request = Request::post(path).extension(Peer(peer.parse().unwrap()));
+        self.send(request.body(body.to_string()).unwrap())
+    }
+
+    /// How many mails were sent to an address.
+    pub(crate) fn mails_to(&self, email: &str) -> usize {
+        let mails = self.app.ports().mails.lock().unwrap();
+        mails.iter().filter(|mail| mail.to == email).count()
     }
 
     /// The token of the newest verification mail.

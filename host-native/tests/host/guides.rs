@@ -237,6 +237,10 @@ async fn the_printed_commands_work() {
                 let token = server.verification_token("alice@example.com").await;
                 variables.insert("VERIFICATION", token);
             }
+            if command.contains("/api/auth/forgot") {
+                let token = server.link_token("reset", "alice@example.com").await;
+                variables.insert("RESET", token);
+            }
         }
         run_in_all += commands.len();
     }

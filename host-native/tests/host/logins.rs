@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
-use serde_json::json;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Server, registration};
+use crate::support::{Answer, Server, registration};
 
 #[tokio::test]
 async fn a_flood_of_logins_leaves_reports_answered() {
@@ -33,12 +35,11 @@ async fn more_logins_than_can_be_checked_are_told_to_come_again() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let mut logins = JoinSet::new();
     // Enough to fill any queue: one password takes longer than to send this many.
-    for _ in 0..cores * 200 {
+    for n in 0..cores * 200 {
         let server = server.clone();
         logins.spawn(async move {
-            server
-                .post("/api/auth/login", &registration("nobody@example.com"))
-                .await
+            let login = registration(&format!("nobody{n}@example.com"));
+            server.post("/api/auth/login", &login).await
         });
     }
     while let Some(answer) = logins.join_next().await {
@@ -91,4 +92,44 @@ async fn the_log_holds_no_token_but_the_verification_link_once() {
     assert_eq!(occurrences(key["key"].as_str().unwrap()), 0, "API key");
     assert_eq!(occurrences("correct horse"), 0, "password");
     assert_eq!(occurrences(&verification), 1, "verification token");
+}
+
+/// Posts through a proxy that names this client.
+async fn post_for(server: &Server, client: Option<&str>, path: &str, body: &Value) -> Answer {
+    let request = Request::post(format!("http://{}{path}", server.address));
+    let request = match client {
+        Some(client) => request.header("x-forwarded-for", client),
+        None => request,
+    };
+    let body = Bytes::from(body.to_string());
+    let answer = server.exchange(request.body(Full::new(body)).unwrap());
+    answer.await.unwrap()
+}
+
+#[tokio::test]
+async fn registrations_are_limited_unless_they_come_from_this_machine_itself() {
+    let server = Server::start(&[("REGISTRATIONS_PER_HOUR", "1")]);
+    let register = async |n: u32, client: Option<&str>| {
+        let body = registration(&format!("user{n}@example.com"));
+        post_for(&server, client, "/api/auth/register", &body).await
+    };
+    for (n, client) in [(0, None), (1, None), (2, Some("203.0.113.9"))] {
+        let answer = register(n, client).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    }
+    let answer = register(3, Some("203.0.113.10")).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{answer:?}");
+    assert!(answer.headers.contains_key("retry-after"));
+    server.logged(&["WARN", "TRUSTED_PROXIES"]).await;
+}
+
+#[tokio::test]
+async fn a_log_in_that_fails_is_logged_with_the_clients_address() {
+    let server = Server::start(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let body = registration("nobody@example.com");
+    let answer = post_for(&server, Some("203.0.113.9"), "/api/auth/login", &body).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    server
+        .logged(&["a password was wrong", "203.0.113.9"])
+        .await;
 }

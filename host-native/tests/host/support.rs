@@ -128,8 +128,16 @@ impl Server {
             Value::Null => Bytes::new(),
             body => body.to_string().into(),
         };
+        self.exchange(request.body(Full::new(body)).unwrap()).await
+    }
+
+    /// Sends a request, whatever it is, and reads the answer.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, Box<dyn Error + Send + Sync>> {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let answer = client.request(request.body(Full::new(body)).unwrap());
+        let answer = client.request(request);
         let answer = tokio::time::timeout(PATIENCE, answer)
             .await
             .expect("an answer in time")?;
@@ -174,13 +182,19 @@ impl Server {
 
     /// The token of the verification link that the log holds for an address.
     pub(crate) async fn verification_token(&self, email: &str) -> String {
+        self.link_token("verify", email).await
+    }
+
+    /// The token of the link to a page that the log holds for an address.
+    pub(crate) async fn link_token(&self, page: &str, email: &str) -> String {
+        let link = format!("/{page}?token=");
         let find = |line: &String| {
-            let (_, rest) = line.split_once("/verify?token=")?;
+            let (_, rest) = line.split_once(&link)?;
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_=.~%".contains(c));
             line.contains(email)
                 .then(|| rest[..end.unwrap_or(rest.len())].to_owned())
         };
-        eventually("a verification link", || {
+        eventually("a link", || {
             self.process.log().lines().iter().find_map(find)
         })
         .await

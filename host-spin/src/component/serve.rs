@@ -1,12 +1,13 @@
 //! Requests in, answers out.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use kubeagents_core::settings::{DatabaseUrl, Host, SettingError};
-use kubeagents_core::{Store, StoreError};
+use kubeagents_core::{Peer, Store, StoreError};
 use kubeagents_host_wasm::{Config, ConfigError, Instance, StartError, log};
 use kubeagents_store_postgres::{PostgresStore, schema};
 use kubeagents_store_sqlite::SqliteStore;
@@ -72,11 +73,23 @@ async fn handle(request: Request) -> impl IntoResponse {
     answer.map(Full::<Bytes>::new)
 }
 
+/// The client's address and port. Spin adds it behind what a client may have sent under this name.
+const CLIENT_ADDRESS: &str = "spin-client-addr";
+
+fn peer(request: &Request) -> Option<Peer> {
+    let value = request.headers().get_all(CLIENT_ADDRESS).iter().next_back();
+    let address: SocketAddr = value?.to_str().ok()?.parse().ok()?;
+    Some(Peer(address.ip()))
+}
+
 async fn answer<S: Store + Clone + 'static>(
     instance: &Instance<S, Spin>,
-    request: Request,
+    mut request: Request,
     shared: &Shared,
 ) -> Response<Bytes> {
+    if let Some(peer) = peer(&request) {
+        request.extensions_mut().insert(peer);
+    }
     let answer = instance.handle(request).await;
     if instance.may_deliver() {
         let shared = Rc::clone(shared);

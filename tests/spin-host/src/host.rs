@@ -220,11 +220,11 @@ fn link(component: &Component) -> Result<Arc<ProxyPre<State>>> {
 }
 
 async fn serve(listener: TcpListener, handler: ProxyHandler<Instances>) {
-    while let Ok((stream, _)) = listener.accept().await {
+    while let Ok((stream, peer)) = listener.accept().await {
         let handler = handler.clone();
         tokio::spawn(async move {
             let service =
-                hyper::service::service_fn(move |request| answer(handler.clone(), request));
+                hyper::service::service_fn(move |request| answer(handler.clone(), peer, request));
             // A client may go at any time.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
@@ -237,6 +237,7 @@ type Body = UnsyncBoxBody<Bytes, wasmtime::Error>;
 
 async fn answer(
     handler: ProxyHandler<Instances>,
+    peer: SocketAddr,
     mut request: http::Request<Incoming>,
 ) -> Result<http::Response<Body>> {
     let host = request
@@ -253,6 +254,9 @@ async fn answer(
         .path_and_query(path.clone())
         .build()?;
     *request.uri_mut() = uri;
+    // As Spin does: after what a client may have sent under this name.
+    let headers = request.headers_mut();
+    headers.append("spin-client-addr", peer.to_string().parse()?);
     let request = request.map(|body| {
         body.map_err(|_| ErrorCode::P3(bindings_error("the request broke off")))
             .boxed_unsync()

@@ -124,6 +124,7 @@ fn server(
         instance_receiver: Some(receiver),
         has_settings: !settings.is_empty(),
         knows_its_address: false,
+        knows_clients: false,
         answers_before_delivering: stays,
         counts_deliveries_together: stays,
         ..Host::new(wash.url(), mode)

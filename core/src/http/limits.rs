@@ -1,0 +1,126 @@
+//! Limits on what costs others something: log-ins, registrations, mails.
+
+use chrono::TimeDelta;
+use std::sync::atomic::Ordering;
+
+use super::client::Client;
+use super::{ApiError, App};
+use crate::limits::{Draw, Drawn, Rate};
+use crate::ports::Ports;
+use crate::store::Buckets;
+use crate::{causes, sha256_hex};
+
+const TOO_MANY_LOGINS: &str =
+    "too many failed log-ins for this address: the limit is LOGIN_ATTEMPTS_PER_MINUTE";
+const TOO_MANY_REGISTRATIONS: &str =
+    "too many registrations by this client: the limit is REGISTRATIONS_PER_HOUR";
+const TOO_MANY_MAILS: &str =
+    "too many mails to this address: the limit is VERIFICATION_MAILS_PER_HOUR";
+
+/// How many clients may try at the passwords of one address at once, as many times as each may: so
+/// nobody locks another out cheaply.
+const CLIENTS_AT_ONE_ADDRESS: u32 = 10;
+
+impl<P: Ports> App<P> {
+    /// Counts a try at a password of an address, which the caller takes back if it is right.
+    pub(super) async fn draw_attempt(
+        &self,
+        email_key: &str,
+        client: Client,
+    ) -> Result<Vec<Draw>, ApiError> {
+        let times = self.settings.values.login_attempts_per_minute;
+        let per = TimeDelta::minutes(1);
+        let own = client.key().and_then(|key| {
+            let names = ["log-in", email_key, &key.to_string()];
+            Draw::new(&names, Rate { times, per })
+        });
+        let times = times.saturating_mul(CLIENTS_AT_ONE_ADDRESS);
+        let of_all = Draw::new(&["log-in", email_key], Rate { times, per });
+        let mut drawn = Vec::new();
+        for draw in own.into_iter().chain(of_all) {
+            if let Err(refused) = self.draw(&draw, TOO_MANY_LOGINS).await {
+                self.put_back(drawn).await;
+                return Err(refused);
+            }
+            drawn.push(draw);
+        }
+        Ok(drawn)
+    }
+
+    /// Counts a registration.
+    pub(super) async fn draw_registration(&self, client: Client) -> Result<Vec<Draw>, ApiError> {
+        self.warn_of_hidden(client);
+        let Some(key) = client.key().filter(|_| !client.is_local) else {
+            return Ok(Vec::new());
+        };
+        let times = self.settings.values.registrations_per_hour;
+        let per = TimeDelta::hours(1);
+        let draw = Draw::new(&["registration", &key.to_string()], Rate { times, per });
+        if let Some(draw) = &draw {
+            self.draw(draw, TOO_MANY_REGISTRATIONS).await?;
+        }
+        Ok(draw.into_iter().collect())
+    }
+
+    /// Counts a mail to an address.
+    pub(super) async fn draw_mail(&self, email_key: &str) -> Result<(), ApiError> {
+        match self.mail_to(&["mail", email_key]) {
+            Some(draw) => self.draw(&draw, TOO_MANY_MAILS).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a mail whose sender is told nothing; returns whether it may be sent. `wanted`: whether
+    /// there is anything to send; if not, the same work is done.
+    pub(super) async fn draw_silent_mail(
+        &self,
+        email_key: &str,
+        wanted: bool,
+    ) -> Result<bool, ApiError> {
+        let decoy = sha256_hex(email_key);
+        let draw = match wanted {
+            true => self.mail_to(&["mail", email_key]),
+            // Few of them, since anybody may think of any number of addresses.
+            false => self.mail_to(&["no mail", &decoy[..2]]),
+        };
+        let Some(draw) = draw else {
+            return Ok(wanted);
+        };
+        let drawn = self.ports.store().draw(&draw, self.now()).await?;
+        Ok(wanted && drawn == Drawn::Allowed)
+    }
+
+    fn mail_to(&self, names: &[&str]) -> Option<Draw> {
+        let times = self.settings.values.verification_mails_per_hour;
+        let per = TimeDelta::hours(1);
+        Draw::new(names, Rate { times, per })
+    }
+
+    /// Takes back draws. That they stay counted is no reason to refuse what they were for.
+    pub(super) async fn put_back(&self, draws: Vec<Draw>) {
+        for draw in draws {
+            if let Err(error) = self.ports.store().put_back(&draw).await {
+                tracing::warn!(causes = %causes(&error), "a limit counts what it should not");
+            }
+        }
+    }
+
+    async fn draw(&self, draw: &Draw, refusal: &'static str) -> Result<(), ApiError> {
+        match self.ports.store().draw(draw, self.now()).await? {
+            Drawn::Allowed => Ok(()),
+            Drawn::Refused(wait) => Err(ApiError::too_many_requests(refusal, wait)),
+        }
+    }
+
+    /// Warns, once, that clients behind a proxy count as one.
+    fn warn_of_hidden(&self, client: Client) {
+        if let Some(proxy) = client.address.filter(|_| client.is_hidden)
+            && !self.warned_of_hidden.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                %proxy,
+                "all clients of a proxy count as one, since TRUSTED_PROXIES does not name it"
+            );
+        }
+    }
+}
