@@ -6,21 +6,20 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use kubeagents_core::sha256_hex;
+
 /// Ours in each of them.
 const NAME: &str = "kubeagents";
-
-/// The namespace of processes that a Linux machine itself has, outside of containers.
-const OUTSIDE: &str = "pid:[4026531836]";
 
 /// Where settings are kept; `None` without a home.
 pub(super) fn config() -> Option<PathBuf> {
     base("XDG_CONFIG_HOME", ".config")
 }
 
-/// Where state is kept; `None` without a home. Containers that share a home have each their own: they do
-/// not see each other's processes.
+/// Where state is kept; `None` without a home. Machines and containers that share a home have each their
+/// own, since they do not see each other's processes.
 pub(super) fn state() -> Option<PathBuf> {
-    Some(of_container(base("XDG_STATE_HOME", ".local/state")?))
+    Some(own(base("XDG_STATE_HOME", ".local/state")?))
 }
 
 /// Where sockets are kept; `None` where there is no folder that is private for sure.
@@ -30,18 +29,17 @@ pub(super) fn runtime() -> Option<PathBuf> {
     let is_private = metadata.is_dir()
         && metadata.uid() == rustix::process::getuid().as_raw()
         && metadata.mode() & 0o077 == 0;
-    is_private.then(|| of_container(base.join(NAME)))
+    is_private.then(|| own(base.join(NAME)))
 }
 
-fn of_container(folder: PathBuf) -> PathBuf {
-    let namespace = fs::read_link("/proc/self/ns/pid").ok();
-    let namespace = namespace.as_deref().and_then(Path::to_str);
-    match namespace.filter(|namespace| *namespace != OUTSIDE) {
-        Some(namespace) => {
-            let number = namespace.chars().filter(char::is_ascii_digit);
-            folder.join(format!("container-{}", number.collect::<String>()))
-        }
-        None => folder,
+/// The part of a folder that is of this machine, or of this container.
+fn own(folder: PathBuf) -> PathBuf {
+    let machine = fs::read("/etc/machine-id").unwrap_or_default();
+    let processes = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let name = [&machine, processes.as_os_str().as_encoded_bytes()].concat();
+    match name.is_empty() {
+        true => folder,
+        false => folder.join(&sha256_hex(name)[..12]),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn arguments() -> Vec<Arg> {
             .value_parser(statuses)
             .help("What the work is"),
         text("topic", "The task").required(true),
-        text("agent", "Who works [default: script@ this machine]"),
+        text("agent", "Who works [default: script at this machine]"),
         text("message", "What happens, in a line"),
         text("content", "A longer text; - reads it from standard input"),
         text("title", "What people see instead of the topic"),

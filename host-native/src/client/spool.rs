@@ -153,6 +153,20 @@ impl Spool {
         Ok(number)
     }
 
+    /// Removes what those have left who were killed while they took an event.
+    pub(super) fn tidy(&self) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let is_left = entry.file_name().as_encoded_bytes().starts_with(b".tmp");
+            let age = entry.metadata().and_then(|metadata| metadata.modified());
+            let age = age.ok().and_then(|modified| modified.elapsed().ok());
+            if is_left && age > Some(PATIENCE * 60) {
+                // Another time will do.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// The numbers of what waits, the oldest first.
     ///
     /// # Errors

@@ -125,8 +125,10 @@ impl Watcher {
         if !bell::is_locked_by_input(&place.lock) {
             return None;
         }
+        let spool = Spool::below(&place.state);
+        spool.tidy();
         let mut watcher = Self {
-            spool: Spool::below(&place.state),
+            spool,
             sessions: Sessions::read(&place.state),
             place,
             waiting: BTreeMap::new(),

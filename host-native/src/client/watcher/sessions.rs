@@ -204,3 +204,115 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::client::spool::{Destination, Message};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn name() -> Name {
+        let to = Destination {
+            url: "http://localhost:1".into(),
+            key: None,
+        };
+        (to, "s".into())
+    }
+
+    /// A process of this id, or another one that had it before.
+    fn watched(is_this: bool, is_settled: bool) -> Watched {
+        let mut process = serde_json::to_value(Process::of(std::process::id()).unwrap()).unwrap();
+        if !is_this {
+            process["start"] = json!("1 of another boot");
+        }
+        let message = |path: &str| Message {
+            path: path.into(),
+            body: Value::Null,
+        };
+        Watched {
+            process: serde_json::from_value(process).unwrap(),
+            is_settled,
+            session: Some("/session".into()),
+            renewal: Some(message("/renewal")),
+            farewell: message("/farewell"),
+        }
+    }
+
+    fn told(sessions: &mut Sessions) -> Vec<String> {
+        let due = sessions.look(|_| false);
+        due.into_iter().map(|event| event.message.path).collect()
+    }
+
+    fn shift(sessions: &mut Sessions, into_past: bool) {
+        for session in sessions.sessions.values_mut() {
+            session.renewed = match into_past {
+                true => session.renewed - HOUR,
+                false => session.renewed + HOUR,
+            };
+        }
+    }
+
+    #[test]
+    fn a_session_is_renewed_when_it_is_due_also_after_a_sleep_and_when_the_clock_is_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sessions = Sessions::read(folder.path());
+        sessions.note(&name(), Stage::Prompted, Some(watched(true, true)));
+        assert!(told(&mut sessions).is_empty());
+        for into_past in [true, false] {
+            shift(&mut sessions, into_past);
+            assert!(
+                sessions.look(|_| true).is_empty(),
+                "something is on its way"
+            );
+            assert_eq!(told(&mut sessions), ["/renewal"]);
+            sessions.told(&name(), Stage::Renewed);
+            assert!(told(&mut sessions).is_empty());
+        }
+        // A third of three hours has not passed after an hour.
+        sessions.set_ttl(&name(), 200);
+        shift(&mut sessions, true);
+        assert!(told(&mut sessions).is_empty());
+        sessions.note(&name(), Stage::Ended, None);
+        assert!(sessions.is_empty());
+    }
+
+    #[test]
+    fn a_process_whose_id_is_used_again_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sessions = Sessions::read(folder.path());
+        sessions.note(&name(), Stage::Prompted, Some(watched(false, true)));
+        assert!(
+            told(&mut sessions).is_empty(),
+            "its last words may be on their way"
+        );
+        let mut later = Sessions::read(folder.path());
+        for sessions in [&mut sessions, &mut later] {
+            let begin = Instant::now();
+            let told = loop {
+                let told = told(sessions);
+                if !told.is_empty() {
+                    break told;
+                }
+                assert!(begin.elapsed() < 30 * GRACE, "nothing is told");
+                std::thread::yield_now();
+            };
+            assert_eq!(told, ["/farewell"], "also by the next watcher");
+        }
+    }
+
+    #[test]
+    fn the_end_of_what_was_started_for_a_moment_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sessions = Sessions::read(folder.path());
+        sessions.note(&name(), Stage::Prompted, Some(watched(false, false)));
+        let begin = Instant::now();
+        while !sessions.is_empty() {
+            assert!(told(&mut sessions).is_empty());
+            assert!(begin.elapsed() < 30 * GRACE, "it is still watched");
+            std::thread::yield_now();
+        }
+    }
+}
