@@ -15,6 +15,8 @@ const WINDOW: usize = 2048;
 pub struct AgentWalk {
     found: Gathering<Agent>,
     filtered: bool,
+    /// The size that the next window should have, within its bounds.
+    window: usize,
     looked_at: usize,
     after: Option<AgentCursor>,
 }
@@ -35,6 +37,7 @@ impl AgentWalk {
         Self {
             found: Gathering::new(query.limit),
             filtered: query.search.is_some() || query.status.is_some(),
+            window: 0,
             looked_at: 0,
             after: query.after.clone(),
         }
@@ -49,7 +52,7 @@ impl AgentWalk {
     pub fn window(&self) -> usize {
         let left = MAX_LOOKED_AT.saturating_sub(self.looked_at);
         match self.filtered {
-            true => self.wanted().max(self.looked_at).min(WINDOW).min(left),
+            true => self.window.max(self.wanted()).min(WINDOW).min(left),
             false => self.wanted(),
         }
     }
@@ -92,6 +95,12 @@ impl AgentWalk {
             None => (looked_at == window).then_some(end),
         };
         self.looked_at += looked_at;
+        // What a window holds beyond the agents that are wanted of it is looked at in vain.
+        self.window = match agents.len() {
+            found if found == wanted => window / 2,
+            found if found < wanted / 2 => window * 2,
+            _ => window,
+        };
         agents
             .into_iter()
             .try_for_each(|agent| self.found.push(agent))?;

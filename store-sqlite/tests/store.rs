@@ -447,8 +447,7 @@ fn a_filtered_list_ends_after_a_bounded_search_and_goes_on_there() {
         };
         assert_eq!(walk("20482").await, [1, 0, 0]);
         assert_eq!(walk("00001").await, [0, 0, 1]);
-        let all: usize = walk("agent").await.into_iter().sum();
-        assert_eq!(all, 2 * MAX_LOOKED_AT + 2);
+        assert_eq!(walk("agent").await, [10_000, 10_000, 482]);
         connection
             .execute_batch("DELETE FROM agents WHERE agent_id NOT LIKE '%7'")
             .unwrap();
