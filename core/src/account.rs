@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::Timestamp;
+use crate::ports::{Entropy, MailKind, random};
+use crate::{Timestamp, sha256_hex};
 
 /// The id of an account: a UUID in text form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -58,6 +59,9 @@ pub struct NewAccount {
     pub name: String,
     /// What its verification link holds.
     pub verification: MailedToken,
+    /// When its mail is due, on a host that takes such mails from storage; `None`: it is sent by
+    /// other means.
+    pub mail_due: Option<Timestamp>,
     /// Now.
     pub created_at: Timestamp,
 }
@@ -69,6 +73,18 @@ pub struct MailedToken {
     pub token_hash: String,
     /// When the token stops working.
     pub expires_at: Timestamp,
+}
+
+impl MailedToken {
+    /// A new token for a mail of this kind, and what is stored of it.
+    pub fn new(kind: MailKind, now: Timestamp, entropy: &impl Entropy) -> (String, Self) {
+        let token = sha256_hex(random::<32>(entropy));
+        let stored = Self {
+            token_hash: sha256_hex(&token),
+            expires_at: now + kind.expiry(),
+        };
+        (token, stored)
+    }
 }
 
 /// The form in which addresses are compared: two addresses that differ in case are one.

@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use crate::{AccountId, Incoming, Recorded, Store, StoreError, Timestamp, Workspace};
 
 /// The host's clock, the only authority for what is stored.
@@ -86,6 +88,14 @@ impl MailKind {
         }
     }
 
+    /// How long its link works.
+    pub(crate) const fn expiry(self) -> TimeDelta {
+        match self {
+            Self::Verification => TimeDelta::hours(24),
+            Self::Reset => TimeDelta::hours(1),
+        }
+    }
+
     /// What following its link does, for the log of a host that sends no mail.
     pub const fn effect(self) -> &'static str {
         match self {
@@ -108,10 +118,37 @@ pub struct Mail {
     pub link: String,
 }
 
+impl Mail {
+    /// A mail whose link, which holds this token, leads to the dashboard at `base_url`.
+    pub fn new(
+        kind: MailKind,
+        account_id: AccountId,
+        to: String,
+        base_url: &str,
+        token: &str,
+    ) -> Self {
+        Self {
+            kind,
+            account_id,
+            to,
+            link: format!("{base_url}/{}?token={token}", kind.page()),
+        }
+    }
+}
+
 /// Sends mail, or logs the link where no mail can be sent.
 pub trait Mailer {
     /// Queues a mail. Returns at once.
     fn send(&self, mail: Mail);
+
+    /// Checks whether the mails of registrations are taken from storage
+    /// ([`RegistrationMails`](crate::store::RegistrationMails)): then they are not queued here.
+    fn takes_registrations(&self) -> bool {
+        false
+    }
+
+    /// A mail of a registration has been stored. Returns at once.
+    fn wake(&self) {}
 }
 
 /// Delivers what is in the outbox.

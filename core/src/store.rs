@@ -11,6 +11,7 @@ mod api_keys;
 mod buckets;
 mod memory;
 mod outbox;
+mod registration_mails;
 mod sessions;
 #[cfg(feature = "store-suite")]
 pub mod suite;
@@ -22,6 +23,7 @@ pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use buckets::Buckets;
 pub use memory::MemoryStore;
 pub use outbox::{LeaseRequest, LeasedNotification, Outbox};
+pub use registration_mails::RegistrationMails;
 pub use sessions::{AgentQuery, CommitOutcome, Expiry, SessionHistory, SessionQuery, Sessions};
 pub use tokens::RefreshTokens;
 

@@ -1,20 +1,24 @@
 //! Mails with links for the owners of addresses.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kubeagents_core::ports::{Mail, MailKind, Mailer};
+use chrono::TimeDelta;
+use kubeagents_core::ports::{Clock, Mail, MailKind, Mailer};
+use kubeagents_core::store::RegistrationMails;
+use kubeagents_core::{Account, MailedToken, Store, StoreError, Timestamp, causes};
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{sleep, timeout};
 
 use crate::config::Smtp;
+use crate::ports::{SystemClock, SystemEntropy};
 
-/// Most mails that may wait.
+/// Most mails that may wait beside those of registrations.
 const QUEUE: usize = 1000;
 
 /// The pauses between attempts at one mail.
@@ -22,6 +26,19 @@ const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// Time limit for one step of the mail server.
 const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often storage is asked for mails of registrations that are due again, or that another server
+/// has not sent.
+const POLL: Duration = Duration::from_secs(5);
+
+/// How long other servers keep off a mail that this one is at: longer than its attempts take.
+const LEASE: TimeDelta = TimeDelta::minutes(10);
+
+/// The least and the most time until a mail of a registration that could not be sent is tried again.
+const PAUSES: (TimeDelta, TimeDelta) = (TimeDelta::seconds(30), TimeDelta::hours(1));
+
+/// The age of a registration whose mail is given up.
+const PATIENCE: TimeDelta = TimeDelta::hours(24);
 
 /// The port of submission over TLS from the start (RFC 8314).
 const IMPLICIT_TLS_PORT: u16 = 465;
@@ -31,7 +48,10 @@ pub(crate) enum MailSender {
     /// To the log: there is no mail server.
     Log,
     /// To the task that talks to the mail server.
-    Queue(mpsc::Sender<Mail>),
+    Worker {
+        queue: mpsc::Sender<Mail>,
+        registered: Arc<Notify>,
+    },
 }
 
 impl Mailer for MailSender {
@@ -41,7 +61,7 @@ impl Mailer for MailSender {
                 email = %mail.to, link = %mail.link,
                 "no SMTP_HOST is set: {}", mail.kind.effect(),
             ),
-            Self::Queue(queue) => {
+            Self::Worker { queue, .. } => {
                 if let Err(error) = queue.try_send(mail) {
                     let account = match &error {
                         mpsc::error::TrySendError::Full(mail)
@@ -52,23 +72,177 @@ impl Mailer for MailSender {
             }
         }
     }
+
+    fn takes_registrations(&self) -> bool {
+        matches!(self, Self::Worker { .. })
+    }
+
+    fn wake(&self) {
+        if let Self::Worker { registered, .. } = self {
+            registered.notify_one();
+        }
+    }
 }
 
-/// Starts sending mail. The task ends once `stop` is true and the mails queued by then are sent.
+/// Sends mail: those of registrations first, which storage holds until they are sent, then what is
+/// queued.
+pub(crate) struct MailWorker {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+    /// Address of the dashboard, where links lead.
+    base_url: String,
+    queue: mpsc::Receiver<Mail>,
+    registered: Arc<Notify>,
+}
+
+/// Sets up mail, with links to the dashboard at `base_url`. The worker is to be [run](MailWorker::run).
 ///
 /// # Errors
 /// When TLS cannot be set up.
-pub(crate) fn start(
+pub(crate) fn set_up(
     smtp: Option<Smtp>,
-    stop: watch::Receiver<bool>,
-) -> Result<(MailSender, Option<JoinHandle<()>>), lettre::transport::smtp::Error> {
+    base_url: String,
+) -> Result<(MailSender, Option<MailWorker>), lettre::transport::smtp::Error> {
     let Some(smtp) = smtp else {
         return Ok((MailSender::Log, None));
     };
     let transport = transport(&smtp)?;
     let (sender, queue) = mpsc::channel(QUEUE);
-    let task = tokio::spawn(run(transport, smtp.from, queue, stop));
-    Ok((MailSender::Queue(sender), Some(task)))
+    let registered = Arc::new(Notify::new());
+    let worker = MailWorker {
+        transport,
+        from: smtp.from,
+        base_url,
+        queue,
+        registered: registered.clone(),
+    };
+    let queue = sender;
+    Ok((MailSender::Worker { queue, registered }, Some(worker)))
+}
+
+/// What became of a mail.
+enum Outcome {
+    Sent,
+    /// Another attempt may succeed.
+    NotNow,
+    /// The mail server will not take it.
+    Never,
+}
+
+impl MailWorker {
+    /// Sends what there is to send. Ends once `stop` is true and what was due by then is sent.
+    pub(crate) async fn run<S: Store + RegistrationMails>(
+        mut self,
+        store: S,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        loop {
+            if self.send_registration(&store).await {
+                continue;
+            }
+            match self.queue.try_recv() {
+                Ok(mail) => {
+                    self.send(&mail).await;
+                    continue;
+                }
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+                Err(mpsc::error::TryRecvError::Empty) if *stop.borrow() => return,
+                Err(mpsc::error::TryRecvError::Empty) => {}
+            }
+            let waking = async {
+                tokio::select! {
+                    () = self.registered.notified() => None,
+                    mail = self.queue.recv() => mail,
+                    _ = stop.wait_for(|stop| *stop) => None,
+                }
+            };
+            if let Ok(Some(mail)) = timeout(POLL, waking).await {
+                self.send(&mail).await;
+            }
+        }
+    }
+
+    /// Sends the mail of a registration; returns whether one was due.
+    async fn send_registration<S: Store + RegistrationMails>(&self, store: &S) -> bool {
+        let now = SystemClock.now();
+        let leased = store.lease_registration_mails(now, now + LEASE, 1).await;
+        let account = match leased.map(|leased| leased.into_iter().next()) {
+            Ok(Some(account)) => account,
+            Ok(None) => return false,
+            Err(error) => {
+                let causes = causes(&error);
+                tracing::warn!(%causes, "mails of registrations cannot be taken from storage");
+                return false;
+            }
+        };
+        let id = account.id.clone();
+        let settled = match self.send_link(store, account).await {
+            Ok(due) => store.settle_registration_mail(&id, due).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            // It comes again when the lease runs out.
+            let causes = causes(&error);
+            tracing::warn!(account = id.as_str(), %causes, "a mail may be sent once more");
+        }
+        true
+    }
+
+    /// Sends a new link to whoever has registered; returns when to try again.
+    async fn send_link<S: Store>(
+        &self,
+        store: &S,
+        account: Account,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let (kind, now) = (MailKind::Verification, SystemClock.now());
+        let age = now - account.created_at;
+        if age >= PATIENCE {
+            return Ok(None);
+        }
+        let (token, stored) = MailedToken::new(kind, now, &SystemEntropy);
+        store.set_verification(&account.id, &stored).await?;
+        let mail = Mail::new(kind, account.id, account.email, &self.base_url, &token);
+        Ok(match self.send(&mail).await {
+            Outcome::Sent | Outcome::Never => None,
+            Outcome::NotNow => Some(now + age.clamp(PAUSES.0, PAUSES.1)),
+        })
+    }
+
+    async fn send(&self, mail: &Mail) -> Outcome {
+        let account = mail.account_id.as_str();
+        let message = match message(&self.from, mail) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(account, %error, "a mail cannot be written");
+                return Outcome::Never;
+            }
+        };
+        let mut pauses = RETRIES.iter();
+        loop {
+            let error = match self.transport.send(message.clone()).await {
+                Ok(_) => {
+                    tracing::info!(account, "a mail is sent");
+                    return Outcome::Sent;
+                }
+                Err(error) => error,
+            };
+            let causes = causes(&error);
+            if error.is_permanent() {
+                tracing::error!(account, %causes, "a mail is refused");
+                return Outcome::Never;
+            }
+            match pauses.next() {
+                Some(pause) => {
+                    tracing::warn!(account, %causes, "a mail is not sent yet");
+                    sleep(*pause).await;
+                }
+                None => {
+                    tracing::error!(account, %causes, "a mail is not sent");
+                    return Outcome::NotNow;
+                }
+            }
+        }
+    }
 }
 
 fn transport(
@@ -99,60 +273,6 @@ fn is_loopback(host: &str) -> bool {
     match host.trim_matches(['[', ']']).parse::<IpAddr>() {
         Ok(address) => address.is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
-    }
-}
-
-async fn run(
-    transport: AsyncSmtpTransport<Tokio1Executor>,
-    from: Mailbox,
-    mut queue: mpsc::Receiver<Mail>,
-    mut stop: watch::Receiver<bool>,
-) {
-    loop {
-        let mail = tokio::select! {
-            mail = queue.recv() => mail,
-            _ = stop.wait_for(|stop| *stop), if !queue.is_closed() => {
-                queue.close();
-                continue;
-            }
-        };
-        match mail {
-            Some(mail) => send(&transport, &from, &mail).await,
-            None => return,
-        }
-    }
-}
-
-async fn send(transport: &AsyncSmtpTransport<Tokio1Executor>, from: &Mailbox, mail: &Mail) {
-    let account = mail.account_id.as_str();
-    let message = match message(from, mail) {
-        Ok(message) => message,
-        Err(error) => {
-            tracing::error!(account, %error, "a mail cannot be written");
-            return;
-        }
-    };
-    let mut pauses = RETRIES.iter();
-    loop {
-        let error = match transport.send(message.clone()).await {
-            Ok(_) => {
-                tracing::info!(account, "a mail is sent");
-                return;
-            }
-            Err(error) => error,
-        };
-        let pause = pauses.next().filter(|_| !error.is_permanent());
-        let causes = crate::causes(&error);
-        match pause {
-            Some(pause) => {
-                tracing::warn!(account, %causes, "a mail is not sent yet");
-                sleep(*pause).await;
-            }
-            None => {
-                tracing::error!(account, %causes, "a mail is not sent");
-                return;
-            }
-        }
     }
 }
 

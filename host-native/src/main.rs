@@ -171,8 +171,9 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     getrandom::fill(&mut [0])?;
     let stop = shutdown::on_signals().map_err(StartError::Signals)?;
     let (stop_background, stopping) = watch::channel(false);
-    let (mail, mailing) = mail::start(config.smtp.take(), stopping.clone())?;
-    let mut background: Vec<JoinHandle<()>> = mailing.into_iter().collect();
+    let base_url = config.values.app_base_url.clone();
+    let (mail, mailing) = mail::set_up(config.smtp.take(), base_url)?;
+    let mut background: Vec<JoinHandle<()>> = Vec::new();
 
     let config = &config;
     let mut file = None;
@@ -184,6 +185,10 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
                 let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                if let Some(worker) = mailing {
+                    let run = worker.run(store.clone(), stopping.clone());
+                    background.push(tokio::spawn(run));
+                }
                 background.push(tokio::spawn(sweep(store, stopping)));
                 Ok(app)
             };
@@ -198,6 +203,10 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 let reports = sqlite::record_reports(store.clone(), ReportPolicy::new(&settings));
                 let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                if let Some(worker) = mailing {
+                    let run = worker.run(store.clone(), stopping.clone());
+                    background.push(tokio::spawn(run));
+                }
                 background.push(tokio::spawn(sweep(store.clone(), stopping.clone())));
                 if let Some(days) = config.values.history_retention_days {
                     background.push(tokio::spawn(sqlite::purge(store, days, stopping)));
@@ -215,6 +224,10 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 let reports = postgres::record_reports(store.clone(), ReportPolicy::new(&settings));
                 let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                if let Some(worker) = mailing {
+                    let run = worker.run(store.clone(), stopping.clone());
+                    background.push(tokio::spawn(run));
+                }
                 background.push(tokio::spawn(sweep(store, stopping.clone())));
                 let retention = config.values.history_retention_days;
                 background.push(tokio::spawn(postgres::purge(pool, retention, stopping)));

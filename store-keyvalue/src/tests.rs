@@ -482,6 +482,7 @@ async fn register(store: &impl Store) -> Registration {
             token_hash: "token".into(),
             expires_at: after(86_400),
         },
+        mail_due: None,
         created_at: start(),
     };
     store

@@ -29,16 +29,17 @@ WITH stale AS (\
 purged AS (\
     DELETE FROM kubeagents_data.accounts AS account USING stale WHERE account.id = stale.id) \
 INSERT INTO kubeagents_data.accounts AS account (id, email, email_key, password_hash, name, \
-    verification_hash, verification_expires_at, created_at, updated_at) \
+    verification_hash, verification_expires_at, created_at, updated_at, mail_due_at) \
 SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::bigint, $8::bigint, \
-    $8::bigint \
+    $8::bigint, $9::bigint \
 WHERE NOT EXISTS (\
     SELECT FROM kubeagents_data.accounts WHERE email = $2::text AND email_key IS NULL) \
 ON CONFLICT (email_key) DO UPDATE SET email = excluded.email, \
     password_hash = excluded.password_hash, name = excluded.name, \
     notification_webhook_url = '', verification_hash = excluded.verification_hash, \
     verification_expires_at = excluded.verification_expires_at, reset_hash = NULL, \
-    reset_expires_at = NULL, created_at = excluded.created_at, updated_at = excluded.updated_at \
+    reset_expires_at = NULL, created_at = excluded.created_at, updated_at = excluded.updated_at, \
+    mail_due_at = excluded.mail_due_at \
 WHERE NOT account.email_verified RETURNING id";
 
 const BY_ID: &str = concat!(
@@ -61,7 +62,7 @@ WHERE id = $1::text AND NOT email_verified";
 
 const VERIFY: &str = concat!(
     "UPDATE kubeagents_data.accounts SET email_verified = true, verification_hash = NULL, \
-        verification_expires_at = NULL, updated_at = $2::bigint \
+        verification_expires_at = NULL, mail_due_at = NULL, updated_at = $2::bigint \
     WHERE verification_hash = $1::text AND verification_expires_at > $2::bigint RETURNING ",
     columns!()
 );
@@ -91,7 +92,7 @@ const RESET_PASSWORD: &str = concat!(
     "WITH changed AS (\
         UPDATE kubeagents_data.accounts SET password_hash = $2::text, email_verified = true, \
             verification_hash = NULL, verification_expires_at = NULL, reset_hash = NULL, \
-            reset_expires_at = NULL, updated_at = $3::bigint \
+            reset_expires_at = NULL, mail_due_at = NULL, updated_at = $3::bigint \
         WHERE reset_hash = $1::text AND reset_expires_at > $3::bigint RETURNING ",
     columns!(),
     "), ",
@@ -144,6 +145,7 @@ impl<Q: Query, C: ApiKeyCache> Accounts for PostgresStore<Q, C> {
             Value::from(&account.verification.token_hash),
             account.verification.expires_at.into(),
             account.created_at.into(),
+            account.mail_due.into(),
         ];
         let id = self.query.optional(CREATE, &params, Row::text).await?;
         Ok(id.map_or(Registration::EmailTaken, |id| {

@@ -20,6 +20,7 @@ mod deletion;
 mod outbox;
 mod query;
 mod refresh_tokens;
+mod registration_mails;
 pub mod retention;
 pub mod schema;
 mod sessions;

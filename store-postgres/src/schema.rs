@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,7 @@ pub const MIGRATIONS: [&str; VERSION as usize] = [
     migration!(2, "0002_accounts.sql"),
     migration!(3, "0003_session_fields.sql"),
     migration!(4, "0004_limits.sql"),
+    migration!(5, "0005_registration_mails.sql"),
 ];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";

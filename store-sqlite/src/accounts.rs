@@ -12,14 +12,15 @@ use crate::{Connection, SqliteStore, deletion};
 /// Takes the place of a registration that is not verified.
 const CREATE_ACCOUNT: &str = "
     INSERT INTO accounts (id, email, email_key, password_hash, name, notification_webhook_url,
-        email_verified, verification_hash, verification_expires_at, created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, '', FALSE, ?6, ?7, ?8, ?8)
+        email_verified, verification_hash, verification_expires_at, created_at, updated_at,
+        mail_due_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, '', FALSE, ?6, ?7, ?8, ?8, ?9)
     ON CONFLICT (email_key) DO UPDATE SET email = excluded.email,
         password_hash = excluded.password_hash, name = excluded.name,
         notification_webhook_url = '', verification_hash = excluded.verification_hash,
         verification_expires_at = excluded.verification_expires_at, reset_hash = NULL,
         reset_expires_at = NULL, created_at = excluded.created_at,
-        updated_at = excluded.updated_at
+        updated_at = excluded.updated_at, mail_due_at = excluded.mail_due_at
     WHERE NOT email_verified RETURNING id";
 
 macro_rules! account_columns {
@@ -47,7 +48,7 @@ const SET_VERIFICATION: &str = "
 
 const VERIFY_ACCOUNT: &str = concat!(
     "UPDATE accounts SET email_verified = TRUE, verification_hash = NULL,
-        verification_expires_at = NULL, updated_at = ?2
+        verification_expires_at = NULL, mail_due_at = NULL, updated_at = ?2
     WHERE verification_hash = ?1 AND verification_expires_at > ?2
     RETURNING ",
     account_columns!()
@@ -64,7 +65,8 @@ const ACCOUNT_BY_RESET: &str = concat!(
 
 const RESET_PASSWORD: &str = concat!(
     "UPDATE accounts SET password_hash = ?2, email_verified = TRUE, verification_hash = NULL,
-        verification_expires_at = NULL, reset_hash = NULL, reset_expires_at = NULL, updated_at = ?3
+        verification_expires_at = NULL, reset_hash = NULL, reset_expires_at = NULL,
+        mail_due_at = NULL, updated_at = ?3
     WHERE reset_hash = ?1 AND reset_expires_at > ?3
     RETURNING ",
     account_columns!()
@@ -100,6 +102,7 @@ impl<C: Connection> Accounts for SqliteStore<C> {
             (&account.verification.token_hash).into(),
             account.verification.expires_at.into(),
             account.created_at.into(),
+            account.mail_due.into(),
         ];
         let created = self.writer.first(CREATE_ACCOUNT, parameters, Row::text);
         Ok(created.await?.map_or(Registration::EmailTaken, |id| {

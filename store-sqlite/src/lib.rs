@@ -14,6 +14,7 @@ mod buckets;
 mod deletion;
 mod outbox;
 mod refresh_tokens;
+mod registration_mails;
 mod retention;
 pub mod schema;
 mod sessions;

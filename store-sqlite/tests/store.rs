@@ -140,6 +140,17 @@ fn run(name: &str, case: impl AsyncFnOnce(&SqliteStore<InTurn>, &str)) {
 store_suite!(run);
 
 #[test]
+fn registration_mails_are_leased_until_they_are_settled() {
+    let name = "registration_mails_are_leased_until_they_are_settled";
+    run(name, async |store: &_, tag: &str| {
+        kubeagents_core::store::suite::registration_mails_are_leased_until_they_are_settled(
+            store, tag,
+        )
+        .await;
+    });
+}
+
+#[test]
 fn many_instances_may_start_at_once() {
     block_on(async {
         let database = Database::new();
@@ -509,6 +520,7 @@ fn registrations_go_when_their_link_has_run_out() {
                     token_hash: n.to_string(),
                     expires_at: created_at + TimeDelta::days(1),
                 },
+                mail_due: None,
                 created_at,
             };
             let outcome = store.create_account(&new).await.unwrap();

@@ -12,9 +12,7 @@ use super::response::{Answer, confirm, json, ok, secret};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
 use crate::notification::check_webhook_url;
-use crate::ports::{
-    Entropy, Mail, MailKind, Mailer, PasswordFailure, Passwords, Ports, random, random_uuid,
-};
+use crate::ports::{Mail, MailKind, Mailer, PasswordFailure, Passwords, Ports, random_uuid};
 use crate::store::{Accounts, RefreshTokens, Registration};
 use crate::token::TokenType;
 use crate::validation::{STORABLE, storable};
@@ -22,9 +20,6 @@ use crate::{
     Account, AccountId, InvalidField, MailedToken, NewAccount, RefreshDecision, RefreshToken, Rule,
     Settings, Timestamp, causes, decide_refresh, email_key, password, sha256_hex,
 };
-
-/// How long a verification link works.
-const VERIFICATION_EXPIRY: TimeDelta = TimeDelta::hours(24);
 
 pub(super) const MIN_PASSWORD_CHARACTERS: usize = 8;
 const MAX_EMAIL_CHARACTERS: usize = 255;
@@ -128,7 +123,8 @@ impl<P: Ports> App<P> {
         self.draw_mail(&email_key).await?;
         let password_hash = self.hash_password(request.client, password).await?;
         let now = self.now();
-        let (token, verification) = self.new_mailed_token(VERIFICATION_EXPIRY);
+        let (token, verification) = self.new_mailed_token(MailKind::Verification);
+        let mailer = self.ports.mailer();
         let account = NewAccount {
             id: AccountId::new(random_uuid(self.ports.entropy())),
             email_key,
@@ -136,6 +132,7 @@ impl<P: Ports> App<P> {
             password_hash,
             name,
             verification,
+            mail_due: mailer.takes_registrations().then_some(now),
             created_at: now,
         };
         let store = self.ports.store();
@@ -143,12 +140,13 @@ impl<P: Ports> App<P> {
             Registration::Created(id) => id,
             Registration::EmailTaken => return Err(ApiError::conflict(EMAIL_TAKEN)),
         };
-        self.mail(
-            MailKind::Verification,
-            id.clone(),
-            account.email.clone(),
-            &token,
-        );
+        match account.mail_due {
+            Some(_) => mailer.wake(),
+            None => {
+                let to = account.email.clone();
+                self.mail(MailKind::Verification, id.clone(), to, &token);
+            }
+        }
         self.purge_deleted_within(TimeDelta::zero()).await;
         let body = Registered {
             message: "注册成功，请检查邮箱完成验证",
@@ -181,7 +179,7 @@ impl<P: Ports> App<P> {
         let wanted = account.is_some();
         let allowed = self.draw_silent_mail(&email_key(&email), wanted).await?;
         let account = account.filter(|_| allowed);
-        let (token, verification) = self.new_mailed_token(VERIFICATION_EXPIRY);
+        let (token, verification) = self.new_mailed_token(MailKind::Verification);
         // The same work for every address.
         let id = account.as_ref().map(|account| account.id.clone());
         let id = id.unwrap_or_else(|| self.nobody());
@@ -439,23 +437,14 @@ impl<P: Ports> App<P> {
     }
 
     /// A token to be mailed, and what is stored of it.
-    pub(super) fn new_mailed_token(&self, expiry: TimeDelta) -> (String, MailedToken) {
-        let token = random_token(self.ports.entropy());
-        let stored = MailedToken {
-            token_hash: sha256_hex(&token),
-            expires_at: self.now() + expiry,
-        };
-        (token, stored)
+    pub(super) fn new_mailed_token(&self, kind: MailKind) -> (String, MailedToken) {
+        MailedToken::new(kind, self.now(), self.ports.entropy())
     }
 
     pub(super) fn mail(&self, kind: MailKind, account_id: AccountId, to: String, token: &str) {
-        let (base, page) = (&self.settings.values.app_base_url, kind.page());
-        self.ports.mailer().send(Mail {
-            kind,
-            account_id,
-            to,
-            link: format!("{base}/{page}?token={token}"),
-        });
+        let base_url = &self.settings.values.app_base_url;
+        let mail = Mail::new(kind, account_id, to, base_url, token);
+        self.ports.mailer().send(mail);
     }
 
     /// An id that no account has.
@@ -468,11 +457,6 @@ impl<P: Ports> App<P> {
         let taken = (self.now() - asked).to_std().unwrap_or_default();
         self.ports.pause(SILENT_ANSWER.saturating_sub(taken)).await;
     }
-}
-
-/// 32 random bytes in hexadecimal.
-fn random_token(entropy: &impl Entropy) -> String {
-    sha256_hex(random::<32>(entropy))
 }
 
 /// Checks a registration's fields in the order of the contract's table.

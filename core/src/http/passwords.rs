@@ -1,6 +1,5 @@
 //! `/api/auth/password`, `/forgot`, `/reset`: passwords that are changed or lost.
 
-use chrono::TimeDelta;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -11,9 +10,6 @@ use super::{Admitted, ApiError, App};
 use crate::ports::{MailKind, Passwords, Ports, random};
 use crate::store::{Accounts, RefreshTokens};
 use crate::{AccountId, email_key, password, sha256_hex};
-
-/// How long a link to set a new password works.
-const RESET_EXPIRY: TimeDelta = TimeDelta::hours(1);
 
 const INVALID_TOKEN: &str = "invalid or expired token";
 
@@ -68,7 +64,7 @@ impl<P: Ports> App<P> {
         let wanted = account.is_some();
         let allowed = self.draw_silent_mail(&email_key(&email), wanted).await?;
         let account = account.filter(|_| allowed);
-        let (token, reset) = self.new_mailed_token(RESET_EXPIRY);
+        let (token, reset) = self.new_mailed_token(MailKind::Reset);
         // The same work for every address.
         let id = account.as_ref().map(|account| account.id.clone());
         let id = id.unwrap_or_else(|| self.nobody());

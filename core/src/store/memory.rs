@@ -66,4 +66,11 @@ mod tests {
     }
 
     crate::store_suite!(run);
+
+    #[test]
+    fn registration_mails_are_leased_until_they_are_settled() {
+        let store = MemoryStore::default();
+        let case = crate::store::suite::registration_mails_are_leased_until_they_are_settled;
+        futures_executor::block_on(case(&store, "mails"));
+    }
 }

@@ -37,7 +37,8 @@ use proptest::test_runner::TestRunner;
 
 use super::{
     AgentQuery, ApiKeyCreation, Audience, CommitOutcome, Expiry, HistoryCursor, LATE_REPORTS,
-    LeaseRequest, MAX_PAGE_BYTES, MemoryStore, Page, Registration, SessionQuery, Store, StoreError,
+    LeaseRequest, MAX_PAGE_BYTES, MemoryStore, Page, Registration, RegistrationMails, SessionQuery,
+    Store, StoreError,
 };
 use crate::batch::Chain;
 use crate::{

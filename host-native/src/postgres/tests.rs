@@ -102,6 +102,13 @@ mod suite {
     }
 
     kubeagents_core::store_suite!(run);
+
+    #[test]
+    fn registration_mails_are_leased_until_they_are_settled() {
+        let case =
+            kubeagents_core::store::suite::registration_mails_are_leased_until_they_are_settled;
+        run("mails", async |store: &_, tag: &str| case(store, tag).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

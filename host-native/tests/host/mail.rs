@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::StatusCode;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -22,6 +23,8 @@ struct MailServer {
 struct MailState {
     /// How many mails are yet to be refused for the moment.
     refusals: usize,
+    /// True while every mail is kept waiting.
+    held: bool,
     commands: Vec<String>,
     mails: Vec<String>,
 }
@@ -88,6 +91,9 @@ impl MailServer {
             let command = line.trim_end().to_owned();
             let verb = command.split(' ').next().unwrap_or_default();
             self.state.lock().unwrap().commands.push(command.clone());
+            while verb == "MAIL" && self.state.lock().unwrap().held {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             let answer = match verb {
                 "EHLO" => offer,
                 "STARTTLS" => "220 go ahead\r\n",
@@ -146,15 +152,34 @@ impl MailServer {
         format!("{head}\r\n\r\n{body}")
     }
 
+    /// To whom mails have gone, in order, as soon as there are this many.
+    async fn receivers(&self, count: usize) -> Vec<String> {
+        let receiver = |mail: &String| {
+            let to = mail.lines().find_map(|line| line.strip_prefix("To: "));
+            to.unwrap_or_default().trim().to_owned()
+        };
+        eventually("mails", || {
+            let state = self.state.lock().unwrap();
+            let mails = state.mails.iter().map(receiver);
+            Some(mails.collect::<Vec<_>>()).filter(|mails| mails.len() >= count)
+        })
+        .await
+    }
+
     fn serving(&self) -> Server {
-        Server::start(&[
+        self.serving_with(&[])
+    }
+
+    fn serving_with(&self, more: &[(&str, &str)]) -> Server {
+        let variables = [
             ("SMTP_HOST", "localhost"),
             ("SMTP_PORT", &self.port),
             ("SMTP_FROM", "KubeAgents <kubeagents@example.com>"),
             ("SMTP_USER", "user"),
             ("SMTP_PASSWORD", "password"),
             ("APP_BASE_URL", "https://app.example.com/"),
-        ])
+        ];
+        Server::start(&[&variables, more].concat())
     }
 }
 
@@ -239,4 +264,57 @@ async fn queued_mail_is_sent_before_the_end() {
     server.signal(rustix::process::Signal::TERM);
     assert_eq!(server.exit_code().await, Some(0));
     mail_server.mail().await;
+}
+
+#[tokio::test]
+async fn registrations_have_precedence_over_whatever_else_is_to_be_mailed() {
+    let mail_server = MailServer::start(None, 0).await;
+    let server = mail_server.serving_with(&[("VERIFICATION_MAILS_PER_HOUR", "0")]);
+    let first = registration("first@example.com");
+    server.post("/api/auth/register", &first).await;
+    mail_server.receivers(1).await;
+    mail_server.state.lock().unwrap().held = true;
+    for _ in 0..20 {
+        server.post("/api/auth/forgot", &first).await;
+    }
+    let second = registration("second@example.com");
+    let answer = server.post("/api/auth/register", &second).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    mail_server.state.lock().unwrap().held = false;
+    let receivers = mail_server.receivers(22).await;
+    let place = receivers.iter().position(|to| to == "second@example.com");
+    assert!(place.is_some_and(|place| place <= 2), "{receivers:?}");
+}
+
+#[tokio::test]
+async fn a_mail_of_a_registration_survives_its_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = format!("sqlite://{}", directory.path().join("state.db").display());
+    let storage = [("DATABASE_URL", file.as_str())];
+    let mail_server = MailServer::start(None, 0).await;
+    mail_server.state.lock().unwrap().held = true;
+    let mut server = mail_server.serving_with(&storage);
+    let body = registration("user@example.com");
+    let answer = server.post("/api/auth/register", &body).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    server.signal(rustix::process::Signal::KILL);
+    server.exit_code().await;
+    drop(server);
+
+    // By its own clock the lease of the first one has run out.
+    mail_server.state.lock().unwrap().held = false;
+    let connection = rusqlite::Connection::open(directory.path().join("state.db")).unwrap();
+    connection
+        .execute(
+            "UPDATE accounts SET mail_due_at = 0 WHERE mail_due_at > 0",
+            [],
+        )
+        .unwrap();
+    drop(connection);
+    let server = mail_server.serving_with(&storage);
+    assert_eq!(mail_server.receivers(1).await, ["user@example.com"]);
+    let token = link_token(&mail_server.mail().await);
+    let path = format!("/api/auth/verify?token={token}");
+    let answer = server.get(&path).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
 }

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::MemoryStore;
-use crate::store::{Accounts, Audience, LATE_REPORTS, Registration, StoreError};
+use crate::store::{Accounts, Audience, LATE_REPORTS, Registration, RegistrationMails, StoreError};
 use crate::{Account, AccountId, MailedToken, NewAccount, Timestamp, Workspace, email_key};
 
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ struct AccountState {
     account: Account,
     verification: Option<MailedToken>,
     reset: Option<MailedToken>,
+    mail_due: Option<Timestamp>,
 }
 
 impl AccountState {
@@ -43,6 +44,43 @@ impl AccountTable {
         self.by_email_key
             .retain(|_, id| self.by_id.contains_key(id));
         self.purge_at = 2 * self.by_id.len() + 1000;
+    }
+}
+
+impl RegistrationMails for MemoryStore {
+    async fn lease_registration_mails(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
+        let table = &mut self.lock().accounts;
+        let mut due: Vec<&mut AccountState> = table
+            .by_id
+            .values_mut()
+            .filter(|state| !state.account.email_verified)
+            .filter(|state| state.mail_due.is_some_and(|due| due <= now))
+            .collect();
+        due.sort_by_key(|state| state.mail_due);
+        due.truncate(limit);
+        Ok(due
+            .into_iter()
+            .map(|state| {
+                state.mail_due = Some(until);
+                state.account.clone()
+            })
+            .collect())
+    }
+
+    async fn settle_registration_mail(
+        &self,
+        id: &AccountId,
+        due: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        if let Some(state) = self.lock().accounts.by_id.get_mut(id) {
+            state.mail_due = due;
+        }
+        Ok(())
     }
 }
 
@@ -71,6 +109,7 @@ impl Accounts for MemoryStore {
             account,
             verification: Some(new.verification.clone()),
             reset: None,
+            mail_due: new.mail_due,
         };
         table.by_id.insert(id.clone(), state);
         Ok(Registration::Created(id))
@@ -258,6 +297,7 @@ mod tests {
                     token_hash: n.to_string(),
                     expires_at: created_at + TimeDelta::days(1),
                 },
+                mail_due: None,
                 created_at,
             };
             block_on(store.create_account(&new)).unwrap()

@@ -25,6 +25,7 @@ fn registration(tag: &str, n: u32) -> NewAccount {
         password_hash: format!("hash of {tag}"),
         name: "Ünïcode".into(),
         verification: verification(&tag),
+        mail_due: None,
         created_at: start(),
     }
 }
@@ -423,4 +424,45 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
     assert_eq!(found.map(|account| account.id), Some(again.id));
     let link = &again.verification.token_hash;
     assert!(store.verify_account(link, now).await.unwrap().is_some());
+}
+
+/// A mail is leased by one host at a time, comes again when its lease runs out, and no more once it is
+/// settled or its address verified. For stores of hosts that send mail; other cases must not run beside it.
+pub async fn registration_mails_are_leased_until_they_are_settled<S>(store: &S, tag: &str)
+where
+    S: Store + RegistrationMails,
+{
+    let due = |n: u32| NewAccount {
+        mail_due: Some(start() + seconds(n.into())),
+        ..registration(&format!("{tag} {n}"), 0)
+    };
+    for n in [2, 1, 3, 4] {
+        let _ = store.create_account(&due(n)).await.unwrap();
+    }
+    register(store, tag).await;
+    let lease = async |offset: i64, limit: usize| {
+        let now = start() + seconds(offset);
+        let leased = store.lease_registration_mails(now, now + seconds(60), limit);
+        let ids = leased.await.unwrap().into_iter().map(|account| account.id);
+        ids.collect::<Vec<_>>()
+    };
+    let id = |n: u32| due(n).id;
+    assert_eq!(lease(0, 10).await, []);
+    assert_eq!(lease(3, 2).await, [id(1), id(2)]);
+    assert_eq!(lease(3, 2).await, [id(3)]);
+    assert_eq!(lease(3, 2).await, []);
+    store.settle_registration_mail(&id(1), None).await.unwrap();
+    let later = Some(start() + seconds(70));
+    store.settle_registration_mail(&id(2), later).await.unwrap();
+    let token = due(4).verification.token_hash;
+    assert!(
+        store
+            .verify_account(&token, start())
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(lease(69, 10).await, [id(3)], "its lease has run out");
+    assert_eq!(lease(70, 10).await, [id(2)]);
+    assert_eq!(lease(3600, 10).await.len(), 2);
 }
