@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -63,13 +64,19 @@ pub(super) fn text(text: &str) -> Result<String, InvalidSetting> {
     Ok(text.to_owned())
 }
 
+/// A number that is written in digits and nothing else.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
 /// A whole number. `what` it is completes "must be a".
 pub(super) fn number(
     text: &str,
     what: &str,
     range: RangeInclusive<u32>,
 ) -> Result<u32, InvalidSetting> {
-    let number = text.parse().ok().filter(|number| range.contains(number));
+    let number = digits(text).filter(|number| range.contains(number));
     let (least, most) = (range.start(), range.end());
     number.ok_or_else(|| format!("must be a {what} from {least} to {most}").into())
 }
@@ -85,7 +92,7 @@ pub(super) fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<Duration
 }
 
 pub(super) fn port(text: &str, least: u16) -> Result<u16, InvalidSetting> {
-    let port = text.parse().ok().filter(|port| *port >= least);
+    let port = digits(text).filter(|port| *port >= least);
     port.ok_or_else(|| match text.contains("://") {
         true => "must be a port number (Kubernetes sets this variable for a Service of that name: \
                  set enableServiceLinks: false in the pod)"
@@ -206,7 +213,7 @@ mod tests {
     fn settings_are_read_or_say_what_would_be_right() {
         let ttl = |text| number(text, "number of minutes", 1..=1440);
         assert_eq!(ttl("1440"), Ok(1440));
-        for text in ["0", "1441", "-1", "1.5", "x", ""] {
+        for text in ["0", "1441", "-1", "+5", "1.5", "x", ""] {
             let rule = "must be a number of minutes from 1 to 1440".to_owned();
             assert_eq!(ttl(text), Err(rule.into()), "{text}");
         }
