@@ -102,11 +102,14 @@ fn a_whole_task_can_be_reported_and_is_read_back_over_rest() {
     for (tool, arguments) in [
         (
             "start_session",
-            with(json!({"agent_name": "A", "agent_source": "cursor", "ttl_minutes": 7})),
+            with(json!({
+                "agent_name": "A", "agent_source": "cursor", "ttl_minutes": 7,
+                "session_title": "The task",
+            })),
         ),
         (
             "report_status",
-            with(json!({"status": "pending", "message": "asked"})),
+            with(json!({"status": "pending", "reason": "question", "message": "asked"})),
         ),
         (
             "end_session",
@@ -128,10 +131,12 @@ fn a_whole_task_can_be_reported_and_is_read_back_over_rest() {
     );
     let detail = server.get("/api/agents/a/sessions/t%2F1").json();
     assert_eq!(detail["session"]["ttl_minutes"], 7);
+    assert_eq!(detail["session"]["title"], "The task");
     let history = detail["status_history"].as_array().unwrap();
     let statuses: Vec<_> = history.iter().map(|status| &status["status"]).collect();
     assert_eq!(statuses, ["success", "pending", "running"]);
     assert_eq!(history[0]["content"], "all of it");
+    assert_eq!(history[1]["reason"], "question");
 
     let read = result(&server, "get_session", names);
     assert_eq!(read["structuredContent"], detail);

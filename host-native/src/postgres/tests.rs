@@ -434,6 +434,42 @@ async fn a_filtered_list_ends_after_a_bounded_search_and_goes_on_there() {
 }
 
 #[tokio::test]
+async fn sessions_of_an_older_schema_go_on() {
+    let database = database();
+    for migration in &schema::MIGRATIONS[..2] {
+        database.psql(migration);
+    }
+    database.psql(
+        "INSERT INTO kubeagents_data.agents VALUES ('shared', 'a', 'a', '', '', '', 1, 9, 2); \
+         INSERT INTO kubeagents_data.statuses VALUES \
+         ('shared', 'a', 'ended', 1, 7, 'success', 'done', 'long'), \
+         ('shared', 'a', 'running', 1, 3, 'running', 'begun', ''), \
+         ('shared', 'a', 'running', 2, 9, 'running', 'going on', ''); \
+         INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
+             last_updated, ttl_minutes, status, run_started) VALUES \
+         ('shared', 'a', 'ended', 1, 7, 7, 60, 'success', NULL), \
+         ('shared', 'a', 'running', 2, 3, 9, 60, 'running', 3)",
+    );
+    let store = store(pool(&database).await);
+    let at = |micros| chrono::DateTime::from_timestamp_micros(micros).unwrap();
+    for (topic, message, since, noted) in [("ended", "done", 7, 7), ("running", "going on", 3, 9)] {
+        let key = SessionKey {
+            workspace: Workspace::Shared,
+            agent_id: "a".into(),
+            session_topic: topic.into(),
+        };
+        let head = store.load(&key).await.unwrap().session.unwrap();
+        assert_eq!(
+            (&*head.message, head.status_since, head.noted_at),
+            (message, at(since), at(noted))
+        );
+        assert_eq!(messages(&store, "a", topic).await.last().unwrap(), message);
+    }
+    let agent = store.agent(&Workspace::Shared, "a", at(10)).await.unwrap();
+    assert_eq!(agent.unwrap().latest_message, "going on");
+}
+
+#[tokio::test]
 async fn retention_keeps_the_newest_status_and_the_start_of_the_run() {
     let database = database();
     let pool = pool(&database).await;

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
@@ -178,6 +178,24 @@ fn free_port() -> u16 {
     free.local_addr().unwrap().port()
 }
 
+/// The next request: its head with the empty line, and its body.
+fn request(stream: &TcpStream) -> (String, Vec<u8>) {
+    let mut request = BufReader::new(stream);
+    let mut length = 0;
+    let mut head = String::new();
+    let mut begin = 0;
+    while request.read_line(&mut head).unwrap() > 2 {
+        let field = head[begin..].to_ascii_lowercase();
+        if let Some(value) = field.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        begin = head.len();
+    }
+    let mut body = vec![0; length];
+    request.read_exact(&mut body).unwrap();
+    (head, body)
+}
+
 /// A server that takes reports as it is told.
 struct Scripted {
     port: u16,
@@ -194,18 +212,7 @@ impl Scripted {
         std::thread::spawn(move || {
             for answer in answers {
                 let (stream, _) = listener.accept().unwrap();
-                let mut request = BufReader::new(&stream);
-                let mut length = 0;
-                let mut line = String::new();
-                while request.read_line(&mut line).unwrap() > 2 {
-                    let field = line.to_ascii_lowercase();
-                    if let Some(value) = field.strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                    line.clear();
-                }
-                let mut body = vec![0; length];
-                request.read_exact(&mut body).unwrap();
+                let (_, body) = request(&stream);
                 sender.send(serde_json::from_slice(&body).unwrap()).unwrap();
                 if let Some(answer) = answer {
                     (&stream).write_all(answer.as_bytes()).unwrap();
@@ -466,6 +473,44 @@ fn a_report_whose_answer_is_lost_is_repeated_with_its_sequence() {
     agent.call("start_session", "t", json!({}));
     let next = server.report()["sequence"].as_i64();
     assert!(next > lost["sequence"].as_i64(), "{next:?}");
+}
+
+/// A port that passes requests on to a server, but not the answers to the reports of these numbers,
+/// counted from 0.
+fn losing_port(server: SocketAddr, lost: &'static [usize]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for number in 0.. {
+            let (stream, _) = listener.accept().unwrap();
+            let (head, body) = request(&stream);
+            let mut onward = TcpStream::connect(server).unwrap();
+            let (first, rest) = head.split_once("\r\n").unwrap();
+            write!(onward, "{first}\r\nconnection: close\r\n{rest}").unwrap();
+            onward.write_all(&body).unwrap();
+            let mut answer = Vec::new();
+            onward.read_to_end(&mut answer).unwrap();
+            if !lost.contains(&number) {
+                (&stream).write_all(&answer).unwrap();
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_report_whose_answer_is_lost_is_stored_once() {
+    let server = Server::start(&[("AUTH_MODE", "open")]);
+    // The first request only asks whether reports are taken.
+    let port = losing_port(server.address, &[1, 2]);
+    let mut agent = Agent::start(port, &[]);
+    let arguments = json!({"message": "once"});
+    let (is_error, text) = agent.call("start_session", "t", arguments);
+    assert!(!is_error && text.starts_with("Queued"), "{text}");
+    let arguments = json!({"status": "pending", "message": "next"});
+    agent.call("report_status", "t", arguments);
+    assert_eq!(arrived(&server, "t", "next").await, ["next", "once"]);
+    agent.leave().await;
 }
 
 #[test]

@@ -189,6 +189,10 @@ async fn agents_sessions_and_histories_are_all_there() {
     );
     assert_eq!(head.run_started, Some(history[1].timestamp));
     assert_eq!(head.last_updated, history[0].timestamp);
+    assert_eq!(
+        (&*head.message, head.status_since, head.noted_at),
+        ("four", history[1].timestamp, history[0].timestamp)
+    );
 
     let (head, _) = session(&account("u-1"), "mine", "done").await;
     assert_eq!((head.ttl_minutes, head.run_started), (60, None));
