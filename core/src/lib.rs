@@ -64,7 +64,7 @@ pub use notification::{Notification, Transition};
 pub use ports::Ports;
 pub use recorder::{Recorded, Recorder, ReportPolicy, conflict_pause};
 pub use report::{MAX_TTL_MINUTES, Report};
-pub use session::{Session, SessionKey};
+pub use session::{NamedSession, Session, SessionKey, SessionState};
 pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};
 pub use status::{Status, StatusKind};
 pub use store::{Store, StoreError};

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::DateTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Agent, ApiKey, Session, Status, Timestamp};
+use crate::{Agent, ApiKey, NamedSession, Session, Status, Timestamp};
 
 /// A place in a list of agents: after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,29 @@ impl SessionCursor {
     pub fn after(session: &Session) -> Self {
         Self {
             last_updated: session.last_updated,
+            session_topic: session.session_topic.clone(),
+        }
+    }
+}
+
+/// A place in a list of a workspace's sessions: after this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceCursor {
+    /// The session's `last_updated` as the page showed it.
+    pub last_updated: Timestamp,
+    /// Its agent.
+    pub agent_id: String,
+    /// Its topic.
+    pub session_topic: String,
+}
+
+impl WorkspaceCursor {
+    /// The place after this session.
+    pub fn after(named: &NamedSession) -> Self {
+        let session = &named.session;
+        Self {
+            last_updated: session.last_updated,
+            agent_id: session.agent_id.clone(),
             session_topic: session.session_topic.clone(),
         }
     }
@@ -147,6 +170,26 @@ impl Cursor for SessionCursor {
         storable(topic).map(|session_topic| Self {
             last_updated,
             session_topic,
+        })
+    }
+}
+
+impl Cursor for WorkspaceCursor {
+    const TAG: char = 'w';
+    type Wire = (Micros, String, String);
+    fn to_wire(&self) -> Self::Wire {
+        let last_updated = Micros::new(self.last_updated);
+        (
+            last_updated,
+            self.agent_id.clone(),
+            self.session_topic.clone(),
+        )
+    }
+    fn from_wire((last_updated, agent, topic): Self::Wire) -> Option<Self> {
+        Some(Self {
+            last_updated: last_updated.instant()?,
+            agent_id: storable(agent)?,
+            session_topic: storable(topic)?,
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Sessions: one task of one agent, alive as long as reports renew it.
 
+use std::borrow::Cow;
+
 use chrono::TimeDelta;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 use crate::{Context, SessionHead, StatusKind, Timestamp, Workspace};
@@ -42,6 +44,25 @@ pub struct Session {
     pub message: String,
     /// Where it runs.
     pub context: Context,
+}
+
+/// A session with its agent's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedSession {
+    /// The name; empty when the agent has none.
+    pub agent_name: String,
+    /// The session.
+    pub session: Session,
+}
+
+impl NamedSession {
+    /// The session as clients see it at `now`.
+    pub(crate) fn view(&self, now: Timestamp) -> SessionView<'_> {
+        SessionView {
+            agent_name: &self.agent_name,
+            ..self.session.view(now)
+        }
+    }
 }
 
 /// The reason of a success after which the conversation goes on.
@@ -86,6 +107,7 @@ impl Session {
         let expires_at = self.expires_at();
         SessionView {
             agent_id: &self.agent_id,
+            agent_name: "",
             session_topic: &self.session_topic,
             title: &self.title,
             created: self.created,
@@ -104,7 +126,7 @@ impl Session {
     }
 
     /// Its state at `now`.
-    pub(crate) fn state(&self, now: Timestamp) -> SessionState {
+    pub fn state(&self, now: Timestamp) -> SessionState {
         let is_turn = self.current_status == StatusKind::Success && self.reason == TURN;
         match (self.current_status.is_final(), self.is_expired(now)) {
             (true, false) if is_turn => SessionState::Idle,
@@ -116,13 +138,50 @@ impl Session {
 }
 
 /// The state of a session in one word. Finished work does not turn `expired`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum SessionState {
+pub enum SessionState {
+    /// Work goes on, or waits.
     Active,
+    /// A turn is over, and the conversation may go on.
     Idle,
+    /// The task is over.
     Ended,
+    /// It expired before its task was over.
     Expired,
+}
+
+impl JsonSchema for SessionState {
+    fn schema_name() -> Cow<'static, str> {
+        "SessionState".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "enum": Self::ALL})
+    }
+}
+
+impl SessionState {
+    const ALL: [Self; 4] = [Self::Active, Self::Idle, Self::Ended, Self::Expired];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Idle => "idle",
+            Self::Ended => "ended",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state of exactly this word; `None` for any other.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Checks whether only an unexpired session can be in it.
+    pub(crate) const fn is_unexpired(self) -> bool {
+        matches!(self, Self::Active | Self::Idle)
+    }
 }
 
 /// A session in the form of the contract.
@@ -130,6 +189,9 @@ pub(crate) enum SessionState {
 #[schemars(rename = "Session")]
 pub(crate) struct SessionView<'a> {
     agent_id: &'a str,
+    /// The agent's name, in lists of several agents' sessions.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    agent_name: &'a str,
     session_topic: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     title: &'a str,

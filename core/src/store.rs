@@ -12,22 +12,26 @@ mod buckets;
 mod memory;
 mod outbox;
 mod registration_mails;
+mod session_walk;
 mod sessions;
 #[cfg(feature = "store-suite")]
 pub mod suite;
 mod tokens;
 
-pub use crate::paging::{AgentCursor, ApiKeyCursor, HistoryCursor, SessionCursor};
+pub use crate::paging::{AgentCursor, ApiKeyCursor, HistoryCursor, SessionCursor, WorkspaceCursor};
 pub use accounts::{Accounts, Audience, LATE_REPORTS, Registration};
 pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use buckets::Buckets;
 pub use memory::MemoryStore;
 pub use outbox::{LeaseRequest, LeasedNotification, Outbox};
 pub use registration_mails::RegistrationMails;
-pub use sessions::{AgentQuery, CommitOutcome, Expiry, SessionHistory, SessionQuery, Sessions};
+pub use session_walk::SessionWalk;
+pub use sessions::{
+    AgentQuery, CommitOutcome, Expiry, SessionHistory, SessionQuery, Sessions, WorkspaceQuery,
+};
 pub use tokens::RefreshTokens;
 
-use crate::{Agent, ApiKey, Session, Status};
+use crate::{Agent, ApiKey, NamedSession, Session, Status};
 
 /// Why storage did not do what it was asked. Clients see 503 for either.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +70,8 @@ pub const MAX_PAGE_BYTES: usize = 4 << 20;
 /// The most rows that a store reads at once for a page, since it knows their sizes only then.
 const ROWS_AT_ONCE: usize = 200;
 
-/// The most agents that a filtered list looks at for one page, a few more than an unfiltered page
-/// can have. The page ends there, however little was found.
+/// The most agents or sessions that a filtered list looks at for one page, a few more than an
+/// unfiltered page can have. The page ends there, however little was found.
 pub const MAX_LOOKED_AT: usize = 10_240;
 
 /// A row of a list, which takes up a part of a page.
@@ -222,6 +226,13 @@ impl Row for Session {
             json_bytes([key.as_str(), text]) + 6
         });
         ROW_BYTES + 100 + json_bytes(texts.map(String::as_str)) + pairs.sum::<usize>()
+    }
+}
+
+impl Row for NamedSession {
+    fn bytes(&self) -> usize {
+        // The name of the field with its quotation marks, colon and comma.
+        self.session.bytes() + json_bytes([self.agent_name.as_str()]) + 18
     }
 }
 

@@ -1,12 +1,9 @@
 -- What a session's newest report says stands in its row, and a commit may come without a history
 -- entry. So the newest status is not always at the place `seq` of the history.
 --
--- Empty text stands for "none". Search keys are lowercased by the program; those of sessions that
--- nobody has reported on since are NULL.
+-- Empty text stands for "none".
 ALTER TABLE kubeagents_data.sessions
-    ADD COLUMN topic_key text COLLATE "C",
     ADD COLUMN title text NOT NULL DEFAULT '',
-    ADD COLUMN title_key text COLLATE "C" NOT NULL DEFAULT '',
     ADD COLUMN reason text COLLATE "C" NOT NULL DEFAULT '',
     ADD COLUMN message text NOT NULL DEFAULT '',
     ADD COLUMN status_since bigint,

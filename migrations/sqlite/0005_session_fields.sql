@@ -1,16 +1,11 @@
 -- What a session's newest report says stands in its row, and a commit may come without a history
--- entry. So the newest status is not always at the place `seq` of the history. Search keys are
--- lowercased by the program; those of sessions that nobody has reported on since are NULL.
+-- entry. So the newest status is not always at the place `seq` of the history.
 
 DROP TRIGGER apply_chain;
 
 DROP VIEW chains;
 
-ALTER TABLE sessions ADD COLUMN topic_key TEXT;
-
 ALTER TABLE sessions ADD COLUMN title TEXT NOT NULL DEFAULT '';
-
-ALTER TABLE sessions ADD COLUMN title_key TEXT NOT NULL DEFAULT '';
 
 ALTER TABLE sessions ADD COLUMN reason TEXT NOT NULL DEFAULT '';
 
@@ -48,10 +43,10 @@ CREATE INDEX sessions_of_workspace ON sessions (workspace, last_updated DESC, ag
 CREATE VIEW chains (
     place, workspace, agent_id, topic, expected_seq, agent_key, name, name_key, source,
     seq, created, last_updated, ttl_minutes, expires_at, status, run_started,
-    topic_key, title, title_key, reason, message, status_since, context, sequence, noted_at, hook,
+    title, reason, message, status_since, context, sequence, noted_at, hook,
     statuses, notifications
 ) AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE FALSE;
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE FALSE;
 
 CREATE TRIGGER apply_chain INSTEAD OF INSERT ON chains BEGIN
     SELECT RAISE(IGNORE) WHERE NEW.expected_seq IS NOT coalesce((
@@ -70,13 +65,11 @@ CREATE TRIGGER apply_chain INSTEAD OF INSERT ON chains BEGIN
         session_count = session_count + (NEW.expected_seq = 0);
     INSERT INTO sessions (
         workspace, agent_id, topic, seq, created, last_updated, ttl_minutes, expires_at, status,
-        run_started, topic_key, title, title_key, reason, message, status_since, context, sequence,
-        noted_at, hook
+        run_started, title, reason, message, status_since, context, sequence, noted_at, hook
     ) VALUES (
         NEW.workspace, NEW.agent_id, NEW.topic, NEW.seq, NEW.created, NEW.last_updated,
-        NEW.ttl_minutes, NEW.expires_at, NEW.status, NEW.run_started, NEW.topic_key, NEW.title,
-        NEW.title_key, NEW.reason, NEW.message, NEW.status_since, NEW.context, NEW.sequence,
-        NEW.noted_at, NEW.hook
+        NEW.ttl_minutes, NEW.expires_at, NEW.status, NEW.run_started, NEW.title, NEW.reason,
+        NEW.message, NEW.status_since, NEW.context, NEW.sequence, NEW.noted_at, NEW.hook
     ) ON CONFLICT DO UPDATE SET
         seq = excluded.seq,
         last_updated = excluded.last_updated,
@@ -84,9 +77,7 @@ CREATE TRIGGER apply_chain INSTEAD OF INSERT ON chains BEGIN
         expires_at = excluded.expires_at,
         status = excluded.status,
         run_started = excluded.run_started,
-        topic_key = excluded.topic_key,
         title = excluded.title,
-        title_key = excluded.title_key,
         reason = excluded.reason,
         message = excluded.message,
         status_since = excluded.status_since,

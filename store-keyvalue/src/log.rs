@@ -80,6 +80,11 @@ impl<T: Item> Log<T> {
         items.into_iter().for_each(|item| self.push(item));
     }
 
+    /// The latest instant of any item.
+    pub(crate) fn latest(&self) -> Option<Timestamp> {
+        self.latest
+    }
+
     /// The size of the tail, roughly, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.tail.iter().map(Item::size).sum()

@@ -2,6 +2,7 @@
 
 mod commit;
 mod head;
+mod merged;
 
 use std::cmp::Reverse;
 
@@ -10,10 +11,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
-    SessionCursor, SessionHistory, SessionQuery, Sessions,
+    SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, WorkspaceCursor,
+    WorkspaceQuery,
 };
 use kubeagents_core::{
-    Agent, Session, SessionKey, Snapshot, Status, StoreError, Timestamp, Workspace, search_key,
+    Agent, NamedSession, Session, SessionKey, Snapshot, Status, StoreError, Timestamp, Workspace,
+    search_key,
 };
 
 use crate::documents::{Document, Rounds};
@@ -25,6 +28,7 @@ use head::Row;
 pub(crate) use head::{
     Head, HistoryEntry, Moved, agent_hash, agents_list, cold_list, head_key, history_list, row_key,
 };
+use merged::MergedSessions;
 
 /// No session outlives its last report by more: the longest TTL.
 const LONGEST_TTL: TimeDelta = TimeDelta::minutes(1440);
@@ -158,6 +162,24 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
             ended |= sessions.try_for_each(|it| found.push(it)).is_break();
         }
         Ok(found.page(SessionCursor::after))
+    }
+
+    async fn workspace_sessions(
+        &self,
+        workspace: &Workspace,
+        query: &WorkspaceQuery,
+        now: Timestamp,
+    ) -> Result<Page<NamedSession, WorkspaceCursor>, StoreError> {
+        let mut walk = SessionWalk::new(query, now);
+        let mut sessions = MergedSessions::new(self, workspace, walk.after().cloned()).await?;
+        loop {
+            let window = walk.window();
+            let rows = sessions.next(window, walk.updated_after()).await?;
+            let is_last = rows.len() < window;
+            if walk.add(rows, is_last).is_break() {
+                return Ok(walk.page());
+            }
+        }
     }
 
     async fn session(

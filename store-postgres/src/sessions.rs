@@ -7,12 +7,13 @@ mod group;
 mod single;
 
 use kubeagents_core::{
-    Agent, Commit, MAX_TTL_MINUTES, Notification, Session, SessionKey, Snapshot, Status,
-    StatusKind, StoreError, Timestamp, Workspace,
+    Agent, Commit, MAX_TTL_MINUTES, NamedSession, Notification, Session, SessionKey, Snapshot,
+    Status, StatusKind, StoreError, Timestamp, Workspace,
     batch::Chain,
     store::{
         AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page,
-        SessionCursor, SessionHistory, SessionQuery, Sessions,
+        SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, WorkspaceCursor,
+        WorkspaceQuery,
     },
 };
 
@@ -97,6 +98,20 @@ WHERE workspace = $1::text AND agent_id = $2::text AND last_updated <= $3::bigin
 AND (last_updated < $3::bigint OR session_topic > $4::text) \
 AND last_updated > $5::bigint AND expires_at > $6::bigint AND expires_at <= $7::bigint \
 ORDER BY last_updated DESC, session_topic LIMIT $8::bigint";
+
+/// `$2`, `$3`, `$4`: after this session; `$5`: only those updated since.
+const WORKSPACE_SESSIONS: &str = "\
+SELECT session.agent_id, (SELECT agent.name FROM kubeagents_data.agents AS agent \
+        WHERE agent.workspace = $1::text AND agent.agent_id = session.agent_id), \
+    session.session_topic, session.title, session.created, session.last_updated, \
+    session.ttl_minutes, session.status, session.status_since, session.reason, session.message, \
+    session.context \
+FROM kubeagents_data.sessions AS session \
+WHERE session.workspace = $1::text AND session.last_updated <= $2::bigint \
+AND (session.last_updated < $2::bigint \
+    OR (session.agent_id, session.session_topic) > ($3::text, $4::text)) \
+AND session.last_updated > $5::bigint \
+ORDER BY session.last_updated DESC, session.agent_id, session.session_topic LIMIT $6::bigint";
 
 /// The session's texts come with its newest status only, since they may be longer than that.
 const SESSION: &str = "\
@@ -278,6 +293,35 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             match sessions.extend(batch) {
                 Some(last) => after = Some(SessionCursor::after(last)),
                 None => return Ok(sessions.page(SessionCursor::after)),
+            }
+        }
+    }
+
+    async fn workspace_sessions(
+        &self,
+        workspace: &Workspace,
+        query: &WorkspaceQuery,
+        now: Timestamp,
+    ) -> Result<Page<NamedSession, WorkspaceCursor>, StoreError> {
+        let mut walk = SessionWalk::new(query, now);
+        let updated_after = walk.updated_after().map(|limit| limit.timestamp_micros());
+        loop {
+            let (after, window) = (walk.after(), walk.window());
+            let params = [
+                workspace.key().into(),
+                after
+                    .map_or(i64::MAX, |place| place.last_updated.timestamp_micros())
+                    .into(),
+                after.map_or("", |place| &place.agent_id).into(),
+                after.map_or("", |place| &place.session_topic).into(),
+                updated_after.unwrap_or(i64::MIN).into(),
+                rows(window),
+            ];
+            let read = Row::named_session;
+            let sessions = self.query.all(WORKSPACE_SESSIONS, &params, read).await?;
+            let is_last = sessions.len() < window;
+            if walk.add(sessions, is_last).is_break() {
+                return Ok(walk.page());
             }
         }
     }

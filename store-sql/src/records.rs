@@ -1,8 +1,8 @@
 //! Records whose columns every store selects in the order of their fields.
 
 use kubeagents_core::{
-    Account, AccountId, Agent, ApiKey, Context, Notification, RefreshToken, Scopes, Session,
-    SessionHead, Snapshot, Workspace,
+    Account, AccountId, Agent, ApiKey, Context, NamedSession, Notification, RefreshToken, Scopes,
+    Session, SessionHead, Snapshot, Workspace,
 };
 
 use serde::Serialize;
@@ -98,6 +98,18 @@ impl Row {
             reason: self.text()?,
             message: self.text()?,
             context: self.context()?,
+        })
+    }
+
+    /// The next fields: the agent of a session, its name, and the session.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn named_session(&mut self) -> Result<NamedSession, UnexpectedResult> {
+        let agent_id = self.text()?;
+        Ok(NamedSession {
+            agent_name: self.text()?,
+            session: self.session(agent_id)?,
         })
     }
 

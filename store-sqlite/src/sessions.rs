@@ -3,11 +3,11 @@
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page, SessionCursor,
-    SessionHistory, SessionQuery, Sessions,
+    SessionHistory, SessionQuery, SessionWalk, Sessions, WorkspaceCursor, WorkspaceQuery,
 };
 use kubeagents_core::{
-    Agent, Commit, MAX_TTL_MINUTES, Session, SessionKey, Snapshot, Status, StoreError, Timestamp,
-    Workspace, search_key,
+    Agent, Commit, MAX_TTL_MINUTES, NamedSession, Session, SessionKey, Snapshot, Status,
+    StoreError, Timestamp, Workspace, search_key,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -37,8 +37,7 @@ const COMMIT: &str = "
         value ->> 'expected_seq', value ->> 'agent_key', value ->> 'name', value ->> 'name_key',
         value ->> 'source', value ->> 'seq', value ->> 'created', value ->> 'last_updated',
         value ->> 'ttl_minutes', value ->> 'expires_at', value ->> 'status',
-        value ->> 'run_started', value ->> 'topic_key', value ->> 'title', value ->> 'title_key',
-        value ->> 'reason', value ->> 'message', value ->> 'status_since', value ->> 'context',
+        value ->> 'run_started', value ->> 'title', value ->> 'reason', value ->> 'message', value ->> 'status_since', value ->> 'context',
         value ->> 'sequence', value ->> 'noted_at', value ->> 'hook', value -> 'statuses',
         value -> 'notifications'
     FROM json_each(?1)
@@ -102,6 +101,15 @@ const SESSIONS: &str = "
         AND +expires_at > ?6 AND +expires_at <= ?7
     ORDER BY last_updated DESC, topic LIMIT ?8";
 
+/// ?2, ?3, ?4: after this session; ?5: only those updated since.
+const WORKSPACE_SESSIONS: &str = "
+    SELECT s.agent_id, a.name, s.topic, s.title, s.created, s.last_updated, s.ttl_minutes, s.status,
+        s.status_since, s.reason, s.message, s.context
+    FROM sessions s CROSS JOIN agents a USING (workspace, agent_id)
+    WHERE s.workspace = ?1 AND s.last_updated <= ?2
+        AND (s.last_updated < ?2 OR (s.agent_id, s.topic) > (?3, ?4)) AND s.last_updated > ?5
+    ORDER BY s.last_updated DESC, s.agent_id, s.topic LIMIT ?6";
+
 /// The session's texts come with its newest status only, since they may be longer than that.
 const SESSION: &str = "
     SELECT h.seq, h.status, h.timestamp, h.reason, h.message, h.content,
@@ -142,9 +150,7 @@ struct ChainRow<'a> {
     expires_at: i64,
     status: &'static str,
     run_started: Option<i64>,
-    topic_key: String,
     title: &'a str,
-    title_key: String,
     reason: &'a str,
     message: &'a str,
     status_since: i64,
@@ -196,9 +202,7 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
             expires_at: head.expires_at().timestamp_micros(),
             status: head.status.as_str(),
             run_started: head.run_started.map(|start| start.timestamp_micros()),
-            topic_key: search_key(&key.session_topic),
             title: &head.title,
-            title_key: search_key(&head.title),
             reason: &head.reason,
             message: &head.message,
             status_since: head.status_since.timestamp_micros(),
@@ -352,6 +356,45 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             }
         }
         Ok(sessions.page(SessionCursor::after))
+    }
+
+    async fn workspace_sessions(
+        &self,
+        workspace: &Workspace,
+        query: &WorkspaceQuery,
+        now: Timestamp,
+    ) -> Result<Page<NamedSession, WorkspaceCursor>, StoreError> {
+        let mut walk = SessionWalk::new(query, now);
+        let updated_after = walk
+            .updated_after()
+            .map_or(Value::Integer(i64::MIN), Value::from);
+        loop {
+            let window = walk.window();
+            let (last_updated, agent_id, topic) = match walk.after() {
+                Some(place) => (
+                    place.last_updated.into(),
+                    (&place.agent_id).into(),
+                    (&place.session_topic).into(),
+                ),
+                None => (Value::Integer(i64::MAX), "".into(), "".into()),
+            };
+            let parameters = [
+                workspace.into(),
+                last_updated,
+                agent_id,
+                topic,
+                updated_after.clone(),
+                window.into(),
+            ];
+            let sessions = self
+                .lists
+                .all(WORKSPACE_SESSIONS, parameters, Row::named_session);
+            let sessions = sessions.await?;
+            let is_last = sessions.len() < window;
+            if walk.add(sessions, is_last).is_break() {
+                return Ok(walk.page());
+            }
+        }
     }
 
     async fn session(

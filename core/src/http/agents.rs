@@ -9,11 +9,14 @@ use super::{Admitted, ApiError, App, query_parameter};
 use crate::paging::{Cursor, SessionCursor};
 use crate::ports::Ports;
 use crate::session::SessionView;
-use crate::store::{AgentCursor, AgentQuery, Expiry, Page, SessionHistory, SessionQuery, Sessions};
+use crate::store::{
+    AgentCursor, AgentQuery, Expiry, Page, SessionHistory, SessionQuery, Sessions, WorkspaceCursor,
+    WorkspaceQuery,
+};
 use crate::validation::storable;
 use crate::{
-    Agent, InvalidField, Rule, Session, SessionKey, Status, StatusKind, Timestamp, Workspace,
-    search_key,
+    Agent, InvalidField, Rule, Session, SessionKey, SessionState, Status, StatusKind, Timestamp,
+    Workspace, search_key,
 };
 
 /// The most rows of one answer, and as many as come without a limit.
@@ -71,19 +74,18 @@ impl<'a> SessionDetail<'a> {
 impl<P: Ports> App<P> {
     pub(super) async fn list_agents(&self, request: Admitted<'_>) -> Answer {
         let uri = &request.parts.uri;
-        let search = query_parameter(uri, "search").unwrap_or_default();
-        storable("search", &search)?;
-        let status = query_parameter(uri, "status").filter(|status| !status.is_empty());
+        let status = filter(uri, "status", StatusKind::parse);
         let query = AgentQuery {
-            search: (!search.is_empty()).then(|| search_key(&search)),
-            status: status.as_deref().and_then(StatusKind::parse),
+            search: search(uri)?,
             limit: limit(uri)?,
             after: cursor(uri)?,
+            status: None,
         };
-        if status.is_some() && query.status.is_none() {
+        let Ok(status) = status else {
             let agents = Vec::new();
             return paged(uri, AgentList { agents }, None::<AgentCursor>);
-        }
+        };
+        let query = AgentQuery { status, ..query };
         let workspace = &request.caller.workspace;
         let page = self
             .ports
@@ -144,6 +146,33 @@ impl<P: Ports> App<P> {
         Ok(page)
     }
 
+    pub(super) async fn list_workspace_sessions(&self, request: Admitted<'_>) -> Answer {
+        let uri = &request.parts.uri;
+        let state = filter(uri, "state", SessionState::parse);
+        let status = filter(uri, "status", StatusKind::parse);
+        let query = WorkspaceQuery {
+            search: search(uri)?,
+            limit: limit(uri)?,
+            after: cursor(uri)?,
+            ..WorkspaceQuery::default()
+        };
+        let (Ok(state), Ok(status)) = (state, status) else {
+            let sessions = Vec::new();
+            return paged(uri, SessionList { sessions }, None::<WorkspaceCursor>);
+        };
+        let query = WorkspaceQuery {
+            state,
+            status,
+            ..query
+        };
+        let now = self.now();
+        let workspace = &request.caller.workspace;
+        let store = self.ports.store();
+        let page = store.workspace_sessions(workspace, &query, now).await?;
+        let sessions = page.items.iter().map(|named| named.view(now)).collect();
+        paged(uri, SessionList { sessions }, page.next)
+    }
+
     pub(super) async fn get_session(&self, request: Admitted<'_>) -> Answer {
         let agent_id = request.route.parameter("agent_id")?;
         let session_topic = request.route.parameter("session_topic")?;
@@ -201,6 +230,28 @@ impl<P: Ports> App<P> {
             Some(status) => ok(status),
             None => Err(ApiError::not_found("No status found for agent")),
         }
+    }
+}
+
+/// The search that a request asks for, as storage compares it.
+fn search(uri: &Uri) -> Result<Option<String>, InvalidField> {
+    let search = query_parameter(uri, "search").unwrap_or_default();
+    storable("search", &search)?;
+    Ok((!search.is_empty()).then(|| search_key(&search)))
+}
+
+/// A word that nothing has.
+struct UnknownWord;
+
+/// The filter that a request asks for; an empty one is none.
+fn filter<T>(
+    uri: &Uri,
+    name: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, UnknownWord> {
+    match query_parameter(uri, name).filter(|word| !word.is_empty()) {
+        None => Ok(None),
+        Some(word) => parse(&word).map(Some).ok_or(UnknownWord),
     }
 }
 

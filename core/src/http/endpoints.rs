@@ -17,7 +17,10 @@ use super::api_keys::{CreateRequest, Created, KeyList};
 use super::error::ErrorBody;
 use super::hooks::{HookAnswer, HookPayload};
 use super::mcp::JsonRpc;
-use super::openapi::{CURSOR, EXPIRED, HOOK, LIMIT, OpenApi, Parameter, SEARCH, STATUS, TOKEN};
+use super::openapi::{
+    CURSOR, EXPIRED, HOOK, LIMIT, OpenApi, Parameter, SEARCH, SESSION_SEARCH, SESSION_STATUS,
+    STATE, STATUS, TOKEN,
+};
 use super::operations::Health;
 use super::passwords::{ForgotRequest, PasswordRequest, ResetRequest};
 use super::reports::Reported;
@@ -161,6 +164,10 @@ endpoints! {
     GetSession: GET "/api/agents/{agent_id}/sessions/{session_topic}", READ => get_session,
         "Shows a session and its history, newest first",
         query [LIMIT, CURSOR], answers 200 Paged<SessionDetail<'static>>, fails [404];
+    ListWorkspaceSessions: GET "/api/sessions", READ => list_workspace_sessions,
+        "Lists the sessions of all agents, last updated first",
+        query [STATE, SESSION_STATUS, SESSION_SEARCH, LIMIT, CURSOR],
+        answers 200 Paged<SessionList<'static>>;
     History: GET "/api/agents/{agent_id}/history", READ => agent_history,
         "Lists the history of an agent over all its sessions, newest first",
         query [LIMIT, CURSOR], answers 200 Paged<StatusList>, fails [404];

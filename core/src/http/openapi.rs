@@ -42,6 +42,27 @@ pub(super) const STATUS: Parameter = Parameter {
     schema: || json!({"type": "string"}),
 };
 
+pub(super) const STATE: Parameter = Parameter {
+    name: "state",
+    description: "Only sessions in this state: `active`, `idle`, `ended` or `expired`.",
+    required: false,
+    schema: || json!({"type": "string"}),
+};
+
+pub(super) const SESSION_STATUS: Parameter = Parameter {
+    name: "status",
+    description: "Only sessions whose current status is this: `running`, `success`, `failed` or `pending`.",
+    required: false,
+    schema: || json!({"type": "string"}),
+};
+
+pub(super) const SESSION_SEARCH: Parameter = Parameter {
+    name: "search",
+    description: "Only sessions whose topic or title, or whose agent's id or name, contains this, in any case.",
+    required: false,
+    schema: || json!({"type": "string", "pattern": STORABLE}),
+};
+
 pub(super) const EXPIRED: Parameter = Parameter {
     name: "expired",
     description: "`false`: only unexpired sessions; `only`: only expired ones; else all.",

@@ -2,9 +2,10 @@
 
 use super::{Page, StoreError};
 use crate::batch::Chain;
-use crate::paging::{AgentCursor, HistoryCursor, SessionCursor};
+use crate::paging::{AgentCursor, HistoryCursor, SessionCursor, WorkspaceCursor};
 use crate::{
-    Agent, Commit, Session, SessionKey, Snapshot, Status, StatusKind, Timestamp, Workspace,
+    Agent, Commit, NamedSession, Session, SessionKey, SessionState, Snapshot, Status, StatusKind,
+    Timestamp, Workspace,
 };
 
 /// What became of a commit.
@@ -60,6 +61,30 @@ pub struct SessionQuery {
     pub after: Option<SessionCursor>,
     /// At most this many.
     pub limit: usize,
+}
+
+/// Which sessions of a workspace to list: last updated first, then by agent, then by topic, both in
+/// code point order.
+#[derive(Debug, Clone, Default)]
+pub struct WorkspaceQuery {
+    /// Only those in this state.
+    pub state: Option<SessionState>,
+    /// Only those whose current status is this.
+    pub status: Option<StatusKind>,
+    /// A [`search_key`](crate::search_key): only sessions where the key of the topic, the title, or
+    /// the agent's id or name contains it.
+    pub search: Option<String>,
+    /// Only what comes after this place.
+    pub after: Option<WorkspaceCursor>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+impl WorkspaceQuery {
+    /// Checks whether it leaves out any session.
+    pub(crate) fn filters(&self) -> bool {
+        self.state.is_some() || self.status.is_some() || self.search.is_some()
+    }
 }
 
 /// Agents, sessions and their history.
@@ -124,6 +149,15 @@ pub trait Sessions {
         query: &SessionQuery,
         now: Timestamp,
     ) -> impl Future<Output = Result<Page<Session, SessionCursor>, StoreError>>;
+
+    /// A page of a workspace's sessions, of all agents: what a
+    /// [`SessionWalk`](super::SessionWalk) finds.
+    fn workspace_sessions(
+        &self,
+        workspace: &Workspace,
+        query: &WorkspaceQuery,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Page<NamedSession, WorkspaceCursor>, StoreError>>;
 
     /// One session with a page of its history, which has gaps, newest first, from before the place `before`
     /// (a [`Status::seq`]); `None` when there is no such session.

@@ -38,13 +38,14 @@ use proptest::test_runner::TestRunner;
 use super::{
     AgentQuery, ApiKeyCreation, Audience, CommitOutcome, Expiry, HistoryCursor, LATE_REPORTS,
     LeaseRequest, MAX_PAGE_BYTES, MemoryStore, Page, Registration, RegistrationMails, SessionQuery,
-    Store, StoreError,
+    Store, StoreError, WorkspaceQuery,
 };
 use crate::batch::Chain;
 use crate::{
     Account, AccountId, Agent, ApiKey, Commit, Context, HookEffect, LAST_SEEN_LEAD, MailedToken,
-    NewAccount, Notification, RefreshToken, Report, Scopes, Session, SessionKey, Snapshot, Status,
-    StatusKind, Timestamp, Workspace, decide, decide_hook, email_key, search_key, sha256_hex,
+    NamedSession, NewAccount, Notification, RefreshToken, Report, Scopes, Session, SessionKey,
+    SessionState, Snapshot, Status, StatusKind, Timestamp, Workspace, decide, decide_hook,
+    email_key, search_key, sha256_hex,
 };
 
 /// `store_suite!(run)` makes a `#[test]` of every case. `run` is a function that takes a case's name
@@ -83,6 +84,10 @@ macro_rules! store_suite {
             agents_are_listed_last_seen_first_then_by_code_point
             agent_pages_visit_everything_once
             session_pages_visit_everything_once
+            sessions_of_all_agents_are_listed_in_one_order
+            sessions_of_all_agents_are_filtered_by_state_and_status
+            sessions_of_all_agents_are_found_by_every_name
+            a_walk_through_all_sessions_shows_nothing_twice
             history_pages_visit_everything_once_while_reports_go_on
             a_page_of_long_texts_ends_at_its_bytes
             search_folds_case_beyond_ascii
@@ -300,6 +305,37 @@ async fn topics<S: Store>(
         .into_iter()
         .map(|session| session.session_topic)
         .collect()
+}
+
+/// A walk through a workspace's sessions to its end, in pages of at most `query.limit`.
+async fn workspace_sessions<S: Store>(
+    store: &S,
+    workspace: &Workspace,
+    query: &WorkspaceQuery,
+    now: Timestamp,
+) -> Vec<NamedSession> {
+    let mut query = query.clone();
+    let mut walked = Vec::new();
+    loop {
+        let page = store.workspace_sessions(workspace, &query, now).await;
+        let page = page.unwrap();
+        assert!(page.items.len() <= query.limit);
+        walked.extend(page.items);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return walked,
+        }
+        assert!(walked.len() < 10_000, "the walk does not end");
+    }
+}
+
+/// `agent/topic` of sessions.
+fn names(sessions: &[NamedSession]) -> Vec<String> {
+    let name = |named: &NamedSession| {
+        let session = &named.session;
+        format!("{}/{}", session.agent_id, session.session_topic)
+    };
+    sessions.iter().map(name).collect()
 }
 
 async fn session_statuses<S: Store>(store: &S, key: &SessionKey) -> Vec<Status> {

@@ -14,12 +14,13 @@ use kubeagents_core::batch::{Batcher, Chain, Pending};
 use kubeagents_core::ports::{Clock, Entropy};
 use kubeagents_core::store::{
     Accounts, AgentCursor, AgentQuery, Audience, CommitOutcome, HistoryCursor, MemoryStore, Page,
-    Registration, SessionCursor, SessionHistory, SessionQuery, Sessions,
+    Registration, SessionCursor, SessionHistory, SessionQuery, Sessions, WorkspaceCursor,
+    WorkspaceQuery,
 };
 use kubeagents_core::{
-    Account, AccountId, Agent, AuthMode, Incoming, MailedToken, NewAccount, Recorded, Recorder,
-    Report, ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind, StoreError, Timestamp,
-    Unstored, Workspace, decide,
+    Account, AccountId, Agent, AuthMode, Incoming, MailedToken, NamedSession, NewAccount, Recorded,
+    Recorder, Report, ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind, StoreError,
+    Timestamp, Unstored, Workspace, decide,
 };
 use proptest::prelude::*;
 
@@ -174,6 +175,15 @@ impl Sessions for &Moody {
         now: Timestamp,
     ) -> Result<Page<Session, SessionCursor>, StoreError> {
         self.store.sessions(workspace, agent_id, query, now).await
+    }
+
+    async fn workspace_sessions(
+        &self,
+        workspace: &Workspace,
+        query: &WorkspaceQuery,
+        now: Timestamp,
+    ) -> Result<Page<NamedSession, WorkspaceCursor>, StoreError> {
+        self.store.workspace_sessions(workspace, query, now).await
     }
 
     async fn session(

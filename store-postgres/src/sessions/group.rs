@@ -58,11 +58,11 @@ input AS MATERIALIZED (\
         nullif(i.last_sequence, 0) AS sequence, a.workspace, a.agent_id, a.agent_id_key \
     FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], \
         $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], \
-        $25::text[], $26::text[], $27::text[], $28::text[], $29::text[], $30::bigint[], \
-        $31::text[], $32::bigint[], $33::bigint[], $34::text[]) \
+        $25::text[], $26::text[], $27::text[], $28::bigint[], $29::text[], $30::bigint[], \
+        $31::bigint[], $32::text[]) \
         WITH ORDINALITY AS i(agent, session_topic, expected_seq, seq, created, last_updated, \
-            ttl_minutes, status, started, name, name_key, source, topic_key, title, title_key, \
-            reason, message, status_since, context, last_sequence, noted_at, hook, place) \
+            ttl_minutes, status, started, name, name_key, source, title, reason, \
+            message, status_since, context, last_sequence, noted_at, hook, place) \
     JOIN free_agents AS a USING (agent)), \
 free_sessions AS MATERIALIZED (\
     SELECT i.*, mine.at FROM input AS i CROSS JOIN LATERAL (\
@@ -74,17 +74,17 @@ free_sessions AS MATERIALIZED (\
 updated AS (\
     UPDATE kubeagents_data.sessions AS session SET seq = i.seq, last_updated = i.last_updated, \
         ttl_minutes = i.ttl_minutes, status = i.status, run_started = i.run_started, \
-        topic_key = i.topic_key, title = i.title, title_key = i.title_key, reason = i.reason, \
+        title = i.title, reason = i.reason, \
         message = i.message, status_since = i.status_since, context = i.context, \
         sequence = i.sequence, noted_at = i.noted_at, hook = i.hook \
     FROM free_sessions AS i WHERE session.ctid = i.at \
     RETURNING i.place), \
 created AS (\
     INSERT INTO kubeagents_data.sessions AS session (workspace, agent_id, session_topic, seq, \
-        created, last_updated, ttl_minutes, status, run_started, topic_key, title, title_key, \
-        reason, message, status_since, context, sequence, noted_at, hook) \
+        created, last_updated, ttl_minutes, status, run_started, title, reason, \
+        message, status_since, context, sequence, noted_at, hook) \
     SELECT workspace, agent_id, session_topic, seq, created, last_updated, ttl_minutes, status, \
-        run_started, topic_key, title, title_key, reason, message, status_since, context, \
+        run_started, title, reason, message, status_since, context, \
         sequence, noted_at, hook \
     FROM input \
     WHERE CASE expected_seq WHEN 0 THEN pg_try_advisory_xact_lock(\
@@ -181,9 +181,7 @@ struct Columns<'a> {
     name: Vec<Cow<'a, str>>,
     name_key: Vec<Cow<'a, str>>,
     source: Vec<Cow<'a, str>>,
-    topic_key: Vec<Cow<'a, str>>,
     title: Vec<Cow<'a, str>>,
-    title_key: Vec<Cow<'a, str>>,
     reason: Vec<Cow<'a, str>>,
     message: Vec<Cow<'a, str>>,
     status_since: Vec<i64>,
@@ -244,10 +242,7 @@ impl<'a> Columns<'a> {
         self.name_key.push(search_key(name).into());
         let source = chain.agent_source().unwrap_or_default();
         self.source.push(source.into());
-        self.topic_key
-            .push(search_key(&chain.key().session_topic).into());
         self.title.push(head.title.as_str().into());
-        self.title_key.push(search_key(&head.title).into());
         self.reason.push(head.reason.as_str().into());
         self.message.push(head.message.as_str().into());
         self.status_since.push(head.status_since.timestamp_micros());
@@ -274,7 +269,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn params(&self) -> [Value<'_>; 34] {
+    fn params(&self) -> [Value<'_>; 32] {
         [
             Value::Texts(&self.workspace),
             Value::Texts(&self.agent_id),
@@ -300,9 +295,7 @@ impl<'a> Columns<'a> {
             Value::Texts(&self.entry_content),
             Value::Ints(&self.queued_place),
             Value::Texts(&self.queued),
-            Value::Texts(&self.topic_key),
             Value::Texts(&self.title),
-            Value::Texts(&self.title_key),
             Value::Texts(&self.reason),
             Value::Texts(&self.message),
             Value::Ints(&self.status_since),

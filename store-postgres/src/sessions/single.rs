@@ -1,6 +1,6 @@
 //! The commit of one report, which waits for rows that others have locked.
 
-use kubeagents_core::{Commit, StoreError, search_key, store::CommitOutcome};
+use kubeagents_core::{Commit, StoreError, store::CommitOutcome};
 use kubeagents_store_sql::context_text;
 
 use super::{last_seen, notifications_json};
@@ -49,11 +49,11 @@ macro_rules! commit_statement {
 /// waited for: one who waited for another's uncommitted row could be what that other waits for.
 const COMMIT_FIRST: &str = commit_statement!(
     "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
-        last_updated, ttl_minutes, status, run_started, topic_key, title, title_key, reason, \
-        message, status_since, context, sequence, noted_at, hook) \
+        last_updated, ttl_minutes, status, run_started, title, reason, message, \
+        status_since, context, sequence, noted_at, hook) \
     SELECT $1::text, $2::text, $3::text, 1, $4::bigint, $5::bigint, $6::bigint, $7::text, \
-        $8::bigint, $20::text, $21::text, $22::text, $23::text, $24::text, $25::bigint, \
-        $26::text, $27::bigint, $28::bigint, $29::text \
+        $8::bigint, $20::text, $21::text, $22::text, $23::bigint, $24::text, $25::bigint, \
+        $26::bigint, $27::text \
     WHERE pg_try_advisory_xact_lock(kubeagents_data.session_lock($1::text, $2::text, $3::text)) \
     ON CONFLICT DO NOTHING"
 );
@@ -64,10 +64,9 @@ const COMMIT_FIRST: &str = commit_statement!(
 const COMMIT_NEXT: &str = commit_statement!(
     "UPDATE kubeagents_data.sessions AS session SET seq = session.seq + 1, \
         last_updated = $5::bigint, ttl_minutes = $6::bigint, status = $7::text, \
-        run_started = $8::bigint, topic_key = $20::text, title = $21::text, \
-        title_key = $22::text, reason = $23::text, message = $24::text, \
-        status_since = $25::bigint, context = $26::text, sequence = $27::bigint, \
-        noted_at = $28::bigint, hook = $29::text \
+        run_started = $8::bigint, title = $20::text, reason = $21::text, message = $22::text, \
+        status_since = $23::bigint, context = $24::text, sequence = $25::bigint, \
+        noted_at = $26::bigint, hook = $27::text \
     FROM (SELECT FROM kubeagents_data.agents \
         WHERE workspace = $1::text AND agent_id = $2::text FOR UPDATE) AS agent \
     WHERE session.workspace = $1::text AND session.agent_id = $2::text \
@@ -90,8 +89,6 @@ pub(super) async fn commit(
     let agent_id_key = commit.agent_id_key();
     let name_key = agent.name_key();
     let notifications = notifications_json(notifications);
-    let topic_key = search_key(&key.session_topic);
-    let title_key = search_key(&session.title);
     let context = context_text(&session.context);
     let entry = status.as_ref();
     let params = [
@@ -117,9 +114,7 @@ pub(super) async fn commit(
         entry.map(|entry| entry.message.as_str()).into(),
         entry.map(|entry| entry.content.as_str()).into(),
         notifications.as_deref().into(),
-        Value::from(&topic_key),
         Value::from(&session.title),
-        Value::from(&title_key),
         Value::from(&session.reason),
         Value::from(&session.message),
         session.status_since.into(),

@@ -10,12 +10,13 @@ use crate::report::MAX_TTL_MINUTES;
 use crate::session::expires_at;
 use crate::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
-    ROW_BYTES, Row, SessionCursor, SessionHistory, SessionQuery, Sessions, StoreError, json_bytes,
+    ROW_BYTES, Row, SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, StoreError,
+    WorkspaceCursor, WorkspaceQuery, json_bytes,
 };
 use crate::yielding::yield_now;
 use crate::{
-    Agent, Commit, Session, SessionHead, SessionKey, Snapshot, Status, StatusEntry, Timestamp,
-    Workspace,
+    Agent, Commit, NamedSession, Session, SessionHead, SessionKey, Snapshot, Status, StatusEntry,
+    Timestamp, Workspace,
 };
 
 /// The most rows that a list looks at before it lets go of the lock, which reports need, and lets
@@ -96,6 +97,8 @@ impl State {
 struct Agents {
     by_id: HashMap<Arc<str>, AgentState>,
     by_last_seen: BTreeSet<(Reverse<Timestamp>, Arc<str>)>,
+    /// Every session of every agent, by agent and topic.
+    sessions: BTreeSet<(Reverse<Timestamp>, Arc<str>, Arc<str>)>,
 }
 
 #[derive(Debug)]
@@ -192,7 +195,8 @@ impl Agents {
         self.by_last_seen
             .remove(&(Reverse(agent.last_seen), Arc::clone(&id)));
         agent.last_seen = patch.seen(agent.last_seen);
-        self.by_last_seen.insert((Reverse(agent.last_seen), id));
+        self.by_last_seen
+            .insert((Reverse(agent.last_seen), Arc::clone(&id)));
         if let Some(name) = &patch.name {
             agent.name.clone_from(name);
             agent.name_key = patch.name_key().unwrap_or_default();
@@ -200,22 +204,30 @@ impl Agents {
         if let Some(source) = &patch.source {
             agent.source.clone_from(source);
         }
-        agent.report(commit);
+        let (topic, before) = agent.report(commit);
+        if let Some(before) = before {
+            let place = (Reverse(before), Arc::clone(&id), Arc::clone(&topic));
+            self.sessions.remove(&place);
+        }
+        let updated = Reverse(commit.session.last_updated);
+        self.sessions.insert((updated, id, topic));
     }
 }
 
 impl AgentState {
-    fn report(&mut self, commit: &Commit) {
+    /// Applies a commit to its session; returns the topic, and when the session was last updated
+    /// before.
+    fn report(&mut self, commit: &Commit) -> (Arc<str>, Option<Timestamp>) {
         let topic = commit.key.session_topic.as_str();
-        let (topic, mut history) = match self.sessions.remove_entry(topic) {
+        let (topic, before, mut history) = match self.sessions.remove_entry(topic) {
             Some((topic, old)) => {
                 let updated = (Reverse(old.head.last_updated), Arc::clone(&topic));
                 self.by_last_updated.remove(&updated);
                 self.by_expiry
                     .remove(&(old.head.expires_at(), Arc::clone(&topic)));
-                (topic, old.history)
+                (topic, Some(old.head.last_updated), old.history)
             }
-            None => (topic.into(), BTreeMap::new()),
+            None => (topic.into(), None, BTreeMap::new()),
         };
         let head = commit.session.clone();
         self.by_last_updated
@@ -228,7 +240,9 @@ impl AgentState {
                 .insert((instant, Arc::clone(&topic), Reverse(head.seq)));
             history.insert(head.seq, Arc::new(entry.clone()));
         }
-        self.sessions.insert(topic, SessionState { head, history });
+        let session = SessionState { head, history };
+        self.sessions.insert(Arc::clone(&topic), session);
+        (topic, before)
     }
 
     fn view(&self, workspace: &Workspace, now: Timestamp) -> Agent {
@@ -271,6 +285,13 @@ impl AgentState {
     fn session(&self, topic: &str) -> Option<Session> {
         let head = self.sessions.get(topic)?.head.clone();
         Some(Session::new(self.id.to_string(), topic.to_owned(), head))
+    }
+
+    fn named_session(&self, topic: &str) -> Option<NamedSession> {
+        Some(NamedSession {
+            agent_name: self.name.clone(),
+            session: self.session(topic)?,
+        })
     }
 }
 
@@ -394,6 +415,46 @@ impl Sessions for MemoryStore {
             yield_now().await;
         }
         Ok(found.page(SessionCursor::after))
+    }
+
+    async fn workspace_sessions(
+        &self,
+        workspace: &Workspace,
+        query: &WorkspaceQuery,
+        now: Timestamp,
+    ) -> Result<Page<NamedSession, WorkspaceCursor>, StoreError> {
+        let mut place = match &query.after {
+            Some(after) => Excluded((
+                Reverse(after.last_updated),
+                Arc::from(&*after.agent_id),
+                Arc::from(&*after.session_topic),
+            )),
+            None => Unbounded,
+        };
+        let mut walk = SessionWalk::new(query, now);
+        let updated_after = walk.updated_after();
+        let mut look = || {
+            let sessions = &self.lock().sessions;
+            let Some(agents) = sessions.0.get(workspace) else {
+                return ControlFlow::Break(());
+            };
+            let window = walk.window();
+            let mut rows = Vec::new();
+            let end = visit_some(&agents.sessions, &mut place, |(updated, id, topic)| {
+                if rows.len() == window || updated_after.is_some_and(|limit| updated.0 <= limit) {
+                    return ControlFlow::Break(());
+                }
+                let agent = agents.by_id.get(id);
+                rows.extend(agent.and_then(|agent| agent.named_session(topic)));
+                ControlFlow::Continue(())
+            });
+            let is_last = end.is_break() && rows.len() < window;
+            walk.add(rows, is_last)
+        };
+        while look().is_continue() {
+            yield_now().await;
+        }
+        Ok(walk.page())
     }
 
     async fn session(

@@ -154,6 +154,18 @@ pub async fn random_operations_match_the_model<S: Store>(store: &S, tag: &str) {
                 }
             }
         }
+        for state in [None, Some(SessionState::Active), Some(SessionState::Ended)] {
+            let query = WorkspaceQuery {
+                state,
+                limit: 2,
+                ..WorkspaceQuery::default()
+            };
+            let (actual, expected) = (
+                workspace_sessions(store, &ws, &query, now).await,
+                workspace_sessions(&model, &ws, &query, now).await,
+            );
+            assert_eq!(actual, expected, "{steps:?}");
+        }
         for agent in (0..3).map(|n| format!("agent {n}")) {
             let (actual, expected) = (
                 store.history(&ws, &agent, None, 100).await.unwrap(),

@@ -667,6 +667,250 @@ pub async fn session_pages_visit_everything_once<S: Store>(store: &S, tag: &str)
     }
 }
 
+/// Sessions of all agents: last updated first, then by agent, then by topic in code point order, with
+/// their agents' names, and each once whatever the size of a page.
+pub async fn sessions_of_all_agents_are_listed_in_one_order<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let named = Report {
+        agent_name: Some("Étude".into()),
+        ..running("b", "named")
+    };
+    record(store, &ws, &named, start() + seconds(9)).await;
+    for agent in ["b", "Z", "é", "🦀"] {
+        for topic in ["t", "T", "中"] {
+            record(store, &ws, &running(agent, topic), start()).await;
+        }
+    }
+    // Reports move sessions to the front, and agents with many sessions spill over.
+    for n in 0..8 {
+        let report = running("many", &format!("s{n}"));
+        record(store, &ws, &report, start() + seconds(n % 3)).await;
+    }
+    for n in [3, 0] {
+        let report = running("many", &format!("s{n}"));
+        record(store, &ws, &report, start() + seconds(5 + n)).await;
+    }
+    record(
+        store,
+        &workspace(&format!("{tag} other")),
+        &running("x", "x"),
+        start(),
+    )
+    .await;
+    let all = WorkspaceQuery {
+        limit: 10_000,
+        ..WorkspaceQuery::default()
+    };
+    let whole = workspace_sessions(store, &ws, &all, start()).await;
+    let expected = [
+        "b/named", "many/s3", "many/s0", "many/s2", "many/s5", "many/s1", "many/s4", "many/s7",
+        "Z/T", "Z/t", "Z/中", "b/T", "b/t", "b/中", "many/s6", "é/T", "é/t", "é/中", "🦀/T",
+        "🦀/t", "🦀/中",
+    ];
+    assert_eq!(names(&whole), expected);
+    for named in &whole {
+        let session = &named.session;
+        let name = if session.agent_id == "b" {
+            "Étude"
+        } else {
+            ""
+        };
+        assert_eq!(named.agent_name, name);
+        let key = key(&ws, &session.agent_id, &session.session_topic);
+        let found = store.session(&key, None, 1).await.unwrap().unwrap();
+        assert_eq!(*session, found.session);
+    }
+    for limit in [1, 2, 5, 20, 21, 22] {
+        let query = WorkspaceQuery {
+            limit,
+            ..all.clone()
+        };
+        let walked = workspace_sessions(store, &ws, &query, start()).await;
+        assert_eq!(walked, whole, "limit {limit}");
+    }
+}
+
+/// The filters of a list of all agents' sessions, on both sides of an expiry.
+pub async fn sessions_of_all_agents_are_filtered_by_state_and_status<S: Store>(
+    store: &S,
+    tag: &str,
+) {
+    use SessionState::{Active, Ended, Expired, Idle};
+    let ws = workspace(tag);
+    let of = |topic: &str, status, reason: &str, ttl| Report {
+        reason: reason.into(),
+        ttl_minutes: Some(ttl),
+        ..report(&format!("agent of {topic}"), topic, status)
+    };
+    for report in [
+        of("brief", StatusKind::Running, "", 1),
+        of("long", StatusKind::Pending, "plan", 1440),
+        of("turn", StatusKind::Success, "turn", 1),
+        of("done", StatusKind::Success, "closed", 1),
+        of("failed", StatusKind::Failed, "turn", 1440),
+    ] {
+        record(store, &ws, &report, start()).await;
+    }
+    let listed = async |state, status, now| {
+        let query = WorkspaceQuery {
+            state,
+            status,
+            limit: 1,
+            ..WorkspaceQuery::default()
+        };
+        let found = workspace_sessions(store, &ws, &query, now).await;
+        let topics = found.into_iter().map(|named| named.session.session_topic);
+        topics.collect::<BTreeSet<String>>()
+    };
+    let set = |topics: &[&str]| {
+        topics
+            .iter()
+            .map(|&it| it.to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let edge = start() + seconds(60);
+    let end = start() + TimeDelta::days(1);
+    for (now, active, idle, ended, expired) in [
+        (
+            edge - TICK,
+            &["brief", "long"][..],
+            &["turn"][..],
+            &["done", "failed"][..],
+            &[][..],
+        ),
+        (
+            edge,
+            &["long"],
+            &[],
+            &["done", "failed", "turn"],
+            &["brief"],
+        ),
+        (
+            end - TICK,
+            &["long"],
+            &[],
+            &["done", "failed", "turn"],
+            &["brief"],
+        ),
+        (
+            end,
+            &[],
+            &[],
+            &["done", "failed", "turn"],
+            &["brief", "long"],
+        ),
+    ] {
+        for (state, topics) in [
+            (Active, active),
+            (Idle, idle),
+            (Ended, ended),
+            (Expired, expired),
+        ] {
+            let found = listed(Some(state), None, now).await;
+            assert_eq!(found, set(topics), "{state:?} at {now}");
+        }
+        let found = listed(None, Some(StatusKind::Success), now).await;
+        assert_eq!(found, set(&["done", "turn"]));
+        let found = listed(Some(Ended), Some(StatusKind::Failed), now).await;
+        assert_eq!(found, set(&["failed"]));
+        let found = listed(Some(Active), Some(StatusKind::Success), now).await;
+        assert_eq!(found, set(&[]));
+    }
+}
+
+/// A search in a list of all agents' sessions finds topics, titles, and agents' ids and names, in any
+/// case of any script, as they are now.
+pub async fn sessions_of_all_agents_are_found_by_every_name<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let named = Report {
+        agent_name: Some("МОСКВА".into()),
+        session_title: Some("Straße 100%".into()),
+        ..running("Étude", "部署 A_b")
+    };
+    record(store, &ws, &named, start()).await;
+    record(store, &ws, &running("plain", "topic"), start()).await;
+    for (text, expected) in [
+        ("étude", vec!["Étude/部署 A_b"]),
+        ("москва", vec!["Étude/部署 A_b"]),
+        ("STRAßE", vec!["Étude/部署 A_b"]),
+        ("部署 a_B", vec!["Étude/部署 A_b"]),
+        ("100%", vec!["Étude/部署 A_b"]),
+        ("TOPIC", vec!["plain/topic"]),
+        ("plain", vec!["plain/topic"]),
+        ("t", vec!["plain/topic", "Étude/部署 A_b"]),
+        ("a%b", vec![]),
+        ("topicplain", vec![]),
+    ] {
+        let query = WorkspaceQuery {
+            search: Some(search_key(text)),
+            limit: 1,
+            ..WorkspaceQuery::default()
+        };
+        let found = workspace_sessions(store, &ws, &query, start()).await;
+        assert_eq!(names(&found), expected, "{text}");
+    }
+    let renamed = Report {
+        agent_name: Some("Bob".into()),
+        session_title: Some("Other".into()),
+        ..running("Étude", "another")
+    };
+    record(store, &ws, &renamed, start()).await;
+    let query = |text: &str| WorkspaceQuery {
+        search: Some(search_key(text)),
+        limit: 10,
+        ..WorkspaceQuery::default()
+    };
+    let found = workspace_sessions(store, &ws, &query("bob"), start()).await;
+    assert_eq!(names(&found), ["Étude/another", "Étude/部署 A_b"]);
+    let found = workspace_sessions(store, &ws, &query("москва"), start()).await;
+    assert_eq!(names(&found), [""; 0]);
+}
+
+/// What is reported during a walk through all sessions moves to the front, and is not shown again.
+pub async fn a_walk_through_all_sessions_shows_nothing_twice<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let topics: Vec<String> = (0..12).map(|n| format!("t{n}")).collect();
+    for (n, topic) in topics.iter().enumerate() {
+        let report = running(&format!("a{}", n % 3), topic);
+        record(store, &ws, &report, start() + seconds(n as i64 / 2)).await;
+    }
+    let mut query = WorkspaceQuery {
+        limit: 2,
+        ..WorkspaceQuery::default()
+    };
+    let mut walked = Vec::new();
+    for round in 0.. {
+        let page = store
+            .workspace_sessions(&ws, &query, start())
+            .await
+            .unwrap();
+        walked.extend(names(&page.items));
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+        // One that was shown, one that is to come, and a new one.
+        let at = start() + seconds(60 + round);
+        for topic in [
+            &topics[11],
+            &topics[(round % 4) as usize],
+            &format!("new {round}"),
+        ] {
+            let n = topics.iter().position(|known| known == topic).unwrap_or(0);
+            record(store, &ws, &running(&format!("a{}", n % 3), topic), at).await;
+        }
+        assert!(round < 12, "the walk does not end");
+    }
+    let distinct: BTreeSet<&String> = walked.iter().collect();
+    assert_eq!(distinct.len(), walked.len(), "{walked:?}");
+    for topic in &topics[4..] {
+        assert!(
+            walked
+                .iter()
+                .any(|name| name.ends_with(&format!("/{topic}"))),
+            "{topic}"
+        );
+    }
+}
+
 /// A walk through a history shows what was there at its start, once each, while more is reported.
 pub async fn history_pages_visit_everything_once_while_reports_go_on<S: Store>(
     store: &S,
