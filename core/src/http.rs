@@ -174,7 +174,10 @@ impl<P: Ports> App<P> {
             // Nothing has come of it.
             self.put_back(drawn).await;
         }
-        answer
+        match row.is_conditional() {
+            true => answer.map(|response| response::conditional(&parts.headers, response)),
+            false => answer,
+        }
     }
 
     async fn admit(&self, parts: &Parts, access: Access) -> Result<Caller, ApiError> {

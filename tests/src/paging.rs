@@ -22,6 +22,7 @@ scenarios! {
     a_walk_through_a_history_is_complete_while_reports_go_on,
     a_walk_through_agents_shows_nothing_twice_while_reports_go_on,
     a_walk_through_sessions_shows_nothing_twice_while_reports_go_on,
+    a_walk_through_all_sessions_shows_nothing_twice_while_reports_go_on,
     a_filtered_walk_sees_every_match,
 }
 
@@ -54,6 +55,16 @@ async fn lists(world: &World, client: &Client) -> Vec<(String, &'static str, &'s
         ),
         (format!("{path}/sessions/a?"), "status_history", "message"),
         (format!("{path}/history?"), "status_history", "message"),
+        (
+            format!("/api/sessions?search={group}"),
+            "sessions",
+            "session_topic",
+        ),
+        (
+            format!("/api/sessions?state=active&status=running&search={group}"),
+            "sessions",
+            "agent_id",
+        ),
     ]
 }
 
@@ -301,6 +312,19 @@ async fn a_walk_through_sessions_shows_nothing_twice_while_reports_go_on(world: 
         client.report(report).await;
     }
     let path = format!("/api/agents/{id}/sessions?");
+    walks_show_nothing_twice(&client, &path, "sessions", "session_topic", &reports).await;
+}
+
+async fn a_walk_through_all_sessions_shows_nothing_twice_while_reports_go_on(world: Arc<World>) {
+    let client = world.client().await;
+    let group = world.name("group");
+    let reports: Vec<_> = (0..16)
+        .map(|n| report(&format!("{group}{}", n % 3), &n.to_string(), "running"))
+        .collect();
+    for report in &reports {
+        client.report(report).await;
+    }
+    let path = format!("/api/sessions?search={group}");
     walks_show_nothing_twice(&client, &path, "sessions", "session_topic", &reports).await;
 }
 

@@ -1,8 +1,9 @@
-//! `GET /api/agents…`: what each route answers, in which order, and how lists are narrowed.
+//! `GET /api/agents…` and `/api/sessions`: what each route answers, in which order, and how lists are narrowed.
 
 use std::sync::Arc;
 
-use pretty_assertions::assert_eq;
+use http::Method;
+use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -21,6 +22,12 @@ scenarios! {
     sessions_are_listed_last_updated_first,
     a_listed_session_is_the_session_itself,
     the_expired_filter_leaves_out_what_it_says,
+    sessions_of_all_agents_are_listed_with_their_agents_names,
+    sessions_of_all_agents_are_listed_last_updated_first,
+    sessions_of_all_agents_are_found_by_every_name,
+    sessions_of_all_agents_are_filtered_by_state_and_status,
+    a_client_that_has_an_answer_is_not_sent_it_again,
+    a_change_gives_an_answer_another_tag,
     a_sessions_history_is_its_own,
     an_agents_history_spans_its_sessions,
     the_status_of_an_agent_is_its_newest,
@@ -281,6 +288,187 @@ async fn the_expired_filter_leaves_out_what_it_says(world: Arc<World>) {
             count,
             "{filter}"
         );
+    }
+}
+
+async fn listed_sessions(client: &Client, query: &str) -> Vec<String> {
+    let path = format!("/api/sessions?{query}");
+    texts(&client.get(&path).await.ok()["sessions"], "session_topic")
+}
+
+async fn sessions_of_all_agents_are_listed_with_their_agents_names(world: Arc<World>) {
+    let client = world.client().await;
+    let group = world.name("group");
+    let (named, nameless) = (format!("{group}a"), format!("{group}b"));
+    client.report(&report(&nameless, "t", "running")).await;
+    let named_report = with(report(&named, "t", "running"), "agent_name", "Étude");
+    client.report(&named_report).await;
+    let listed = client
+        .get(&format!("/api/sessions?search={group}"))
+        .await
+        .ok();
+    let mut expected = Vec::new();
+    for (agent, name) in [(&named, Some("Étude")), (&nameless, None)] {
+        let path = format!("/api/agents/{agent}/sessions/t");
+        let mut session = client.get(&path).await.ok()["session"].take();
+        if let Some(name) = name {
+            session["agent_name"] = name.into();
+        }
+        expected.push(session);
+    }
+    assert_eq!(listed, json!({"sessions": expected}));
+}
+
+async fn sessions_of_all_agents_are_listed_last_updated_first(world: Arc<World>) {
+    let client = world.client().await;
+    let group = world.name("group");
+    for n in [3, 1, 4, 2, 5, 1, 4] {
+        let agent = format!("{group}{}", n % 2);
+        client
+            .report(&report(&agent, &n.to_string(), "running"))
+            .await;
+    }
+    let found = listed_sessions(&client, &format!("search={group}")).await;
+    assert_eq!(found, ["4", "1", "5", "2", "3"]);
+}
+
+async fn sessions_of_all_agents_are_found_by_every_name(world: Arc<World>) {
+    let client = world.client().await;
+    let group = world.name("group");
+    let mut full = report(
+        &format!("{group}É"),
+        &format!("{group} Topic 100%"),
+        "running",
+    );
+    full["agent_name"] = format!("{group} МОСКВА").into();
+    full["session_title"] = format!("{group} Straße").into();
+    client.report(&full).await;
+    client
+        .report(&report(&format!("{group}other"), "x", "running"))
+        .await;
+    for (text, count) in [
+        ("", 2),
+        ("é", 1),
+        (" TOPIC 100%", 1),
+        (" москва", 1),
+        (" STRAßE", 1),
+        ("OTHER", 1),
+        (" t_pic", 0),
+        (" nothing", 0),
+    ] {
+        let query = format!("search={}", segment(&format!("{group}{text}")));
+        assert_eq!(
+            listed_sessions(&client, &query).await.len(),
+            count,
+            "{text}"
+        );
+    }
+}
+
+async fn sessions_of_all_agents_are_filtered_by_state_and_status(world: Arc<World>) {
+    let client = world.client().await;
+    let group = world.name("group");
+    for (topic, status, reason) in [
+        ("run", "running", ""),
+        ("wait", "pending", "question"),
+        ("turn", "success", "turn"),
+        ("done", "success", "closed"),
+        ("fail", "failed", "crashed"),
+    ] {
+        let agent = format!("{group}{topic}");
+        client
+            .report(&with(report(&agent, topic, status), "reason", reason))
+            .await;
+    }
+    for (query, topics) in [
+        ("", &["fail", "done", "turn", "wait", "run"][..]),
+        ("state=active", &["wait", "run"]),
+        ("state=idle", &["turn"]),
+        ("state=ended", &["fail", "done"]),
+        ("state=expired", &[]),
+        ("status=success", &["done", "turn"]),
+        ("status=success&state=idle", &["turn"]),
+        ("status=running&state=ended", &[]),
+        ("state=&status=", &["fail", "done", "turn", "wait", "run"]),
+        ("state=Active", &[]),
+        ("state=done", &[]),
+        ("status=done", &[]),
+    ] {
+        let found = listed_sessions(&client, &format!("search={group}&{query}")).await;
+        assert_eq!(found, topics, "{query}");
+    }
+    let nothing = client.get("/api/sessions?state=unknown").await.ok();
+    assert_eq!(nothing, json!({"sessions": []}));
+}
+
+/// An agent with two sessions, and every path that shows it.
+async fn shown(world: &World, client: &Client) -> (String, Vec<String>) {
+    let id = world.name("agent");
+    for topic in ["t", "u"] {
+        client.report(&report(&id, topic, "running")).await;
+    }
+    let paths = [
+        format!("/api/agents?search={id}"),
+        format!("/api/agents/{id}"),
+        format!("/api/agents/{id}/sessions"),
+        format!("/api/agents/{id}/sessions?limit=1"),
+        format!("/api/agents/{id}/sessions/t"),
+        format!("/api/agents/{id}/history"),
+        format!("/api/agents/{id}/status"),
+        format!("/api/sessions?search={id}"),
+    ];
+    (id, paths.into())
+}
+
+async fn a_client_that_has_an_answer_is_not_sent_it_again(world: Arc<World>) {
+    let client = world.client().await;
+    let (id, paths) = shown(&world, &client).await;
+    for path in paths {
+        let answer = client.get(&path).await.expect(200);
+        let tag = answer.header("etag").expect("an ETag");
+        assert!(tag.starts_with('"') && tag.ends_with('"'), "{tag}");
+        for known in [
+            tag.clone(),
+            format!("W/{tag}"),
+            format!("\"other\", {tag}"),
+            "*".to_owned(),
+        ] {
+            let known = client.get(&path).header("if-none-match", &known).await;
+            assert_eq!(known.status, 304, "{path}: {known}");
+            assert_eq!(known.header("etag"), Some(tag.clone()));
+            assert!(known.body.is_empty());
+            assert_eq!(known.header("content-type"), None);
+        }
+        for other in ["\"other\"", "", tag.trim_matches('"')] {
+            let again = client.get(&path).header("if-none-match", other).await;
+            assert_eq!(again.header("etag"), Some(tag.clone()));
+            assert_eq!(again.body, answer.body, "{path}: {other}");
+        }
+        let head = client.request(Method::HEAD, &path);
+        assert_eq!(head.await.expect(200).header("etag"), Some(tag.clone()));
+        let head = client.request(Method::HEAD, &path);
+        head.header("if-none-match", &tag).await.expect(304);
+    }
+    let unknown = client
+        .get(&format!("/api/agents/{id}x"))
+        .header("if-none-match", "*");
+    unknown.await.error_code(404, "not_found");
+}
+
+async fn a_change_gives_an_answer_another_tag(world: Arc<World>) {
+    let client = world.client().await;
+    let (id, paths) = shown(&world, &client).await;
+    let mut tags = Vec::new();
+    for path in &paths {
+        tags.push(client.get(path).await.header("etag").expect("an ETag"));
+    }
+    client
+        .report(&with(report(&id, "t", "running"), "message", "more"))
+        .await;
+    for (path, tag) in paths.iter().zip(tags) {
+        let answer = client.get(path).header("if-none-match", &tag).await;
+        assert_ne!(answer.header("etag"), Some(tag));
+        answer.ok();
     }
 }
 

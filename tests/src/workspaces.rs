@@ -47,6 +47,11 @@ async fn an_account_has_a_workspace_of_its_own(world: Arc<World>) {
         let answer = other.client.get(&format!("/api/agents/{id}{rest}")).await;
         answer.error(404, "not_found", "Agent not found");
     }
+    let path = format!("/api/sessions?search={id}");
+    let listed = mine.client.get(&path).await.ok();
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
+    let listed = other.client.get(&path).await.ok();
+    assert_eq!(listed, json!({"sessions": []}));
     let answer = other.client.get(&format!("/api/agents/{id}/status")).await;
     answer.error_code(404, "not_found");
     let listed = other

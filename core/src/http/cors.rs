@@ -32,7 +32,10 @@ pub(super) fn preflight(
                         "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, \
                          MCP-Protocol-Version, Mcp-Session-Id, X-CSRF-Token"
                     }
-                    _ => "Accept, Authorization, Content-Type, X-CSRF-Token",
+                    _ => {
+                        "Accept, Authorization, Content-Type, If-None-Match, Last-Event-ID, \
+                         X-CSRF-Token"
+                    }
                 },
             ),
             (ACCESS_CONTROL_MAX_AGE, "300"),
@@ -67,7 +70,7 @@ pub(super) fn decorate(policy: &CorsPolicy, origin: Option<&HeaderValue>, header
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("Link"),
+        HeaderValue::from_static("ETag, Link, Retry-After"),
     );
 }
 

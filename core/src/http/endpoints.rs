@@ -240,6 +240,12 @@ impl Row {
         self.path.split('/').filter_map(placeholder)
     }
 
+    /// Whether its answer has an `ETag`, and is left out when the client has it: what there is to read
+    /// in a workspace or an account.
+    pub(super) fn is_conditional(&self) -> bool {
+        self.method == Method::GET && self.access != Access::Public
+    }
+
     /// Whether `HEAD` does here what `GET` does: everywhere but where it would spend a token.
     fn takes_head(&self) -> bool {
         self.method == Method::GET && self.endpoint != Endpoint::Verify

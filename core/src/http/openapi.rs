@@ -346,8 +346,17 @@ fn responses(
     if row.endpoint.is_list() {
         answer["headers"] = header("Link", "The next page, as a relative reference.");
     }
-    let mut responses = Map::from_iter([(operation.status.to_string(), answer)]);
+    if row.is_conditional() {
+        let tag = header("ETag", "Names the answer, for `If-None-Match`.");
+        answer["headers"]["ETag"] = tag["ETag"].clone();
+    }
+    let mut responses: Map<String, Value> =
+        Map::from_iter([(operation.status.to_string(), answer)]);
 
+    if row.is_conditional() {
+        let known = json!({"description": "The client has the answer: `If-None-Match` names it"});
+        responses.insert("304".into(), known);
+    }
     let for_all = [400, 403, 408, 413, 500, 503].as_slice();
     let for_credentials: &[u16] = match row.access {
         Access::Public => &[],

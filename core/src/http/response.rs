@@ -1,10 +1,12 @@
 //! Whole responses.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LINK};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+use crate::sha256_hex;
 
 pub(super) type Answer = Result<Response<Bytes>, super::ApiError>;
 
@@ -61,10 +63,37 @@ pub(super) fn link_next(response: &mut Response<Bytes>, target: &str) {
     }
 }
 
-/// Says how long the body is, and drops it where only its head was asked for. 204 has none.
+/// Names the body by its hash; leaves it out where the client says that it has it.
+pub(super) fn conditional(headers: &HeaderMap, mut response: Response<Bytes>) -> Response<Bytes> {
+    if response.status() != StatusCode::OK {
+        return response;
+    }
+    let hash = sha256_hex(response.body());
+    let tag = format!("\"{}\"", &hash[..32]);
+    let is_known = headers.get_all(IF_NONE_MATCH).iter().any(|known| {
+        let known = known.to_str().unwrap_or_default().split(',').map(str::trim);
+        // What compresses an answer on its way makes a tag weak.
+        let mut known = known.map(|known| known.strip_prefix("W/").unwrap_or(known));
+        known.any(|known| known == "*" || known == tag)
+    });
+    if is_known {
+        response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+/// Says how long the body is, and drops it where only its head was asked for. 204 and 304 have none.
 pub(super) fn finish(method: &Method, response: Response<Bytes>) -> Response<Bytes> {
     let (mut parts, body) = response.into_parts();
-    if parts.status != StatusCode::NO_CONTENT {
+    let has_none = matches!(
+        parts.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    if !has_none {
         parts
             .headers
             .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
