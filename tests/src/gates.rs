@@ -31,7 +31,7 @@ scenarios! {
 }
 
 /// Every route, and its methods but for `HEAD` and `OPTIONS`.
-const ROUTES: [(&str, &[&str]); 22] = [
+const ROUTES: [(&str, &[&str]); 25] = [
     ("/api/openapi.json", &["get"]),
     ("/health", &["get"]),
     ("/ready", &["get"]),
@@ -50,7 +50,10 @@ const ROUTES: [(&str, &[&str]); 22] = [
     ("/api/auth/login", &["post"]),
     ("/api/auth/refresh", &["post"]),
     ("/api/auth/logout", &["post"]),
-    ("/api/auth/me", &["get", "put"]),
+    ("/api/auth/password", &["post"]),
+    ("/api/auth/forgot", &["post"]),
+    ("/api/auth/reset", &["post"]),
+    ("/api/auth/me", &["get", "put", "delete"]),
     ("/api/apikeys", &["get", "post"]),
     ("/api/apikeys/", &["get", "post"]),
     ("/api/apikeys/k", &["delete"]),
