@@ -53,7 +53,7 @@ const ROUTES: [(&str, &[&str]); 25] = [
     ("/api/auth/password", &["post"]),
     ("/api/auth/forgot", &["post"]),
     ("/api/auth/reset", &["post"]),
-    ("/api/auth/me", &["get", "put", "delete"]),
+    ("/api/auth/me", &["delete", "get", "put"]),
     ("/api/apikeys", &["get", "post"]),
     ("/api/apikeys/", &["get", "post"]),
     ("/api/apikeys/k", &["delete"]),
@@ -218,7 +218,7 @@ async fn the_method_comes_before_the_credentials(world: Arc<World>) {
         for path in [
             "/api/agents",
             "/webhook/status",
-            "/api/auth/me",
+            "/api/auth/logout",
             "/api/apikeys",
         ] {
             client
