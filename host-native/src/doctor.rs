@@ -96,7 +96,7 @@ async fn check_server(
             return None;
         }
     };
-    let start = "start it, or name another: kubeagents setup --url URL --key KEY";
+    let start = "start it, or name another: kubeagents setup --url URL --key -";
     match server.ask(Method::GET, "/health", Bytes::new()).await {
         Err(error) => {
             findings.bad(server.no_answer(&error), start);
@@ -109,7 +109,7 @@ async fn check_server(
         Ok(_) => findings.good(format!("the server {} answers", values.server_url)),
     }
 
-    let key = "create a key (docs/accounts-and-keys.md), and store it: kubeagents setup --key KEY";
+    let key = "create a key (docs/accounts-and-keys.md), and store it: kubeagents setup --key -";
     // A report without any field is stored by no server: credentials and scope are looked at first.
     match server
         .ask(Method::POST, "/webhook/status", Bytes::from_static(b"{}"))
@@ -160,7 +160,7 @@ fn check_stored(stored: &ClientConfig, findings: &mut Findings) {
     };
     let Ok(file) = path.metadata() else {
         findings.note(format!(
-            "{} is not there: reports go to the default server. kubeagents setup --url URL --key KEY stores another",
+            "{} is not there: reports go to the default server. kubeagents setup --url URL --key - stores another",
             path.display()
         ));
         return;

@@ -37,6 +37,8 @@ pub(super) struct Change {
     after: Option<String>,
     /// Whether what was there first is kept beside it.
     keeps_backup: bool,
+    /// Whether what is there now is what was there first.
+    is_first: bool,
 }
 
 /// How a file's text is changed for a wish; the error is what is wrong with the text.
@@ -76,11 +78,16 @@ impl Change {
                 }
             }
         };
+        let is_first = wish == Wish::Install
+            && before.as_ref().is_some_and(|text| {
+                edit(text, Wish::Remove).is_ok_and(|without_ours| without_ours == *text)
+            });
         Ok(Self {
             path,
             before,
             after,
             keeps_backup,
+            is_first,
         })
     }
 
@@ -125,7 +132,7 @@ impl Change {
             Some(_) => format!("changed {shown}"),
             None => format!("wrote {shown}"),
         };
-        if let (true, Some(before)) = (self.keeps_backup, &self.before)
+        if let (true, Some(before)) = (self.keeps_backup && self.is_first, &self.before)
             && read(&backup)?.is_none()
         {
             // By the same way, so that it is as private as the file itself.

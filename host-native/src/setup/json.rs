@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jsonc_parser::ParseOptions;
-use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
+use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::{Map, Value};
 
 use super::{Wish, program_name, runs_hook};
@@ -75,10 +75,8 @@ impl Json {
     fn remove_empty(&self, place: &[&str]) -> Result<(), String> {
         for length in (1..=place.len()).rev() {
             let (outer, name) = (&place[..length - 1], place[length - 1]);
-            let is_empty = self
-                .object(&place[..length], false)?
-                .is_some_and(|object| object.properties().is_empty());
-            if !is_empty {
+            let inner = self.object(&place[..length], false)?;
+            if !inner.is_some_and(|object| is_empty(object.children())) {
                 break;
             }
             let outer = self.object(outer, false)?;
@@ -156,7 +154,7 @@ impl Json {
                 Some((_, wanted)) if !is_there => {
                     list.append(wanted.clone());
                 }
-                None if removed && list.elements().is_empty() => property.remove(),
+                None if removed && is_empty(list.children()) => property.remove(),
                 _ => {}
             }
         }
@@ -224,6 +222,13 @@ impl Json {
         }
         Ok(())
     }
+}
+
+/// Checks whether a list or an object holds nothing, not even a comment, by its children.
+fn is_empty(children: Vec<CstNode>) -> bool {
+    let is_layout =
+        |child: &CstNode| child.is_token() || child.is_whitespace() || child.is_newline();
+    children.iter().all(is_layout)
 }
 
 /// The handlers of an entry in a list of hooks: of a group, or itself.

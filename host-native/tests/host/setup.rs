@@ -312,10 +312,12 @@ fn a_second_time_changes_nothing_and_a_removal_gives_every_byte_back() {
     let home = lived_in();
     let before = home.files();
     let shown = home.setup(&["--dry-run"]);
+    let path = home.path(".claude/settings.json");
     assert!(
-        shown.contains("+        \"hooks\": [") || shown.contains("+"),
+        shown.contains(&format!("+++ {}\n", path.display())),
         "{shown}"
     );
+    assert!(shown.contains("+        \"SessionStart\": [\n"), "{shown}");
     assert_eq!(home.files(), before, "a dry run changes nothing");
     assert!(!home.path(".config/kubeagents").exists());
 
@@ -371,6 +373,21 @@ fn what_was_changed_meanwhile_outlives_the_removal() {
         home.text(".claude/settings.json.before-kubeagents"),
         CLAUDE_SETTINGS
     );
+}
+
+#[test]
+fn comments_outlive_a_removal_also_where_nothing_was_kept() {
+    let home = Home::new();
+    let text = "{\n  // mine\n  \"hooks\": {\n    \"Stop\": [\n      // nothing yet\n    ],\n    \"PreToolUse\": [\n      { \"hooks\": [{ \"type\": \"command\", \"command\": \"x\" }] }, // one\n      // two\n    ],\n  },\n}\n";
+    home.put(".claude/settings.json", text);
+    home.setup(&["claude-code"]);
+    let backup = home.path(".claude/settings.json.before-kubeagents");
+    fs::remove_file(&backup).unwrap();
+    // What holds ours is not what there was first.
+    home.setup(&["claude-code"]);
+    home.setup(&["--uninstall"]);
+    assert!(!backup.exists());
+    assert_eq!(home.text(".claude/settings.json"), text);
 }
 
 #[test]
@@ -787,7 +804,7 @@ async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     assert_eq!(wrong.code, Some(1), "{}", wrong.text);
     assert!(wrong.text.contains("wants an API key"), "{}", wrong.text);
     assert!(
-        wrong.text.contains("kubeagents setup --key KEY"),
+        wrong.text.contains("kubeagents setup --key -"),
         "{}",
         wrong.text
     );
