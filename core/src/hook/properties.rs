@@ -140,7 +140,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         6 => select(WORDS).prop_map(str::to_owned),
         2 => any::<String>(),
-        1 => "\\PC{0,20}(sk-|ghp_|github_pat_|glpat-|xoxb-|Bearer |MY_TOKEN=|X_KEY=|PGPASSWORD=|https://me:)".prop_map(secret),
+        1 => "\\PC{0,20}( sk-|ghp_|github_pat_|glpat-|xoxb-|Bearer |MY_TOKEN=|X_KEY=|PGPASSWORD=|https://me:)".prop_map(secret),
         1 => Just(format!("curl -u me:{SECRET} x")),
         1 => Just(format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----")),
         1 => Just(format!("see {UUID}.jsonl")),

@@ -9,7 +9,7 @@ use super::{Detail, Tool};
 
 /// What becomes of a field.
 enum Keep {
-    /// An id, a name, a number: it stays.
+    /// An id, a name, an integer: it stays.
     AsItIs,
     /// The name of a tool.
     Name,
@@ -123,7 +123,9 @@ fn fields(
     detail: Detail,
     depth: usize,
 ) -> Map<String, Value> {
-    let kept = of.iter().filter_map(|(name, value)| {
+    // `null` and an absent field are the same.
+    let given = of.iter().filter(|(_, value)| !value.is_null());
+    let kept = given.filter_map(|(name, value)| {
         let value = field(name, value, cwd, detail, depth)?;
         Some((name.clone(), value))
     });
@@ -144,7 +146,8 @@ fn field(
     match keep(name)? {
         Keep::AsItIs => match value {
             Value::String(text) => Some(id(text).into()),
-            Value::Bool(_) | Value::Number(_) => Some(value.clone()),
+            Value::Bool(_) => Some(value.clone()),
+            Value::Number(number) if !number.is_f64() => Some(value.clone()),
             _ => None,
         },
         Keep::Name => Some(line(value.as_str()?, MAX_NAME).into()),

@@ -31,7 +31,7 @@ static KINDS: [Kind; 15] = [
     kind("glpat-", r"glpat-[\w.-]+"),
     kind("xox", r"xox[a-z]+-[\w.-]+"),
     kind("akia", r"AKIA[A-Z0-9]+"),
-    kind("sk-", r"(?P<kept>^|[^A-Za-z0-9])sk-[\w-]{6,}"),
+    kind("sk-", r"(?P<kept>^|[^A-Za-z])sk-[\w-]{6,}"),
     kind("bearer", r#"(?i)(?P<kept>bearer[\s:=]+)[^\s"'`,;)}\\]+"#),
     kind("://", r#"(?P<kept>://)[^\s/:@"']*:[^\s/"']*(?P<after>@)"#),
     kind(
