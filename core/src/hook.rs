@@ -103,11 +103,20 @@ impl Tool {
         }
     }
 
-    /// The tool of a name; `codex-notify` is Codex' older way to tell of a turn's end.
+    /// The tool of a name, or of the longer one that it has elsewhere. `codex-notify` is Codex' older
+    /// way to tell of a turn's end.
     pub fn parse(name: &str) -> Option<Self> {
-        if name == "codex-notify" {
-            return Some(Self::Codex);
-        }
+        let name = match name {
+            "codex-cli" | "codex-notify" => "codex",
+            "copilot-cli" => "copilot",
+            "deep-agents" => "deepagents",
+            "factory-droid" => "droid",
+            "gemini-cli" => "gemini",
+            "grok-cli" => "grok",
+            "kimi-code" => "kimi",
+            "qwen-code" => "qwen",
+            name => name,
+        };
         Self::ALL.into_iter().find(|tool| tool.name() == name)
     }
 

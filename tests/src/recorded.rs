@@ -76,6 +76,7 @@ recorded! {
     "claude-code-out-of-order",
     "claude-code-questions",
     "claude-code-session",
+    "claude-code-set-up-late",
     "claude-code-subagents",
     "claude-code-two-sessions",
     "claude-code-two-waits",

@@ -303,7 +303,12 @@ proptest! {
     fn only_what_asks_or_interrupts_makes_a_session_wait(tool in tool(), payload in payload()) {
         if let Some(intent) = read(tool, payload.to_string().as_bytes(), Detail::Full).unwrap() {
             let now = Timestamp::UNIX_EPOCH;
-            let asks = matches!(intent.event.happening, Happening::Asked { .. });
+            let is_main = intent.event.subagent.is_none();
+            let asks = match intent.event.happening {
+                Happening::Asked { .. } => true,
+                Happening::Interrupted => is_main,
+                _ => false,
+            };
             let new = play(&intent, &Snapshot::default(), now).0.session;
             prop_assert_eq!(new.is_some_and(|session| session.status == StatusKind::Pending), asks);
         }

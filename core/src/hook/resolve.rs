@@ -201,8 +201,9 @@ impl Session<'_> {
                 any.then(|| self.after_waits(state, any)).flatten()
             }
             Happening::Interrupted => {
-                let works = self.has(StatusKind::Running) || self.has(StatusKind::Pending);
-                if !works || self.is(StatusKind::Pending, "interrupted") {
+                // Where nothing goes on, there is nothing to interrupt.
+                let is_over = self.known.is_some_and(|known| known.status.is_final());
+                if is_over || self.is(StatusKind::Pending, "interrupted") {
                     return None;
                 }
                 *state = State::default();
