@@ -23,8 +23,8 @@ use futures_channel::oneshot;
 use crate::ports::{Clock, Entropy};
 use crate::store::{Accounts, CommitOutcome, Sessions};
 use crate::{
-    Decision, Incoming, Recorded, Recorder, SessionKey, Snapshot, StoreError, Unstored, Workspace,
-    causes,
+    Decision, Incoming, Receiver, Recorded, Recorder, SessionKey, Snapshot, StoreError, Unstored,
+    Workspace, causes,
 };
 
 pub use chain::Chain;
@@ -286,7 +286,7 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
         &self,
         group: &[Claim],
         decisions: &[Decisions],
-    ) -> Result<HashMap<Workspace, Vec<String>>, StoreError> {
+    ) -> Result<HashMap<Workspace, Vec<Receiver>>, StoreError> {
         let with_transition: HashSet<&Workspace> = group
             .iter()
             .zip(decisions)
@@ -295,8 +295,8 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
             .collect();
         let mut receivers = HashMap::new();
         for workspace in with_transition {
-            let urls = self.recorder.receivers(workspace).await?;
-            receivers.insert(workspace.clone(), urls);
+            let of_workspace = self.recorder.receivers(workspace).await?;
+            receivers.insert(workspace.clone(), of_workspace);
         }
         Ok(receivers)
     }

@@ -2,7 +2,7 @@
 
 mod address;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::ports::{Clock, Entropy, random};
-use crate::store::LeasedNotification;
+use crate::ports::{Clock, Entropy, random, random_uuid};
+use crate::store::{LeaseRequest, LeasedNotification};
 use crate::{Notification, Store, StoreError, Timestamp, causes};
 
 pub use address::{Reach, is_loopback, reach, reach_by_name};
@@ -29,7 +29,10 @@ pub const MAX_IN_FLIGHT_PER_HOST: usize = 4;
 /// The most deliveries under way at once.
 const MAX_IN_FLIGHT: usize = 64;
 
-/// How many places are kept for receiving hosts to which nothing is under way.
+/// The most of them for the receivers of one workspace.
+const MAX_IN_FLIGHT_PER_WORKSPACE: usize = MAX_IN_FLIGHT / 4;
+
+/// The places kept for workspaces for which nothing is under way.
 const RESERVED: usize = MAX_IN_FLIGHT / 4;
 
 /// How long a notification is worth trying, where it survives that long.
@@ -44,8 +47,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
 /// The header that carries [`Notification::id`].
 const ID_HEADER: HeaderName = HeaderName::from_static("webhook-id");
 
-/// How long a lease must last: every quick attempt may take `timeout`, and then some.
-pub fn lease_duration(timeout: Duration) -> Duration {
+/// How long a lease lasts: every quick attempt may take `timeout`, and then some.
+fn lease_duration(timeout: Duration) -> Duration {
     let pauses: Duration = QUICK_RETRIES.iter().sum();
     (timeout + Duration::from_secs(2)) * (QUICK_RETRIES.len() as u32 + 1) + pauses
 }
@@ -216,40 +219,87 @@ fn basic_credentials(url: &Url) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// How many deliveries are under way to each receiving host.
-#[derive(Debug, Default)]
-pub struct HostsUnderWay(HashMap<String, usize>);
+/// The deliveries that a host has under way, and which one is to be next.
+#[derive(Debug)]
+pub struct InFlight {
+    workspaces: Counts,
+    hosts: Counts,
+    /// The workspace that had its turn last.
+    after: String,
+}
 
-impl HostsUnderWay {
+impl InFlight {
+    /// Nothing. Where turns begin is random, or hosts that live only for a moment would always
+    /// begin with the same workspace.
+    pub fn new(entropy: &impl Entropy) -> Self {
+        Self {
+            workspaces: Counts::default(),
+            hosts: Counts::default(),
+            after: random_uuid(entropy),
+        }
+    }
+
+    /// The request for the next delivery; `None` when there is no room for it. The lease lasts as
+    /// long as a delivery whose attempts may take `timeout` each.
+    pub fn request(&self, now: Timestamp, timeout: Duration) -> Option<LeaseRequest> {
+        let room = MAX_IN_FLIGHT.saturating_sub(self.workspaces.total());
+        // The last places go to workspaces that have none, lest a few whose receivers hang take
+        // them all.
+        let most_per_workspace = match room {
+            0 => return None,
+            1..=RESERVED => 1,
+            _ => MAX_IN_FLIGHT_PER_WORKSPACE,
+        };
+        Some(LeaseRequest {
+            now,
+            duration: lease_duration(timeout),
+            after: self.after.clone(),
+            busy_workspaces: self.workspaces.at_least(most_per_workspace),
+            busy_hosts: self.hosts.at_least(MAX_IN_FLIGHT_PER_HOST),
+            used_hosts: self.hosts.at_least(1),
+        })
+    }
+
     /// Counts a delivery that begins.
-    pub fn take(&mut self, host: &str) {
-        *self.0.entry(host.to_owned()).or_default() += 1;
+    pub fn begin(&mut self, notification: &Notification) {
+        let workspace = notification.workspace.key();
+        self.workspaces.add(workspace);
+        self.hosts.add(&notification.host);
+        workspace.clone_into(&mut self.after);
     }
 
     /// Counts a delivery that has ended.
-    pub fn release(&mut self, host: &str) {
-        if let Some(count) = self.0.get_mut(host) {
+    pub fn end(&mut self, notification: &Notification) {
+        self.workspaces.remove(notification.workspace.key());
+        self.hosts.remove(&notification.host);
+    }
+}
+
+/// How often each name is counted.
+#[derive(Debug, Default)]
+struct Counts(HashMap<String, usize>);
+
+impl Counts {
+    fn add(&mut self, name: &str) {
+        *self.0.entry(name.to_owned()).or_default() += 1;
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(count) = self.0.get_mut(name) {
             *count -= 1;
             if *count == 0 {
-                self.0.remove(host);
+                self.0.remove(name);
             }
         }
     }
 
-    /// How many more deliveries may begin, to hosts that are not busy.
-    pub fn room(&self) -> usize {
-        MAX_IN_FLIGHT.saturating_sub(self.0.values().sum())
+    fn total(&self) -> usize {
+        self.0.values().sum()
     }
 
-    /// The hosts to which no more may begin.
-    pub fn busy(&self) -> Vec<String> {
-        // The last places go to hosts that have none, lest a few that hang take them all.
-        let most = match self.room() > RESERVED {
-            true => MAX_IN_FLIGHT_PER_HOST,
-            false => 1,
-        };
-        let busy = self.0.iter().filter(|(_, count)| **count >= most);
-        busy.map(|(host, _)| host.clone()).collect()
+    fn at_least(&self, least: usize) -> HashSet<String> {
+        let names = self.0.iter().filter(|(_, count)| **count >= least);
+        names.map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -339,6 +389,7 @@ fn after_failure(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Workspace;
 
     const START: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -430,6 +481,7 @@ mod tests {
     fn to(url: &str) -> Request<Bytes> {
         let notification = Notification {
             id: "the id".into(),
+            workspace: Workspace::Shared,
             url: url.into(),
             host: "example.com:443".into(),
             body: "{}".into(),
@@ -453,29 +505,86 @@ mod tests {
         );
     }
 
+    struct Zeros;
+
+    impl Entropy for Zeros {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.fill(0);
+        }
+    }
+
+    fn notification(workspace: &str, host: &str) -> Notification {
+        Notification {
+            id: String::new(),
+            workspace: Workspace::from_key(workspace.to_owned()),
+            url: String::new(),
+            host: host.to_owned(),
+            body: String::new(),
+            created_at: START,
+        }
+    }
+
+    fn lease_request(in_flight: &InFlight) -> Option<LeaseRequest> {
+        in_flight.request(START, Duration::from_secs(5))
+    }
+
+    fn sorted(names: HashSet<String>) -> Vec<String> {
+        let mut names = Vec::from_iter(names);
+        names.sort();
+        names
+    }
+
     #[test]
-    fn four_deliveries_to_one_host_and_64_in_all_may_be_under_way_and_a_quarter_is_reserved() {
-        let mut hosts = HostsUnderWay::default();
-        for _ in 0..3 {
-            hosts.take("a");
+    fn a_workspace_has_a_quarter_of_the_places_and_the_last_go_to_those_that_have_none() {
+        let mut in_flight = InFlight::new(&Zeros);
+        let busy = |in_flight: &InFlight| sorted(lease_request(in_flight).unwrap().busy_workspaces);
+        let begin = |in_flight: &mut InFlight, workspace: &str, count: usize| {
+            for n in 0..count {
+                in_flight.begin(&notification(workspace, &n.to_string()));
+            }
+        };
+        begin(&mut in_flight, "a", 15);
+        assert!(busy(&in_flight).is_empty());
+        begin(&mut in_flight, "a", 1);
+        assert_eq!(busy(&in_flight), ["a"]);
+        begin(&mut in_flight, "b", 16);
+        begin(&mut in_flight, "c", 15);
+        assert_eq!(busy(&in_flight), ["a", "b"]);
+        begin(&mut in_flight, "d", 1);
+        assert_eq!(busy(&in_flight), ["a", "b", "c", "d"]);
+        for n in 0..16 {
+            assert!(lease_request(&in_flight).is_some());
+            begin(&mut in_flight, &format!("e{n}"), 1);
         }
-        assert!(hosts.busy().is_empty());
-        hosts.take("a");
-        assert_eq!((hosts.busy(), hosts.room()), (vec!["a".to_owned()], 60));
-        for n in 0..43 {
-            hosts.take(&n.to_string());
+        assert!(lease_request(&in_flight).is_none());
+
+        in_flight.end(&notification("a", "0"));
+        assert_eq!(busy(&in_flight).len(), 20);
+        for n in 1..16 {
+            in_flight.end(&notification("a", &n.to_string()));
         }
-        assert_eq!((hosts.busy().len(), hosts.room()), (1, 17));
-        hosts.take("b");
-        assert_eq!((hosts.busy().len(), hosts.room()), (45, 16));
-        for n in 100..116 {
-            hosts.take(&n.to_string());
+        assert!(!busy(&in_flight).contains(&"a".to_owned()));
+    }
+
+    #[test]
+    fn a_host_has_four_places_and_the_workspace_served_last_is_last() {
+        let mut in_flight = InFlight::new(&Zeros);
+        assert!(!lease_request(&in_flight).unwrap().after.is_empty());
+        for workspace in ["a", "b", "c"] {
+            in_flight.begin(&notification(workspace, "one"));
         }
-        assert_eq!(hosts.room(), 0);
-        for _ in 0..4 {
-            hosts.release("a");
-        }
-        assert!(!hosts.busy().contains(&"a".to_owned()));
-        assert_eq!(hosts.room(), 4);
+        in_flight.begin(&notification("b", "other"));
+        let with_three = lease_request(&in_flight).unwrap();
+        assert!(with_three.busy_hosts.is_empty());
+        assert_eq!(sorted(with_three.used_hosts), ["one", "other"]);
+        assert_eq!(with_three.after, "b");
+
+        in_flight.begin(&notification("d", "one"));
+        assert_eq!(
+            sorted(lease_request(&in_flight).unwrap().busy_hosts),
+            ["one"]
+        );
+        in_flight.end(&notification("a", "one"));
+        assert!(lease_request(&in_flight).unwrap().busy_hosts.is_empty());
     }
 }

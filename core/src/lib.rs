@@ -60,7 +60,7 @@ pub use http::{
     openapi_document,
 };
 pub use incoming::Incoming;
-pub use notification::{Notification, Transition};
+pub use notification::{Notification, Receiver, Transition};
 pub use ports::Ports;
 pub use recorder::{Recorded, Recorder, ReportPolicy, conflict_pause};
 pub use report::{MAX_TTL_MINUTES, Report};

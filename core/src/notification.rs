@@ -3,7 +3,7 @@
 use chrono::{SecondsFormat, TimeDelta};
 use serde_json::json;
 
-use crate::{Rule, StatusKind, Timestamp, format_go_duration};
+use crate::{Rule, StatusKind, Timestamp, Workspace, format_go_duration};
 
 /// A session has gone from `running` to another status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +26,25 @@ pub struct Transition {
     pub content: String,
 }
 
+/// A place that notifications go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    /// The workspace of whoever set it, which need not be the one where something happened.
+    pub workspace: Workspace,
+    /// Its address.
+    pub url: String,
+}
+
 /// One notification to one receiver: an entry of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     /// Its id, a UUID in text form, the same for every attempt (`Webhook-Id`).
     pub id: String,
+    /// The receiver's workspace, whose turn and room it takes.
+    pub workspace: Workspace,
     /// Where it goes.
     pub url: String,
-    /// The receiving host, `host:port`: what takes turns.
+    /// The receiving host, `host:port`. A workspace's hosts take turns.
     pub host: String,
     /// The body to post, JSON.
     pub body: String,
@@ -63,12 +74,14 @@ impl Transition {
         json!({"msg_type": "text", "content": {"text": text}}).to_string()
     }
 
-    /// This transition as an outbox entry for the receiver at `url`; `None` when the URL names no
-    /// host (it was checked when it was set, so only a changed database can hold such a one).
-    pub(crate) fn notification(&self, id: String, url: &str) -> Option<Notification> {
+    /// This transition as an outbox entry for a receiver; `None` when its URL names no host (it was
+    /// checked when it was set, so only a changed database can hold such a one).
+    pub(crate) fn notification(&self, id: String, receiver: &Receiver) -> Option<Notification> {
+        let Receiver { workspace, url } = receiver;
         Some(Notification {
             id,
-            url: url.to_owned(),
+            workspace: workspace.clone(),
+            url: url.clone(),
             host: receiver_host(url)?,
             body: self.body(),
             created_at: self.timestamp,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::ports::{Clock, Entropy, random_uuid};
 use crate::store::{Accounts, Audience, CommitOutcome, Sessions};
 use crate::{
-    AuthMode, Commit, Decision, Incoming, Settings, Snapshot, StoreError, Unstored, Workspace,
+    AuthMode, Commit, Decision, Incoming, Receiver, Settings, Snapshot, StoreError, Unstored,
+    Workspace,
 };
 
 /// What the instance's configuration says about reports.
@@ -96,7 +97,7 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     }
 
     /// A decision with a notification of its transition, if it has one, to each of these receivers.
-    pub fn commit(&self, decision: Decision, receivers: &[String]) -> Commit {
+    pub fn commit(&self, decision: Decision, receivers: &[Receiver]) -> Commit {
         let Decision {
             mut commit,
             transition,
@@ -106,7 +107,7 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
             commit.notifications.extend(
                 receivers
                     .iter()
-                    .filter_map(|url| transition.notification(random_uuid(&self.entropy), url)),
+                    .filter_map(|to| transition.notification(random_uuid(&self.entropy), to)),
             );
         }
         commit
@@ -164,20 +165,24 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn receivers(&self, workspace: &Workspace) -> Result<Vec<String>, StoreError> {
+    pub async fn receivers(&self, workspace: &Workspace) -> Result<Vec<Receiver>, StoreError> {
         let audience = match (workspace, self.policy.mode) {
             (Workspace::Account(id), _) => Some(Audience::Account(id.clone())),
             (Workspace::Shared, AuthMode::Open) => Some(Audience::EveryAccount),
             (Workspace::Shared, AuthMode::Required) => None,
         };
-        let mut urls = match audience {
-            Some(audience) => self.store.notification_urls(&audience).await?,
+        let mut receivers = match audience {
+            Some(audience) => self.store.receivers(&audience).await?,
             None => Vec::new(),
         };
         if *workspace == Workspace::Shared {
-            urls.extend(self.policy.notification_webhook_url.clone());
+            let url = self.policy.notification_webhook_url.clone();
+            receivers.extend(url.map(|url| Receiver {
+                workspace: Workspace::Shared,
+                url,
+            }));
         }
-        Ok(urls)
+        Ok(receivers)
     }
 }
 

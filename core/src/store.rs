@@ -23,7 +23,7 @@ pub use accounts::{Accounts, Audience, LATE_REPORTS, Registration};
 pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use buckets::Buckets;
 pub use memory::MemoryStore;
-pub use outbox::{LeaseRequest, LeasedNotification, Outbox};
+pub use outbox::{LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full};
 pub use registration_mails::RegistrationMails;
 pub use session_walk::SessionWalk;
 pub use sessions::{

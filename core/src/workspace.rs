@@ -21,6 +21,14 @@ impl Workspace {
         }
     }
 
+    /// The workspace that stores keep under this key.
+    pub fn from_key(key: String) -> Self {
+        match key == Self::Shared.key() {
+            true => Self::Shared,
+            false => Self::Account(AccountId::new(key)),
+        }
+    }
+
     /// The owner, shown as `user_id`; the shared workspace has none.
     pub fn account(&self) -> Option<&AccountId> {
         match self {

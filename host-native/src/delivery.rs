@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use kubeagents_core::delivery::{HostsUnderWay, deliver, lease_duration};
+use kubeagents_core::delivery::{InFlight, deliver};
 use kubeagents_core::ports::{Clock, Notifier};
 use kubeagents_core::store::{LeaseRequest, LeasedNotification};
-use kubeagents_core::{Store, causes};
+use kubeagents_core::{Notification, Store, causes};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
@@ -53,7 +53,7 @@ pub(crate) struct Deliverer<S> {
     store: S,
     waker: Waker,
     client: WebhookClient,
-    lease: Duration,
+    timeout: Duration,
 }
 
 impl<S: Store> Deliverer<S> {
@@ -68,29 +68,30 @@ impl<S: Store> Deliverer<S> {
             store,
             waker,
             client: WebhookClient::new(policy.timeout, policy.allow_private, policy.proxies)?,
-            lease: lease_duration(policy.timeout),
+            timeout: policy.timeout,
         })
     }
 
     /// Delivers until `stop` turns true and nothing is left that could be delivered now.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut under_way = FuturesUnordered::new();
-        let mut hosts = HostsUnderWay::default();
+        let mut in_flight = InFlight::new(&SystemEntropy);
         loop {
-            let mut leasing = pin!(self.lease(hosts.room(), hosts.busy()));
-            let mut released = false;
+            let request = in_flight.request(SystemClock.now(), self.timeout);
+            let mut leasing = pin!(self.lease(request));
+            let mut ended = false;
             let leased = loop {
                 tokio::select! {
                     leased = &mut leasing => break leased,
-                    Some::<String>(host) = under_way.next() => {
-                        hosts.release(&host);
-                        released = true;
+                    Some::<Notification>(notification) = under_way.next() => {
+                        in_flight.end(&notification);
+                        ended = true;
                     }
                 }
             };
-            let may_lease_more = released || !leased.is_empty();
-            for leased in leased {
-                hosts.take(&leased.notification.host);
+            let may_lease_more = ended || leased.is_some();
+            if let Some(leased) = leased {
+                in_flight.begin(&leased.notification);
                 under_way.push(self.deliver(leased));
             }
             if may_lease_more {
@@ -101,7 +102,9 @@ impl<S: Store> Deliverer<S> {
                 return;
             }
             tokio::select! {
-                Some::<String>(host) = under_way.next() => hosts.release(&host),
+                Some::<Notification>(notification) = under_way.next() => {
+                    in_flight.end(&notification);
+                }
                 () = self.waker.0.notified() => {}
                 () = sleep(POLL) => {}
                 _ = stop.wait_for(|stop| *stop), if !stopping => {}
@@ -109,30 +112,21 @@ impl<S: Store> Deliverer<S> {
         }
     }
 
-    async fn lease(&self, limit: usize, busy_hosts: Vec<String>) -> Vec<LeasedNotification> {
-        if limit == 0 {
-            return Vec::new();
-        }
-        let request = LeaseRequest {
-            now: SystemClock.now(),
-            duration: self.lease,
-            limit,
-            busy_hosts,
-        };
-        match self.store.lease_notifications(&request).await {
+    async fn lease(&self, request: Option<LeaseRequest>) -> Option<LeasedNotification> {
+        match self.store.lease_notification(&request?).await {
             Ok(leased) => leased,
             Err(error) => {
                 tracing::warn!(causes = %causes(&error), "notifications cannot be leased");
                 sleep(STORAGE_PAUSE).await;
-                Vec::new()
+                None
             }
         }
     }
 
-    /// Tries to deliver a notification, and returns its receiving host.
-    async fn deliver(&self, leased: LeasedNotification) -> String {
+    /// Tries to deliver a notification, and returns it.
+    async fn deliver(&self, leased: LeasedNotification) -> Notification {
         let (store, client) = (&self.store, &self.client);
         deliver(store, client, &SystemClock, &SystemEntropy, &leased).await;
-        leased.notification.host
+        leased.notification
     }
 }

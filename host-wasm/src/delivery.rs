@@ -12,10 +12,10 @@ use futures_util::lock::Mutex;
 use futures_util::stream::FuturesUnordered;
 use http::Request;
 use kubeagents_core::delivery::{
-    Answer, HostsUnderWay, PostError, Poster, Reach, deliver, lease_duration, reach_by_name,
+    Answer, InFlight, PostError, Poster, Reach, deliver, reach_by_name,
 };
 use kubeagents_core::ports::Clock;
-use kubeagents_core::store::{LeaseRequest, LeasedNotification};
+use kubeagents_core::store::LeasedNotification;
 use kubeagents_core::{Store, causes};
 
 use crate::Platform;
@@ -40,26 +40,25 @@ pub(crate) struct Delivery<S, P> {
     looked: Cell<Option<Instant>>,
     /// Held while leasing, so that requests at once do not each take what one may.
     leasing: Mutex<()>,
-    under_way: RefCell<HostsUnderWay>,
+    in_flight: RefCell<InFlight>,
 }
 
 /// A delivery under way; ends when dropped, as when the platform cuts the request off.
 struct UnderWay<'a> {
-    hosts: &'a RefCell<HostsUnderWay>,
-    host: String,
+    in_flight: &'a RefCell<InFlight>,
+    leased: LeasedNotification,
 }
 
 impl<'a> UnderWay<'a> {
-    fn new(hosts: &'a RefCell<HostsUnderWay>, leased: &LeasedNotification) -> Self {
-        let host = leased.notification.host.clone();
-        hosts.borrow_mut().take(&host);
-        Self { hosts, host }
+    fn new(in_flight: &'a RefCell<InFlight>, leased: LeasedNotification) -> Self {
+        in_flight.borrow_mut().begin(&leased.notification);
+        Self { in_flight, leased }
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.hosts.borrow_mut().release(&self.host);
+        self.in_flight.borrow_mut().end(&self.leased.notification);
     }
 }
 
@@ -72,7 +71,7 @@ impl<S: Store, P: Platform> Delivery<S, P> {
             timeout,
             looked: Cell::default(),
             leasing: Mutex::default(),
-            under_way: RefCell::default(),
+            in_flight: RefCell::new(InFlight::new(&SystemEntropy)),
         }
     }
 
@@ -113,45 +112,36 @@ impl<S: Store, P: Platform> Delivery<S, P> {
         let mut rest = most;
         let mut under_way = FuturesUnordered::new();
         while rest > 0 && Instant::now() < until {
-            let leased = beside(&mut under_way, self.lease(rest)).await;
-            rest -= leased.len().min(rest);
-            if leased.is_empty() && under_way.next().await.is_none() {
-                return;
+            match beside(&mut under_way, self.lease()).await {
+                Some(begun) => {
+                    rest -= 1;
+                    under_way.push(async move {
+                        let (store, leased) = (&self.store, &begun.leased);
+                        deliver(store, attempts, &WallClock, &SystemEntropy, leased).await;
+                    });
+                }
+                None if under_way.next().await.is_none() => return,
+                None => {}
             }
-            under_way.extend(leased.into_iter().map(async |(_under_way, leased)| {
-                deliver(&self.store, attempts, &WallClock, &SystemEntropy, &leased).await;
-            }));
         }
         // More may be waiting: the next request is to look at once.
         self.looked.set(None);
         under_way.collect::<()>().await;
     }
 
-    async fn lease(&self, limit: usize) -> Vec<(UnderWay<'_>, LeasedNotification)> {
+    async fn lease(&self) -> Option<UnderWay<'_>> {
         let _turn = self.leasing.lock().await;
-        let (room, busy_hosts) = {
-            let hosts = self.under_way.borrow();
-            (hosts.room(), hosts.busy())
-        };
-        let limit = limit.min(room);
-        if limit == 0 {
-            return Vec::new();
+        let request = self
+            .in_flight
+            .borrow()
+            .request(WallClock.now(), self.timeout)?;
+        match self.store.lease_notification(&request).await {
+            Ok(leased) => leased.map(|leased| UnderWay::new(&self.in_flight, leased)),
+            Err(error) => {
+                tracing::warn!(causes = %causes(&error), "notifications cannot be leased");
+                None
+            }
         }
-        let request = LeaseRequest {
-            now: WallClock.now(),
-            duration: lease_duration(self.timeout),
-            limit,
-            busy_hosts,
-        };
-        let leased = self.store.lease_notifications(&request).await;
-        let leased = leased.unwrap_or_else(|error| {
-            tracing::warn!(causes = %causes(&error), "notifications cannot be leased");
-            Vec::new()
-        });
-        leased
-            .into_iter()
-            .map(|leased| (UnderWay::new(&self.under_way, &leased), leased))
-            .collect()
     }
 }
 
@@ -280,6 +270,7 @@ mod tests {
         commit.notifications = (0..count)
             .map(|n| Notification {
                 id: n.to_string(),
+                workspace: Workspace::Shared,
                 url: "https://example.com/hook".into(),
                 host: "example.com:443".into(),
                 body: "{}".into(),
@@ -326,12 +317,8 @@ mod tests {
         tokio::time::timeout(HOUR / 60, run).await.unwrap();
 
         // In memory what has failed is given up: no lease of it is left to run out.
-        let later = LeaseRequest {
-            now: WallClock.now() + chrono::TimeDelta::days(1),
-            duration: HOUR,
-            limit: 1,
-            busy_hosts: Vec::new(),
-        };
-        assert!(store.lease_notifications(&later).await.unwrap().is_empty());
+        let later = WallClock.now() + chrono::TimeDelta::days(1);
+        let request = InFlight::new(&SystemEntropy).request(later, HOUR).unwrap();
+        assert_eq!(store.lease_notification(&request).await.unwrap(), None);
     }
 }

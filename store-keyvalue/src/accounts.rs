@@ -2,7 +2,8 @@
 
 use kubeagents_core::store::{Accounts, Audience, Registration};
 use kubeagents_core::{
-    Account, AccountId, MailedToken, NewAccount, StoreError, Timestamp, email_key,
+    Account, AccountId, MailedToken, NewAccount, Receiver, StoreError, Timestamp, Workspace,
+    email_key,
 };
 use serde::{Deserialize, Serialize};
 
@@ -329,7 +330,7 @@ impl<K: KeyValue> Accounts for KeyValueStore<K> {
         .await
     }
 
-    async fn notification_urls(&self, audience: &Audience) -> Result<Vec<String>, StoreError> {
+    async fn receivers(&self, audience: &Audience) -> Result<Vec<Receiver>, StoreError> {
         let accounts: Vec<String> = match audience {
             Audience::Account(id) => vec![id.as_str().to_owned()],
             Audience::EveryAccount => {
@@ -338,12 +339,14 @@ impl<K: KeyValue> Accounts for KeyValueStore<K> {
             }
         };
         let keys = accounts.iter().map(|id| account_key(id));
-        let accounts = self.documents.read_all::<AccountDocument>(keys).await?;
-        let urls = accounts
-            .into_iter()
-            .flatten()
-            .map(|account| account.value.url);
-        Ok(urls.filter(|url| !url.is_empty()).collect())
+        let documents = self.documents.read_all::<AccountDocument>(keys).await?;
+        let receivers = accounts.into_iter().zip(documents);
+        let receivers = receivers.filter_map(|(id, account)| {
+            let url = account?.value.url;
+            let workspace = Workspace::Account(AccountId::new(id));
+            (!url.is_empty()).then_some(Receiver { workspace, url })
+        });
+        Ok(receivers.collect())
     }
 }
 

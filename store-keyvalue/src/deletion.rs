@@ -91,6 +91,8 @@ impl<K: KeyValue> KeyValueStore<K> {
 
     /// Removes some of a workspace's agents, or a part of one; returns false when there are none.
     async fn purge_workspace(&self, workspace: &Workspace) -> Result<bool, StoreError> {
+        self.forget_notifications(|entry| entry.workspace == workspace.key())
+            .await?;
         let list = agents_list(workspace);
         let agents = Roll::last(&self.documents, &list).await?;
         if agents.is_empty() {
@@ -114,7 +116,8 @@ impl<K: KeyValue> KeyValueStore<K> {
             return Ok(false);
         };
         // While what they point to is still there.
-        self.forget_notifications(&agent).await?;
+        self.forget_notifications(|entry| entry.agent == agent)
+            .await?;
         let mut head = value;
         if head.history.pages > 0 {
             let list = history_list(&agent);

@@ -3,12 +3,13 @@
 //! stand: so that it is found, whatever happens afterwards. A name whose place turned out to hold
 //! another report's entry belongs to a commit that never was.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use kubeagents_core::store::{LeaseRequest, LeasedNotification, Outbox};
-use kubeagents_core::{Commit, Notification, StoreError, Timestamp};
+use kubeagents_core::store::{LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full};
+use kubeagents_core::{Commit, Notification, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
 
 use crate::documents::{Change, Document, json_size};
@@ -19,9 +20,10 @@ use crate::{KeyValue, KeyValueStore, micros};
 /// Notifications share the shards by their ids.
 const SHARDS: u8 = 4;
 
-/// The most notifications that wait in one shard; the oldest give way. An entry takes less than 480
-/// bytes.
-const SHARD_CAPACITY: usize = 2000;
+/// The most notifications that wait in one shard, of one workspace and of all. An entry takes less
+/// than 540 bytes.
+const WORKSPACE_SHARE: usize = MAX_WAITING / SHARDS as usize;
+const SHARD_CAPACITY: usize = 1900;
 
 /// The most bytes of addresses that one report notifies.
 const ADDRESS_BYTES: usize = 96 * 1024;
@@ -92,19 +94,55 @@ impl Outgoing {
 
 /// A notification as its shard knows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Waiting {
+pub(crate) struct Waiting {
     id: String,
+    /// The key of its workspace, which entries of the first version do not name.
+    #[serde(default = "shared")]
+    pub(crate) workspace: String,
     host: String,
     #[serde(with = "micros")]
     due: Timestamp,
     round: u32,
     /// The agent whose history holds it, the page it is on and its place.
-    agent: String,
+    pub(crate) agent: String,
     page: u64,
     place: u64,
 }
 
 type Shard = Vec<Waiting>;
+
+fn shared() -> String {
+    Workspace::Shared.key().to_owned()
+}
+
+/// Adds an entry unless its workspace has its share; returns true if that took its last place. In a
+/// full shard the newest entry of the workspace that has the most gives way.
+fn add(entries: &mut Shard, new: &Waiting) -> bool {
+    let mut waiting: HashMap<&str, usize> = HashMap::new();
+    for entry in entries.iter().chain([new]) {
+        *waiting.entry(&entry.workspace).or_default() += 1;
+    }
+    let share = waiting.get(new.workspace.as_str()).copied();
+    let share = share.unwrap_or_default();
+    if share > WORKSPACE_SHARE {
+        return false;
+    }
+    let fullest = waiting.into_iter().max_by_key(|(_, waiting)| *waiting);
+    let fullest = fullest.map(|(workspace, _)| workspace.to_owned());
+    entries.push(new.clone());
+    if entries.len() > SHARD_CAPACITY
+        && let Some(newest) = entries
+            .iter()
+            .rposition(|entry| Some(&entry.workspace) == fullest.as_ref())
+    {
+        let dropped = entries.remove(newest);
+        tracing::warn!(
+            workspace = dropped.workspace,
+            "a notification was dropped: too many are waiting"
+        );
+    }
+    share == WORKSPACE_SHARE
+}
 
 fn shard_key(shard: u8) -> String {
     format!("outbox/{shard}")
@@ -125,42 +163,47 @@ enum Found {
 }
 
 impl<K: KeyValue> Outbox for KeyValueStore<K> {
-    async fn lease_notifications(
+    async fn lease_notification(
         &self,
         request: &LeaseRequest,
-    ) -> Result<Vec<LeasedNotification>, StoreError> {
+    ) -> Result<Option<LeasedNotification>, StoreError> {
         let keys = (0..SHARDS).map(shard_key);
         let shards = self.documents.read_all::<Shard>(keys).await?;
-        let entries = shards.into_iter().flatten().flat_map(|shard| shard.value);
-        let mut due: Vec<Waiting> = entries
-            .filter(|entry| entry.due <= request.now && !request.busy_hosts.contains(&entry.host))
-            .collect();
-        due.sort_by_key(|entry| entry.due);
-
-        let mut hosts = HashSet::new();
-        let mut leased = Vec::new();
-        for waiting in due {
-            if leased.len() >= request.limit {
-                break;
+        let entries = shards.iter().flatten().flat_map(|shard| &shard.value);
+        let mut turns: BTreeMap<&str, Vec<&Waiting>> = BTreeMap::new();
+        for entry in entries.filter(|entry| entry.due <= request.now) {
+            if !request.busy_workspaces.contains(&entry.workspace) {
+                turns.entry(&entry.workspace).or_default().push(entry);
             }
-            if hosts.contains(&waiting.host) {
-                continue;
-            }
-            match self.find(&waiting).await? {
-                Found::Undecided => {}
-                Found::Void => self.end(&waiting.id).await?,
-                Found::Committed(notification) => {
-                    if let Some(round) = self.take(&waiting, request).await? {
-                        hosts.insert(waiting.host);
-                        leased.push(LeasedNotification {
-                            notification,
-                            round,
-                        });
+        }
+        let after = request.after.as_str();
+        let ahead = turns.range::<str, _>((Excluded(after), Unbounded));
+        let turns = ahead.chain(turns.range::<str, _>((Unbounded, Included(after))));
+        for (_, due) in turns {
+            let ranked = due.iter().filter_map(|waiting| {
+                let rank = request.rank(&waiting.host)?;
+                Some((rank, waiting.due, *waiting))
+            });
+            let mut ranked: Vec<_> = ranked.collect();
+            ranked.sort_by_key(|(rank, due, _)| (*rank, *due));
+            for (_, _, waiting) in ranked {
+                match self.find(waiting).await? {
+                    Found::Undecided => {}
+                    Found::Void => self.end(&waiting.id).await?,
+                    Found::Committed(notification) => {
+                        let shard = shards.get(usize::from(shard_of(&waiting.id)));
+                        let shard = shard.cloned().flatten();
+                        if let Some(round) = self.take(waiting, shard, request).await? {
+                            return Ok(Some(LeasedNotification {
+                                notification,
+                                round,
+                            }));
+                        }
                     }
                 }
             }
         }
-        Ok(leased)
+        Ok(None)
     }
 
     async fn notification_delivered(&self, id: &str) -> Result<(), StoreError> {
@@ -208,6 +251,7 @@ impl<K: KeyValue> KeyValueStore<K> {
                 let shard = shards.entry(shard_of(&notification.id)).or_default();
                 shard.push(Waiting {
                     id: notification.id.clone(),
+                    workspace: notification.workspace.key().to_owned(),
                     host: notification.host.clone(),
                     due: notification.created_at,
                     round: 0,
@@ -230,17 +274,18 @@ impl<K: KeyValue> KeyValueStore<K> {
             .update(&shard_key(shard), |entries: Option<Shard>| {
                 let mut entries = entries.unwrap_or_default();
                 entries.retain(|entry| added.iter().all(|new| new.id != entry.id));
-                entries.extend(added.iter().cloned());
-                let excess = entries.len().saturating_sub(SHARD_CAPACITY);
-                for dropped in entries.drain(..excess) {
-                    tracing::error!(
-                        receiver = dropped.host,
-                        "a notification was dropped: too many are waiting"
-                    );
+                let mut full = Vec::new();
+                for new in added {
+                    if add(&mut entries, new) {
+                        full.push(Workspace::from_key(new.workspace.clone()));
+                    }
                 }
-                (Change::Write(entries), ())
+                (Change::Write(entries), full)
             })
-            .await
+            .await?
+            .iter()
+            .for_each(log_full);
+        Ok(())
     }
 
     async fn find(&self, waiting: &Waiting) -> Result<Found, StoreError> {
@@ -269,6 +314,7 @@ impl<K: KeyValue> KeyValueStore<K> {
         Ok(match found {
             Some((body, created_at, to)) => Found::Committed(Notification {
                 id: to.id,
+                workspace: Workspace::from_key(waiting.workspace.clone()),
                 url: to.url,
                 host: waiting.host.clone(),
                 body,
@@ -278,40 +324,41 @@ impl<K: KeyValue> KeyValueStore<K> {
         })
     }
 
-    /// Leases a notification unless another host has, and answers which round this is.
+    /// Leases a notification, which its shard was read to hold, unless another host has; answers
+    /// which round this is.
     async fn take(
         &self,
         waiting: &Waiting,
+        shard: Option<Document<Shard>>,
         request: &LeaseRequest,
     ) -> Result<Option<u32>, StoreError> {
         let until = after(request.now, request.duration);
-        self.documents
-            .update(
-                &shard_key(shard_of(&waiting.id)),
-                |entries: Option<Shard>| {
-                    let mut entries = entries.unwrap_or_default();
-                    let free =
-                        |entry: &&mut Waiting| entry.id == waiting.id && entry.due <= request.now;
-                    let Some(entry) = entries.iter_mut().find(free) else {
-                        return (Change::Keep, None);
-                    };
-                    entry.due = until;
-                    entry.round += 1;
-                    let round = entry.round;
-                    (Change::Write(entries), Some(round))
-                },
-            )
-            .await
+        let key = shard_key(shard_of(&waiting.id));
+        let take = |entries: Option<Shard>| {
+            let mut entries = entries.unwrap_or_default();
+            let free = |entry: &&mut Waiting| entry.id == waiting.id && entry.due <= request.now;
+            let Some(entry) = entries.iter_mut().find(free) else {
+                return (Change::Keep, None);
+            };
+            entry.due = until;
+            entry.round += 1;
+            let round = entry.round;
+            (Change::Write(entries), Some(round))
+        };
+        self.documents.update_from(&key, shard, take).await
     }
 
-    /// Removes what reports of an agent have queued.
-    pub(crate) async fn forget_notifications(&self, agent: &str) -> Result<(), StoreError> {
+    /// Removes those that wait and of which this is true.
+    pub(crate) async fn forget_notifications(
+        &self,
+        is_forgotten: impl Fn(&Waiting) -> bool,
+    ) -> Result<(), StoreError> {
         for shard in 0..SHARDS {
             self.documents
                 .update(&shard_key(shard), |entries: Option<Shard>| {
                     let mut entries = entries.unwrap_or_default();
                     let before = entries.len();
-                    entries.retain(|entry| entry.agent != agent);
+                    entries.retain(|entry| !is_forgotten(entry));
                     match entries.len() == before {
                         true => (Change::Keep, ()),
                         false => (Change::Write(entries), ()),

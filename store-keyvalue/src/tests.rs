@@ -1,6 +1,6 @@
 //! The store on the model of a backend.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
@@ -120,6 +120,7 @@ async fn record_group(
                     .notifications
                     .extend(decision.transition.map(|transition| Notification {
                         id: format!("{id}-{number}"),
+                        workspace: workspace(),
                         url: "https://example.com/hook".into(),
                         host: "example.com:443".into(),
                         body: transition.body(),
@@ -185,21 +186,18 @@ async fn delivered(store: &impl Store, now: Timestamp) -> BTreeSet<String> {
     let request = LeaseRequest {
         now,
         duration: Duration::from_secs(10),
-        limit: 10,
-        busy_hosts: Vec::new(),
+        after: String::new(),
+        busy_workspaces: HashSet::new(),
+        busy_hosts: HashSet::new(),
+        used_hosts: HashSet::new(),
     };
     let mut ids = BTreeSet::new();
-    loop {
-        let leased = store.lease_notifications(&request).await.unwrap();
-        if leased.is_empty() {
-            return ids;
-        }
-        for lease in leased {
-            let id = lease.notification.id;
-            store.notification_delivered(&id).await.unwrap();
-            assert!(ids.insert(id.clone()), "{id} was delivered twice");
-        }
+    while let Some(leased) = store.lease_notification(&request).await.unwrap() {
+        let id = leased.notification.id;
+        store.notification_delivered(&id).await.unwrap();
+        assert!(ids.insert(id.clone()), "{id} was delivered twice");
     }
+    ids
 }
 
 #[test]
@@ -289,10 +287,11 @@ fn a_report_costs_at_most_eight_operations_however_much_there_is() {
             let mut commit = decision.commit;
             if let Some(transition) = decision.transition {
                 let audience = Audience::Account(account_id());
-                for url in store.notification_urls(&audience).await.unwrap() {
+                for to in store.receivers(&audience).await.unwrap() {
                     commit.notifications.push(Notification {
                         id: format!("{step}"),
-                        url,
+                        workspace: to.workspace,
+                        url: to.url,
                         host: "example.com:443".into(),
                         body: transition.body(),
                         created_at: now,

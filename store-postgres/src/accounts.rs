@@ -1,7 +1,7 @@
 //! Accounts.
 
 use kubeagents_core::{
-    Account, AccountId, MailedToken, NewAccount, StoreError, Timestamp, email_key,
+    Account, AccountId, MailedToken, NewAccount, Receiver, StoreError, Timestamp, email_key,
     store::{Accounts, Audience, Registration},
 };
 
@@ -126,12 +126,12 @@ const SET_NOTIFICATION_URL: &str = concat!(
     columns!()
 );
 
-const NOTIFICATION_URL: &str = "\
-SELECT notification_webhook_url FROM kubeagents_data.accounts \
+const RECEIVER: &str = "\
+SELECT id, notification_webhook_url FROM kubeagents_data.accounts \
 WHERE id = $1::text AND notification_webhook_url <> ''";
 
-const NOTIFICATION_URLS: &str = "\
-SELECT notification_webhook_url FROM kubeagents_data.accounts \
+const RECEIVERS: &str = "\
+SELECT id, notification_webhook_url FROM kubeagents_data.accounts \
 WHERE notification_webhook_url <> '' ORDER BY id";
 
 impl<Q: Query, C: ApiKeyCache> Accounts for PostgresStore<Q, C> {
@@ -259,13 +259,13 @@ impl<Q: Query, C: ApiKeyCache> Accounts for PostgresStore<Q, C> {
             .await
     }
 
-    async fn notification_urls(&self, audience: &Audience) -> Result<Vec<String>, StoreError> {
+    async fn receivers(&self, audience: &Audience) -> Result<Vec<Receiver>, StoreError> {
         match audience {
             Audience::Account(id) => {
                 let params = [id.as_str().into()];
-                self.query.all(NOTIFICATION_URL, &params, Row::text).await
+                self.query.all(RECEIVER, &params, Row::receiver).await
             }
-            Audience::EveryAccount => self.query.all(NOTIFICATION_URLS, &[], Row::text).await,
+            Audience::EveryAccount => self.query.all(RECEIVERS, &[], Row::receiver).await,
         }
     }
 }

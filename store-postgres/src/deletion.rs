@@ -35,7 +35,8 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 3] = [
+const CONTENTS: [&str; 4] = [
+    delete_some!("outbox", "id"),
     delete_some!("statuses", "agent_id, session_topic, seq"),
     delete_some!("sessions", "agent_id, session_topic"),
     delete_some!("agents", "agent_id"),

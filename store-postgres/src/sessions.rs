@@ -3,6 +3,40 @@
 //! A list is walked by an index in its own order. Where there is no cursor or no filter, a bound
 //! that admits everything stands in, so that one statement with one plan serves all cases.
 
+/// The columns of notifications in JSON, as `n`.
+macro_rules! queued_columns {
+    () => {
+        "AS n(id text, workspace text, host text, url text, body text, created_at bigint)"
+    };
+}
+
+/// The place of the notification `n` among those that wait for its workspace, `place`, counted to the
+/// limit and not beyond it.
+macro_rules! queue_place {
+    ($limit:literal) => {
+        concat!(
+            "row_number() OVER (PARTITION BY n.workspace ORDER BY n.created_at, n.id) + (\
+                SELECT count(*) FROM (\
+                    SELECT FROM kubeagents_data.outbox AS waiting \
+                    WHERE waiting.workspace = n.workspace AND waiting.due_at IS NOT NULL LIMIT ",
+            $limit,
+            "::bigint) AS waiting) AS place"
+        )
+    };
+}
+
+/// Queues what `queued` holds, up to the limit of each workspace.
+macro_rules! insert_queued {
+    ($limit:literal) => {
+        concat!(
+            "INSERT INTO kubeagents_data.outbox (id, workspace, host, url, body, created_at) \
+            SELECT id, workspace, host, url, body, created_at FROM queued WHERE place <= ",
+            $limit,
+            "::bigint"
+        )
+    };
+}
+
 mod group;
 mod single;
 
@@ -13,7 +47,7 @@ use kubeagents_core::{
     store::{
         AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page,
         SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, WorkspaceCursor,
-        WorkspaceQuery,
+        WorkspaceQuery, log_full,
     },
 };
 
@@ -154,6 +188,22 @@ fn rows(count: usize) -> Value<'static> {
 fn notifications_json(notifications: &[Notification]) -> Option<String> {
     let queued: Vec<_> = notifications.iter().map(QueuedNotification::from).collect();
     (!queued.is_empty()).then(|| serde_json::json!(queued).to_string())
+}
+
+/// Runs a commit, which returns a number for what is stored or a workspace whose last place in the
+/// outbox it took. Returns the numbers, and logs the workspaces.
+async fn gathered(
+    query: &impl Query,
+    sql: &'static str,
+    params: &[Value<'_>],
+) -> Result<Vec<i64>, StoreError> {
+    let read = |row: &mut Row| Ok((row.optional_int::<i64>()?, row.optional_text()?));
+    let rows = query.all(sql, params, read).await?;
+    let stored = rows.into_iter().filter_map(|(number, full)| {
+        full.map(Workspace::from_key).iter().for_each(log_full);
+        number
+    });
+    Ok(stored.collect())
 }
 
 fn status_from(

@@ -1,8 +1,9 @@
 //! Records whose columns every store selects in the order of their fields.
 
+use kubeagents_core::store::LeasedNotification;
 use kubeagents_core::{
-    Account, AccountId, Agent, ApiKey, Context, NamedSession, Notification, RefreshToken, Scopes,
-    Session, SessionHead, Snapshot, Workspace,
+    Account, AccountId, Agent, ApiKey, Context, NamedSession, Notification, Receiver, RefreshToken,
+    Scopes, Session, SessionHead, Snapshot, Workspace,
 };
 
 use serde::Serialize;
@@ -122,6 +123,38 @@ impl Row {
         }
     }
 
+    /// The next fields: a leased notification. The first is NULL where there is none.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn optional_lease(&mut self) -> Result<Option<LeasedNotification>, UnexpectedResult> {
+        let Some(id) = self.optional_text()? else {
+            return Ok(None);
+        };
+        Ok(Some(LeasedNotification {
+            notification: Notification {
+                id,
+                workspace: Workspace::from_key(self.text()?),
+                host: self.text()?,
+                url: self.text()?,
+                body: self.text()?,
+                created_at: self.instant()?,
+            },
+            round: self.int()?,
+        }))
+    }
+
+    /// The next fields: a place that an account's notifications go to.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn receiver(&mut self) -> Result<Receiver, UnexpectedResult> {
+        Ok(Receiver {
+            workspace: Workspace::Account(AccountId::new(self.text()?)),
+            url: self.text()?,
+        })
+    }
+
     /// The next fields: what a report on a session is decided on. They are NULL for an agent and a
     /// session that are unknown.
     ///
@@ -167,6 +200,7 @@ pub fn context_text(context: &Context) -> String {
 #[derive(Serialize)]
 pub struct QueuedNotification<'a> {
     id: &'a str,
+    workspace: &'a str,
     host: &'a str,
     url: &'a str,
     body: &'a str,
@@ -177,6 +211,7 @@ impl<'a> From<&'a Notification> for QueuedNotification<'a> {
     fn from(notification: &'a Notification) -> Self {
         Self {
             id: &notification.id,
+            workspace: notification.workspace.key(),
             host: &notification.host,
             url: &notification.url,
             body: &notification.body,

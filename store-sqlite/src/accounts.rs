@@ -2,7 +2,7 @@
 
 use kubeagents_core::store::{Accounts, Audience, Registration};
 use kubeagents_core::{
-    Account, AccountId, MailedToken, NewAccount, StoreError, Timestamp, email_key,
+    Account, AccountId, MailedToken, NewAccount, Receiver, StoreError, Timestamp, email_key,
 };
 
 use kubeagents_store_sql::Row;
@@ -84,12 +84,12 @@ const SET_NOTIFICATION_URL: &str = concat!(
     account_columns!()
 );
 
-const NOTIFICATION_URL: &str = "
-    SELECT notification_webhook_url FROM accounts
+const RECEIVER: &str = "
+    SELECT id, notification_webhook_url FROM accounts
     WHERE id = ?1 AND notification_webhook_url <> ''";
 
-const NOTIFICATION_URLS: &str = "
-    SELECT notification_webhook_url FROM accounts WHERE notification_webhook_url <> ''";
+const RECEIVERS: &str = "
+    SELECT id, notification_webhook_url FROM accounts WHERE notification_webhook_url <> ''";
 
 impl<C: Connection> Accounts for SqliteStore<C> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {
@@ -227,14 +227,10 @@ impl<C: Connection> Accounts for SqliteStore<C> {
             .await
     }
 
-    async fn notification_urls(&self, audience: &Audience) -> Result<Vec<String>, StoreError> {
+    async fn receivers(&self, audience: &Audience) -> Result<Vec<Receiver>, StoreError> {
         match audience {
-            Audience::Account(id) => {
-                self.lookups
-                    .all(NOTIFICATION_URL, [id.into()], Row::text)
-                    .await
-            }
-            Audience::EveryAccount => self.lookups.all(NOTIFICATION_URLS, [], Row::text).await,
+            Audience::Account(id) => self.lookups.all(RECEIVER, [id.into()], Row::receiver).await,
+            Audience::EveryAccount => self.lookups.all(RECEIVERS, [], Row::receiver).await,
         }
     }
 }

@@ -30,7 +30,8 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 3] = [
+const CONTENTS: [&str; 4] = [
+    delete_some!("outbox", "id"),
     delete_some!("statuses", "agent_id, topic, seq"),
     delete_some!("sessions", "agent_id, topic"),
     delete_some!("agents", "agent_id"),

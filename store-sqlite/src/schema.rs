@@ -9,7 +9,7 @@ use crate::{Connection, Statements};
 /// The newest version of the schema, as `PRAGMA user_version` has it.
 pub const VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
     include_str!("../../migrations/sqlite/0003_chains.sql"),
@@ -17,6 +17,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/sqlite/0005_session_fields.sql"),
     include_str!("../../migrations/sqlite/0006_limits.sql"),
     include_str!("../../migrations/sqlite/0007_registration_mails.sql"),
+    include_str!("../../migrations/sqlite/0008_outbox_turns.sql"),
 ];
 
 /// The statements of a migration, each to be run on its own.

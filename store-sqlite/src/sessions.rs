@@ -266,6 +266,9 @@ impl<C: Connection> Sessions for SqliteStore<C> {
                 .get_mut(place)
                 .ok_or(UnexpectedResult("a place beyond the group"))? = CommitOutcome::Committed;
         }
+        let commits = chains.iter().flat_map(Chain::commits);
+        self.log_full(commits.flat_map(|commit| &commit.notifications))
+            .await;
         Ok(outcomes)
     }
     async fn agents(

@@ -3,24 +3,27 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use futures_util::future::join_all;
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::suite::found_by_walking;
 use kubeagents_core::store::{
-    Accounts, CommitOutcome, MAX_LOOKED_AT, MAX_PAGE_BYTES, Page, RefreshTokens, Registration, Row,
-    Sessions,
+    Accounts, CommitOutcome, LeaseRequest, MAX_LOOKED_AT, MAX_PAGE_BYTES, MAX_WAITING, Outbox,
+    Page, RefreshTokens, Registration, Row, Sessions,
 };
 use kubeagents_core::{
-    AccountId, MailedToken, NewAccount, RefreshToken, Report, Session, SessionKey, Snapshot,
-    Status, StatusKind, Store, StoreError, Workspace, decide, store_suite,
+    AccountId, MailedToken, NewAccount, Notification, RefreshToken, Report, Session, SessionKey,
+    Snapshot, Status, StatusKind, Store, StoreError, Workspace, decide, store_suite,
 };
 use kubeagents_store_sqlite::schema::SchemaError;
 use kubeagents_store_sqlite::{Connection, Connections, SqliteStore, Value, schema};
+use rusqlite::StatementStatus;
 use rusqlite::types::{Value as SqlValue, ValueRef};
 
 /// Connections to one file, taken in turn, as if several instances ran the same code: statements
@@ -247,6 +250,151 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
         }
         let agent = store.agent(&Workspace::Shared, "a", at(10)).await.unwrap();
         assert_eq!(agent.unwrap().latest_message, "going on");
+    });
+}
+
+#[test]
+fn what_an_earlier_version_queued_is_delivered_to_whom_it_is_for() {
+    block_on(async {
+        let database = Database::new();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        for migration in [
+            include_str!("../../migrations/sqlite/0001_initial.sql"),
+            include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
+            include_str!("../../migrations/sqlite/0003_chains.sql"),
+        ] {
+            connection.execute_batch(migration).unwrap();
+        }
+        connection.pragma_update(None, "user_version", 3).unwrap();
+        let queued = "
+            INSERT INTO accounts (id, email, email_key, password_hash, name, email_verified,
+                notification_webhook_url, created_at, updated_at)
+            VALUES ('account', '', '', '', '', TRUE, 'http://a/', 1, 1);
+            INSERT INTO outbox (id, url, host, body, created_at, due_at, round, leased) VALUES
+                ('own', 'http://a/', 'a:80', 'body', 1, 1, 0, FALSE),
+                ('shared', 'http://b/', 'b:80', 'body', 1, 1, 0, FALSE),
+                ('paused', 'http://b/', 'b:80', 'body', 1, 5000000, 1, FALSE),
+                ('leased', 'http://b/', 'b:80', 'body', 1, 7000000, 1, TRUE)";
+        connection.execute_batch(queued).unwrap();
+        let store = database.open().await.unwrap();
+        let lease = async |second| {
+            let leased = store.lease_notification(&request(second)).await.unwrap();
+            leased.map(|leased| {
+                let workspace = leased.notification.workspace.key().to_owned();
+                (leased.notification.id, workspace, leased.round)
+            })
+        };
+        let expected =
+            |id: &str, workspace: &str, round| Some((id.to_owned(), workspace.to_owned(), round));
+        assert_eq!(lease(4).await, expected("own", "account", 1));
+        assert_eq!(lease(4).await, expected("shared", "shared", 1));
+        assert_eq!(lease(4).await, None);
+        assert_eq!(lease(6).await, expected("paused", "shared", 2));
+        assert_eq!(lease(6).await, None);
+        assert_eq!(lease(8).await, expected("leased", "shared", 2));
+        assert_eq!(lease(8).await, None);
+    });
+}
+
+/// Asks for whatever is due at this second.
+fn request(second: i64) -> LeaseRequest {
+    LeaseRequest {
+        now: DateTime::from_timestamp(second, 0).unwrap(),
+        duration: Duration::from_secs(3600),
+        after: String::new(),
+        busy_workspaces: HashSet::new(),
+        busy_hosts: HashSet::new(),
+        used_hosts: HashSet::new(),
+    }
+}
+
+/// A connection that counts the steps of SQLite's virtual machine: what statements cost.
+struct Counting {
+    connection: Mutex<rusqlite::Connection>,
+    steps: AtomicI32,
+}
+
+impl Connection for Counting {
+    async fn execute(
+        &self,
+        statement: &str,
+        parameters: Vec<Value>,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        let connection = self.connection.lock().unwrap();
+        let rows = execute(&connection, statement, parameters).unwrap();
+        let statement = connection.prepare_cached(statement).unwrap();
+        let steps = statement.reset_status(StatementStatus::VmStep);
+        self.steps.fetch_add(steps, Ordering::Relaxed);
+        Ok(rows)
+    }
+}
+
+#[test]
+fn a_lease_costs_the_same_however_many_hosts_there_are() {
+    block_on(async {
+        let database = Database::new();
+        drop(database.open().await.unwrap());
+        let counting = &Counting {
+            connection: Mutex::new(rusqlite::Connection::open(database.file()).unwrap()),
+            steps: AtomicI32::new(0),
+        };
+        let store = SqliteStore::new(Connections {
+            writer: counting,
+            lookups: counting,
+            lists: counting,
+        });
+        // Workspaces with a hundred hosts each, and as many with what is not due.
+        let add = |workspaces: std::ops::Range<usize>| {
+            let rows = format!(
+                "WITH RECURSIVE n (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM n WHERE n < {}) \
+                INSERT INTO outbox (id, workspace, ready, host, due_at, url, body, created_at, \
+                    round, leased) \
+                SELECT format('%d %d', {}, n), format('%05d', {} + n / 100), n / 100 % 2, n, \
+                    n / 100 % 2 * -9000000 + 9000000, '', '', 1, 0, FALSE FROM n",
+                200 * workspaces.len() - 1,
+                workspaces.start,
+                2 * workspaces.start,
+            );
+            let connection = counting.connection.lock().unwrap();
+            connection.execute_batch(&rows).unwrap();
+        };
+        let cost = async || {
+            let mut request = request(1);
+            counting.steps.store(0, Ordering::Relaxed);
+            for _ in 0..20 {
+                let next = store.lease_notification(&request).await.unwrap().unwrap();
+                let Notification { id, workspace, .. } = next.notification;
+                workspace.key().clone_into(&mut request.after);
+                store.notification_delivered(&id).await.unwrap();
+            }
+            counting.steps.load(Ordering::Relaxed)
+        };
+        add(0..20);
+        let with_few = cost().await;
+        add(20..300);
+        let with_many = cost().await;
+        assert!(
+            with_many < with_few * 11 / 10,
+            "{with_few} steps with 4000 hosts, {with_many} with 60000"
+        );
+    });
+}
+
+#[test]
+fn a_workspace_has_room_for_so_many_notifications() {
+    block_on(async {
+        let database = Database::new();
+        drop(database.open().await.unwrap());
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        let rows = "WITH RECURSIVE n (n) AS (VALUES (0) UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+            INSERT INTO outbox (id, workspace, url, host, body, created_at, due_at, round, leased)
+            SELECT n, n % 2, '', '', '', 1, 1, 0, FALSE FROM n";
+        let room = i64::try_from(MAX_WAITING).unwrap();
+        connection.execute(rows, [3 * room]).unwrap();
+        let kept: i64 = connection
+            .query_row("SELECT count(*) FROM outbox", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(kept, 2 * room);
     });
 }
 

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::StoreError;
-use crate::{Account, AccountId, MailedToken, NewAccount, Timestamp};
+use crate::{Account, AccountId, MailedToken, NewAccount, Receiver, Timestamp};
 
 /// What became of a registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,10 +120,10 @@ pub trait Accounts {
     ) -> impl Future<Output = Result<Option<Account>, StoreError>>;
 
     /// The notification addresses of an audience, each as often as it was set.
-    fn notification_urls(
+    fn receivers(
         &self,
         audience: &Audience,
-    ) -> impl Future<Output = Result<Vec<String>, StoreError>>;
+    ) -> impl Future<Output = Result<Vec<Receiver>, StoreError>>;
 }
 
 /// How long after the deletion of an account something may still be stored in its workspace: longer

@@ -15,8 +15,8 @@ use crate::ApiKey;
 
 /// State that lives as long as the process. Clones share it.
 ///
-/// At most 10,000 notifications wait, and 1,000 for one receiving host; further ones are dropped,
-/// and the log says so.
+/// At most 10,000 notifications wait. Beyond that the workspace with the most of them loses its
+/// newest, and the log says so.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore(Arc<Mutex<State>>);
 
@@ -59,10 +59,12 @@ mod tests {
 
     use super::*;
 
-    static STORE: LazyLock<MemoryStore> = LazyLock::new(MemoryStore::default);
+    /// One store for all cases, in turn: none may trip over what others left.
+    static STORE: LazyLock<Mutex<MemoryStore>> = LazyLock::new(Mutex::default);
 
     fn run(case: &str, test: impl AsyncFnOnce(&MemoryStore, &str)) {
-        futures_executor::block_on(test(&STORE, case));
+        let store = STORE.lock().unwrap_or_else(PoisonError::into_inner);
+        futures_executor::block_on(test(&store, case));
     }
 
     crate::store_suite!(run);

@@ -1,21 +1,58 @@
 //! Notifications that wait for delivery.
 
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Bound::Excluded;
 use std::time::Duration;
 
 use super::StoreError;
-use crate::{Notification, Timestamp};
+use crate::{Notification, Timestamp, Workspace};
 
-/// Which notifications a delivering host takes on.
+/// The most notifications that wait for the receivers of one workspace. Further ones are dropped.
+///
+/// The bound also keeps a lease cheap, since a lease may look at all that wait for a workspace.
+pub const MAX_WAITING: usize = 1000;
+
+/// Which notification a delivering host takes on.
 #[derive(Debug, Clone)]
 pub struct LeaseRequest {
     /// The host's clock. Stores shared by several machines use their own clock instead.
     pub now: Timestamp,
     /// How long the others keep off what is leased.
     pub duration: Duration,
-    /// At most this many, at most one to any receiving host, so that hosts take turns.
-    pub limit: usize,
+    /// Workspaces take turns in the order of their [keys](Workspace::key), from the first after
+    /// this text and round to it.
+    pub after: String,
+    /// Keys of workspaces that have all the deliveries they may have for now.
+    pub busy_workspaces: HashSet<String>,
     /// Receiving hosts (`host:port`) that have all they can take for now.
-    pub busy_hosts: Vec<String>,
+    pub busy_hosts: HashSet<String>,
+    /// Receiving hosts to which something is under way: a workspace's other hosts come first.
+    pub used_hosts: HashSet<String>,
+}
+
+impl LeaseRequest {
+    /// The keys whose turn it is, as ranges in the order of turns: between the two texts, exclusive.
+    pub fn turns(&self) -> Vec<[String; 2]> {
+        let busy: BTreeSet<&str> = self.busy_workspaces.iter().map(String::as_str).collect();
+        let (after, last) = (self.after.as_str(), char::MAX.to_string());
+        // No key has a control character, so nothing is between the text and this.
+        let round_to = format!("{after}\u{1}");
+        let mut turns = Vec::new();
+        for (mut low, high) in [(after, last.as_str()), ("", &round_to)] {
+            for busy in busy.range::<str, _>((Excluded(low), Excluded(high))) {
+                turns.push([low, busy].map(str::to_owned));
+                low = busy;
+            }
+            turns.push([low, high].map(str::to_owned));
+        }
+        turns
+    }
+
+    /// The place of a receiving host in its workspace's turn, the lowest first; `None` when it is
+    /// busy.
+    pub fn rank(&self, host: &str) -> Option<bool> {
+        (!self.busy_hosts.contains(host)).then(|| self.used_hosts.contains(host))
+    }
 }
 
 /// A notification that this host has on lease.
@@ -27,14 +64,15 @@ pub struct LeasedNotification {
     pub round: u32,
 }
 
-/// Notifications that wait for delivery.
+/// Notifications that wait for delivery, at most [`MAX_WAITING`] for a workspace.
 pub trait Outbox {
-    /// Leases due notifications: those never tried or whose pause is over, and those whose lease
-    /// ran out (their host died), longest due first, one to a receiving host.
-    fn lease_notifications(
+    /// Leases the notification whose turn it is: of the first workspace that has a due one for a host
+    /// that is not busy, the one due longest. Due is what was never tried, whose pause is over, or
+    /// whose lease ran out (its host died).
+    fn lease_notification(
         &self,
         request: &LeaseRequest,
-    ) -> impl Future<Output = Result<Vec<LeasedNotification>, StoreError>>;
+    ) -> impl Future<Output = Result<Option<LeasedNotification>, StoreError>>;
 
     /// Ends a lease: delivered.
     fn notification_delivered(&self, id: &str) -> impl Future<Output = Result<(), StoreError>>;
@@ -49,4 +87,46 @@ pub trait Outbox {
 
     /// Ends a lease: not delivered, and given up.
     fn notification_abandoned(&self, id: &str) -> impl Future<Output = Result<(), StoreError>>;
+}
+
+/// Logs that a workspace has as many notifications waiting as it may have. Stores call this when the
+/// last place is taken, so that a workspace that stays full is not logged again and again.
+pub fn log_full(workspace: &Workspace) {
+    tracing::warn!(
+        workspace = workspace.key(),
+        waiting = MAX_WAITING,
+        "too many notifications wait for a workspace's receivers: further ones are dropped"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_go_round_and_leave_busy_workspaces_out() {
+        let turns = |after: &str, busy: &[&str]| {
+            let request = LeaseRequest {
+                now: Timestamp::UNIX_EPOCH,
+                duration: Duration::ZERO,
+                after: after.to_owned(),
+                busy_workspaces: busy.iter().map(|key| (*key).to_owned()).collect(),
+                busy_hosts: HashSet::new(),
+                used_hosts: HashSet::new(),
+            };
+            let keys = ["a", "b", "c", "d", "shared"];
+            let within = |[low, high]: [String; 2]| {
+                keys.into_iter()
+                    .filter(move |key| low.as_str() < *key && *key < high.as_str())
+            };
+            let turns: Vec<&str> = request.turns().into_iter().flat_map(within).collect();
+            turns.join(" ")
+        };
+        assert_eq!(turns("", &[]), "a b c d shared");
+        assert_eq!(turns("b", &[]), "c d shared a b");
+        assert_eq!(turns("shared", &[]), "a b c d shared");
+        assert_eq!(turns("bb", &["c", "x"]), "d shared a b");
+        assert_eq!(turns("b", &["a", "b", "shared"]), "c d");
+        assert_eq!(turns("b", &["a", "b", "c", "d", "shared"]), "");
+    }
 }

@@ -26,7 +26,7 @@ pub use outbox::*;
 pub use sessions::*;
 pub use tokens::*;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
@@ -37,15 +37,15 @@ use proptest::test_runner::TestRunner;
 
 use super::{
     AgentQuery, ApiKeyCreation, Audience, CommitOutcome, Expiry, HistoryCursor, LATE_REPORTS,
-    LeaseRequest, MAX_PAGE_BYTES, MemoryStore, Page, Registration, RegistrationMails, SessionQuery,
-    Store, StoreError, WorkspaceQuery,
+    LeaseRequest, LeasedNotification, MAX_PAGE_BYTES, MAX_WAITING, MemoryStore, Page, Registration,
+    RegistrationMails, SessionQuery, Store, StoreError, WorkspaceQuery,
 };
 use crate::batch::Chain;
 use crate::{
     Account, AccountId, Agent, ApiKey, Commit, Context, HookEffect, LAST_SEEN_LEAD, MailedToken,
-    NamedSession, NewAccount, Notification, RefreshToken, Report, Scopes, Session, SessionKey,
-    SessionState, Snapshot, Status, StatusKind, Timestamp, Workspace, decide, decide_hook,
-    email_key, search_key, sha256_hex,
+    NamedSession, NewAccount, Notification, Receiver, RefreshToken, Report, Scopes, Session,
+    SessionKey, SessionState, Snapshot, Status, StatusKind, Timestamp, Workspace, decide,
+    decide_hook, email_key, search_key, sha256_hex,
 };
 
 /// `store_suite!(run)` makes a `#[test]` of every case. `run` is a function that takes a case's name
@@ -116,7 +116,11 @@ macro_rules! store_suite {
             a_bucket_is_never_overdrawn
             a_notification_is_queued_with_its_commit_only
             a_lease_excludes_others_until_it_ends
-            hosts_take_turns_and_busy_ones_wait
+            a_workspaces_idle_hosts_come_first_and_busy_ones_wait
+            what_is_due_longest_comes_first
+            workspaces_take_turns
+            a_workspace_that_names_thousands_of_hosts_harms_itself_only
+            hosts_that_lease_at_once_get_different_notifications
             random_operations_match_the_model
         }
     };

@@ -18,9 +18,9 @@ use kubeagents_core::store::{
     WorkspaceQuery,
 };
 use kubeagents_core::{
-    Account, AccountId, Agent, AuthMode, Incoming, MailedToken, NamedSession, NewAccount, Recorded,
-    Recorder, Report, ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind, StoreError,
-    Timestamp, Unstored, Workspace, decide,
+    Account, AccountId, Agent, AuthMode, Incoming, MailedToken, NamedSession, NewAccount, Receiver,
+    Recorded, Recorder, Report, ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind,
+    StoreError, Timestamp, Unstored, Workspace, decide,
 };
 use proptest::prelude::*;
 
@@ -284,8 +284,8 @@ impl Accounts for &Moody {
         self.store.set_notification_url(id, url, now).await
     }
 
-    async fn notification_urls(&self, audience: &Audience) -> Result<Vec<String>, StoreError> {
-        self.store.notification_urls(audience).await
+    async fn receivers(&self, audience: &Audience) -> Result<Vec<Receiver>, StoreError> {
+        self.store.receivers(audience).await
     }
 }
 

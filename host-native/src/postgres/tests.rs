@@ -1,9 +1,11 @@
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::DateTime;
 use kubeagents_core::ports::Reports;
 use kubeagents_core::store::suite::found_by_walking;
-use kubeagents_core::store::{MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
+use kubeagents_core::store::{LeaseRequest, MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
 use kubeagents_core::{
     AccountId, AuthMode, Context, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind,
     Store, StoreError, Workspace,
@@ -72,17 +74,17 @@ async fn messages(store: &NativeStore, agent: &str, topic: &str) -> Vec<String> 
     messages
 }
 
+/// What ended connections have done is in the statistics.
+fn connections_have_ended(database: &Database) {
+    wait_for("the connections to end", || {
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+            AND datname = current_database() AND backend_type = 'client backend'";
+        database.psql(others) == "0"
+    });
+}
+
 mod suite {
     use super::*;
-
-    /// What ended connections have done is in the statistics.
-    fn connections_have_ended(database: &Database) {
-        wait_for("the connections to end", || {
-            let others = "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
-                AND datname = current_database() AND backend_type = 'client backend'";
-            database.psql(others) == "0"
-        });
-    }
 
     /// Every case must also do without reading a whole table.
     #[tokio::main]
@@ -495,6 +497,100 @@ async fn retention_keeps_the_newest_status_and_the_start_of_the_run() {
     assert_eq!(messages(&store, "a", "ended").await, ["2500"]);
     assert_eq!(messages(&store, "a", "running").await, ["3", "new"]);
     assert_eq!(purge_once(&pool, Some(1)).await.unwrap(), 0);
+}
+
+/// Asks for whatever is due.
+fn lease_request(after: &str) -> LeaseRequest {
+    LeaseRequest {
+        now: DateTime::UNIX_EPOCH,
+        duration: Duration::from_secs(3600),
+        after: after.to_owned(),
+        busy_workspaces: HashSet::new(),
+        busy_hosts: HashSet::new(),
+        used_hosts: HashSet::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_lease_costs_the_same_however_many_hosts_there_are() {
+    let database = database();
+    pool(&database).await.close().await;
+    // Workspaces with a hundred hosts each, and as many with what is not due.
+    let add = |from: usize, to: usize| {
+        database.psql(&format!(
+            "INSERT INTO kubeagents_data.outbox (id, workspace, ready, host, url, body, created_at, \
+                due_at) \
+            SELECT n, to_char(n / 100, 'fm00000'), n / 100 % 2 = 1, n, '', '', 1, \
+                CASE n / 100 % 2 WHEN 1 THEN 1 ELSE {} END \
+            FROM generate_series({from} * 100, {to} * 100 - 1) AS n; \
+            ANALYZE kubeagents_data.outbox; SELECT pg_stat_reset()",
+            i64::MAX
+        ));
+    };
+    let cost = async || {
+        let pool = pool(&database).await;
+        let store = store(pool.clone());
+        let mut after = String::new();
+        let mut leased = HashSet::new();
+        while leased.len() < 20 {
+            let next = store.lease_notification(&lease_request(&after)).await;
+            let next = next.unwrap().unwrap().notification;
+            next.workspace.key().clone_into(&mut after);
+            assert!(leased.insert(next.id));
+        }
+        pool.close().await;
+        connections_have_ended(&database);
+        let read = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes \
+            WHERE relname = 'outbox'";
+        database.psql(read).parse::<u64>().unwrap()
+    };
+    add(0, 40);
+    let with_few = cost().await;
+    add(40, 1000);
+    let with_many = cost().await;
+    assert!(
+        with_many < with_few * 3 / 2,
+        "{with_few} index entries read with 4000 hosts, {with_many} with 100000"
+    );
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_queued_is_delivered_to_whom_it_is_for() {
+    let database = database();
+    database.psql(schema::MIGRATIONS[0]);
+    database.psql(
+        "INSERT INTO kubeagents_data.accounts (id, email, password_hash, name, \
+            notification_webhook_url, created_at, updated_at) \
+        VALUES ('account', '', '', '', 'http://a/', 1, 1); \
+        INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at, due_at, rounds, \
+            abandoned_at) VALUES ('own', 'a:80', 'http://a/', 'body', 1, 1, 0, NULL), \
+            ('shared', 'b:80', 'http://b/', 'body', 1, 1, 3, NULL), \
+            ('paused', 'b:80', 'http://b/', 'body', 1, 9000000000000000, 1, NULL), \
+            ('abandoned', 'b:80', 'http://b/', 'body', 1, NULL, 1, 2)",
+    );
+    let store = store(pool(&database).await);
+    let mut leased = Vec::new();
+    while let Some(next) = store.lease_notification(&lease_request("")).await.unwrap() {
+        let workspace = next.notification.workspace.key().to_owned();
+        leased.push((next.notification.id, workspace, next.round));
+    }
+    let expected = [("own", "account", 1), ("shared", "shared", 4)];
+    assert_eq!(
+        leased,
+        expected.map(|(id, workspace, round)| (id.to_owned(), workspace.to_owned(), round))
+    );
+    // Hosts of that version may go on while others are replaced.
+    database.psql(
+        "INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at) \
+            VALUES ('new', 'a:80', 'http://a/', 'body', 1), ('taken', 'a:80', 'http://a/', '', 1); \
+        UPDATE kubeagents_data.outbox SET due_at = due_at + 60000000 WHERE id = 'taken'",
+    );
+    let next = store.lease_notification(&lease_request("")).await.unwrap();
+    assert_eq!(next.unwrap().notification.id, "new");
+    assert_eq!(
+        store.lease_notification(&lease_request("")).await.unwrap(),
+        None
+    );
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -18,7 +19,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 use crate::configuration::run;
-use crate::support::{PATIENCE, Receiver, Reply, Server, eventually};
+use crate::support::{PATIENCE, Receiver, Reply, Server, eventually, report};
 
 fn notifying(url: &str) -> Server {
     Server::start(&[("NOTIFICATION_WEBHOOK_URL", url)])
@@ -188,6 +189,72 @@ async fn receivers_that_hang_do_not_delay_another() {
             .iter()
             .all(|receiver| receiver.most_in_flight() <= 4)
     );
+}
+
+/// Accounts of which each names ever new places that do not answer delay nobody else.
+async fn a_hundred_hosts_that_hang_do_not_delay_another_account(storage: &[(&str, &str)]) {
+    let mut variables = vec![
+        ("AUTH_MODE", "required"),
+        ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
+        ("NOTIFICATION_TIMEOUT_SECONDS", "60"),
+    ];
+    variables.extend(storage);
+    let server = &Server::start(&variables);
+    let account = async |email| {
+        let tokens = server.account(email).await;
+        tokens["access_token"].as_str().unwrap().to_owned()
+    };
+    let tell = async |token: &str, receiver: &Receiver, topic: &str| {
+        let url = json!({"notification_webhook_url": receiver.url()});
+        let requests = [
+            (Method::PUT, "/api/auth/me", url),
+            (Method::POST, "/webhook/status", report(topic, "running")),
+            (Method::POST, "/webhook/status", report(topic, "success")),
+        ];
+        for (method, path, body) in requests {
+            let answer = server.send(method, path, Some(token), &body).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        }
+    };
+    let mut hanging = Vec::new();
+    for email in [
+        "a@example.com",
+        "b@example.com",
+        "c@example.com",
+        "d@example.com",
+    ] {
+        let token = account(email).await;
+        for n in 0..30 {
+            let receiver = Receiver::start(|_| Reply::Hang).await;
+            tell(&token, &receiver, &n.to_string()).await;
+            hanging.push(receiver);
+        }
+    }
+    let attempts = |of: &[Receiver]| of.iter().map(|to| to.deliveries().len()).sum::<usize>();
+    eventually("all that may be under way", || {
+        (attempts(&hanging) == 49).then_some(())
+    })
+    .await;
+    let token = account("another@example.com").await;
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    for topic in ["one", "two", "three"] {
+        tell(&token, &receiver, topic).await;
+    }
+    receiver.wait_for(3).await;
+    let under_way: Vec<usize> = hanging.chunks(30).map(attempts).collect();
+    assert_eq!(under_way, [16, 16, 16, 1], "none has timed out yet");
+}
+
+#[tokio::test]
+async fn a_hundred_hosts_that_hang_do_not_delay_another_account_in_memory() {
+    a_hundred_hosts_that_hang_do_not_delay_another_account(&[]).await;
+}
+
+#[tokio::test]
+async fn a_hundred_hosts_that_hang_do_not_delay_another_account_on_sqlite() {
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("k.db").display());
+    a_hundred_hosts_that_hang_do_not_delay_another_account(&[("DATABASE_URL", &url)]).await;
 }
 
 #[tokio::test]

@@ -6,11 +6,14 @@
 use std::borrow::Cow;
 
 use kubeagents_core::{
-    Commit, SessionKey, Snapshot, StoreError, batch::Chain, search_key, store::CommitOutcome,
+    Commit, SessionKey, Snapshot, StoreError,
+    batch::Chain,
+    search_key,
+    store::{CommitOutcome, MAX_WAITING},
 };
 use kubeagents_store_sql::context_text;
 
-use super::{last_seen, notifications_json};
+use super::{gathered, last_seen, notifications_json};
 use crate::query::Fetch;
 use crate::value::saturating;
 use crate::{Query, Row, UnexpectedResult, Value};
@@ -121,13 +124,16 @@ entries AS (\
     FROM unnest($16::bigint[], $17::bigint[], $18::bigint[], $19::text[], $20::text[], \
         $21::text[], $22::text[]) AS entry(place, seq, at, status, reason, message, content) \
     JOIN gate USING (place) JOIN input USING (place)), \
-notifications AS (\
-    INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at) \
-    SELECT n.id, n.host, n.url, n.body, n.created_at \
-    FROM unnest($23::bigint[], $24::text[]) AS queued(place, entries) JOIN gate USING (place), \
-        jsonb_to_recordset(queued.entries::jsonb) \
-            AS n(id text, host text, url text, body text, created_at bigint)) \
-SELECT place FROM gate"
+queued AS (\
+    SELECT n.*, ",
+    queue_place!("$33"),
+    " FROM unnest($23::bigint[], $24::text[]) AS of_chain(place, entries) \
+    JOIN gate USING (place), jsonb_to_recordset(of_chain.entries::jsonb) ",
+    queued_columns!(),
+    "), notifications AS (",
+    insert_queued!("$33"),
+    ") SELECT place, NULL FROM gate \
+    UNION ALL SELECT NULL, workspace FROM queued WHERE place = $33::bigint"
 );
 
 /// Stands for NULL in an array of instants.
@@ -152,11 +158,10 @@ pub(super) async fn commit(
     chains: &[Chain],
 ) -> Result<Vec<CommitOutcome>, StoreError> {
     let columns = Columns::of(chains);
-    let stored = query
-        .all(COMMIT, &columns.params(), Row::int::<usize>)
-        .await?;
+    let stored = gathered(query, COMMIT, &columns.params()).await?;
     let mut outcomes = vec![CommitOutcome::Conflict; chains.len()];
     for place in stored {
+        let place = usize::try_from(place).unwrap_or(0);
         let outcome = outcomes.get_mut(place.wrapping_sub(1));
         *outcome.ok_or(UnexpectedResult("a place beyond the group"))? = CommitOutcome::Committed;
     }
@@ -269,7 +274,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn params(&self) -> [Value<'_>; 32] {
+    fn params(&self) -> [Value<'_>; 33] {
         [
             Value::Texts(&self.workspace),
             Value::Texts(&self.agent_id),
@@ -303,6 +308,7 @@ impl<'a> Columns<'a> {
             Value::Ints(&self.sequence),
             Value::Ints(&self.noted_at),
             Value::Texts(&self.hook),
+            saturating(MAX_WAITING).into(),
         ]
     }
 }

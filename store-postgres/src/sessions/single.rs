@@ -1,10 +1,11 @@
 //! The commit of one report, which waits for rows that others have locked.
 
-use kubeagents_core::{Commit, StoreError, store::CommitOutcome};
+use kubeagents_core::store::{CommitOutcome, MAX_WAITING};
+use kubeagents_core::{Commit, StoreError};
 use kubeagents_store_sql::context_text;
 
-use super::{last_seen, notifications_json};
-use crate::query::Fetch;
+use super::{gathered, last_seen, notifications_json};
+use crate::value::saturating;
 use crate::{Query, Value};
 
 /// The session is the only gate: where it yields no row, nothing else is written.
@@ -35,12 +36,15 @@ macro_rules! commit_statement {
                 SELECT $1::text, $2::text, $3::text, seq, $14::bigint, $15::text, $16::text, \
                     $17::text, $18::text \
                 FROM gate WHERE $14::bigint IS NOT NULL), \
-            notifications AS (\
-                INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at) \
-                SELECT n.id, n.host, n.url, n.body, n.created_at \
-                FROM gate, jsonb_to_recordset($19::text::jsonb) \
-                    AS n(id text, host text, url text, body text, created_at bigint)) \
-            SELECT seq FROM gate"
+            queued AS (\
+                SELECT n.*, ",
+            queue_place!("$28"),
+            " FROM gate, jsonb_to_recordset($19::text::jsonb) ",
+            queued_columns!(),
+            "), notifications AS (",
+            insert_queued!("$28"),
+            ") SELECT seq, NULL FROM gate \
+            UNION ALL SELECT NULL, workspace FROM queued WHERE place = $28::bigint"
         )
     };
 }
@@ -122,10 +126,11 @@ pub(super) async fn commit(
         session.sequence.into(),
         session.noted_at.into(),
         Value::from(&session.hook),
+        saturating(MAX_WAITING).into(),
     ];
     let sql = if first { COMMIT_FIRST } else { COMMIT_NEXT };
-    Ok(match query.returns_row(sql, &params).await? {
-        true => CommitOutcome::Committed,
-        false => CommitOutcome::Conflict,
+    Ok(match gathered(query, sql, &params).await?.is_empty() {
+        true => CommitOutcome::Conflict,
+        false => CommitOutcome::Committed,
     })
 }

@@ -2,7 +2,9 @@ use std::collections::HashMap;
 
 use super::MemoryStore;
 use crate::store::{Accounts, Audience, LATE_REPORTS, Registration, RegistrationMails, StoreError};
-use crate::{Account, AccountId, MailedToken, NewAccount, Timestamp, Workspace, email_key};
+use crate::{
+    Account, AccountId, MailedToken, NewAccount, Receiver, Timestamp, Workspace, email_key,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct AccountTable {
@@ -235,10 +237,12 @@ impl Accounts for MemoryStore {
     async fn purge_deleted(&self, now: Timestamp) -> Result<bool, StoreError> {
         let mut state = self.lock();
         let mut deleted = std::mem::take(&mut state.accounts.deleted);
-        let workspaces = deleted.iter().map(|(id, _)| Workspace::Account(id.clone()));
-        let left: Vec<_> = workspaces
-            .map(|workspace| state.sessions.remove(&workspace))
-            .collect();
+        let mut left = Vec::new();
+        for (id, _) in &deleted {
+            let workspace = Workspace::Account(id.clone());
+            state.outbox.remove_workspace(&workspace);
+            left.push(state.sessions.remove(&workspace));
+        }
         deleted.retain(|(_, since)| now - *since < LATE_REPORTS);
         state.accounts.deleted = deleted;
         // Dropping a large workspace takes a while, which no report is to wait for.
@@ -261,17 +265,17 @@ impl Accounts for MemoryStore {
         }))
     }
 
-    async fn notification_urls(&self, audience: &Audience) -> Result<Vec<String>, StoreError> {
+    async fn receivers(&self, audience: &Audience) -> Result<Vec<Receiver>, StoreError> {
         let table = &self.lock().accounts;
         let accounts: Vec<&AccountState> = match audience {
             Audience::Account(id) => table.by_id.get(id).into_iter().collect(),
             Audience::EveryAccount => table.by_id.values().collect(),
         };
-        Ok(accounts
-            .into_iter()
-            .map(|state| state.account.notification_webhook_url.clone())
-            .filter(|url| !url.is_empty())
-            .collect())
+        let receivers = accounts.into_iter().map(|state| Receiver {
+            workspace: Workspace::Account(state.account.id.clone()),
+            url: state.account.notification_webhook_url.clone(),
+        });
+        Ok(receivers.filter(|to| !to.url.is_empty()).collect())
     }
 }
 

@@ -1,21 +1,26 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use super::MemoryStore;
-use crate::store::{LeaseRequest, LeasedNotification, Outbox, StoreError};
-use crate::{Notification, Timestamp};
+use crate::store::{LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, StoreError, log_full};
+use crate::{Notification, Timestamp, Workspace};
 
-/// How many notifications wait at most, and how many of them for one receiving host: one that hangs
-/// must not use up the room of the others.
-const OUTBOX_CAPACITY: usize = 10_000;
-const OUTBOX_CAPACITY_PER_HOST: usize = 1_000;
+/// The most notifications that wait for all workspaces together.
+const CAPACITY: usize = 10_000;
+
+/// Ids, each at an instant.
+type Schedule = BTreeSet<(Timestamp, String)>;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: HashMap<String, Entry>,
-    /// The entries of each receiving host by when they are next to be taken on: at once, after a
-    /// pause, or when their lease runs out.
-    by_host: BTreeMap<String, BTreeSet<(Timestamp, String)>>,
+    /// All that waits for a workspace, by age.
+    waiting: HashMap<String, Schedule>,
+    /// What can be taken on, by workspace and by when it fell due.
+    ready: BTreeMap<String, Schedule>,
+    /// What cannot yet, by when its pause is over or its lease runs out.
+    resting: Schedule,
     dropped: u64,
 }
 
@@ -24,67 +29,150 @@ struct Entry {
     notification: Notification,
     round: u32,
     due: Timestamp,
+    ready: bool,
+}
+
+impl Entry {
+    fn workspace(&self) -> &str {
+        self.notification.workspace.key()
+    }
+
+    fn due(&self) -> (Timestamp, String) {
+        (self.due, self.notification.id.clone())
+    }
+
+    fn age(&self) -> (Timestamp, String) {
+        (self.notification.created_at, self.notification.id.clone())
+    }
 }
 
 impl Queue {
+    /// Adds a notification, unless its workspace has as many as it may have. When all workspaces
+    /// together have, the newest of the one that has the most gives way.
     pub(super) fn add(&mut self, notification: &Notification) {
-        let waiting_for_host = self
-            .by_host
-            .get(&notification.host)
-            .map_or(0, BTreeSet::len);
-        if self.entries.len() >= OUTBOX_CAPACITY || waiting_for_host >= OUTBOX_CAPACITY_PER_HOST {
-            self.dropped += 1;
-            tracing::warn!(
-                receiver = notification.host,
-                dropped = self.dropped,
-                "a notification was dropped: too many are waiting"
-            );
+        let workspace = &notification.workspace;
+        let waiting = self.waiting.entry(workspace.key().to_owned()).or_default();
+        if waiting.len() >= MAX_WAITING {
             return;
         }
-        let (id, due) = (notification.id.clone(), notification.created_at);
-        let queue = self.by_host.entry(notification.host.clone()).or_default();
-        queue.insert((due, id.clone()));
         let entry = Entry {
             notification: notification.clone(),
             round: 0,
-            due,
+            due: notification.created_at,
+            ready: true,
         };
-        self.entries.insert(id, entry);
-    }
-
-    fn set_due(&mut self, id: &str, due: Timestamp) {
-        if let Some(entry) = self.entries.get_mut(id)
-            && let Some(queue) = self.by_host.get_mut(&entry.notification.host)
-        {
-            queue.remove(&(entry.due, id.to_owned()));
-            queue.insert((due, id.to_owned()));
-            entry.due = due;
+        waiting.insert(entry.age());
+        if waiting.len() == MAX_WAITING {
+            log_full(workspace);
+        }
+        self.schedule(&entry);
+        self.entries.insert(notification.id.clone(), entry);
+        if self.entries.len() > CAPACITY {
+            self.drop_one();
         }
     }
 
-    fn remove(&mut self, id: &str) {
-        if let Some(entry) = self.entries.remove(id)
-            && let Some(queue) = self.by_host.get_mut(&entry.notification.host)
-        {
-            queue.remove(&(entry.due, id.to_owned()));
-            if queue.is_empty() {
-                self.by_host.remove(&entry.notification.host);
+    fn drop_one(&mut self) {
+        let fullest = self.waiting.iter().max_by_key(|(_, waiting)| waiting.len());
+        let Some((workspace, Some((_, newest)))) =
+            fullest.map(|(workspace, waiting)| (workspace, waiting.last()))
+        else {
+            return;
+        };
+        self.dropped += 1;
+        if self.dropped.is_power_of_two() {
+            tracing::warn!(
+                workspace,
+                dropped = self.dropped,
+                "a notification was dropped: too many are waiting"
+            );
+        }
+        let newest = newest.clone();
+        self.remove(&newest);
+    }
+
+    fn schedule(&mut self, entry: &Entry) {
+        let place = entry.due();
+        match entry.ready {
+            true => {
+                let workspace = entry.workspace().to_owned();
+                self.ready.entry(workspace).or_default().insert(place);
+            }
+            false => {
+                self.resting.insert(place);
             }
         }
     }
 
-    /// The longest due entry of each host that is not busy, longest due first.
-    fn due(&self, request: &LeaseRequest) -> Vec<String> {
-        let mut due: Vec<&(Timestamp, String)> = self
-            .by_host
-            .iter()
-            .filter(|(host, _)| !request.busy_hosts.contains(host))
-            .filter_map(|(_, queue)| queue.first())
-            .filter(|(due, _)| *due <= request.now)
-            .collect();
-        due.sort();
-        due.truncate(request.limit);
-        due.into_iter().map(|(_, id)| id.clone()).collect()
+    fn unschedule(&mut self, entry: &Entry) {
+        let place = entry.due();
+        let workspace = entry.workspace();
+        if let Some(ready) = self.ready.get_mut(workspace).filter(|_| entry.ready) {
+            ready.remove(&place);
+            if ready.is_empty() {
+                self.ready.remove(workspace);
+            }
+        }
+        self.resting.remove(&place);
+    }
+
+    fn change(&mut self, id: &str, change: impl FnOnce(&mut Entry)) {
+        if let Some(mut entry) = self.entries.remove(id) {
+            self.unschedule(&entry);
+            change(&mut entry);
+            self.schedule(&entry);
+            self.entries.insert(id.to_owned(), entry);
+        }
+    }
+
+    fn rest(&mut self, id: &str, until: Timestamp) {
+        self.change(id, |entry| (entry.due, entry.ready) = (until, false));
+    }
+
+    fn remove(&mut self, id: &str) {
+        if let Some(entry) = self.entries.remove(id) {
+            self.unschedule(&entry);
+            if let Some(waiting) = self.waiting.get_mut(entry.workspace()) {
+                waiting.remove(&entry.age());
+                if waiting.is_empty() {
+                    self.waiting.remove(entry.workspace());
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove_workspace(&mut self, workspace: &Workspace) {
+        let waiting = self.waiting.get(workspace.key()).cloned();
+        for (_, id) in waiting.unwrap_or_default() {
+            self.remove(&id);
+        }
+    }
+
+    /// Makes ready what has rested until now.
+    fn resume(&mut self, now: Timestamp) {
+        while let Some((due, id)) = self.resting.first()
+            && *due <= now
+        {
+            let id = id.clone();
+            self.change(&id, |entry| entry.ready = true);
+        }
+    }
+
+    /// The entry whose turn it is.
+    fn next(&self, request: &LeaseRequest) -> Option<&str> {
+        let after = request.after.as_str();
+        let ahead = self.ready.range::<str, _>((Excluded(after), Unbounded));
+        let turns = ahead.chain(self.ready.range::<str, _>((Unbounded, Included(after))));
+        let mut turns =
+            turns.filter(|(workspace, _)| !request.busy_workspaces.contains(*workspace));
+        turns.find_map(|(_, schedule)| {
+            let due = schedule.iter().take_while(|(due, _)| *due <= request.now);
+            let ranked = due.filter_map(|(_, id)| {
+                let host = &self.entries.get(id)?.notification.host;
+                Some((request.rank(host)?, id.as_str()))
+            });
+            ranked.min_by_key(|(rank, _)| *rank).map(|(_, id)| id)
+        })
     }
 }
 
@@ -93,26 +181,23 @@ fn instant_after(now: Timestamp, duration: Duration) -> Timestamp {
 }
 
 impl Outbox for MemoryStore {
-    async fn lease_notifications(
+    async fn lease_notification(
         &self,
         request: &LeaseRequest,
-    ) -> Result<Vec<LeasedNotification>, StoreError> {
-        let mut state = self.lock();
-        let outbox = &mut state.outbox;
-        let until = instant_after(request.now, request.duration);
-        Ok(outbox
-            .due(request)
-            .into_iter()
-            .filter_map(|id| {
-                outbox.set_due(&id, until);
-                let entry = outbox.entries.get_mut(&id)?;
-                entry.round += 1;
-                Some(LeasedNotification {
-                    notification: entry.notification.clone(),
-                    round: entry.round,
-                })
-            })
-            .collect())
+    ) -> Result<Option<LeasedNotification>, StoreError> {
+        let outbox = &mut self.lock().outbox;
+        outbox.resume(request.now);
+        let Some(id) = outbox.next(request).map(str::to_owned) else {
+            return Ok(None);
+        };
+        outbox.rest(&id, instant_after(request.now, request.duration));
+        Ok(outbox.entries.get_mut(&id).map(|entry| {
+            entry.round += 1;
+            LeasedNotification {
+                notification: entry.notification.clone(),
+                round: entry.round,
+            }
+        }))
     }
 
     async fn notification_delivered(&self, id: &str) -> Result<(), StoreError> {
@@ -126,7 +211,7 @@ impl Outbox for MemoryStore {
         now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
-        self.lock().outbox.set_due(id, instant_after(now, pause));
+        self.lock().outbox.rest(id, instant_after(now, pause));
         Ok(())
     }
 
@@ -140,33 +225,39 @@ impl Outbox for MemoryStore {
 mod tests {
     use super::*;
 
-    fn notification(n: usize, host: &str) -> Notification {
+    fn notification(workspace: usize, n: usize) -> Notification {
         Notification {
-            id: format!("{host} {n}"),
-            url: format!("http://{host}"),
-            host: host.to_owned(),
+            id: format!("{workspace} {n:05}"),
+            workspace: Workspace::from_key(workspace.to_string()),
+            url: "http://receiver".to_owned(),
+            host: "receiver:80".to_owned(),
             body: String::new(),
             created_at: Timestamp::UNIX_EPOCH,
         }
     }
 
     #[test]
-    fn a_full_outbox_drops_what_is_more_and_no_host_fills_it_alone() {
+    fn when_all_is_full_the_workspace_with_the_most_gives_way() {
         let mut outbox = Queue::default();
-        for n in 0..OUTBOX_CAPACITY_PER_HOST + 5 {
-            outbox.add(&notification(n, "hanging"));
+        for n in 0..10 * CAPACITY {
+            outbox.add(&notification(n % 20, n));
         }
-        assert_eq!(
-            (outbox.entries.len(), outbox.dropped),
-            (OUTBOX_CAPACITY_PER_HOST, 5)
-        );
-        for n in 0..OUTBOX_CAPACITY {
-            outbox.add(&notification(n, &format!("host {}", n % 100)));
+        assert_eq!(outbox.entries.len(), CAPACITY);
+        let room = |outbox: &Queue, least| {
+            let mut waiting = outbox.waiting.values();
+            waiting.all(|waiting| (least..=500).contains(&waiting.len()))
+        };
+        assert!(room(&outbox, 500));
+        for n in 0..5 {
+            outbox.add(&notification(99, n));
         }
-        assert_eq!(outbox.entries.len(), OUTBOX_CAPACITY);
-        assert_eq!(outbox.dropped as usize, 5 + OUTBOX_CAPACITY_PER_HOST);
-        outbox.remove("hanging 0");
-        outbox.add(&notification(0, "another"));
-        assert_eq!(outbox.entries.len(), OUTBOX_CAPACITY);
+        assert_eq!(outbox.entries.len(), CAPACITY);
+        assert_eq!(outbox.waiting.remove("99").unwrap().len(), 5);
+        assert!(room(&outbox, 499));
+
+        for id in outbox.entries.keys().cloned().collect::<Vec<_>>() {
+            outbox.remove(&id);
+        }
+        assert!(outbox.ready.is_empty() && outbox.waiting.is_empty());
     }
 }

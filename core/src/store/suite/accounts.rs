@@ -195,7 +195,7 @@ pub async fn a_verification_works_once_and_until_it_expires<S: Store>(store: &S,
 pub async fn notification_addresses_are_set_cleared_and_listed<S: Store>(store: &S, tag: &str) {
     let id = register(store, tag).await;
     let own = Audience::Account(id.clone());
-    assert!(store.notification_urls(&own).await.unwrap().is_empty());
+    assert!(store.receivers(&own).await.unwrap().is_empty());
     let url = format!("https://example.com/{}", uuid_of(tag));
     let now = start() + seconds(1);
     let account = store
@@ -211,27 +211,26 @@ pub async fn notification_addresses_are_set_cleared_and_listed<S: Store>(store: 
         (url.as_str(), now)
     );
     assert_eq!(store.account(&id).await.unwrap().unwrap(), account);
+    let receiver = Receiver {
+        workspace: Workspace::Account(id.clone()),
+        url,
+    };
     assert_eq!(
-        store.notification_urls(&own).await.unwrap(),
-        std::slice::from_ref(&url)
+        store.receivers(&own).await.unwrap(),
+        std::slice::from_ref(&receiver)
     );
-    let all = store
-        .notification_urls(&Audience::EveryAccount)
-        .await
-        .unwrap();
-    assert_eq!(all.iter().filter(|other| **other == url).count(), 1);
+    let all = store.receivers(&Audience::EveryAccount).await.unwrap();
+    assert_eq!(all.iter().filter(|other| **other == receiver).count(), 1);
     let account = store
         .set_notification_url(&id, "", now)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(account.notification_webhook_url, "");
-    assert!(store.notification_urls(&own).await.unwrap().is_empty());
-    let all = store
-        .notification_urls(&Audience::EveryAccount)
-        .await
-        .unwrap();
-    assert!(!all.contains(&url) && !all.contains(&String::new()));
+    assert!(store.receivers(&own).await.unwrap().is_empty());
+    let all = store.receivers(&Audience::EveryAccount).await.unwrap();
+    let gone = |to: &Receiver| to.workspace != receiver.workspace && !to.url.is_empty();
+    assert!(all.iter().all(gone));
 }
 
 fn refresh_token(tag: &str, account: &AccountId) -> RefreshToken {
@@ -371,6 +370,9 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
     }
     let [account, stranger] = owners;
     let own = Workspace::Account(account.id.clone());
+    let theirs = Workspace::Account(stranger.id.clone());
+    let to = |workspace| notification(workspace, "1", "a.example:443");
+    queue(store, &theirs, &[&own, &theirs].map(to)).await;
     let now = start() + seconds(1);
     let wrong = Account {
         password_hash: "another".into(),
@@ -407,12 +409,16 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
     );
     purge(store, now + LATE_REPORTS).await;
 
-    let theirs = Workspace::Account(stranger.id.clone());
     assert_eq!(
         store.account(&stranger.id).await.unwrap().as_ref(),
         Some(&stranger)
     );
-    assert_eq!(agents(store, &theirs, now).await.len(), 2);
+    assert_eq!(agents(store, &theirs, now).await.len(), 3);
+    for (workspace, count) in [(own, 0), (theirs, 1)] {
+        let owner = [workspace];
+        let left = lease_all(store, &owner, &request(&owner)).await;
+        assert_eq!(left.len(), count);
+    }
     assert!(store.api_key_by_hash(&keys[1]).await.unwrap().is_some());
     let token = refresh_token(stranger.id.as_str(), &stranger.id);
     assert!(is_live(store, &token).await);

@@ -125,7 +125,7 @@ pub async fn a_moved_version_is_a_conflict_and_changes_nothing<S: Store>(store: 
     };
     let mut slow = decided(&ws, &slow, &snapshot, start() + seconds(2));
     slow.notifications
-        .push(notification(tag, "stale", "stale.example:443"));
+        .push(notification(&ws, "stale", "stale.example:443"));
     assert_eq!(store.commit(&fast).await.unwrap(), CommitOutcome::Committed);
     assert_eq!(store.commit(&slow).await.unwrap(), CommitOutcome::Conflict);
 
@@ -135,11 +135,8 @@ pub async fn a_moved_version_is_a_conflict_and_changes_nothing<S: Store>(store: 
         ("", start() + seconds(1))
     );
     assert_eq!(session_statuses(store, &key(&ws, "a", "t")).await.len(), 2);
-    assert!(
-        lease(store, start() + seconds(9), &[], tag)
-            .await
-            .is_empty()
-    );
+    let own = [ws];
+    assert!(lease_all(store, &own, &request(&own)).await.is_empty());
 }
 
 /// A commit that expects no session conflicts where there is one.
@@ -1174,7 +1171,7 @@ pub async fn nothing_is_found_where_nothing_is<S: Store>(store: &S, tag: &str) {
     assert!(!store.revoke_api_key(&id, &uuid_of(tag)).await.unwrap());
     assert!(!store.revoke_api_key(&id, "no uuid ' at all").await.unwrap());
     let nobody = Audience::Account(id);
-    assert!(store.notification_urls(&nobody).await.unwrap().is_empty());
+    assert!(store.receivers(&nobody).await.unwrap().is_empty());
 }
 
 /// Decides on reports one after the other, from what is stored of their session.
