@@ -414,7 +414,7 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
         Some(&stranger)
     );
     assert_eq!(agents(store, &theirs, now).await.len(), 3);
-    for (workspace, count) in [(own, 0), (theirs, 1)] {
+    for (workspace, count) in [(theirs, 1), (own, 0)] {
         let owner = [workspace];
         let left = lease_all(store, &owner, &request(&owner)).await;
         assert_eq!(left.len(), count);
