@@ -52,45 +52,11 @@ leased AS (\
 SELECT resumed.count, leased.* \
 FROM (SELECT count(*) FROM resumed) AS resumed(count) LEFT JOIN leased ON true";
 
-const DELIVERED: &str = "DELETE FROM kubeagents_data.outbox WHERE id = $1::text";
+const DELETE: &str = "DELETE FROM kubeagents_data.outbox WHERE id = $1::text";
 
 const FAILED: &str = "\
 UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint \
-WHERE id = $1::text AND due_at IS NOT NULL";
-
-/// The steps of a statement that take away what was given up a week ago, the oldest first.
-macro_rules! purge_abandoned {
-    ($limit:literal) => {
-        concat!(
-            "old AS (\
-                SELECT id FROM kubeagents_data.outbox \
-                WHERE abandoned_at < \
-                    kubeagents_data.now_micros() - 7 * 24 * 3600 * 1000000::bigint \
-                ORDER BY abandoned_at LIMIT ",
-            $limit,
-            " FOR UPDATE SKIP LOCKED), \
-            purged AS (\
-                DELETE FROM kubeagents_data.outbox AS entry USING old WHERE entry.id = old.id \
-                RETURNING 1) "
-        )
-    };
-}
-
-/// Takes at most `$1` entries away that were given up a week ago; returns how many.
-pub(crate) const PURGE: &str = concat!(
-    "WITH ",
-    purge_abandoned!("$1::bigint"),
-    "SELECT count(*) FROM purged"
-);
-
-/// Takes two old ones away, so that they do not pile up where no native server purges them.
-const ABANDONED: &str = concat!(
-    "WITH ",
-    purge_abandoned!("2"),
-    "UPDATE kubeagents_data.outbox SET due_at = NULL, \
-        abandoned_at = kubeagents_data.now_micros() \
-    WHERE id = $1::text AND due_at IS NOT NULL"
-);
+WHERE id = $1::text";
 
 fn micros(duration: Duration) -> Value<'static> {
     saturating(duration.as_micros()).into()
@@ -125,7 +91,7 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
     }
 
     async fn notification_delivered(&self, id: &str) -> Result<(), StoreError> {
-        self.query.execute(DELIVERED, &[id.into()]).await
+        self.query.execute(DELETE, &[id.into()]).await
     }
 
     async fn notification_failed(
@@ -139,6 +105,6 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
     }
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
-        self.query.execute(ABANDONED, &[id.into()]).await
+        self.query.execute(DELETE, &[id.into()]).await
     }
 }

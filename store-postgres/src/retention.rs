@@ -3,7 +3,7 @@
 use kubeagents_core::StoreError;
 
 use crate::query::Fetch;
-use crate::{Query, Row, Value, outbox, refresh_tokens};
+use crate::{Query, Row, Value, refresh_tokens};
 
 /// Number of rows that one statement looks at.
 const BATCH: i64 = 1000;
@@ -60,8 +60,11 @@ pub async fn purge(query: &impl Query, history_days: Option<u32>) -> Result<i64,
 }
 
 async fn purge_all(query: &impl Query, history_days: Option<u32>) -> Result<i64, StoreError> {
-    purge_batches(query, refresh_tokens::PURGE).await?;
-    purge_batches(query, outbox::PURGE).await?;
+    while query
+        .one(refresh_tokens::PURGE, &[BATCH.into()], Row::int::<i64>)
+        .await?
+        == BATCH
+    {}
     let Some(days) = history_days else {
         return Ok(0);
     };
@@ -85,15 +88,6 @@ async fn purge_all(query: &impl Query, history_days: Option<u32>) -> Result<i64,
         }
         last = next;
     }
-}
-
-async fn purge_batches(query: &impl Query, statement: &'static str) -> Result<(), StoreError> {
-    while query
-        .one(statement, &[BATCH.into()], Row::int::<i64>)
-        .await?
-        == BATCH
-    {}
-    Ok(())
 }
 
 async fn purge_agent(

@@ -18,7 +18,7 @@ macro_rules! queue_place {
             "row_number() OVER (PARTITION BY n.workspace ORDER BY n.created_at, n.id) + (\
                 SELECT count(*) FROM (\
                     SELECT FROM kubeagents_data.outbox AS waiting \
-                    WHERE waiting.workspace = n.workspace AND waiting.due_at IS NOT NULL LIMIT ",
+                    WHERE waiting.workspace = n.workspace LIMIT ",
             $limit,
             "::bigint) AS waiting) AS place"
         )

@@ -579,22 +579,10 @@ async fn what_an_earlier_version_queued_is_delivered_to_whom_it_is_for() {
         leased,
         expected.map(|(id, workspace, round)| (id.to_owned(), workspace.to_owned(), round))
     );
-    // Hosts of that version may go on while others are replaced.
-    database.psql(
-        "INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at) \
-            VALUES ('new', 'a:80', 'http://a/', 'body', 1), ('taken', 'a:80', 'http://a/', '', 1); \
-        UPDATE kubeagents_data.outbox SET due_at = due_at + 60000000 WHERE id = 'taken'",
-    );
-    let next = store.lease_notification(&lease_request("")).await.unwrap();
-    assert_eq!(next.unwrap().notification.id, "new");
-    assert_eq!(
-        store.lease_notification(&lease_request("")).await.unwrap(),
-        None
-    );
 }
 
 #[tokio::test]
-async fn what_is_expired_or_long_abandoned_is_purged() {
+async fn expired_refresh_tokens_are_purged() {
     let database = database();
     let pool = pool(&database).await;
     database.psql(
@@ -604,18 +592,12 @@ async fn what_is_expired_or_long_abandoned_is_purged() {
              VALUES ('old', 'account'), ('current', 'account'); \
          INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at) \
              VALUES ('1', 'old', 1, 2), ('2', 'old', 1, 3), ('3', 'current', 1, 2), \
-             ('4', 'current', 1, kubeagents_data.now_micros() + 1000000000); \
-         INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at, due_at, \
-             abandoned_at) VALUES ('old', '', '', '', 1, NULL, 1), \
-             ('recent', '', '', '', 1, NULL, kubeagents_data.now_micros()), \
-             ('waiting', '', '', '', 1, 1, NULL)",
+             ('4', 'current', 1, kubeagents_data.now_micros() + 1000000000)",
     );
     purge_once(&pool, None).await.unwrap();
     let left = "SELECT string_agg(DISTINCT token_hash, ','), string_agg(DISTINCT family.id, ',') \
         FROM kubeagents_data.refresh_tokens, kubeagents_data.token_families AS family";
     assert_eq!(database.psql(left), "4|current");
-    let left = "SELECT string_agg(id, ',' ORDER BY id) FROM kubeagents_data.outbox";
-    assert_eq!(database.psql(left), "recent,waiting");
 }
 
 #[tokio::test]
@@ -629,11 +611,7 @@ async fn what_is_old_goes_as_new_comes_also_where_nobody_purges() {
              VALUES ('older', 'account'), ('old', 'account'), ('kept', 'account'); \
          INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at) \
              VALUES ('1', 'older', 1, 2), ('2', 'kept', 1, 3), ('3', 'old', 1, 4), \
-             ('4', 'kept', 1, 9000000); \
-         INSERT INTO kubeagents_data.outbox (id, host, url, body, created_at, due_at, \
-             abandoned_at) VALUES ('old', '', '', '', 1, NULL, 1), \
-             ('recent', '', '', '', 1, NULL, kubeagents_data.now_micros()), \
-             ('failing', '', '', '', 1, 1, NULL)",
+             ('4', 'kept', 1, 9000000)",
     );
     let token = |token_hash: &str, family: &str| RefreshToken {
         token_hash: token_hash.into(),
@@ -660,9 +638,4 @@ async fn what_is_old_goes_as_new_comes_also_where_nobody_purges() {
     let rotated = store.rotate_refresh_token("4", successor.created_at, &successor);
     assert!(rotated.await.unwrap());
     assert_eq!(left(), "4,5,6|kept,new");
-
-    store.notification_abandoned("failing").await.unwrap();
-    let outbox = "SELECT string_agg(id, ',' ORDER BY id) FROM kubeagents_data.outbox \
-        WHERE abandoned_at IS NOT NULL";
-    assert_eq!(database.psql(outbox), "failing,recent");
 }
