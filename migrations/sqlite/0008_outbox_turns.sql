@@ -46,13 +46,11 @@ CREATE TRIGGER apply_chain INSTEAD OF INSERT ON chains BEGIN
         session_count = session_count + (NEW.expected_seq = 0);
     INSERT INTO sessions (
         workspace, agent_id, topic, seq, created, last_updated, ttl_minutes, expires_at, status,
-        run_started, topic_key, title, title_key, reason, message, status_since, context, sequence,
-        noted_at, hook
+        run_started, title, reason, message, status_since, context, sequence, noted_at, hook
     ) VALUES (
         NEW.workspace, NEW.agent_id, NEW.topic, NEW.seq, NEW.created, NEW.last_updated,
-        NEW.ttl_minutes, NEW.expires_at, NEW.status, NEW.run_started, NEW.topic_key, NEW.title,
-        NEW.title_key, NEW.reason, NEW.message, NEW.status_since, NEW.context, NEW.sequence,
-        NEW.noted_at, NEW.hook
+        NEW.ttl_minutes, NEW.expires_at, NEW.status, NEW.run_started, NEW.title, NEW.reason,
+        NEW.message, NEW.status_since, NEW.context, NEW.sequence, NEW.noted_at, NEW.hook
     ) ON CONFLICT DO UPDATE SET
         seq = excluded.seq,
         last_updated = excluded.last_updated,
@@ -60,9 +58,7 @@ CREATE TRIGGER apply_chain INSTEAD OF INSERT ON chains BEGIN
         expires_at = excluded.expires_at,
         status = excluded.status,
         run_started = excluded.run_started,
-        topic_key = excluded.topic_key,
         title = excluded.title,
-        title_key = excluded.title_key,
         reason = excluded.reason,
         message = excluded.message,
         status_since = excluded.status_since,
