@@ -84,8 +84,16 @@ async fn show(server: &Server, shown: Shown) -> Result<(), String> {
     let mut etag: Option<HeaderValue> = None;
     let mut sessions = Vec::new();
     loop {
-        let answer = server.ask_for_change(&path, etag.as_ref()).await;
-        let answer = answer.map_err(|error| server.no_answer(&error))?;
+        let answer = match server.ask_for_change(&path, etag.as_ref()).await {
+            Ok(answer) => answer,
+            // It will be back.
+            Err(error) if shown.watch && etag.is_some() => {
+                eprintln!("kubeagents: {}", server.no_answer(&error));
+                sleep(AGAIN).await;
+                continue;
+            }
+            Err(error) => return Err(server.no_answer(&error)),
+        };
         let is_changed = answer.status != StatusCode::NOT_MODIFIED;
         if is_changed {
             let rows = answer.own().filter(|_| answer.status == StatusCode::OK);

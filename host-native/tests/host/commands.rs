@@ -797,3 +797,64 @@ async fn scripts_report_and_learn_by_the_exit_code_what_became_of_it() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_terminal_shows_who_waits_first_and_scripts_get_json() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    for (status, topic, more) in [
+        ("running", "building", &[][..]),
+        (
+            "pending",
+            "asking",
+            &[
+                "--reason",
+                "question",
+                "--title",
+                "Release 1.2",
+                "--message",
+                "may I?",
+            ],
+        ),
+        ("success", "turned", &["--reason", "turn"]),
+        ("success", "done", &[]),
+    ] {
+        let arguments = [&["report", status, "--topic", topic, "--agent", "ci"], more].concat();
+        assert_eq!(home.output(&arguments).status.code(), Some(0));
+    }
+    let topics = |arguments: &[&str]| -> Vec<String> {
+        let shown = home.output(arguments);
+        assert_eq!(shown.status.code(), Some(0), "{shown:?}");
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let sessions = shown["sessions"].as_array().unwrap();
+        let topics = sessions
+            .iter()
+            .filter_map(|session| session["session_topic"].as_str());
+        topics.map(str::to_owned).collect()
+    };
+    assert_eq!(topics(&["ps", "--json"]), ["asking", "building", "turned"]);
+    assert_eq!(
+        topics(&["ps", "--json", "--all"]),
+        ["asking", "building", "turned", "done"]
+    );
+    let table = String::from_utf8(home.output(&["ps"]).stdout).unwrap();
+    let lines: Vec<&str> = table.lines().collect();
+    for text in ["waiting: question", "ci", "Release 1.2", "may I?"] {
+        assert!(lines[1].contains(text), "{text} in {table}");
+    }
+    assert!(lines[3].starts_with("your turn"), "{table}");
+
+    let mut watching = home.kubeagents(&["ps", "--watch", "--json"]);
+    let mut watching = watching.stdout(Stdio::piped()).spawn().unwrap();
+    let mut shown = BufReader::new(watching.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        shown.read_line(&mut line).unwrap();
+        line
+    };
+    assert!(!next().contains("another"));
+    server.report("another", "running").await;
+    assert!(next().contains("another"), "only a change is shown");
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+}
