@@ -2,13 +2,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use kubeagents_core::ports::Reports;
 use kubeagents_core::store::suite::found_by_walking;
-use kubeagents_core::store::{LeaseRequest, MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
+use kubeagents_core::store::{
+    Accounts, LeaseRequest, MAX_LOOKED_AT, Outbox, RefreshTokens, Registration, Sessions,
+};
 use kubeagents_core::{
-    AccountId, AuthMode, Context, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind,
-    Store, StoreError, Workspace,
+    AccountId, AuthMode, Context, MailedToken, NewAccount, RefreshToken, Report, ReportPolicy,
+    SessionKey, StatusKind, Store, StoreError, Workspace,
 };
 use kubeagents_store_postgres::{Query, schema};
 use kubeagents_test_postgres::{Database, database, wait_for};
@@ -111,6 +113,41 @@ mod suite {
             kubeagents_core::store::suite::registration_mails_are_leased_until_they_are_settled;
         run("mails", async |store: &_, tag: &str| case(store, tag).await);
     }
+}
+
+#[tokio::test]
+async fn registrations_go_when_their_link_has_run_out() {
+    let database = database();
+    let store = store(pool(&database).await);
+    let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let register = async |n: u32, day: i64| {
+        let created_at = start + TimeDelta::days(day);
+        let new = NewAccount {
+            id: AccountId::new(n.to_string()),
+            email: format!("{n}@example.com"),
+            email_key: format!("{n}@example.com"),
+            password_hash: String::new(),
+            name: String::new(),
+            verification: MailedToken {
+                token_hash: n.to_string(),
+                expires_at: created_at + TimeDelta::days(1),
+            },
+            mail_due: None,
+            created_at,
+        };
+        let outcome = store.create_account(&new).await.unwrap();
+        assert_eq!(outcome, Registration::Created(new.id));
+    };
+    for n in 0..4 {
+        register(n, 0).await;
+    }
+    assert!(store.verify_account("0", start).await.unwrap().is_some());
+    register(4, 1).await;
+    register(5, 2).await;
+    let ids = "SELECT string_agg(id, ' ' ORDER BY id) FROM kubeagents_data.accounts";
+    assert_eq!(database.psql(ids), "0 3 4 5");
+    register(6, 2).await;
+    assert_eq!(database.psql(ids), "0 4 5 6");
 }
 
 #[tokio::test(flavor = "multi_thread")]

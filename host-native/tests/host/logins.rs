@@ -133,3 +133,28 @@ async fn a_log_in_that_fails_is_logged_with_the_clients_address() {
         .logged(&["a password was wrong", "203.0.113.9"])
         .await;
 }
+
+#[tokio::test]
+async fn a_crowd_of_log_ins_by_one_client_does_not_hold_up_another() {
+    let server = Arc::new(Server::start(&[("TRUSTED_PROXIES", "127.0.0.1")]));
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut crowd = JoinSet::new();
+    for n in 0..cores * 200 {
+        let server = server.clone();
+        crowd.spawn(async move {
+            let login = registration(&format!("nobody{n}@example.com"));
+            let client = Some("203.0.113.9");
+            post_for(&server, client, "/api/auth/login", &login)
+                .await
+                .status
+        });
+    }
+    // There is no more room.
+    while crowd.join_next().await.unwrap().unwrap() != StatusCode::SERVICE_UNAVAILABLE {}
+    let login = registration("somebody@example.com");
+    let answer = post_for(&server, Some("203.0.113.10"), "/api/auth/login", &login).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{answer:?}");
+    let finished = std::iter::from_fn(|| crowd.try_join_next());
+    let checked = finished.filter(|status| matches!(status, Ok(StatusCode::UNAUTHORIZED)));
+    assert!(checked.count() < cores * 32, "it waited behind the crowd");
+}
