@@ -48,4 +48,4 @@ pub use libtest_mimic::{Arguments, Conclusion, Trial};
 pub use process::{Log, Process};
 pub use receiver::Receiver;
 pub use scenario::{run, trials};
-pub use tools::{COMPONENT_TARGET, build_component, succeed};
+pub use tools::{COMPONENT_TARGET, Packages, build_component, succeed};

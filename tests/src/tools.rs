@@ -21,14 +21,15 @@ pub fn build_component(build: &mut Command) {
 }
 
 /// Packages from PyPI and npm, Node.js among them, below `target/`.
-pub(crate) struct Packages(PathBuf);
+#[derive(Debug)]
+pub struct Packages(PathBuf);
 
 impl Packages {
     /// Installs what the folder `sources` pins, unless that has been done, to a folder of this name.
     ///
     /// # Panics
     /// As [`succeed`] does.
-    pub(crate) fn install(sources: &Path, name: &str) -> Self {
+    pub fn install(sources: &Path, name: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../target")
             .join(name);
@@ -42,7 +43,10 @@ impl Packages {
     }
 
     fn install_pinned(&self, sources: &Path) {
-        let pinned = ["requirements.txt", "package.json", "package-lock.json"];
+        let pinned: Vec<&str> = ["requirements.txt", "package.json", "package-lock.json"]
+            .into_iter()
+            .filter(|file| sources.join(file).exists())
+            .collect();
         let versions: String = pinned
             .iter()
             .map(|file| fs::read_to_string(sources.join(file)).unwrap())
@@ -51,15 +55,17 @@ impl Packages {
         if fs::read_to_string(&done).is_ok_and(|installed| installed == versions) {
             return;
         }
-        for file in pinned {
+        for file in &pinned {
             fs::copy(sources.join(file), self.0.join(file)).unwrap();
         }
         install_python(&self.0.join("venv"), &self.0.join("requirements.txt"));
-        succeed(
-            Command::new(self.program("npm"))
-                .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-                .current_dir(&self.0),
-        );
+        if pinned.contains(&"package.json") {
+            succeed(
+                Command::new(self.program("npm"))
+                    .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+                    .current_dir(&self.0),
+            );
+        }
         fs::write(done, versions).unwrap();
     }
 
@@ -69,7 +75,7 @@ impl Packages {
     }
 
     /// A program of the Python packages.
-    pub(crate) fn program(&self, name: &str) -> PathBuf {
+    pub fn program(&self, name: &str) -> PathBuf {
         self.0.join("venv/bin").join(name)
     }
 }
@@ -78,7 +84,7 @@ impl Packages {
 ///
 /// # Panics
 /// As [`succeed`] does.
-pub(crate) fn install_python(folder: &Path, requirements: &Path) {
+fn install_python(folder: &Path, requirements: &Path) {
     succeed(
         Command::new("python3")
             .args(["-m", "venv", "--clear"])

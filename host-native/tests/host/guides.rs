@@ -9,17 +9,12 @@ use std::process::Command;
 use kubeagents_core::settings::{Host, SETTINGS, Setting, Unset};
 use serde_json::Value;
 
-use crate::support::Server;
+use crate::support::{Server, root};
 
 /// The address that printed commands use.
 const PRINTED: &str = "http://localhost:8080";
 
 const KEY: &str = "a-key-for-the-team";
-
-/// The root of the repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

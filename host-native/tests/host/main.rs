@@ -10,6 +10,7 @@
 mod clients;
 mod commands;
 mod configuration;
+mod deploy;
 mod guides;
 mod logins;
 mod mail;

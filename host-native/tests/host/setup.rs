@@ -15,7 +15,7 @@ use kubeagents_core::mcp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::Server;
+use crate::support::{Server, root};
 
 /// Tools that are set up, and the folder of each below the home.
 const TOOLS: [(&str, &str); 8] = [
@@ -691,14 +691,6 @@ fn the_server_and_its_key_are_kept_in_one_private_file() {
         assert_eq!(said.code, Some(2), "{}", said.text);
         assert!(said.text.contains(named), "{}", said.text);
     }
-}
-
-/// The root of this repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .canonicalize()
-        .unwrap()
 }
 
 fn published(path: &str) -> Value {

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
 use std::future::pending;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,11 @@ use tokio::net::TcpListener;
 
 /// How long to wait for what must happen; longer than any of the server's own limits.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
 
 /// The server's binary with these variables and no others.
 pub(crate) fn command(variables: &[(&str, &str)]) -> Command {
