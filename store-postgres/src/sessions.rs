@@ -227,21 +227,18 @@ fn status_from(
 }
 
 const LOCK: &str = "\
-SELECT seq FROM kubeagents_data.sessions \
-WHERE workspace = $1::text AND agent_id = $2::text AND session_topic = $3::text FOR UPDATE";
+SELECT last_seen FROM kubeagents_data.agents \
+WHERE workspace = $1::text AND agent_id = $2::text FOR UPDATE";
 
 impl<Q: Query, C> PostgresStore<Q, C> {
-    /// Locks a session's row, if there is one, until the end of the transaction that the driver
-    /// runs its statements in.
+    /// Locks the row of a session's agent, if there is one, until the end of the transaction that the
+    /// driver runs its statements in. Every commit on a known session locks it first, so no other
+    /// can be faster, and none that holds the session waits for it.
     ///
     /// # Errors
     /// Those of the driver.
-    pub async fn lock_session(&self, key: &SessionKey) -> Result<(), StoreError> {
-        let params = [
-            key.workspace.key().into(),
-            Value::from(&key.agent_id),
-            Value::from(&key.session_topic),
-        ];
+    pub async fn lock_agent(&self, key: &SessionKey) -> Result<(), StoreError> {
+        let params = [key.workspace.key().into(), Value::from(&key.agent_id)];
         self.query.execute(LOCK, &params).await
     }
 }

@@ -15,7 +15,7 @@ use crate::recording::{GroupedReports, HostRecorder, Singly};
 /// One worker's statements reach the disk while the other's are put together.
 const WORKERS: usize = 2;
 
-/// How often another host may be faster on a session before its row is locked.
+/// How often another host may be faster on a session before its agent's row is locked.
 const MAX_CONFLICTS: u32 = 3;
 
 /// Reports on PostgreSQL.
@@ -32,7 +32,7 @@ pub(crate) fn record_reports(store: NativeStore, policy: ReportPolicy) -> Postgr
     reports
 }
 
-/// Tries on its own first, and locks the session's row when other hosts are faster.
+/// Tries on its own first, and locks the agent's row when other hosts are faster.
 pub(crate) struct Locking {
     pool: PgPool,
 }
@@ -55,7 +55,7 @@ impl Singly<NativeStore> for Locking {
 }
 
 impl Locking {
-    /// Records a report while its session's row is locked, so that no other host can be faster.
+    /// Records a report while its agent's row is locked, so that no other host can be faster.
     async fn record_locked(
         &self,
         recorder: &HostRecorder<NativeStore>,
@@ -65,7 +65,7 @@ impl Locking {
         let mut connection = Lent::of(&self.pool).await?;
         let transaction = Pinned::new(within_deadline(connection.begin()).await?);
         let store = PostgresStore::new(transaction);
-        store.lock_session(&incoming.session_key(workspace)).await?;
+        store.lock_agent(&incoming.session_key(workspace)).await?;
         let Recorder {
             clock,
             entropy,

@@ -31,9 +31,7 @@ fn compose_passes_every_setting_on() {
     let lines: Vec<String> = settings
         .map(|setting| format!("      {}:\n", setting.variable))
         .collect();
-    let (_, passed) = file
-        .split_once("in the order of the reference.\n")
-        .unwrap();
+    let (_, passed) = file.split_once("in the order of the reference.\n").unwrap();
     let (passed, _) = passed.split_once("    ports:").unwrap();
     assert!(
         passed == lines.concat(),
