@@ -277,6 +277,20 @@ mod tests {
     }
 
     #[test]
+    fn an_error_that_is_named_by_a_secret_is_an_error_without_a_name() {
+        for field in ["type", "code", "name"] {
+            let whole = serde_json::json!({
+                "hook_event_name": "StopFailure", "session_id": "s",
+                "error": {field: "ghp_0123456789abcdefghij0123456789abcdef"},
+            })
+            .to_string();
+            let reduced = reduce(Tool::ClaudeCode, whole.as_bytes(), Detail::Full).unwrap();
+            let read = |json: &[u8]| Tool::ClaudeCode.read(&Payload::parse(json).unwrap());
+            assert_eq!(read(reduced.json.as_bytes()), read(whole.as_bytes()));
+        }
+    }
+
+    #[test]
     fn names_are_parsed_back() {
         for tool in Tool::ALL {
             assert_eq!(Tool::parse(tool.name()), Some(tool));

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::event::{INPUT_HASH, MAX_MESSAGE, MAX_NAME, chosen_argument, id, input_hash, questions};
 use super::payload::{Payload, first_text};
+use super::secrets::redact;
 use super::text::{self, is_code, is_command, line};
 use super::{Detail, Tool};
 
@@ -11,6 +12,8 @@ use super::{Detail, Tool};
 enum Keep {
     /// An id, a name, an integer: it stays.
     AsItIs,
+    /// The name of an error or a kind: it stays, unless it holds a secret.
+    Word,
     /// The name of a tool.
     Name,
     /// A text for people.
@@ -43,7 +46,6 @@ fn keep(name: &str) -> Option<Keep> {
         "hook_event_name"
         | "hookEventName"
         | "hookName"
-        | "type"
         | "session_id"
         | "sessionId"
         | "sessionID"
@@ -71,14 +73,10 @@ fn keep(name: &str) -> Option<Keep> {
         | "notificationType"
         | "is_interrupt"
         | "recoverable"
-        | "error_type"
-        | "error_code"
-        | "error_context"
-        | "errorContext"
-        | "code"
-        | "name"
         | "action"
         | "exit" => Keep::AsItIs,
+        "type" | "error_type" | "error_code" | "error_context" | "errorContext" | "code"
+        | "name" => Keep::Word,
         "tool_name" | "toolName" | "tool" => Keep::Name,
         "message"
         | "last_assistant_message"
@@ -147,6 +145,11 @@ fn field(
         Keep::AsItIs => match value {
             Value::String(text) => Some(id(text).into()),
             Value::Bool(_) => Some(value.clone()),
+            Value::Number(number) if !number.is_f64() => Some(value.clone()),
+            _ => None,
+        },
+        Keep::Word => match value {
+            Value::String(text) => Some(id(text).into()).filter(|_| redact(text) == *text),
             Value::Number(number) if !number.is_f64() => Some(value.clone()),
             _ => None,
         },
