@@ -2,7 +2,7 @@
 //! its session.
 //!
 //! An agent that must be asked to call a tool forgets to; its hooks run whatever the model does. A hook's
-//! JSON is [`reduced`](reduce) by the client on the spot, so that no prompt and no secret leaves it, and
+//! JSON is [`reduced`](reduce()) by the client on the spot, so that no prompt and no secret leaves it, and
 //! read by the server: each tool has a file here that turns its JSON into an event in common terms. What
 //! an event means depends on what the session was doing, so it is resolved where a report is decided.
 //!

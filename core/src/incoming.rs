@@ -35,7 +35,7 @@ impl Incoming {
         }
     }
 
-    /// Works out what it changes, as [`decide`] does.
+    /// Works out what it changes, as [`decide()`] does.
     ///
     /// # Errors
     /// [`Unstored`] when nothing is to be stored.
