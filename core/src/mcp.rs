@@ -26,9 +26,16 @@ when it failed: the people who rely on the task see in these reports what you ar
 agent_id for everything you do, and the same session_topic for every report on one task. When a report \
 fails, go on with the task.";
 
+/// How an agent whose hooks report is told to use the reading tools.
+const READING_INSTRUCTIONS: &str = "Hooks report your work to kubeagents already: there is nothing for \
+you to report. Use these tools to see what agents are doing: call list_agents before you begin something \
+that could get in another agent's way, and when you are asked who works on what.";
+
 /// What the tools say of themselves that depends on where they are served.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guidance {
+    /// Only the tools of the scope `read` are served, since hooks report.
+    pub is_read_only: bool,
     /// The TTL of a new session whose agent asks for none, in minutes, where that is known.
     pub default_ttl_minutes: Option<u32>,
     /// Why nothing can be reported now, in whole sentences.
@@ -38,10 +45,21 @@ pub struct Guidance {
 impl Guidance {
     /// How an agent is told to use the tools.
     pub fn instructions(&self) -> Cow<'static, str> {
+        let instructions = match self.is_read_only {
+            true => READING_INSTRUCTIONS,
+            false => INSTRUCTIONS,
+        };
         match &self.trouble {
-            None => INSTRUCTIONS.into(),
-            Some(trouble) => format!("{trouble} {INSTRUCTIONS}").into(),
+            None => instructions.into(),
+            Some(trouble) => format!("{trouble} {instructions}").into(),
         }
+    }
+
+    /// The tools that are served, in the order of `tools/list`.
+    pub(crate) fn tools(&self) -> impl Iterator<Item = Tool> {
+        Tool::ALL
+            .into_iter()
+            .filter(|tool| !self.is_read_only || tool.scope() == Scope::Read)
     }
 
     fn report_often(&self) -> String {
@@ -249,11 +267,6 @@ impl Tool {
             Self::ListSessions => "list_sessions",
             Self::GetSession => "get_session",
         }
-    }
-
-    /// The tool of exactly this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|tool| tool.name() == name)
     }
 
     /// The scope that calling it takes.
@@ -660,7 +673,7 @@ mod tests {
     fn schemas_are_those_of_the_types_and_have_nothing_that_clients_stumble_over() {
         let guidance = Guidance {
             default_ttl_minutes: Some(60),
-            trouble: None,
+            ..Guidance::default()
         };
         fn check(schema: &Value) {
             match schema {
@@ -861,7 +874,7 @@ mod tests {
         let said = |ttl| {
             let guidance = Guidance {
                 default_ttl_minutes: ttl,
-                trouble: None,
+                ..Guidance::default()
             };
             let definition = Tool::ReportStatus.definition(&guidance);
             let argument =
@@ -892,8 +905,8 @@ mod tests {
     #[test]
     fn trouble_is_the_first_thing_that_is_said() {
         let guidance = Guidance {
-            default_ttl_minutes: None,
             trouble: Some("The server is away.".into()),
+            ..Guidance::default()
         };
         assert!(
             guidance
@@ -903,10 +916,28 @@ mod tests {
     }
 
     #[test]
+    fn where_hooks_report_the_tools_only_read() {
+        let guidance = Guidance {
+            is_read_only: true,
+            ..Guidance::default()
+        };
+        let read = [Tool::ListAgents, Tool::ListSessions, Tool::GetSession];
+        assert_eq!(guidance.tools().collect::<Vec<_>>(), read);
+        let mut told = guidance.instructions().into_owned();
+        assert!(told.contains("nothing for you to report"), "{told}");
+        for tool in guidance.tools() {
+            told += &tool.definition(&guidance).description;
+        }
+        for tool in Tool::ALL.into_iter().filter(|tool| !read.contains(tool)) {
+            assert!(!told.contains(tool.name()), "{told}");
+        }
+    }
+
+    #[test]
     fn every_first_sentence_says_when_to_call_and_all_are_short() {
         let guidance = Guidance {
             default_ttl_minutes: Some(60),
-            trouble: None,
+            ..Guidance::default()
         };
         assert!(
             guidance
@@ -935,16 +966,12 @@ mod tests {
 
     #[test]
     fn every_required_argument_is_described() {
-        let guidance = Guidance {
-            default_ttl_minutes: None,
-            trouble: None,
-        };
+        let guidance = Guidance::default();
         for tool in Tool::ALL {
             let schema = tool.definition(&guidance).input_schema;
             for field in schema["required"].as_array().into_iter().flatten() {
                 assert!(schema["properties"][field.as_str().unwrap()].is_object());
             }
-            assert_eq!(Tool::parse(tool.name()), Some(tool));
         }
     }
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use kubeagents_core::settings::{
     CLIENT_SETTINGS, ClientValues, DatabaseUrl, Host, LogFormat, SETTINGS, Setting, SettingError,
     Texts, Unset, Values,
@@ -43,7 +43,11 @@ pub(crate) enum Task {
     /// Ask the server at this address whether it is alive.
     Health(SocketAddr),
     /// Serve the Model Context Protocol on standard input and output.
-    Mcp(ClientValues),
+    Mcp {
+        values: ClientValues,
+        /// Only the tools that read are served.
+        is_read_only: bool,
+    },
     /// Drop the Go server's tables from this database.
     DropGoTables(Box<Database>),
     /// Give the Go server's tables in this database back to it.
@@ -111,6 +115,9 @@ const MCP_HELP: &str = "Serve the Model Context Protocol on standard input and o
 For agents that start a command: what they report is passed on to a kubeagents server. Of the \
                         variables and flags of the server, only those of the log count here.";
 
+/// The flag of a server that only reads.
+const READ_ONLY: &str = "read-only";
+
 /// The name of the file that a backup goes to.
 const COPY: &str = "FILE";
 
@@ -124,6 +131,10 @@ fn command() -> Command {
                              stored since its database was taken over.";
     let backup =
         "Copy the SQLite database of DATABASE_URL to a new file, also while a server uses it.";
+    let read_only = Arg::new(READ_ONLY)
+        .long(READ_ONLY)
+        .help("Serve only the tools that read, for agents whose hooks report")
+        .action(ArgAction::SetTrue);
     let copy = Arg::new(COPY)
         .help("The new file; an existing one is not overwritten")
         .value_parser(value_parser!(PathBuf))
@@ -139,7 +150,8 @@ fn command() -> Command {
             Command::new("mcp")
                 .about(first_paragraph(MCP_HELP))
                 .long_about(MCP_HELP)
-                .args(flags(CLIENT_SETTINGS)),
+                .args(flags(CLIENT_SETTINGS))
+                .arg(read_only),
         )
         .subcommand(Command::new("drop-go-tables").about(drop_go_tables))
         .subcommand(Command::new("restore-go-tables").about(restore_go_tables))
@@ -235,7 +247,10 @@ impl Cli {
             Some(("mcp", matches)) => {
                 let mut texts = texts(matches, CLIENT_SETTINGS)?;
                 ClientConfig::read()?.complete(&mut texts);
-                Task::Mcp(ClientValues::read(Host::Native, texts)?)
+                Task::Mcp {
+                    values: ClientValues::read(Host::Native, texts)?,
+                    is_read_only: matches.get_flag(READ_ONLY),
+                }
             }
             Some((name, matches)) => {
                 let config = Config::new(values)?;

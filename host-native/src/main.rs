@@ -131,10 +131,13 @@ enum StartError {
 async fn run(task: Task, warnings: &[String]) -> Result<(), StartError> {
     match task {
         Task::Health(address) => Ok(health::check(address).await?),
-        Task::Mcp(values) => {
+        Task::Mcp {
+            values,
+            is_read_only,
+        } => {
             log_warnings(warnings);
             let stop = shutdown::on_signals().map_err(StartError::Signals)?;
-            Ok(mcp::serve(values, stop).await?)
+            Ok(mcp::serve(values, is_read_only, stop).await?)
         }
         Task::DropGoTables(database) => {
             match postgres::drop_go_tables(&database).await? {

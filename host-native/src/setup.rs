@@ -225,6 +225,14 @@ fn group(handler: CstInputValue) -> CstInputValue {
     CstInputValue::Object(vec![("hooks".into(), CstInputValue::Array(vec![handler]))])
 }
 
+/// The arguments of our server of the Model Context Protocol: hooks report already, so it only reads.
+const MCP: [&str; 2] = ["mcp", "--read-only"];
+
+/// Checks whether arguments are those of our server, also in the form from before it only read.
+fn runs_mcp(arguments: &[&str]) -> bool {
+    arguments == MCP || arguments == ["mcp"]
+}
+
 /// Our server of the Model Context Protocol in the most common form, after these fields.
 fn server(place: &Place, before: &[(&str, &str)]) -> CstInputValue {
     let mut fields: Vec<(String, CstInputValue)> = before
@@ -232,7 +240,7 @@ fn server(place: &Place, before: &[(&str, &str)]) -> CstInputValue {
         .map(|(name, value)| ((*name).to_owned(), (*value).into()))
         .collect();
     fields.push(("command".into(), place.mcp_program().into()));
-    fields.push(("args".into(), CstInputValue::Array(vec!["mcp".into()])));
+    fields.push(("args".into(), MCP.to_vec().into()));
     CstInputValue::Object(fields)
 }
 

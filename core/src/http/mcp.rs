@@ -153,7 +153,7 @@ impl<P: Ports> App<P> {
     ) -> Result<Value, RpcError> {
         let guidance = Guidance {
             default_ttl_minutes: Some(self.settings.values.default_ttl_minutes),
-            trouble: None,
+            ..Guidance::default()
         };
         let asked = request.ask(room.version, &guidance)?;
         let is_small = matches!(&asked, Asked::Call(tool, _) if tool.scope() == Scope::Report);

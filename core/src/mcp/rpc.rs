@@ -275,7 +275,7 @@ impl Request {
                 Ok(Asked::Introduction(Introduction(version)))
             }
             "tools/list" => list_tools(&params, version, guidance).map(Asked::Answered),
-            "tools/call" => call(params),
+            "tools/call" => call(params, guidance),
             _ => Err(RpcError::method_not_found(&method)),
         }
     }
@@ -394,7 +394,8 @@ fn list_tools(
     if params.get("cursor").is_some_and(|cursor| !cursor.is_null()) {
         return Err(RpcError::invalid_params("cursor is invalid"));
     }
-    let mut tools = json!(Tool::ALL.map(|tool| tool.definition(guidance)));
+    let tools = guidance.tools().map(|tool| tool.definition(guidance));
+    let mut tools = json!(tools.collect::<Vec<_>>());
     if !version.has_structured_output() {
         for tool in tools.as_array_mut().into_iter().flatten() {
             if let Some(tool) = tool.as_object_mut() {
@@ -410,12 +411,14 @@ fn list_tools(
     Ok(complete(result, version))
 }
 
-fn call(mut params: Map<String, Value>) -> Result<Asked, RpcError> {
+fn call(mut params: Map<String, Value>, guidance: &Guidance) -> Result<Asked, RpcError> {
     let name = params
         .get("name")
         .and_then(Value::as_str)
         .ok_or_else(|| RpcError::invalid_params("name must be a string"))?;
-    let tool = Tool::parse(name)
+    let tool = guidance
+        .tools()
+        .find(|tool| tool.name() == name)
         .ok_or_else(|| RpcError::invalid_params(format!("Unknown tool: {name}")))?;
     match params.remove("arguments") {
         None | Some(Value::Null) => Ok(Asked::Call(tool, Map::new())),

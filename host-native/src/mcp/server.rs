@@ -42,16 +42,12 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// The tools of the core, on this server. `default_ttl_minutes` is the TTL of sessions whose
-    /// agent asks for none, where that is known.
-    pub(super) fn new(api: Api, outbox: Outbox<Api>, default_ttl_minutes: Option<u32>) -> Self {
+    /// The tools of the core, on this server.
+    pub(super) fn new(api: Api, outbox: Outbox<Api>, guidance: Guidance) -> Self {
         Self {
             api,
             outbox,
-            guidance: Guidance {
-                default_ttl_minutes,
-                trouble: None,
-            },
+            guidance,
             version: ProtocolVersion::V2025_03_26,
         }
     }

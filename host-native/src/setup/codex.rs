@@ -4,11 +4,15 @@ use std::path::Path;
 
 use jsonc_parser::cst::CstInputValue;
 use kubeagents_core::hook::Tool;
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
+use toml_edit::{
+    Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value,
+};
 
 use super::file::{Refusal, read};
 use super::json::{Json, SERVER};
-use super::{Agent, Place, Plan, Warning, Wish, group, handler, program_name, runs_hook};
+use super::{
+    Agent, MCP, Place, Plan, Warning, Wish, group, handler, program_name, runs_hook, runs_mcp,
+};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::Codex,
@@ -278,16 +282,19 @@ fn is_our_server(server: &Item) -> bool {
     let Some(server) = server.as_table_like() else {
         return false;
     };
-    let text = |name: &str| server.get(name).and_then(Item::as_str);
-    let args = server
-        .get("args")
-        .and_then(Item::as_array)
-        .into_iter()
-        .flatten();
-    let args: Vec<&str> = args.filter_map(Value::as_str).collect();
-    text("command").is_some_and(|program| program_name(Path::new(program)))
-        && args == ["mcp"]
+    let program = server.get("command").and_then(Item::as_str);
+    program.is_some_and(|program| program_name(Path::new(program)))
+        && runs_mcp(&arguments(server))
         && !server.contains_key("env")
+}
+
+/// The arguments in a server's table.
+fn arguments(server: &dyn TableLike) -> Vec<&str> {
+    let args = server.get("args").and_then(Item::as_array);
+    args.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 fn has_foreign_server(document: &DocumentMut) -> bool {
@@ -324,11 +331,14 @@ fn set_server(document: &mut DocumentMut, program: Option<&str>, wish: Wish) -> 
                 if server.get("command").and_then(Item::as_str) != Some(program) {
                     server.insert("command", value(program));
                 }
+                if arguments(server) != MCP {
+                    server.insert("args", value(Array::from_iter(MCP)));
+                }
             }
             None => {
                 let mut server = Table::new();
                 server.insert("command", value(program));
-                server.insert("args", value(Array::from_iter(["mcp"])));
+                server.insert("args", value(Array::from_iter(MCP)));
                 servers.insert(SERVER, Item::Table(server));
             }
         },

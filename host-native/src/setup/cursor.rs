@@ -54,7 +54,7 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         super::add_server(&mut plan, place, &path, "mcpServers", wish, &|| {
             CstInputValue::Object(vec![
                 ("command".into(), place.program().into()),
-                ("args".into(), CstInputValue::Array(vec!["mcp".into()])),
+                ("args".into(), super::MCP.to_vec().into()),
             ])
         })?;
     }

@@ -6,7 +6,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::{Map, Value};
 
-use super::{Wish, program_name, runs_hook};
+use super::{Wish, program_name, runs_hook, runs_mcp};
 
 /// What there is of a file that is missing.
 pub(super) const BLANK: &str = "{}\n";
@@ -261,11 +261,12 @@ fn is_our_server(server: &Value) -> bool {
             server["args"].as_array().map_or(&[][..], |args| args),
         ),
     };
+    let args: Option<Vec<&str>> = args.iter().map(Value::as_str).collect();
     let has = |field: &str| server.get(field).is_some();
     program
         .as_str()
         .is_some_and(|it| program_name(Path::new(it)))
-        && args == [Value::from("mcp")]
+        && args.is_some_and(|args| runs_mcp(&args))
         && !["env", "environment", "url", "headers"]
             .into_iter()
             .any(has)

@@ -62,7 +62,8 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
             false => folder.join("opencode.json"),
         };
         super::add_server(&mut plan, place, &path, "mcp", wish, &|| {
-            let command = vec![place.mcp_program().into(), "mcp".into()];
+            let mut command: Vec<CstInputValue> = vec![place.mcp_program().into()];
+            command.extend(super::MCP.map(CstInputValue::from));
             CstInputValue::Object(vec![
                 ("type".into(), "local".into()),
                 ("command".into(), CstInputValue::Array(command)),

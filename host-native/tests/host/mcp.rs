@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -42,9 +42,15 @@ impl Agent {
 
     /// Starts the command in front of the server at this URL, and says nothing yet.
     fn silent(url: &str, variables: &[(&str, &str)]) -> Self {
-        let mut process = command(variables)
-            .arg("mcp")
-            .env("KUBEAGENTS_SERVER_URL", url)
+        Self::of(
+            command(variables)
+                .arg("mcp")
+                .env("KUBEAGENTS_SERVER_URL", url),
+        )
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -671,6 +677,41 @@ fn tls_port() -> u16 {
         });
     });
     port
+}
+
+#[tokio::test]
+async fn beside_hooks_the_tools_only_read() {
+    let server = Server::start(&[("AUTH_MODE", "open")]);
+    server.report("topic", "running").await;
+    let url = format!("http://{}", server.address);
+    let mut agent = Agent::of(
+        command(&[])
+            .args(["mcp", "--read-only"])
+            .env("KUBEAGENTS_SERVER_URL", url),
+    );
+    let instructions = agent.initialize()["instructions"].to_string();
+    assert!(instructions.contains("Hooks report"), "{instructions}");
+    let tools = agent.ask("tools/list", json!({}))["tools"].clone();
+    let names: Vec<_> = tools
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["name"])
+        .collect();
+    assert_eq!(names, ["list_agents", "list_sessions", "get_session"]);
+
+    let (is_error, session) = agent.call("get_session", "topic", json!({}));
+    assert!(!is_error && session.contains("running"), "{session}");
+    for tool in ["start_session", "report_status", "end_session"] {
+        let arguments = json!({"agent_id": "agent", "session_topic": "topic", "status": "failed"});
+        let params = json!({"name": tool, "arguments": arguments});
+        agent
+            .send(&json!({"jsonrpc": "2.0", "id": tool, "method": "tools/call", "params": params}));
+        let error = json!({"code": -32602, "message": format!("Unknown tool: {tool}")});
+        assert_eq!(agent.answer()["error"], error);
+    }
+    agent.leave().await;
+    assert_eq!(messages(&server, "topic").await.len(), 1);
 }
 
 #[tokio::test]

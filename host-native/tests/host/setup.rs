@@ -235,7 +235,7 @@ fn agents_that_are_found_are_set_up_and_all_else_stays() {
             .starts_with("{\n    \"model\": \"opus\",\n")
     );
     let state = home.json(".claude.json");
-    let server = json!({"type": "stdio", "command": "kubeagents", "args": ["mcp"]});
+    let server = json!({"type": "stdio", "command": "kubeagents", "args": ["mcp", "--read-only"]});
     assert_eq!(state["mcpServers"]["kubeagents"], server);
     assert_eq!(state["numStartups"], 12);
 
@@ -243,9 +243,9 @@ fn agents_that_are_found_are_set_up_and_all_else_stays() {
     for kept in CODEX_CONFIG.lines() {
         assert!(config.contains(kept), "{kept} is not in\n{config}");
     }
-    assert!(
-        config.contains("[mcp_servers.kubeagents]\ncommand = \"kubeagents\"\nargs = [\"mcp\"]\n")
-    );
+    let server =
+        "[mcp_servers.kubeagents]\ncommand = \"kubeagents\"\nargs = [\"mcp\", \"--read-only\"]\n";
+    assert!(config.contains(server), "{config}");
     assert!(
         said.contains("notify in config.toml stays as it is"),
         "{said}"
@@ -575,6 +575,27 @@ fn a_server_of_our_name_that_is_somebody_elses_stays() {
 }
 
 #[test]
+fn servers_from_before_they_only_read_are_replaced() {
+    let home = lived_in();
+    let before = home.files();
+    home.setup(&[]);
+    let after = home.files();
+    let mut replaced = 0;
+    for (path, text) in &after {
+        if let Some((start, end)) = text.split_once("\"--read-only\"") {
+            let start = start.trim_end().trim_end_matches(',');
+            fs::write(path, format!("{start}{end}")).unwrap();
+            replaced += 1;
+        }
+    }
+    assert_eq!(replaced, TOOLS.len());
+    home.setup(&[]);
+    assert_eq!(home.files(), after);
+    home.setup(&["--uninstall"]);
+    assert_eq!(home.files(), before);
+}
+
+#[test]
 fn a_repositorys_hooks_do_nothing_where_the_program_is_missing() {
     let home = Home::new();
     home.put("work/.claude/settings.json", CLAUDE_SETTINGS);
@@ -715,11 +736,12 @@ fn what_is_published_is_what_there_is() {
         home.json("work/.claude/settings.json")["hooks"]
     );
 
-    let entry = json!({"command": "kubeagents", "args": ["mcp"]});
+    let beside_hooks = json!({"command": "kubeagents", "args": ["mcp", "--read-only"]});
     assert_eq!(
         published("plugins/kubeagents/.mcp.json")["mcpServers"]["kubeagents"],
-        entry
+        beside_hooks
     );
+    let entry = json!({"command": "kubeagents", "args": ["mcp"]});
 
     let bundle = published("packaging/mcpb/manifest.json");
     let tools = bundle["tools"].as_array().unwrap().iter();
