@@ -19,11 +19,11 @@ SELECT 'shared', 'long', 'long', n, kubeagents_data.now_micros() - 1000000 + n, 
 FROM generate_series(1, 1000000) AS n;
 
 INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created,
-    last_updated, ttl_minutes, status, run_started)
-SELECT workspace, agent_id, session_topic, 10, at - 9, at, 60, 'running', at - 9 FROM seeded;
+    last_updated, ttl_minutes, status, run_started, status_since, noted_at)
+SELECT workspace, agent_id, session_topic, 10, at - 9, at, 60, 'running', at - 9, at - 9, at FROM seeded;
 INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created,
-    last_updated, ttl_minutes, status, run_started)
-SELECT 'shared', 'long', 'long', 1000000, t, t, 60, 'running', t
+    last_updated, ttl_minutes, status, run_started, status_since, noted_at)
+SELECT 'shared', 'long', 'long', 1000000, t, t, 60, 'running', t, t, t
 FROM kubeagents_data.now_micros() AS t;
 
 INSERT INTO kubeagents_data.agents
