@@ -1,3 +1,5 @@
+use std::fmt::Display;
+
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(600);
@@ -18,6 +20,11 @@ pub(super) fn notification(workspace: &Workspace, n: &str, host: &str) -> Notifi
         body: format!("{{\"text\":\"→ {n}\"}}"),
         created_at: start(),
     }
+}
+
+/// A receiving host of a case's own: leases of other cases would keep one that they share busy.
+fn host(tag: &str, name: impl Display) -> String {
+    format!("{name}.{}.example:443", uuid_of(tag))
 }
 
 /// Queues notifications with reports in this workspace, of which each has many.
@@ -85,8 +92,8 @@ pub(super) async fn lease_all<S: Store>(
 pub async fn a_notification_is_queued_with_its_commit_only<S: Store>(store: &S, tag: &str) {
     let own = [workspace(tag)];
     let mut queued = vec![
-        notification(&own[0], "1", "a.example:443"),
-        notification(&own[0], "2", "b.example:443"),
+        notification(&own[0], "1", &host(tag, "a")),
+        notification(&own[0], "2", &host(tag, "b")),
     ];
     queue(store, &own[0], &queued).await;
     let mut leased = Vec::new();
@@ -103,7 +110,7 @@ pub async fn a_notification_is_queued_with_its_commit_only<S: Store>(store: &S, 
 pub async fn a_lease_excludes_others_until_it_ends<S: Store>(store: &S, tag: &str) {
     let own = [workspace(tag)];
     let names = ["failed", "lost", "delivered", "abandoned"];
-    let all = names.map(|name| notification(&own[0], name, &format!("{name}.example:443")));
+    let all = names.map(|name| notification(&own[0], name, &host(tag, name)));
     queue(store, &own[0], &all).await;
     let request = request(&own);
     let now = request.now;
@@ -155,7 +162,7 @@ async fn eventually<S: Store>(store: &S, own: &[Workspace], id: &str, duration: 
 pub async fn a_workspaces_idle_hosts_come_first_and_busy_ones_wait<S: Store>(store: &S, tag: &str) {
     let own = [workspace(tag)];
     let names = ["a1", "a2", "a3", "b1", "c1"];
-    let of = |name: &str| notification(&own[0], name, &format!("{}.example:443", &name[..1]));
+    let of = |name: &str| notification(&own[0], name, &host(tag, &name[..1]));
     queue(store, &own[0], &names.map(of)).await;
     let names_by_id: BTreeMap<String, &str> = names.map(|name| (of(name).id, name)).into();
     let mut request = request(&own);
@@ -178,11 +185,7 @@ pub async fn what_is_due_longest_comes_first<S: Store>(store: &S, tag: &str) {
     let own = [workspace(tag)];
     let at = |second: i64| Notification {
         created_at: start() + TICK * second as i32,
-        ..notification(
-            &own[0],
-            &second.to_string(),
-            &format!("h{second}.example:443"),
-        )
+        ..notification(&own[0], &second.to_string(), &host(tag, second))
     };
     let all: Vec<Notification> = (0..9).map(at).collect();
     let mut shuffled = all.clone();
@@ -199,7 +202,7 @@ pub async fn workspaces_take_turns<S: Store>(store: &S, tag: &str) {
     let own = neighbours::<4>(tag);
     let all: Vec<_> = own
         .iter()
-        .flat_map(|own| ["1", "2", "3"].map(|n| notification(own, n, &format!("h{n}.example:443"))))
+        .flat_map(|own| ["1", "2", "3"].map(|n| notification(own, n, &host(tag, n))))
         .collect();
     queue(store, &own[0], &all).await;
     let mut request = request(&own);
@@ -225,11 +228,11 @@ pub async fn a_workspace_that_names_thousands_of_hosts_harms_itself_only<S: Stor
 ) {
     let own = neighbours::<3>(tag);
     let [many, other, again] = &own;
-    let to = |n: usize| notification(many, &n.to_string(), &format!("h{n}.example:443"));
+    let to = |n: usize| notification(many, &n.to_string(), &host(tag, n));
     let hosts = 3 * MAX_WAITING;
     let of_many: Vec<_> = (0..hosts).map(to).collect();
     queue(store, other, &of_many).await;
-    let of_others = [other, again].map(|own| notification(own, "1", "h0.example:443"));
+    let of_others = [other, again].map(|own| notification(own, "1", &host(tag, 0)));
     queue(store, other, &of_others).await;
 
     let mut request = request(&own);
@@ -263,7 +266,7 @@ pub async fn a_workspace_that_names_thousands_of_hosts_harms_itself_only<S: Stor
 pub async fn hosts_that_lease_at_once_get_different_notifications<S: Store>(store: &S, tag: &str) {
     let own = neighbours::<4>(tag);
     let all: Vec<_> = (0..40)
-        .map(|n| notification(&own[n % 4], &n.to_string(), &format!("h{n}.example:443")))
+        .map(|n| notification(&own[n % 4], &n.to_string(), &host(tag, n)))
         .collect();
     queue(store, &own[0], &all).await;
     let request = request(&own);
