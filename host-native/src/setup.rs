@@ -343,7 +343,10 @@ impl Request {
                 read.map_err(|error| {
                     ConfigError(format!("standard input cannot be read: {error}"))
                 })?;
-                Some(line.trim().to_owned())
+                match line.trim() {
+                    "" => return Err(ConfigError("--key -: standard input holds no key".into())),
+                    key => Some(key.to_owned()),
+                }
             }
             key => key,
         };

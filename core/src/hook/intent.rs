@@ -110,8 +110,7 @@ impl Intent {
             is_expired: now >= head.expires_at(),
             state: &head.hook,
         });
-        let is_ordered = self.sequence.is_some();
-        let resolved = resolve(&self.event, &self.context, is_ordered, known.as_ref(), now)?;
+        let resolved = resolve(&self.event, &self.context, known.as_ref(), now)?;
         let report = Report {
             agent_id: self.agent_id.clone(),
             agent_name: None,

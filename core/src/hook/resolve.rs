@@ -57,12 +57,10 @@ enum Next {
 }
 
 /// Works out what an event makes of its session; `None` when it changes nothing. `context` is what else
-/// is known of where the agent works; `is_ordered` says that the event is known to come after whatever
-/// the session was told before.
+/// is known of where the agent works.
 pub(super) fn resolve(
     event: &Event,
     context: &Context,
-    is_ordered: bool,
     known: Option<&Known<'_>>,
     now: Timestamp,
 ) -> Option<Resolved> {
@@ -71,7 +69,8 @@ pub(super) fn resolve(
         // Somebody else has reported meanwhile.
         state.waits.clear();
     }
-    if state.closed && !is_ordered && event.happening != Happening::Prompted {
+    // Hooks that run beside the one of the end come late, whenever they say that they began.
+    if state.closed && event.happening != Happening::Prompted {
         return None;
     }
     let context = patch(context, known);
@@ -187,14 +186,10 @@ impl Session<'_> {
                 Some(self.running(""))
             }
             Happening::Tool(call) => {
-                state.closed = false;
                 let any = state.end_by_call("", call, self.now);
                 self.after_waits(state, any)
             }
-            Happening::Busy => {
-                state.closed = false;
-                self.after_waits(state, false)
-            }
+            Happening::Busy => self.after_waits(state, false),
             Happening::Asked { .. } => self.asked("", state),
             Happening::Answered(answer) => {
                 let any = state.end_by_answer(answer);
@@ -277,7 +272,6 @@ impl Session<'_> {
                 () => None,
             };
         }
-        state.closed = false;
         // Repeated, it renews the session and is no news.
         match state.open(open) {
             true => self.waiting(state),
@@ -292,7 +286,6 @@ impl Session<'_> {
         if after_error && (has_stopped || self.known.is_none()) {
             return None;
         }
-        state.closed = false;
         if background {
             // A subagent may wait while the main thread does not.
             state.waits.retain(|open| !open.agent.is_empty());

@@ -34,19 +34,28 @@ impl Place {
         })
     }
 
-    /// The repository that the working folder is in, else the working folder.
+    /// The repository that the working folder is in.
     ///
     /// # Errors
-    /// [`ConfigError`] without a home or a working folder.
+    /// [`ConfigError`] without a home or a working folder, outside a repository, and in one that is
+    /// the home itself: its files are the user's own.
     pub(crate) fn of_project() -> Result<Self, ConfigError> {
+        let user = Self::of_user()?;
         let folder = env::current_dir()
             .map_err(|error| ConfigError(format!("the working folder cannot be told: {error}")))?;
         let root = folder
             .ancestors()
-            .find(|folder| folder.join(".git").exists());
+            .find(|folder| folder.join(".git").exists())
+            .filter(|root| *root != user.home)
+            .ok_or_else(|| {
+                ConfigError(format!(
+                    "--project: {} is not in a Git repository, or in one that is the home folder",
+                    folder.display()
+                ))
+            })?;
         Ok(Self {
-            project: Some(root.unwrap_or(&folder).to_owned()),
-            ..Self::of_user()?
+            project: Some(root.to_owned()),
+            ..user
         })
     }
 

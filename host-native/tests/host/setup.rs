@@ -673,6 +673,34 @@ fn the_command_survives_an_upgrade() {
 }
 
 #[test]
+fn files_of_a_project_are_those_of_a_repository_other_than_the_home() {
+    let home = Home::new();
+    let outside = home.path("elsewhere");
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir(home.path(".git")).unwrap();
+    for folder in [&outside, &home.path("")] {
+        let bin = home.path("bin");
+        let mut command = home.command(bin.join("kubeagents"), &bin);
+        let arguments = ["setup", "claude-code", "--project"];
+        let said = said(command.args(arguments).current_dir(folder));
+        assert_eq!(said.code, Some(2), "{}", said.text);
+        assert!(said.text.contains("Git repository"), "{}", said.text);
+    }
+    assert!(home.files().is_empty(), "{:?}", home.files());
+}
+
+#[test]
+fn an_empty_key_from_standard_input_is_refused() {
+    let home = Home::new();
+    home.setup(&["claude-code", "--key", "ka_secret"]);
+    let said = home.run(&["setup", "claude-code", "--key", "-"]);
+    assert_eq!(said.code, Some(2), "{}", said.text);
+    assert!(said.text.contains("holds no key"), "{}", said.text);
+    let kept = home.text(".config/kubeagents/config.toml");
+    assert!(kept.contains("ka_secret"), "{kept}");
+}
+
+#[test]
 fn the_server_and_its_key_are_kept_in_one_private_file() {
     let home = Home::new();
     let said = home.setup(&[
