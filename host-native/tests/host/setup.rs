@@ -693,7 +693,7 @@ fn files_of_a_project_are_those_of_a_repository_other_than_the_home() {
 fn an_empty_key_from_standard_input_is_refused() {
     let home = Home::new();
     home.setup(&["claude-code", "--key", "ka_secret"]);
-    let said = home.run(&["setup", "claude-code", "--key", "-"]);
+    let said = home.run(&["claude-code", "--key", "-"]);
     assert_eq!(said.code, Some(2), "{}", said.text);
     assert!(said.text.contains("holds no key"), "{}", said.text);
     let kept = home.text(".config/kubeagents/config.toml");
