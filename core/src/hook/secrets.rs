@@ -20,7 +20,7 @@ struct Kind {
     compiled: OnceLock<Option<Regex>>,
 }
 
-static KINDS: [Kind; 15] = [
+static KINDS: [Kind; 17] = [
     kind(
         "private key",
         r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY.*?(-----END [A-Z0-9 ]*PRIVATE KEY(-----)?|\z)",
@@ -39,6 +39,8 @@ static KINDS: [Kind; 15] = [
         r#"(?P<kept>(^|[\s"'(=])-u[\s=]*["']?)[^\s:"']+:[^\s"']+"#,
     ),
     kind("--user", r#"(?P<kept>--user[\s=]+["']?)[^\s:"']+:[^\s"']+"#),
+    kind("sshpass", r#"(?P<kept>sshpass\s+-p\s*["']?)[^\s"']+"#),
+    kind("-key:", r#"(?i)(?P<kept>[\w-]*-key:\s*)[^\s"']+"#),
     // A value that is given to a name which says that it is secret.
     kind(
         "=",
@@ -132,6 +134,11 @@ mod tests {
                 "{\"password\": \"[secret]\"}",
             ),
             ("--password hunter2 x", "--password [secret] x"),
+            (
+                "curl -H 'X-Api-Key: hunter2'",
+                "curl -H 'X-Api-Key: [secret]'",
+            ),
+            ("sshpass -p hunter2 ssh x", "sshpass -p [secret] ssh x"),
             (
                 "a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb",
                 "a\n[secret]\nb",

@@ -19,24 +19,27 @@ pub(super) fn config() -> Option<PathBuf> {
 /// Where state is kept; `None` without a home. Machines and containers that share a home have each their
 /// own, since they do not see each other's processes.
 pub(super) fn state() -> Option<PathBuf> {
-    Some(own(base("XDG_STATE_HOME", ".local/state")?))
+    Some(own(base("XDG_STATE_HOME", ".local/state")?, None))
 }
 
-/// Where sockets are kept; `None` where there is no folder that is private for sure.
+/// Where sockets are kept; `None` where there is no folder that is private for sure. Whoever listens there
+/// reads the state folder, so each state folder has its own.
 pub(super) fn runtime() -> Option<PathBuf> {
     let base = absolute("XDG_RUNTIME_DIR")?;
     let metadata = fs::metadata(&base).ok()?;
     let is_private = metadata.is_dir()
         && metadata.uid() == rustix::process::getuid().as_raw()
         && metadata.mode() & 0o077 == 0;
-    is_private.then(|| own(base.join(NAME)))
+    is_private.then(|| own(base.join(NAME), state()))
 }
 
-/// The part of a folder that is of this machine, or of this container.
-fn own(folder: PathBuf) -> PathBuf {
+/// The part of a folder that is of this machine, or of this container, and of the other folder.
+fn own(folder: PathBuf, other: Option<PathBuf>) -> PathBuf {
     let machine = fs::read("/etc/machine-id").unwrap_or_default();
     let processes = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    let name = [&machine, processes.as_os_str().as_encoded_bytes()].concat();
+    let other = other.unwrap_or_default().into_os_string();
+    let processes = processes.as_os_str().as_encoded_bytes();
+    let name = [&machine, processes, other.as_encoded_bytes()].concat();
     match name.is_empty() {
         true => folder,
         false => folder.join(&sha256_hex(name)[..12]),

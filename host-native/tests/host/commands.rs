@@ -381,6 +381,19 @@ async fn a_watcher_that_is_killed_loses_nothing_and_is_followed_by_another() {
 }
 
 #[tokio::test]
+async fn state_folders_that_share_a_folder_of_sockets_have_each_their_own_watcher() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    home.hook("claude-code", &prompt("one", "go"));
+    is_told(&server, "one", "running", "").await;
+    let mut other = home.kubeagents(&["hook", "claude-code"]);
+    other.env("XDG_STATE_HOME", home.path().join("other"));
+    hand_over(other, prompt("two", "go").to_string().as_bytes());
+    is_told(&server, "two", "running", "").await;
+    assert_eq!(home.watchers().len(), 2);
+}
+
+#[tokio::test]
 async fn an_agent_that_dies_is_noticed_and_one_that_says_goodbye_is_not_taken_for_dead() {
     let server = Server::start(&[]);
     let home = Home::of(&server);
