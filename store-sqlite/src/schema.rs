@@ -14,10 +14,10 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
     include_str!("../../migrations/sqlite/0003_chains.sql"),
     include_str!("../../migrations/sqlite/0004_accounts.sql"),
-    include_str!("../../migrations/sqlite/0005_session_fields.sql"),
-    include_str!("../../migrations/sqlite/0006_limits.sql"),
-    include_str!("../../migrations/sqlite/0007_registration_mails.sql"),
-    include_str!("../../migrations/sqlite/0008_outbox_turns.sql"),
+    include_str!("../../migrations/sqlite/0005_limits.sql"),
+    include_str!("../../migrations/sqlite/0006_registration_mails.sql"),
+    include_str!("../../migrations/sqlite/0007_outbox_turns.sql"),
+    include_str!("../../migrations/sqlite/0008_session_fields.sql"),
 ];
 
 /// The statements of a migration, each to be run on its own.

@@ -1,33 +1,52 @@
--- Workspaces take turns in the outbox, each has a bounded number of entries there, and what is due is
--- found without a look at what is not. An entry is not `ready` while a pause or a lease lasts, and
--- until a lease after its end sees that.
-
-ALTER TABLE outbox ADD COLUMN workspace TEXT NOT NULL DEFAULT 'shared';
-
-ALTER TABLE outbox ADD COLUMN ready INTEGER NOT NULL DEFAULT FALSE;
-
-UPDATE outbox SET workspace = owner.id FROM (
-    SELECT notification_webhook_url AS url, min(id) AS id FROM accounts
-    WHERE notification_webhook_url <> '' GROUP BY notification_webhook_url
-) AS owner WHERE owner.url = outbox.url;
-
-DROP INDEX outbox_by_due;
-
-DROP INDEX outbox_by_host;
-
-CREATE INDEX outbox_ready ON outbox (workspace, due_at, created_at, id, host) WHERE ready;
-
-CREATE INDEX outbox_resting ON outbox (due_at) WHERE NOT ready;
-
-CREATE INDEX outbox_by_workspace ON outbox (workspace);
-
-CREATE TRIGGER bound_outbox BEFORE INSERT ON outbox BEGIN
-    SELECT RAISE(IGNORE) WHERE 1000 = (
-        SELECT count(*) FROM (SELECT 1 FROM outbox WHERE workspace = NEW.workspace LIMIT 1000)
-    );
-END;
+-- What a session's newest report says stands in its row, and a commit may come without a history
+-- entry. So the newest status is not always at the place `seq` of the history.
 
 DROP TRIGGER apply_chain;
+
+DROP VIEW chains;
+
+ALTER TABLE sessions ADD COLUMN title TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE sessions ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE sessions ADD COLUMN message TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE sessions ADD COLUMN status_since INTEGER NOT NULL DEFAULT 0;
+
+-- A JSON object of strings.
+ALTER TABLE sessions ADD COLUMN context TEXT NOT NULL DEFAULT '';
+
+ALTER TABLE sessions ADD COLUMN sequence INTEGER;
+
+-- When the newest history entry was made.
+ALTER TABLE sessions ADD COLUMN noted_at INTEGER NOT NULL DEFAULT 0;
+
+-- What hooks keep; only the program reads it.
+ALTER TABLE sessions ADD COLUMN hook TEXT NOT NULL DEFAULT '';
+
+UPDATE sessions SET
+    status_since = coalesce(run_started, last_updated),
+    noted_at = last_updated,
+    message = coalesce((
+        SELECT h.message FROM statuses h
+        WHERE h.workspace = sessions.workspace AND h.agent_id = sessions.agent_id
+            AND h.topic = sessions.topic AND h.seq = sessions.seq
+    ), '');
+
+ALTER TABLE statuses ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+
+-- Serves the list of a workspace's sessions.
+CREATE INDEX sessions_of_workspace ON sessions (workspace, last_updated DESC, agent_id, topic);
+
+-- As before, with what came to be stored. `last_seen` is a maximum, unless what is there is ahead by
+-- more than a day, the longest TTL: then it is the error of a clock.
+CREATE VIEW chains (
+    place, workspace, agent_id, topic, expected_seq, agent_key, name, name_key, source,
+    seq, created, last_updated, ttl_minutes, expires_at, status, run_started,
+    title, reason, message, status_since, context, sequence, noted_at, hook,
+    statuses, notifications
+) AS SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE FALSE;
 
 CREATE TRIGGER apply_chain INSTEAD OF INSERT ON chains BEGIN
     SELECT RAISE(IGNORE) WHERE NEW.expected_seq IS NOT coalesce((
