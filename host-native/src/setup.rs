@@ -260,6 +260,27 @@ fn add_server(
     Ok(())
 }
 
+/// Adds to a plan what makes a file of settings hold our hooks and, where it is a user's, our server.
+fn add_hooks_and_server(
+    plan: &mut Plan,
+    place: &Place,
+    path: &Path,
+    tool: &str,
+    hooks: &[(&str, CstInputValue)],
+    wish: Wish,
+) -> Result<(), Refusal> {
+    const SERVERS: &str = "mcpServers";
+    note_foreign_server(plan, path, SERVERS)?;
+    plan.add(place.json(path, wish, &|json: &Json, wish| {
+        json.set_hooks(&["hooks"], tool, hooks, wish)?;
+        if !place.is_project() {
+            json.set_server(&[SERVERS], server(place, &[]), wish)?;
+        }
+        Ok(())
+    })?);
+    Ok(())
+}
+
 /// Notes a server of our name in a JSON file that is somebody else's.
 fn note_foreign_server(plan: &mut Plan, path: &Path, list: &str) -> Result<(), Refusal> {
     let Some(text) = file::read(path)? else {

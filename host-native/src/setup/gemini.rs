@@ -4,8 +4,7 @@ use jsonc_parser::cst::CstInputValue;
 use kubeagents_core::hook::Tool;
 
 use super::file::Refusal;
-use super::json::Json;
-use super::{Agent, Place, Plan, Wish, group, handler, server};
+use super::{Agent, Place, Plan, Wish, group, handler};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::Gemini,
@@ -39,14 +38,6 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         [("name", "kubeagents".into()), ("timeout", TIMEOUT.into())];
     let hooks = EVENTS.map(|event| (event, group(handler(command.clone(), &more))));
     let path = place.file(None, ".gemini", "settings.json");
-    let change = place.json(&path, wish, &|json: &Json, wish| {
-        json.set_hooks(&["hooks"], "gemini", &hooks, wish)?;
-        if !place.is_project() {
-            json.set_server(&["mcpServers"], server(place, &[]), wish)?;
-        }
-        Ok(())
-    })?;
-    super::note_foreign_server(&mut plan, &path, "mcpServers")?;
-    plan.add(change);
+    super::add_hooks_and_server(&mut plan, place, &path, "gemini", &hooks, wish)?;
     Ok(plan)
 }

@@ -4,8 +4,7 @@ use jsonc_parser::cst::CstInputValue;
 use kubeagents_core::hook::Tool;
 
 use super::file::Refusal;
-use super::json::Json;
-use super::{Agent, Place, Plan, Wish, group, handler, server};
+use super::{Agent, Place, Plan, Wish, group, handler};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::Qwen,
@@ -42,14 +41,6 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
     let command = place.hook_command("qwen");
     let hooks = EVENTS.map(|event| (event, group(handler(command.clone(), &name))));
     let path = place.file(None, ".qwen", "settings.json");
-    let change = place.json(&path, wish, &|json: &Json, wish| {
-        json.set_hooks(&["hooks"], "qwen", &hooks, wish)?;
-        if !place.is_project() {
-            json.set_server(&["mcpServers"], server(place, &[]), wish)?;
-        }
-        Ok(())
-    })?;
-    super::note_foreign_server(&mut plan, &path, "mcpServers")?;
-    plan.add(change);
+    super::add_hooks_and_server(&mut plan, place, &path, "qwen", &hooks, wish)?;
     Ok(plan)
 }
