@@ -39,6 +39,30 @@ pub struct Report {
     pub sequence: Option<u64>,
 }
 
+impl Report {
+    /// A report of a status and nothing more.
+    pub fn new(
+        agent_id: impl Into<String>,
+        session_topic: impl Into<String>,
+        status: StatusKind,
+    ) -> Self {
+        Self {
+            agent_id: agent_id.into(),
+            agent_name: None,
+            agent_source: None,
+            session_topic: session_topic.into(),
+            status,
+            message: String::new(),
+            content: String::new(),
+            ttl_minutes: None,
+            session_title: None,
+            reason: String::new(),
+            context: Context::new(),
+            sequence: None,
+        }
+    }
+}
+
 /// The fields of a report as they come in. An absent field and `null` are the same.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]

@@ -211,7 +211,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
     use kubeagents_core::delivery::MAX_IN_FLIGHT_PER_HOST;
     use kubeagents_core::store::{CommitOutcome, MemoryStore, Outbox, Sessions};
-    use kubeagents_core::{Context, Notification, Snapshot, StatusKind, Workspace, decide};
+    use kubeagents_core::{Notification, Snapshot, StatusKind, Workspace, decide};
 
     use super::*;
 
@@ -249,20 +249,7 @@ mod tests {
     /// A store with this many notifications to one receiver.
     async fn store_with(count: usize) -> MemoryStore {
         let store = MemoryStore::default();
-        let report = kubeagents_core::Report {
-            agent_id: "agent".into(),
-            agent_name: None,
-            agent_source: None,
-            session_topic: "topic".into(),
-            status: StatusKind::Running,
-            message: String::new(),
-            content: String::new(),
-            ttl_minutes: None,
-            session_title: None,
-            reason: String::new(),
-            context: Context::default(),
-            sequence: None,
-        };
+        let report = kubeagents_core::Report::new("agent", "topic", StatusKind::Running);
         let (snapshot, now) = (Snapshot::default(), WallClock.now());
         let mut commit = decide(&Workspace::Shared, &report, &snapshot, now, 60)
             .unwrap()

@@ -128,7 +128,7 @@ mod tests {
     use http::Request;
     use kubeagents_core::delivery::{Answer, PostError};
     use kubeagents_core::store::Sessions;
-    use kubeagents_core::{AuthMode, Context, Report, ReportPolicy, SessionKey, StatusKind};
+    use kubeagents_core::{AuthMode, Report, ReportPolicy, SessionKey, StatusKind};
     use kubeagents_store_keyvalue::{Entry, KeyValue, KeyValueError, KeyValueStore, Swap, Version};
     use tokio::task::{LocalSet, spawn_local, yield_now};
 
@@ -260,18 +260,8 @@ mod tests {
 
     fn report(agent: &str, topic: usize, message: usize) -> Report {
         Report {
-            agent_id: agent.to_owned(),
-            agent_name: None,
-            agent_source: None,
-            session_topic: topic.to_string(),
-            status: StatusKind::Running,
             message: message.to_string(),
-            content: String::new(),
-            ttl_minutes: None,
-            session_title: None,
-            reason: String::new(),
-            context: Context::default(),
-            sequence: None,
+            ..Report::new(agent, topic.to_string(), StatusKind::Running)
         }
     }
 

@@ -70,18 +70,8 @@ fn workspace() -> Workspace {
 
 fn report(topic: &str, status: StatusKind) -> Report {
     Report {
-        agent_id: AGENT.into(),
-        agent_name: None,
-        agent_source: None,
-        session_topic: topic.into(),
-        status,
         message: format!("{status:?} {topic}"),
-        content: String::new(),
-        ttl_minutes: None,
-        session_title: None,
-        reason: String::new(),
-        context: BTreeMap::new(),
-        sequence: None,
+        ..Report::new(AGENT, topic, status)
     }
 }
 

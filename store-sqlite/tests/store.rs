@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::DateTime;
 use futures_util::future::join_all;
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::suite::found_by_walking;
 use kubeagents_core::store::{
-    Accounts, CommitOutcome, LeaseRequest, MAX_LOOKED_AT, MAX_PAGE_BYTES, MAX_WAITING, Outbox,
-    Page, RefreshTokens, Registration, Row, Sessions,
+    CommitOutcome, LeaseRequest, MAX_LOOKED_AT, MAX_PAGE_BYTES, MAX_WAITING, Outbox, Page,
+    RefreshTokens, Row, Sessions,
 };
 use kubeagents_core::{
-    AccountId, MailedToken, NewAccount, Notification, RefreshToken, Report, Session, SessionKey,
-    Snapshot, Status, StatusKind, Store, StoreError, Workspace, decide, store_suite,
+    AccountId, Notification, RefreshToken, Report, Session, SessionKey, Snapshot, Status,
+    StatusKind, Store, StoreError, Workspace, decide, store_suite,
 };
 use kubeagents_store_sqlite::schema::SchemaError;
 use kubeagents_store_sqlite::{Connection, Connections, SqliteStore, Value, schema};
@@ -150,6 +150,15 @@ fn registration_mails_are_leased_until_they_are_settled() {
             store, tag,
         )
         .await;
+    });
+}
+
+#[test]
+fn registrations_go_when_their_link_has_run_out() {
+    let name = "registrations_go_when_their_link_has_run_out";
+    run(name, async |store: &_, tag: &str| {
+        kubeagents_core::store::suite::registrations_go_when_their_link_has_run_out(store, tag)
+            .await;
     });
 }
 
@@ -619,20 +628,7 @@ fn an_agent_is_registered_at_the_first_report_of_its_first_chain() {
     block_on(async {
         let database = Database::new();
         let store = database.open().await.unwrap();
-        let report = Report {
-            agent_id: "a".into(),
-            agent_name: None,
-            agent_source: None,
-            session_topic: "t".into(),
-            status: StatusKind::Running,
-            message: String::new(),
-            content: String::new(),
-            ttl_minutes: None,
-            session_title: None,
-            reason: String::new(),
-            context: Default::default(),
-            sequence: None,
-        };
+        let report = Report::new("a", "t", StatusKind::Running);
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let mut snapshot = Snapshot::default();
         let commits = [at(1), at(5)].map(|now| {
@@ -647,46 +643,5 @@ fn an_agent_is_registered_at_the_first_report_of_its_first_chain() {
         let agent = store.agent(&Workspace::Shared, "a", at(5)).await.unwrap();
         let agent = agent.unwrap();
         assert_eq!((agent.registered, agent.last_seen), (at(1), at(5)));
-    });
-}
-
-#[test]
-fn registrations_go_when_their_link_has_run_out() {
-    block_on(async {
-        let database = Database::new();
-        let store = database.open().await.unwrap();
-        let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let register = async |n: u32, day: i64| {
-            let created_at = start + TimeDelta::days(day);
-            let new = NewAccount {
-                id: AccountId::new(n.to_string()),
-                email: format!("{n}@example.com"),
-                email_key: format!("{n}@example.com"),
-                password_hash: String::new(),
-                name: String::new(),
-                verification: MailedToken {
-                    token_hash: n.to_string(),
-                    expires_at: created_at + TimeDelta::days(1),
-                },
-                mail_due: None,
-                created_at,
-            };
-            let outcome = store.create_account(&new).await.unwrap();
-            assert_eq!(outcome, Registration::Created(new.id));
-        };
-        for n in 0..4 {
-            register(n, 0).await;
-        }
-        assert!(store.verify_account("0", start).await.unwrap().is_some());
-        register(4, 1).await;
-        register(5, 2).await;
-        let mut there = Vec::new();
-        for n in 0..6 {
-            let account = store.account(&AccountId::new(n.to_string())).await;
-            there.push(account.unwrap().is_some());
-        }
-        assert_eq!(there, [true, false, false, true, true, true]);
-        register(6, 2).await;
-        assert!(store.account(&AccountId::new("3")).await.unwrap().is_none());
     });
 }

@@ -374,18 +374,9 @@ mod tests {
 
     fn report(status: StatusKind) -> Report {
         Report {
-            agent_id: "a".into(),
-            agent_name: None,
-            agent_source: None,
-            session_topic: "t".into(),
-            status,
             message: "m".into(),
             content: "c".into(),
-            ttl_minutes: None,
-            session_title: None,
-            reason: String::new(),
-            context: Context::new(),
-            sequence: None,
+            ..Report::new("a", "t", status)
         }
     }
 

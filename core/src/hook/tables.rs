@@ -520,20 +520,7 @@ fn sixteen_waits_are_kept_and_another_reporter_ends_them() {
         );
         assert!(ended.starts_with("pending"), "{n}");
     }
-    let report = Incoming::from(Report {
-        agent_id: "claude-code".into(),
-        agent_name: None,
-        agent_source: None,
-        session_topic: "s".into(),
-        status: StatusKind::Running,
-        message: String::new(),
-        content: String::new(),
-        ttl_minutes: None,
-        session_title: None,
-        reason: String::new(),
-        context: Default::default(),
-        sequence: None,
-    });
+    let report = Incoming::from(Report::new("claude-code", "s", StatusKind::Running));
     let now = Timestamp::UNIX_EPOCH + TimeDelta::seconds(21);
     let decision = report
         .decide(&Workspace::Shared, &life.snapshot, now, 60)

@@ -178,20 +178,7 @@ fn uuid_of(tag: &str) -> String {
 }
 
 fn report(agent: &str, topic: &str, status: StatusKind) -> Report {
-    Report {
-        agent_id: agent.into(),
-        agent_name: None,
-        agent_source: None,
-        session_topic: topic.into(),
-        status,
-        message: String::new(),
-        content: String::new(),
-        ttl_minutes: None,
-        session_title: None,
-        reason: String::new(),
-        context: Context::new(),
-        sequence: None,
-    }
+    Report::new(agent, topic, status)
 }
 
 fn running(agent: &str, topic: &str) -> Report {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, TimeDelta};
 use futures_executor::block_on;
 use kubeagents_core::store::{AgentQuery, CommitOutcome, MemoryStore, Sessions};
-use kubeagents_core::{Commit, Context, Report, SessionKey, Status, StatusKind, Workspace, decide};
+use kubeagents_core::{Commit, Report, SessionKey, Status, StatusKind, Workspace, decide};
 use proptest::prelude::*;
 
 /// One writer's next move: to read what its next report is decided on, or to commit that report.
@@ -65,20 +65,7 @@ proptest! {
                 }
                 continue;
             }
-            let report = Report {
-                agent_id: "a".into(),
-                agent_name: None,
-                agent_source: None,
-                session_topic: format!("t{}", one.topic),
-                status: one.status,
-                message: format!("{n}"),
-                content: String::new(),
-                ttl_minutes: one.ttl_minutes,
-                session_title: None,
-                reason: String::new(),
-                context: Context::new(),
-                sequence: None,
-            };
+            let report = Report { message: format!("{n}"), ttl_minutes: one.ttl_minutes, ..Report::new("a", format!("t{}", one.topic), one.status) };
             let snapshot = block_on(store.load(&report.session_key(&workspace))).unwrap();
             let decision = decide(&workspace, &report, &snapshot, now, 60).unwrap();
             let head = snapshot.session;

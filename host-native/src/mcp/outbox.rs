@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kubeagents_core::ports::{Clock, random_u32};
-use kubeagents_core::{Context, Report, StatusKind, Timestamp};
+use kubeagents_core::{Report, StatusKind, Timestamp};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -375,18 +375,8 @@ fn repetition(ttl_minutes: u32) -> Duration {
 
 fn report((agent_id, session_topic): &Name, status: StatusKind, message: &str) -> Report {
     Report {
-        agent_id: agent_id.clone(),
-        agent_name: None,
-        agent_source: None,
-        session_topic: session_topic.clone(),
-        status,
         message: message.to_owned(),
-        content: String::new(),
-        ttl_minutes: None,
-        session_title: None,
-        reason: String::new(),
-        context: Context::default(),
-        sequence: None,
+        ..Report::new(agent_id.clone(), session_topic.clone(), status)
     }
 }
 

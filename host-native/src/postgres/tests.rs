@@ -2,15 +2,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::DateTime;
 use kubeagents_core::ports::Reports;
 use kubeagents_core::store::suite::found_by_walking;
-use kubeagents_core::store::{
-    Accounts, LeaseRequest, MAX_LOOKED_AT, Outbox, RefreshTokens, Registration, Sessions,
-};
+use kubeagents_core::store::{LeaseRequest, MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
 use kubeagents_core::{
-    AccountId, AuthMode, Context, MailedToken, NewAccount, RefreshToken, Report, ReportPolicy,
-    SessionKey, StatusKind, Store, StoreError, Workspace,
+    AccountId, AuthMode, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
+    StoreError, Workspace,
 };
 use kubeagents_store_postgres::{Query, schema};
 use kubeagents_test_postgres::{Database, database, wait_for};
@@ -45,18 +43,8 @@ fn reports(store: NativeStore) -> PostgresReports {
 
 fn report(agent: &str, topic: &str, message: &str) -> Report {
     Report {
-        agent_id: agent.into(),
-        agent_name: None,
-        agent_source: None,
-        session_topic: topic.into(),
-        status: StatusKind::Running,
         message: message.into(),
-        content: String::new(),
-        ttl_minutes: None,
-        session_title: None,
-        reason: String::new(),
-        context: Context::default(),
-        sequence: None,
+        ..Report::new(agent, topic, StatusKind::Running)
     }
 }
 
@@ -113,41 +101,12 @@ mod suite {
             kubeagents_core::store::suite::registration_mails_are_leased_until_they_are_settled;
         run("mails", async |store: &_, tag: &str| case(store, tag).await);
     }
-}
 
-#[tokio::test]
-async fn registrations_go_when_their_link_has_run_out() {
-    let database = database();
-    let store = store(pool(&database).await);
-    let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-    let register = async |n: u32, day: i64| {
-        let created_at = start + TimeDelta::days(day);
-        let new = NewAccount {
-            id: AccountId::new(n.to_string()),
-            email: format!("{n}@example.com"),
-            email_key: format!("{n}@example.com"),
-            password_hash: String::new(),
-            name: String::new(),
-            verification: MailedToken {
-                token_hash: n.to_string(),
-                expires_at: created_at + TimeDelta::days(1),
-            },
-            mail_due: None,
-            created_at,
-        };
-        let outcome = store.create_account(&new).await.unwrap();
-        assert_eq!(outcome, Registration::Created(new.id));
-    };
-    for n in 0..4 {
-        register(n, 0).await;
+    #[test]
+    fn registrations_go_when_their_link_has_run_out() {
+        let case = kubeagents_core::store::suite::registrations_go_when_their_link_has_run_out;
+        run("links", async |store: &_, tag: &str| case(store, tag).await);
     }
-    assert!(store.verify_account("0", start).await.unwrap().is_some());
-    register(4, 1).await;
-    register(5, 2).await;
-    let ids = "SELECT string_agg(id, ' ' ORDER BY id) FROM kubeagents_data.accounts";
-    assert_eq!(database.psql(ids), "0 3 4 5");
-    register(6, 2).await;
-    assert_eq!(database.psql(ids), "0 4 5 6");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -349,6 +308,17 @@ async fn a_report_that_the_database_refuses_harms_no_other() {
     }
 }
 
+/// A transaction that holds every agent's row.
+async fn agents_locked(database: &Database) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let pool = PgPool::connect(&database.url()).await.unwrap();
+    let mut transaction = pool.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM kubeagents_data.agents FOR UPDATE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    transaction
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_cut_during_a_commit_leaves_all_or_nothing() {
     let database = database();
@@ -358,12 +328,7 @@ async fn a_connection_cut_during_a_commit_leaves_all_or_nothing() {
         .record(&Workspace::Shared, report("agent", "topic", "first"))
         .await
         .unwrap();
-    let mut blocker = PgConnection::connect(&database.url()).await.unwrap();
-    let mut transaction = blocker.begin().await.unwrap();
-    sqlx::query("SELECT 1 FROM kubeagents_data.agents FOR UPDATE")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    let agents = agents_locked(&database).await;
     let waiting = tokio::spawn({
         let reports = reports.clone();
         async move {
@@ -382,7 +347,7 @@ async fn a_connection_cut_during_a_commit_leaves_all_or_nothing() {
         matches!(result, Err(StoreError::Unavailable(_))),
         "{result:?}"
     );
-    transaction.rollback().await.unwrap();
+    agents.rollback().await.unwrap();
     reports
         .record(&Workspace::Shared, report("agent", "topic", "next"))
         .await
@@ -397,12 +362,7 @@ async fn a_single_commit_waits_for_its_agent_before_it_holds_its_session() {
     let reports = reports(store.clone());
     let first = report("agent", "topic", "first");
     reports.record(&Workspace::Shared, first).await.unwrap();
-    let mut blocker = PgConnection::connect(&database.url()).await.unwrap();
-    let mut transaction = blocker.begin().await.unwrap();
-    sqlx::query("SELECT 1 FROM kubeagents_data.agents FOR UPDATE")
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
+    let agents = agents_locked(&database).await;
     let waiting = tokio::spawn(async move {
         let second = report("agent", "topic", "second");
         reports.record(&Workspace::Shared, second).await
@@ -413,7 +373,7 @@ async fn a_single_commit_waits_for_its_agent_before_it_holds_its_session() {
     });
     // Otherwise a group that holds the agent and waits for the session would be in a deadlock with it.
     database.psql("SELECT 1 FROM kubeagents_data.sessions FOR UPDATE NOWAIT");
-    transaction.rollback().await.unwrap();
+    agents.rollback().await.unwrap();
     waiting.await.unwrap().unwrap();
     assert_eq!(
         messages(&store, "agent", "topic").await,

@@ -285,41 +285,32 @@ mod tests {
     use futures_executor::block_on;
 
     use super::*;
+    use crate::store::suite::registration_at;
 
     #[test]
     fn registrations_go_when_their_link_has_run_out() {
         let store = MemoryStore::default();
         let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let register = |n: usize, created_at| {
-            let new = NewAccount {
-                id: AccountId::new(n.to_string()),
-                email: format!("{n}@example.com"),
-                email_key: format!("{n}@example.com"),
-                password_hash: String::new(),
-                name: String::new(),
-                verification: MailedToken {
-                    token_hash: n.to_string(),
-                    expires_at: created_at + TimeDelta::days(1),
-                },
-                mail_due: None,
-                created_at,
-            };
+        let of = |n: usize, created_at| registration_at(&n.to_string(), created_at);
+        let register = |n, created_at| {
+            let new = of(n, created_at);
             block_on(store.create_account(&new)).unwrap()
         };
         for n in 0..999 {
-            let id = AccountId::new(n.to_string());
+            let id = of(n, start).id;
             assert_eq!(register(n, start), Registration::Created(id));
         }
-        let verified = block_on(store.verify_account("7", start)).unwrap();
+        let link = of(7, start).verification.token_hash;
+        let verified = block_on(store.verify_account(&link, start)).unwrap();
         assert!(verified.is_some());
         for n in 999..2000 {
             let _ = register(n, start + TimeDelta::days(1));
         }
-        let there = |n: usize| block_on(store.account(&AccountId::new(n.to_string())));
+        let there = |n| block_on(store.account(&of(n, start).id));
         assert!(there(7).unwrap().is_some() && there(1500).unwrap().is_some());
         assert_eq!(there(8).unwrap(), None);
         assert_eq!(
-            block_on(store.account_by_email("8@example.com")).unwrap(),
+            block_on(store.account_by_email(&of(8, start).email)).unwrap(),
             None
         );
     }

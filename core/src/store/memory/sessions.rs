@@ -526,20 +526,7 @@ mod tests {
     use crate::{Report, StatusKind, decide};
 
     fn report(agent_id: &str) -> Commit {
-        let report = Report {
-            agent_id: agent_id.to_owned(),
-            agent_name: None,
-            agent_source: None,
-            session_topic: "t".to_owned(),
-            status: StatusKind::Running,
-            message: String::new(),
-            content: String::new(),
-            ttl_minutes: None,
-            session_title: None,
-            reason: String::new(),
-            context: crate::Context::new(),
-            sequence: None,
-        };
+        let report = Report::new(agent_id, "t", StatusKind::Running);
         let now = Timestamp::UNIX_EPOCH;
         let decision = decide(&Workspace::Shared, &report, &Snapshot::default(), now, 60);
         decision.unwrap().commit

@@ -30,6 +30,18 @@ fn registration(tag: &str, n: u32) -> NewAccount {
     }
 }
 
+/// A registration of the tag's address at this instant, whose link lasts a day.
+pub(crate) fn registration_at(tag: &str, created_at: Timestamp) -> NewAccount {
+    NewAccount {
+        verification: MailedToken {
+            expires_at: created_at + TimeDelta::days(1),
+            ..verification(tag)
+        },
+        created_at,
+        ..registration(tag, 0)
+    }
+}
+
 pub(super) async fn register<S: Store>(store: &S, tag: &str) -> AccountId {
     let account = registration(tag, 0);
     let outcome = store.create_account(&account).await.unwrap();
@@ -430,6 +442,39 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
     assert_eq!(found.map(|account| account.id), Some(again.id));
     let link = &again.verification.token_hash;
     assert!(store.verify_account(link, now).await.unwrap().is_some());
+}
+
+/// Of stores that keep accounts in tables: each new registration takes two unverified ones away whose
+/// link has run out, oldest first.
+pub async fn registrations_go_when_their_link_has_run_out<S: Store>(store: &S, tag: &str) {
+    let of = |n: i64, at| registration_at(&format!("{tag} {n}"), start() + at);
+    let days = TimeDelta::days;
+    let first = (0..4).map(|n| of(n, seconds(n)));
+    let all: Vec<NewAccount> = first
+        .chain([of(4, days(1)), of(5, days(2)), of(6, days(2))])
+        .collect();
+    let register = async |new: &NewAccount| {
+        let outcome = store.create_account(new).await.unwrap();
+        assert_eq!(outcome, Registration::Created(new.id.clone()));
+    };
+    let there = async || {
+        let mut there = Vec::new();
+        for new in &all {
+            there.push(store.account(&new.id).await.unwrap().is_some());
+        }
+        there
+    };
+    for new in &all[..4] {
+        register(new).await;
+    }
+    let link = &all[0].verification.token_hash;
+    assert!(store.verify_account(link, start()).await.unwrap().is_some());
+    for new in &all[4..6] {
+        register(new).await;
+    }
+    assert_eq!(there().await, [true, false, false, true, true, true, false]);
+    register(&all[6]).await;
+    assert_eq!(there().await, [true, false, false, false, true, true, true]);
 }
 
 /// A mail is leased by one host at a time, comes again when its lease runs out, and no more once it is
