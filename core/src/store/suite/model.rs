@@ -5,16 +5,9 @@ use crate::store::Sessions;
 /// One step of a random history.
 #[derive(Debug, Clone)]
 enum Step {
+    /// A report, whether it leaves no history entry, and whether its commit comes too late.
     Report {
-        agent: u8,
-        topic: u8,
-        status: StatusKind,
-        ttl: Option<u32>,
-        name: Option<u8>,
-        title: Option<u8>,
-        reason: bool,
-        context: Option<(u8, bool)>,
-        sequence: Option<u64>,
+        report: Box<Report>,
         quiet: bool,
         stale: bool,
     },
@@ -24,37 +17,40 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let status = prop::sample::select(StatusKind::ALL.to_vec());
     let ttl = prop::option::of(prop::sample::select(vec![1u32, 2, 60, 1440]));
+    let context = prop::option::of(("key[0-2]", prop::sample::select(vec!["", "one", "two"])));
     let report = (
-        0..3u8,
-        0..3u8,
-        status,
+        ("agent [0-2]", "topic [0-2]", status),
         ttl,
-        prop::option::of(0..3u8),
-        (
-            prop::option::of(0..3u8),
-            any::<bool>(),
-            prop::option::of((0..3u8, any::<bool>())),
-            prop::option::of(1..9u64),
-            any::<bool>(),
-        ),
-        prop::bool::weighted(0.1),
+        prop::option::of("Name [0-2]"),
+        prop::option::of("Title [0-2]"),
+        prop::sample::select(vec!["", "because"]),
+        context,
+        prop::option::of(1..9u64),
     )
-        .prop_map(|(agent, topic, status, ttl, name, more, stale)| {
-            let (title, reason, context, sequence, quiet) = more;
-            Step::Report {
-                agent,
-                topic,
-                status,
-                ttl,
-                name,
-                title,
-                reason,
-                context,
-                sequence,
-                quiet,
-                stale,
-            }
-        });
+        .prop_map(
+            |(named, ttl_minutes, agent_name, session_title, reason, context, sequence)| {
+                let (agent, topic, status) = named;
+                Report {
+                    ttl_minutes,
+                    agent_name,
+                    message: format!("{status:?}"),
+                    session_title,
+                    reason: reason.to_owned(),
+                    context: context
+                        .map(|(key, value)| (key, value.to_owned()))
+                        .into_iter()
+                        .collect(),
+                    sequence,
+                    ..Report::new(agent, topic, status)
+                }
+            },
+        );
+    let report = (report, any::<bool>(), prop::bool::weighted(0.1));
+    let report = report.prop_map(|(report, quiet, stale)| Step::Report {
+        report: Box::new(report),
+        quiet,
+        stale,
+    });
     let wait =
         prop::sample::select(vec![-30i64, 0, 1, 59, 60, 61, 3600, 90_000]).prop_map(Step::Wait);
     prop::collection::vec(prop_oneof![4 => report, 1 => wait], 1..60)
@@ -73,38 +69,10 @@ pub async fn random_operations_match_the_model<S: Store>(store: &S, tag: &str) {
             match step {
                 Step::Wait(by) => now += seconds(*by),
                 Step::Report {
-                    agent,
-                    topic,
-                    status,
-                    ttl,
-                    name,
-                    title,
-                    reason,
-                    context,
-                    sequence,
+                    report,
                     quiet,
                     stale,
                 } => {
-                    let report = Report {
-                        ttl_minutes: *ttl,
-                        agent_name: name.map(|name| format!("Name {name}")),
-                        message: format!("{status:?}"),
-                        session_title: title.map(|title| format!("Title {title}")),
-                        reason: if *reason { "because" } else { "" }.to_owned(),
-                        context: context
-                            .map(|(key, set)| {
-                                let text = if set { now.to_string() } else { String::new() };
-                                (format!("key{key}"), text)
-                            })
-                            .into_iter()
-                            .collect(),
-                        sequence: *sequence,
-                        ..report(
-                            &format!("agent {agent}"),
-                            &format!("topic {topic}"),
-                            *status,
-                        )
-                    };
                     let snapshot = model.load(&report.session_key(&ws)).await.unwrap();
                     assert_eq!(
                         store.load(&report.session_key(&ws)).await.unwrap(),
@@ -114,7 +82,7 @@ pub async fn random_operations_match_the_model<S: Store>(store: &S, tag: &str) {
                         state: report.message.clone(),
                         noted: !quiet,
                     };
-                    let decision = decide_hook(&ws, &report, &effect, &snapshot, now, 60);
+                    let decision = decide_hook(&ws, report, &effect, &snapshot, now, 60);
                     let Ok(Decision { mut commit, .. }) = decision else {
                         continue;
                     };
