@@ -47,8 +47,8 @@ pub struct Host {
     /// Set if all instances of the server together count the notifications in flight to one
     /// receiver, rather than each for itself.
     pub counts_deliveries_together: bool,
-    /// Longest time for which another host may accept a revoked key: zero for a single host, at
-    /// most 5 seconds by the contract.
+    /// Longest time for which another host or instance may accept a revoked key, or a token of a
+    /// deleted account: zero where there is one, at most 5 seconds by the contract.
     pub revocation_delay: Duration,
 }
 

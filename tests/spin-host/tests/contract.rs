@@ -16,6 +16,9 @@ use url::Url;
 const API_KEY: &str = "static-key-0123456789";
 const JWT_SECRET: &str = "a secret of more than thirty-two bytes";
 
+/// Longest time that another instance may go on accepting what was revoked in one.
+const REVOCATION_DELAY: Duration = Duration::from_secs(5);
+
 /// Instances that live for many requests, for one, and for a few.
 const MIXED: [Reuse; 3] = [
     Reuse::SPIN,
@@ -72,6 +75,7 @@ impl Hosts {
         host.knows_its_address = false;
         host.counts_deliveries_together = !name.starts_with("postgres");
         host.has_settings = name == "configured";
+        host.revocation_delay = REVOCATION_DELAY;
         self.trials.extend(trials(&host, name));
         self.running.push(spin);
         self.directories.push(directory);
