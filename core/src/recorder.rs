@@ -38,6 +38,8 @@ pub enum Recorded {
     Stored {
         /// True if the report queued notifications.
         notifications: bool,
+        /// For how many minutes it lasts.
+        ttl_minutes: u32,
     },
     /// Nothing was to be stored.
     Unstored(Unstored),
@@ -191,6 +193,7 @@ impl Recorded {
     pub fn of(commit: &Commit) -> Self {
         Self::Stored {
             notifications: !commit.notifications.is_empty(),
+            ttl_minutes: commit.session.ttl_minutes,
         }
     }
 }

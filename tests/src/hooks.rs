@@ -23,6 +23,8 @@ scenarios! {
     the_context_says_where_the_agent_works,
     what_is_too_long_or_too_much_is_cut,
     secrets_are_cut_out,
+    an_answer_says_for_how_long_what_is_stored_lasts,
+    a_session_of_which_no_prompt_is_heard_has_a_title_for_people,
     the_sender_may_ask_for_less_detail,
     a_running_that_is_repeated_at_once_leaves_no_history_entry,
     hooks_of_many_sessions_at_once_lose_nothing,
@@ -312,7 +314,7 @@ async fn the_sender_may_ask_for_less_detail(world: Arc<World>) {
     for (detail, title, message, repo) in [
         ("full", Some("Hello"), Some("Bash: ls"), Some("ann/shop")),
         ("title", Some("Hello"), None, Some("ann/shop")),
-        ("none", None, None, None),
+        ("none", Some("claude-code"), None, None),
     ] {
         let query = [
             ("agent_id", agent.as_str()),
@@ -332,6 +334,50 @@ async fn the_sender_may_ask_for_less_detail(world: Arc<World>) {
         }
         assert_eq!(session["context"]["tool"], "claude-code");
     }
+}
+
+async fn an_answer_says_for_how_long_what_is_stored_lasts(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let path = path("claude-code", &[("agent_id", &agent)]);
+    let ttl = async |body: &Value| {
+        let answer = client.post(&path, body).await;
+        let minutes = answer.headers.get("session-ttl-minutes").cloned();
+        (
+            answer.ok(),
+            minutes.map(|value| value.to_str().unwrap().to_owned()),
+        )
+    };
+    let renewal = event("s", "kubeagents.renew", json!({}));
+    assert_eq!(ttl(&renewal).await, (json!({}), None));
+    assert_eq!(
+        ttl(&prompt("s", "Hello")).await,
+        (json!({}), Some("60".into()))
+    );
+    let report = json!({
+        "agent_id": agent, "session_topic": "s", "status": "running", "ttl_minutes": 7,
+        "timestamp": "2026-01-01T00:00:00Z",
+    });
+    client.post("/webhook/status", &report).await.ok();
+    assert_eq!(ttl(&renewal).await, (json!({}), Some("7".into())));
+}
+
+async fn a_session_of_which_no_prompt_is_heard_has_a_title_for_people(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let id = "0b7f6a52-93d4-4a0c-9d0f-3f0a1c5e7b11";
+    let query = [
+        ("agent_id", agent.as_str()),
+        ("repo", "ann/shop"),
+        ("branch", "main"),
+    ];
+    hook(&client, &query, &tool_use(id, "ls")).await;
+    assert_eq!(session(&client, &agent, id).await["title"], "ann/shop@main");
+    hook(&client, &query, &prompt(id, "Fix the login page")).await;
+    assert_eq!(
+        session(&client, &agent, id).await["title"],
+        "Fix the login page"
+    );
 }
 
 async fn a_running_that_is_repeated_at_once_leaves_no_history_entry(world: Arc<World>) {

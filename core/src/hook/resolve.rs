@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 
 use super::event::{Ending, Event, Happening};
-use super::state::{Behind, Open, State, agent_hash};
+use super::state::{Behind, Open, State, agent_hash, name_hash};
+use super::text::line;
 use crate::{Context, StatusKind, Timestamp};
 
 /// How soon after a history entry another `running` of the same reason leaves none.
@@ -65,6 +66,7 @@ pub(super) fn resolve(
     now: Timestamp,
 ) -> Option<Resolved> {
     let mut state = known.map_or_else(State::default, |known| State::parse(known.state));
+    let stand_in = std::mem::take(&mut state.stand_in);
     if known.is_none_or(|known| known.status != StatusKind::Pending) {
         // Somebody else has reported meanwhile.
         state.waits.clear();
@@ -85,7 +87,17 @@ pub(super) fn resolve(
         Some(subagent) => session.of_subagent(&agent_hash(Some(subagent)), &mut state)?,
         None => session.of_main_thread(&mut state)?,
     };
-    let title = title(event, known);
+    let old = known.map(|known| known.title).unwrap_or_default();
+    let has_own = !old.is_empty() && name_hash(old) != stand_in;
+    let given = given_title(event, has_own).or_else(|| {
+        if has_own {
+            return None;
+        }
+        let place = place(&context, known);
+        state.stand_in = name_hash(&place);
+        Some(place)
+    });
+    let title = given.filter(|title| title != old);
     let (status, reason, message, is_noted) = match (next, known) {
         (Next::Told(status, reason, message), _) => {
             let is_repeat = known.is_some_and(|known| {
@@ -375,16 +387,35 @@ impl Session<'_> {
     }
 }
 
-/// The title that the event gives the session, where that changes it.
-fn title(event: &Event, known: Option<&Known<'_>>) -> Option<String> {
-    let title = known.map(|known| known.title).unwrap_or_default();
-    let heading = event.heading.as_ref().filter(|_| title.is_empty());
-    let new = event
-        .title
-        .as_ref()
-        .filter(|title| !title.is_empty())
-        .or(heading)?;
-    (new != title).then(|| new.clone())
+/// The title that the event gives a session, which has one that was given to it or not.
+fn given_title(event: &Event, has_own: bool) -> Option<String> {
+    let title = event.title.as_ref().filter(|title| !title.is_empty());
+    let heading = event.heading.as_ref().filter(|_| !has_own);
+    title.or(heading).cloned()
+}
+
+/// What people know a session by that has no title: its repository and branch, else its folder, else the
+/// tool.
+fn place(context: &Context, known: Option<&Known<'_>>) -> String {
+    let entry = |key: &str| {
+        let old = || known?.context.get(key);
+        let entry = context.get(key).or_else(old);
+        entry.map(String::as_str).filter(|entry| !entry.is_empty())
+    };
+    let repository = entry("repo").map(|repository| match entry("branch") {
+        Some(branch) => format!("{repository}@{branch}"),
+        None => repository.to_owned(),
+    });
+    let folder = || {
+        entry("cwd")?
+            .rsplit(['/', '\\'])
+            .find(|part| !part.is_empty())
+    };
+    let place = repository.or_else(|| Some(folder()?.to_owned()));
+    let place = place.map(|place| line(&place, 200));
+    // What is left of a UUID says nothing.
+    let place = place.filter(|place| place.chars().any(char::is_alphanumeric));
+    place.unwrap_or_else(|| entry("tool").unwrap_or_default().to_owned())
 }
 
 /// What changes of the context.

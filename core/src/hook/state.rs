@@ -34,6 +34,9 @@ pub(super) struct State {
     /// True once the session was closed: what comes late does not open it again.
     #[serde(rename = "c", skip_serializing_if = "std::ops::Not::not")]
     pub(super) closed: bool,
+    /// The hash of the title that stands in for one that nobody gave; empty where somebody did.
+    #[serde(rename = "t", skip_serializing_if = "String::is_empty")]
+    pub(super) stand_in: String,
 }
 
 /// What a session did when its first open wait began, where its main thread did not work.
@@ -71,7 +74,7 @@ pub(super) struct Open {
 }
 
 /// The hash that stands for a name in a state.
-fn name_hash(name: &str) -> String {
+pub(super) fn name_hash(name: &str) -> String {
     match name.is_empty() {
         true => String::new(),
         false => start(&short_hash(name), 8).to_owned(),

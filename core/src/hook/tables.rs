@@ -527,5 +527,68 @@ fn sixteen_waits_are_kept_and_another_reporter_ends_them() {
         .unwrap();
     life.snapshot = life.snapshot.after(&decision.commit);
     assert_eq!(life.at(30, "PostToolUse", bash("other")), "running  +");
-    assert_eq!(life.head().hook, "");
+    assert!(state::State::parse(&life.head().hook).waits.is_empty());
+}
+
+#[test]
+fn a_session_without_a_title_is_called_after_its_place_until_somebody_names_it() {
+    const ID: &str = "0b7f6a52-93d4-4a0c-9d0f-3f0a1c5e7b11";
+    let context = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect()
+    };
+    for (known, cwd, title) in [
+        (
+            &[("repo", "ann/shop"), ("branch", "main")][..],
+            "/a/b",
+            "ann/shop@main",
+        ),
+        (&[("repo", "ann/shop")], "/a/b", "ann/shop"),
+        (&[], "/home/ann/shop/", "shop"),
+        (&[], "C:\\ann\\shop", "shop"),
+        (&[], "/", "claude-code"),
+        (&[], "", "claude-code"),
+        (&[], &format!("/tmp/{ID}"), "claude-code"),
+    ] {
+        let mut life = Life {
+            context: context(known),
+            ..Life::default()
+        };
+        let mut fields = bash("ls");
+        fields["cwd"] = cwd.into();
+        life.at(0, "PostToolUse", fields);
+        assert_eq!(life.head().title, title, "{known:?} {cwd}");
+    }
+
+    let mut life = Life {
+        context: context(&[("repo", "ann/shop"), ("branch", "main")]),
+        ..Life::default()
+    };
+    life.at(0, "UserPromptSubmit", json!({"prompt": "/model opus"}));
+    assert_eq!(life.head().title, "ann/shop@main");
+    life.context = context(&[("repo", "ann/shop"), ("branch", "fix")]);
+    life.at(1, "PermissionRequest", bash("ls"));
+    assert_eq!(life.head().title, "ann/shop@fix");
+    life.context = Vec::new();
+    life.at(2, "kubeagents.renew", json!({}));
+    assert_eq!(life.head().title, "ann/shop@fix", "what is known stays");
+    life.at(3, "UserPromptSubmit", json!({"prompt": "Fix it"}));
+    assert_eq!(life.head().title, "Fix it");
+    life.context = context(&[("branch", "main")]);
+    life.at(4, "UserPromptSubmit", json!({"prompt": "And test it"}));
+    assert_eq!(life.head().title, "Fix it");
+
+    let mut life = Life::default();
+    life.at(0, "PostToolUse", bash("ls"));
+    let report = Report {
+        session_title: Some("Named by a person".into()),
+        ..Report::new("claude-code", "s", StatusKind::Running)
+    };
+    let now = Timestamp::UNIX_EPOCH + TimeDelta::seconds(1);
+    let decision = Incoming::from(report).decide(&Workspace::Shared, &life.snapshot, now, 60);
+    life.snapshot = life.snapshot.after(&decision.unwrap().commit);
+    life.at(2, "UserPromptSubmit", json!({"prompt": "Fix it"}));
+    assert_eq!(life.head().title, "Named by a person");
 }

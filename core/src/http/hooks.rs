@@ -1,6 +1,6 @@
 //! `POST /hooks/{tool}`.
 
-use http::Uri;
+use http::{HeaderName, HeaderValue, Uri};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -10,6 +10,9 @@ use super::{Admitted, ApiError, App};
 use crate::hook::{self, Detail, Intent, Sender, Tool};
 use crate::ports::Ports;
 use crate::report::MAX_SEQUENCE;
+
+/// Says for how many minutes what was stored lasts: until then whoever hands over hooks is to renew it.
+const TTL: HeaderName = HeaderName::from_static("session-ttl-minutes");
 
 /// The JSON that a coding agent hands to its hooks, as it is.
 #[derive(JsonSchema)]
@@ -30,10 +33,15 @@ impl<P: Ports> App<P> {
         let detail = detail.min(self.settings.values.hook_detail);
         let intent = Intent::read(tool, &request.body, sender, detail);
         let intent = intent.map_err(|error| ApiError::bad_request(error.to_string()))?;
-        if let Some(intent) = intent {
-            self.record(&request.caller.workspace, intent).await?;
+        let told = match intent {
+            Some(intent) => Some(self.record(&request.caller.workspace, intent).await?),
+            None => None,
+        };
+        let mut answer = ok(&HookAnswer {})?;
+        if let Some(minutes) = told.and_then(|told| told.ttl_minutes) {
+            answer.headers_mut().insert(TTL, HeaderValue::from(minutes));
         }
-        ok(&HookAnswer {})
+        Ok(answer)
     }
 }
 

@@ -350,6 +350,10 @@ fn responses(
         let tag = header("ETag", "Names the answer, for `If-None-Match`.");
         answer["headers"]["ETag"] = tag["ETag"].clone();
     }
+    if row.endpoint == Endpoint::Hook {
+        let description = "For how many minutes what was stored lasts; absent where nothing was.";
+        answer["headers"] = header("Session-Ttl-Minutes", description);
+    }
     let mut responses: Map<String, Value> =
         Map::from_iter([(operation.status.to_string(), answer)]);
 

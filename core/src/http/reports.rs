@@ -27,10 +27,10 @@ impl<P: Ports> App<P> {
             ApiError::bad_request(format!("Invalid JSON: {reason}"))
         })?;
         let report = raw.validate(&ReportRules::WEBHOOK)?;
-        let message = self.record(&request.caller.workspace, report).await?;
+        let told = self.record(&request.caller.workspace, report).await?;
         ok(&Reported {
             success: true,
-            message,
+            message: told.message,
         })
     }
 
@@ -39,18 +39,32 @@ impl<P: Ports> App<P> {
         &self,
         workspace: &Workspace,
         incoming: impl Into<Incoming>,
-    ) -> Result<&'static str, ApiError> {
+    ) -> Result<Told, ApiError> {
         match self.ports.reports().record(workspace, incoming).await? {
-            Recorded::Stored { notifications } => {
+            Recorded::Stored {
+                notifications,
+                ttl_minutes,
+            } => {
                 if notifications {
                     self.ports.notifier().wake();
                 }
-                Ok("Status reported successfully")
+                Ok(Told {
+                    message: "Status reported successfully",
+                    ttl_minutes: Some(ttl_minutes),
+                })
             }
-            Recorded::Unstored(Unstored::AlreadyReported | Unstored::SaysNothing) => {
-                Ok("Already reported")
-            }
+            Recorded::Unstored(Unstored::AlreadyReported | Unstored::SaysNothing) => Ok(Told {
+                message: "Already reported",
+                ttl_minutes: None,
+            }),
             Recorded::Unstored(Unstored::Refused(field)) => Err(field.into()),
         }
     }
+}
+
+/// What to tell of something that has come in.
+pub(super) struct Told {
+    pub(super) message: &'static str,
+    /// For how many minutes it lasts; `None` where nothing was to be stored.
+    pub(super) ttl_minutes: Option<u32>,
 }

@@ -459,7 +459,7 @@ proptest! {
                 };
                 let is_stored = stored.contains(&&*message);
                 match answer {
-                    Ok(Recorded::Stored { notifications }) => {
+                    Ok(Recorded::Stored { notifications, .. }) => {
                         prop_assert!(is_stored, "{} is answered and lost", message);
                         prop_assert_eq!(notifications, transitions.contains(&message));
                     }
