@@ -27,6 +27,9 @@ mod text;
 pub(crate) use intent::CONTEXT;
 pub use intent::{Intent, NotAnObject, Sender};
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use event::{Event, Happening};
 use payload::Payload;
 pub use secrets::redact;
@@ -157,7 +160,8 @@ fn synthetic(payload: &Payload) -> Option<Event> {
 }
 
 /// How much of what an agent does is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Detail {
     /// Status and reason only.
     None,
@@ -169,6 +173,20 @@ pub enum Detail {
 }
 
 impl Detail {
+    /// Every level, from the least.
+    pub const ALL: [Self; 3] = [Self::None, Self::Title, Self::Full];
+
+    /// The word of each.
+    pub(crate) const WORDS: [&str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut place = 0;
+        while place < names.len() {
+            names[place] = Self::ALL[place].as_str();
+            place += 1;
+        }
+        names
+    };
+
     /// The word of a setting.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -180,9 +198,7 @@ impl Detail {
 
     /// The detail of a word; `None` when it is none of the three.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::None, Self::Title, Self::Full]
-            .into_iter()
-            .find(|detail| detail.as_str() == word)
+        Self::ALL.into_iter().find(|detail| detail.as_str() == word)
     }
 }
 

@@ -4,6 +4,7 @@ mod accounts;
 mod agents;
 mod api_keys;
 mod body;
+mod channels;
 mod client;
 mod cors;
 mod credentials;
@@ -191,6 +192,13 @@ impl<P: Ports> App<P> {
                 }
             }
             Access::Workspace => self.authenticate(&parts.headers).await,
+            Access::Management => {
+                let caller = self.authenticate(&parts.headers).await?;
+                match caller.by_api_key {
+                    false => Ok(caller),
+                    true => Err(ApiError::forbidden("API keys cannot manage channels")),
+                }
+            }
             Access::Account => self.authenticate_account(&parts.headers).await,
         }
     }

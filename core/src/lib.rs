@@ -17,6 +17,7 @@ mod agent;
 mod api_key;
 pub mod batch;
 mod causes;
+mod channel;
 mod context;
 mod decide;
 pub mod delivery;
@@ -48,6 +49,7 @@ pub use account::{Account, AccountId, MailedToken, NewAccount, email_key};
 pub use agent::{Agent, search_key};
 pub use api_key::{ApiKey, Scope, Scopes};
 pub use causes::causes;
+pub use channel::{Channel, Event, Events, Format, MAX_CHANNELS, MAX_DELAY_SECONDS};
 pub use context::Context;
 pub use decide::{
     AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, RefreshDecision, SessionHead,

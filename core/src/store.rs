@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 mod accounts;
 mod api_keys;
 mod buckets;
+mod channels;
 mod memory;
 mod outbox;
 mod registration_mails;
@@ -22,6 +23,7 @@ pub use crate::paging::{AgentCursor, ApiKeyCursor, HistoryCursor, SessionCursor,
 pub use accounts::{Accounts, Audience, LATE_REPORTS, Registration};
 pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use buckets::Buckets;
+pub use channels::{ChannelCreation, Channels};
 pub use memory::MemoryStore;
 pub use outbox::{LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full};
 pub use registration_mails::RegistrationMails;
@@ -261,7 +263,9 @@ impl Row for ApiKey {
 /// it is stored. Futures that are dropped midway leave an operation done or not done, never half.
 ///
 /// `now` is the caller's clock wherever expiry is a question; nothing expires by itself.
-pub trait Store: Sessions + Accounts + RefreshTokens + ApiKeys + Outbox + Buckets {
+pub trait Store:
+    Sessions + Accounts + RefreshTokens + ApiKeys + Channels + Outbox + Buckets
+{
     /// Whether what is queued in the outbox survives the process, so that delivery can be tried
     /// for longer than a moment.
     const DURABLE: bool;

@@ -73,8 +73,12 @@ pub enum Rule {
     Url,
     /// It is a URL of the scheme `http` or `https`.
     HttpUrl,
-    /// It is a place that notifications may go to; what that takes.
-    Receiver(&'static str),
+    /// It is what this sentence, which begins with its name, says.
+    Sentence(&'static str),
+    /// It is one of these words.
+    Words(&'static [&'static str]),
+    /// It lists some of these words, at least one.
+    ListOf(&'static [&'static str]),
     /// Its percent signs are followed by two hexadecimal digits.
     PercentEncoding,
     /// It is UTF-8 once it is decoded.
@@ -96,7 +100,11 @@ impl fmt::Display for InvalidField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let field = self.field;
         match self.rule {
-            Rule::Receiver(rule) => write!(f, "{field} {rule}"),
+            Rule::Sentence(rule) => write!(f, "{field} {rule}"),
+            Rule::Words(words) => write!(f, "{field} must be one of: {}", words.join(", ")),
+            Rule::ListOf(words) => {
+                write!(f, "{field} must be a list of some of: {}", words.join(", "))
+            }
             Rule::Required => write!(f, "{field} is required"),
             Rule::Given => write!(f, "missing {field}"),
             Rule::Characters { min, max } => write!(f, "{field} must be {min}-{max} characters"),

@@ -14,10 +14,11 @@ const JWT_SECRET: &str = "signs the tokens of the contract's servers";
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where it matters that another host has answered the request before.
-const AREAS_OF_TWO_HOSTS: [&str; 6] = [
+const AREAS_OF_TWO_HOSTS: [&str; 7] = [
     "sessions",
     "tokens",
     "api_keys",
+    "channels",
     "reports",
     "report_fields",
     "queries",

@@ -63,6 +63,7 @@ impl<K: KeyValue> KeyValueStore<K> {
                 self.delete_api_keys(&account).await?;
                 self.free_address(&claim, &id).await?;
                 let workspace = Workspace::Account(account.clone());
+                self.delete_channels(&workspace).await?;
                 if self.purge_workspace(&workspace).await? {
                     return Ok(true);
                 }

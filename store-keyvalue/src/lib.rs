@@ -9,6 +9,7 @@
 mod accounts;
 mod api_keys;
 mod buckets;
+mod channels;
 mod deletion;
 mod documents;
 mod key_value;

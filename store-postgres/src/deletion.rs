@@ -35,7 +35,8 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 4] = [
+const CONTENTS: [&str; 5] = [
+    delete_some!("channels", "id"),
     delete_some!("outbox", "id"),
     delete_some!("statuses", "agent_id, session_topic, seq"),
     delete_some!("sessions", "agent_id, session_topic"),

@@ -16,6 +16,7 @@ mod accounts;
 pub mod adoption;
 mod api_keys;
 mod buckets;
+mod channels;
 mod deletion;
 mod outbox;
 mod query;

@@ -1,9 +1,10 @@
 //! Records whose columns every store selects in the order of their fields.
 
+use kubeagents_core::hook::Detail;
 use kubeagents_core::store::LeasedNotification;
 use kubeagents_core::{
-    Account, AccountId, Agent, ApiKey, Context, NamedSession, Notification, Receiver, RefreshToken,
-    Scopes, Session, SessionHead, Snapshot, Workspace,
+    Account, AccountId, Agent, ApiKey, Channel, Context, Events, Format, NamedSession,
+    Notification, Receiver, RefreshToken, Scopes, Session, SessionHead, Snapshot, Workspace,
 };
 
 use serde::Serialize;
@@ -63,6 +64,28 @@ impl Row {
             last_used_at: self.optional_instant()?,
             created_at: self.instant()?,
             revoked: self.bool()?,
+        })
+    }
+
+    /// The next fields: a channel.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn channel(&mut self) -> Result<Channel, UnexpectedResult> {
+        Ok(Channel {
+            id: self.text()?,
+            workspace: Workspace::from_key(self.text()?),
+            name: self.text()?,
+            url: self.text()?,
+            format: Format::parse(&self.text()?).ok_or(UnexpectedResult("an unknown format"))?,
+            secret: self.text()?,
+            events: Events::from_text(&self.text()?).ok_or(UnexpectedResult("unknown events"))?,
+            delay_seconds: self.optional_int()?,
+            detail: Detail::parse(&self.text()?).ok_or(UnexpectedResult("an unknown detail"))?,
+            enabled: self.bool()?,
+            gone: self.bool()?,
+            created_at: self.instant()?,
+            updated_at: self.instant()?,
         })
     }
 

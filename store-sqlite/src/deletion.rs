@@ -30,7 +30,8 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 4] = [
+const CONTENTS: [&str; 5] = [
+    delete_some!("channels", "id"),
     delete_some!("outbox", "id"),
     delete_some!("statuses", "agent_id, topic, seq"),
     delete_some!("sessions", "agent_id, topic"),

@@ -11,6 +11,7 @@
 mod accounts;
 mod api_keys;
 mod buckets;
+mod channels;
 mod deletion;
 mod outbox;
 mod refresh_tokens;

@@ -31,7 +31,7 @@ scenarios! {
 }
 
 /// Every route, and its methods but for `HEAD` and `OPTIONS`.
-const ROUTES: [(&str, &[&str]); 25] = [
+const ROUTES: [(&str, &[&str]); 27] = [
     ("/api/openapi.json", &["get"]),
     ("/health", &["get"]),
     ("/ready", &["get"]),
@@ -57,6 +57,8 @@ const ROUTES: [(&str, &[&str]); 25] = [
     ("/api/apikeys", &["get", "post"]),
     ("/api/apikeys/", &["get", "post"]),
     ("/api/apikeys/k", &["delete"]),
+    ("/api/channels", &["get", "post"]),
+    ("/api/channels/c", &["delete", "put"]),
 ];
 
 const TOO_LARGE: usize = 1024 * 1024 + 1;

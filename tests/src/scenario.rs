@@ -134,6 +134,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("accounts", crate::accounts::scenarios()),
         ("tokens", crate::tokens::scenarios()),
         ("api_keys", crate::api_keys::scenarios()),
+        ("channels", crate::channels::scenarios()),
         ("credentials", crate::credentials::scenarios()),
         ("workspaces", crate::workspaces::scenarios()),
         ("notifications", crate::notifications::scenarios()),

@@ -375,7 +375,7 @@ impl<P: Ports> App<P> {
         } = &self.settings;
         values
             .check_receiver(*host, *mode, url)
-            .map_err(|rule| Rule::Receiver(rule).broken_by(field))
+            .map_err(|rule| Rule::Sentence(rule).broken_by(field))
     }
 
     /// The account of an address. One that no account can have is not looked up.

@@ -23,6 +23,8 @@ pub(super) struct Caller {
     pub(super) workspace: Workspace,
     /// What they may do there.
     pub(super) scopes: Scopes,
+    /// Whether they hold an API key, which does not speak for a person.
+    pub(super) by_api_key: bool,
     /// Whose account it is, where the route asks for one.
     account: Option<AccountId>,
 }
@@ -33,6 +35,7 @@ impl Caller {
         Self {
             workspace: Workspace::Shared,
             scopes: Scopes::ALL,
+            by_api_key: false,
             account: None,
         }
     }
@@ -72,6 +75,7 @@ impl<P: Ports> App<P> {
             };
         };
         let is_static_key = |key: &String| hash::equal(key, token);
+        let mut by_api_key = false;
         let (workspace, scopes) = if self
             .settings
             .values
@@ -84,11 +88,13 @@ impl<P: Ports> App<P> {
             self.check_existence(&id).await?;
             (Workspace::Account(id), Scopes::ALL)
         } else {
+            by_api_key = true;
             self.authenticate_key(token).await?
         };
         Ok(Caller {
             workspace: if open { Workspace::Shared } else { workspace },
             scopes,
+            by_api_key,
             account: None,
         })
     }
@@ -107,6 +113,7 @@ impl<P: Ports> App<P> {
         Ok(Caller {
             workspace: Workspace::Account(id.clone()),
             scopes: Scopes::ALL,
+            by_api_key: false,
             account: Some(id),
         })
     }

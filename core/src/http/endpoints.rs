@@ -14,6 +14,7 @@ use super::accounts::{
 };
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, StatusList};
 use super::api_keys::{CreateRequest, Created, KeyList};
+use super::channels::{ChannelList, ChannelRequest};
 use super::error::ErrorBody;
 use super::hooks::{HookAnswer, HookPayload};
 use super::mcp::JsonRpc;
@@ -27,6 +28,7 @@ use super::reports::Reported;
 use super::response::{Answer, Confirmation};
 use super::{Admitted, ApiError, App};
 use crate::account::UserView;
+use crate::channel::ChannelView;
 use crate::ports::Ports;
 use crate::report::RawReport;
 use crate::validation::{Rule, storable};
@@ -41,6 +43,9 @@ pub(super) enum Access {
     Scope(Scope),
     /// Whoever works in a workspace; what they do there takes scopes.
     Workspace,
+    /// Whoever may manage a workspace: the owner of an account by access token, and whoever works in
+    /// the shared workspace otherwise than by API key.
+    Management,
     /// The owner of an account, by access token.
     Account,
 }
@@ -217,6 +222,17 @@ endpoints! {
         takes CreateRequest, answers 201 Created<'static>, fails [409];
     RevokeApiKey: DELETE "/api/apikeys/{id}", Access::Account => revoke_api_key,
         "Revokes an API key", answers 200 Confirmation, fails [404];
+
+    ListChannels: GET "/api/channels", Access::Management => list_channels,
+        "Lists the workspace's channels, oldest first", answers 200 ChannelList<'static>;
+    CreateChannel: POST "/api/channels", Access::Management => create_channel,
+        "Makes a channel, which is told of what becomes of sessions; `name` and `url` are required",
+        takes ChannelRequest, answers 201 ChannelView<'static>, fails [409];
+    UpdateChannel: PUT "/api/channels/{id}", Access::Management => update_channel,
+        "Changes a channel; what is not given stays as it is",
+        takes ChannelRequest, answers 200 ChannelView<'static>, fails [404];
+    DeleteChannel: DELETE "/api/channels/{id}", Access::Management => delete_channel,
+        "Deletes a channel", answers 200 Confirmation, fails [404];
 
     OpenApi: GET "/api/openapi.json", Access::Public => openapi,
         "Shows this document", answers 200 OpenApi;

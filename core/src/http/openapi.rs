@@ -295,7 +295,7 @@ fn describe(row: &Row, schemas: &mut Schemas, refusals: &mut BTreeSet<u16>) -> V
         "security": match row.access {
             Access::Public => json!([]),
             Access::Account => json!([{ACCOUNT_SCHEME: []}]),
-            Access::Scope(_) | Access::Workspace => json!([{SCHEME: []}, {}]),
+            Access::Scope(_) | Access::Workspace | Access::Management => json!([{SCHEME: []}, {}]),
         },
     });
     if let Access::Scope(scope) = row.access {
@@ -364,7 +364,7 @@ fn responses(
     let for_all = [400, 403, 408, 413, 500, 503].as_slice();
     let for_credentials: &[u16] = match row.access {
         Access::Public => &[],
-        Access::Scope(_) | Access::Workspace | Access::Account => &[401],
+        Access::Scope(_) | Access::Workspace | Access::Management | Access::Account => &[401],
     };
     for status in [for_all, for_credentials, operation.fails].concat() {
         refusals.insert(status);

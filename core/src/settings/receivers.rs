@@ -105,6 +105,16 @@ impl Values {
         Ok(())
     }
 
+    /// Checks that this instance sends mail. What would be right completes a sentence that begins with
+    /// the name of the field.
+    pub(crate) fn check_mail(&self, host: Host) -> Result<(), &'static str> {
+        match (host, &self.smtp_host) {
+            (Host::Native, Some(_)) => Ok(()),
+            (Host::Native, None) => Err("must not be mailto: while SMTP_HOST is not set"),
+            _ => Err("must not be mailto: on this host, which sends no mail"),
+        }
+    }
+
     /// Checks a receiver's URL by all that is known without asking anyone. What would be right
     /// completes a sentence that begins with the name of the field or setting.
     pub(crate) fn check_receiver(

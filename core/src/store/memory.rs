@@ -3,6 +3,7 @@
 mod accounts;
 mod api_keys;
 mod buckets;
+mod channels;
 mod outbox;
 mod sessions;
 mod tokens;
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Store, StoreError};
-use crate::ApiKey;
+use crate::{ApiKey, Channel, Workspace};
 
 /// State that lives as long as the process. Clones share it.
 ///
@@ -27,6 +28,7 @@ struct State {
     tokens: tokens::TokenTable,
     /// By hash.
     api_keys: HashMap<String, ApiKey>,
+    channels: HashMap<Workspace, Vec<Channel>>,
     secrets: HashMap<String, String>,
     buckets: buckets::BucketTable,
     outbox: outbox::Queue,

@@ -13,6 +13,7 @@
 mod accounts;
 mod api_keys;
 mod buckets;
+mod channels;
 mod model;
 mod outbox;
 mod sessions;
@@ -21,6 +22,7 @@ mod tokens;
 pub use accounts::*;
 pub use api_keys::*;
 pub use buckets::*;
+pub use channels::*;
 pub use model::*;
 pub use outbox::*;
 pub use sessions::*;
@@ -36,15 +38,15 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::{
-    AgentQuery, ApiKeyCreation, Audience, CommitOutcome, Expiry, HistoryCursor, LATE_REPORTS,
-    LeaseRequest, LeasedNotification, MAX_PAGE_BYTES, MAX_WAITING, MemoryStore, Page, Registration,
-    RegistrationMails, SessionQuery, Store, StoreError, WorkspaceQuery,
+    AgentQuery, ApiKeyCreation, Audience, ChannelCreation, CommitOutcome, Expiry, HistoryCursor,
+    LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_PAGE_BYTES, MAX_WAITING, MemoryStore, Page,
+    Registration, RegistrationMails, SessionQuery, Store, StoreError, WorkspaceQuery,
 };
 use crate::batch::Chain;
 use crate::{
-    Account, AccountId, Agent, ApiKey, Commit, Context, HookEffect, LAST_SEEN_LEAD, MailedToken,
-    NamedSession, NewAccount, Notification, Receiver, RefreshToken, Report, Scopes, Session,
-    SessionKey, SessionState, Snapshot, Status, StatusKind, Timestamp, Workspace, decide,
+    Account, AccountId, Agent, ApiKey, Channel, Commit, Context, HookEffect, LAST_SEEN_LEAD,
+    MailedToken, NamedSession, NewAccount, Notification, Receiver, RefreshToken, Report, Scopes,
+    Session, SessionKey, SessionState, Snapshot, Status, StatusKind, Timestamp, Workspace, decide,
     decide_hook, email_key, search_key, sha256_hex,
 };
 
@@ -111,6 +113,9 @@ macro_rules! store_suite {
             api_keys_are_listed_found_touched_and_revoked
             api_key_pages_visit_everything_once
             an_account_has_only_so_many_valid_keys
+            channels_are_listed_changed_and_deleted
+            a_workspace_has_only_so_many_channels
+            a_channel_is_changed_from_what_it_was
             a_secret_is_made_once
             buckets_are_drawn_from_as_decided
             a_bucket_is_never_overdrawn

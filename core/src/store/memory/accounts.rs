@@ -240,6 +240,7 @@ impl Accounts for MemoryStore {
         let mut left = Vec::new();
         for (id, _) in &deleted {
             let workspace = Workspace::Account(id.clone());
+            state.channels.remove(&workspace);
             state.outbox.remove_workspace(&workspace);
             left.push(state.sessions.remove(&workspace));
         }
