@@ -36,8 +36,8 @@ pub(crate) fn run(arguments: &[OsString]) -> ExitCode {
 
 /// Takes an event; `None` where there is nothing to send or no way to.
 fn take(arguments: &[OsString]) -> Option<()> {
-    let name = arguments.first()?.to_str()?;
-    let payload = match arguments.get(1..)?.last() {
+    // An agent that writes to a closed pipe may fail, so what it writes is read in any case.
+    let payload = match arguments.iter().skip(1).next_back() {
         Some(payload) => payload.to_str()?.as_bytes().to_owned(),
         None => {
             let mut payload = Vec::new();
@@ -47,7 +47,7 @@ fn take(arguments: &[OsString]) -> Option<()> {
             payload
         }
     };
-    let tool = Tool::parse(name)?;
+    let tool = Tool::parse(arguments.first()?.to_str()?)?;
     if let Some(answer) = answer(tool, &payload) {
         // The agent may not have waited for it.
         let _ = std::io::stdout().write_all(answer.as_bytes());

@@ -576,7 +576,9 @@ fn a_hook_prints_only_what_its_tool_demands_and_never_fails() {
         assert!(output.stderr.is_empty(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let payloads: [&[u8]; 5] = [
+    let more_than_a_pipe_holds = vec![b'x'; 1 << 20];
+    let payloads: [&[u8]; 6] = [
+        &more_than_a_pipe_holds,
         b"",
         b"{",
         b"[]",
