@@ -1,0 +1,161 @@
+// What the page knows of a session. Pure: the time is an argument.
+
+/** @typedef {"running" | "success" | "failed" | "pending"} StatusName */
+
+/**
+ * A session as `/api/sessions` and `/api/events` have it.
+ *
+ * @typedef {object} Session
+ * @property {string} agent_id
+ * @property {string} [agent_name]
+ * @property {string} session_topic
+ * @property {string} [title]
+ * @property {string} created
+ * @property {string} last_updated
+ * @property {string} expires_at
+ * @property {boolean} expired
+ * @property {number} ttl_minutes
+ * @property {string} state
+ * @property {StatusName} current_status
+ * @property {string} status_since
+ * @property {string} [reason]
+ * @property {string} [message]
+ * @property {Record<string, string>} [context]
+ */
+
+/**
+ * An entry of a session's history.
+ *
+ * @typedef {object} Status
+ * @property {string} agent_id
+ * @property {string} session_topic
+ * @property {StatusName} status
+ * @property {string} timestamp
+ * @property {string} [reason]
+ * @property {string} [message]
+ * @property {string} [content]
+ */
+
+/**
+ * What a session is to a person who looks at it.
+ *
+ * @typedef {"waiting" | "failed" | "silent" | "turn" | "working" | "done" | "stopped"} Kind
+ */
+
+/**
+ * A session, with what is needed again and again worked out once.
+ *
+ * @typedef {object} Entry
+ * @property {string} key the session's address below `/sessions/`
+ * @property {Session} session
+ * @property {string} title
+ * @property {number} created
+ * @property {number} updated
+ * @property {number} since
+ * @property {number} expires
+ * @property {boolean} headless
+ * @property {string} haystack what a search looks in
+ */
+
+/**
+ * The name of a session by which it is found, and its address below `/sessions/`.
+ *
+ * @param {string} agent
+ * @param {string} topic
+ */
+export function keyOf(agent, topic) {
+  return `${encodeURIComponent(agent)}/${encodeURIComponent(topic)}`;
+}
+
+/** @param {Entry} entry */
+export function addressOf(entry) {
+  return `/sessions/${entry.key}`;
+}
+
+/** @param {string} agent */
+export function agentAddress(agent) {
+  return `/agents/${encodeURIComponent(agent)}`;
+}
+
+/**
+ * @param {Session} session
+ * @returns {Entry}
+ */
+export function entryOf(session) {
+  const { agent_id, agent_name, session_topic, context = {} } = session;
+  const title = session.title || session_topic;
+  return {
+    key: keyOf(agent_id, session_topic),
+    session,
+    title,
+    created: Date.parse(session.created),
+    updated: Date.parse(session.last_updated),
+    since: Date.parse(session.status_since),
+    expires: Date.parse(session.expires_at),
+    headless: context.mode === "headless",
+    haystack: [title, session_topic, agent_id, agent_name, session.message, ...Object.values(context)]
+      .join("\n")
+      .toLowerCase(),
+  };
+}
+
+/**
+ * @param {Entry} entry
+ * @param {number} now
+ * @returns {Kind}
+ */
+export function kindOf({ session, expires }, now) {
+  const over = now >= expires;
+  switch (session.current_status) {
+    case "running":
+      return over ? "silent" : "working";
+    case "pending":
+      return "waiting";
+    case "failed":
+      return session.reason === "stopped" ? "stopped" : "failed";
+    default:
+      return session.reason === "turn" && !over ? "turn" : "done";
+  }
+}
+
+/**
+ * The kind of a status in a history: what follows it says that it was not silent.
+ *
+ * @param {{ status: StatusName, reason?: string }} status
+ * @returns {Exclude<Kind, "silent">}
+ */
+export function kindOfStatus({ status, reason }) {
+  if (status === "running") return "working";
+  if (status === "pending") return "waiting";
+  if (status === "failed") return reason === "stopped" ? "stopped" : "failed";
+  return reason === "turn" ? "turn" : "done";
+}
+
+/**
+ * What people call the agent.
+ *
+ * @param {Session} session
+ */
+export function agentOf(session) {
+  return session.agent_name || session.agent_id;
+}
+
+/**
+ * Repository and branch, or the folder where no repository is known.
+ *
+ * @param {Session} session
+ */
+export function placeOf({ context = {} }) {
+  if (context.repo) return context.branch ? `${context.repo}@${context.branch}` : context.repo;
+  return context.cwd ?? "";
+}
+
+/** Fields that people filter and group by, and where they are found. */
+export const FACETS = {
+  agent: (/** @type {Session} */ session) => session.agent_id,
+  repo: (/** @type {Session} */ session) => session.context?.repo ?? "",
+  host: (/** @type {Session} */ session) => session.context?.host ?? "",
+  user: (/** @type {Session} */ session) => session.context?.user ?? "",
+};
+
+/** @typedef {keyof typeof FACETS} Facet */
