@@ -21,6 +21,7 @@ mod outage;
 mod passwords;
 mod reports;
 mod response;
+mod shares;
 mod turns;
 mod unsent;
 
@@ -52,6 +53,7 @@ use endpoints::{Access, Endpoint, Route, Row};
 use error::ApiError;
 use known_accounts::KnownAccounts;
 use response::Answer;
+use shares::Shares;
 use turns::{PATIENCE, Turn, Turns};
 
 /// The application: answers requests by the contract, on the host's ports.
@@ -60,10 +62,10 @@ pub struct App<P> {
     settings: Settings,
     cors: CorsPolicy,
     signer: TokenSigner,
-    bodies: body::Budget,
+    bodies: Shares,
     turns: Turns,
     known_accounts: KnownAccounts,
-    unsent: unsent::Unsent,
+    unsent: Shares,
     /// True once the log has said that clients behind a proxy count as one.
     warned_of_hidden: AtomicBool,
 }
@@ -74,7 +76,7 @@ struct Admitted<'r> {
     route: Route<'r>,
     caller: Caller,
     client: Client,
-    body: Received<'r>,
+    body: Received,
 }
 
 impl Admitted<'_> {
@@ -91,10 +93,10 @@ impl<P: Ports> App<P> {
             ports,
             cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),
-            bodies: body::Budget::default(),
+            bodies: Shares::new(body::BUDGET_BYTES),
             turns: Turns::new(settings.values.reads_in_flight as usize),
             known_accounts: KnownAccounts::default(),
-            unsent: unsent::Unsent::default(),
+            unsent: Shares::new(unsent::BUDGET_BYTES),
             warned_of_hidden: AtomicBool::new(false),
             settings,
         }
@@ -125,7 +127,6 @@ impl<P: Ports> App<P> {
             Err(error) => Err(error),
             Ok(()) => self.answer(&parts, body).await,
         };
-        let answer = answer.and_then(|response| self.unsent.hold(response));
         conclude(&self.cors, &parts, answer)
     }
 
@@ -153,16 +154,19 @@ impl<P: Ports> App<P> {
             }
             drawn = self.draw_registration(client).await?;
         }
-        let _turn = match row.endpoint.is_list() {
-            true => self.turn(&caller.workspace).await?,
-            false => None,
-        };
         let standing = match row.access {
             Access::Public => Standing::Public,
             _ if row.endpoint == Endpoint::Hook => Standing::Hook,
             _ => Standing::Admitted,
         };
-        let body = body::read(body, standing, &self.bodies).await?;
+        let workspace = caller.workspace.clone();
+        let owner = (row.access != Access::Public).then(|| workspace.clone());
+        let body = body::read(body, standing, self.bodies.open(owner.clone())).await?;
+        // Whoever still sends a body, which these need not have, takes no turn from others.
+        let _turn = match row.endpoint.is_list() {
+            true => self.turn(&workspace).await?,
+            false => None,
+        };
         let request = Admitted {
             parts,
             route,
@@ -175,10 +179,11 @@ impl<P: Ports> App<P> {
             // Nothing has come of it.
             self.put_back(drawn).await;
         }
-        match row.is_conditional() {
+        let answer = match row.is_conditional() {
             true => answer.map(|response| response::conditional(&parts.headers, response)),
             false => answer,
-        }
+        };
+        answer.and_then(|response| unsent::hold(self.unsent.open(owner), response))
     }
 
     async fn admit(&self, parts: &Parts, access: Access) -> Result<Caller, ApiError> {

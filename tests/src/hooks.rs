@@ -285,6 +285,11 @@ async fn secrets_are_cut_out(world: Arc<World>) {
         "curl -u me:hunter2 x",
         "API_TOKEN=hunter2 make",
         "psql postgres://me:hunter2@db/x",
+        "curl -sSu 'me:my hunter2' x",
+        "curl 'https%3A%2F%2Fme%3Ahunter2%40x%2Fy'",
+        "jq .x <<< '{\"password\": \"it \\\"is hunter2\"}'",
+        "echo \"-----BEGIN%20PRIVATE%20KEY-----%0Ahunter2\"",
+        "令牌gh\u{200b}p_hunter2hunter2在这里",
     ];
     for (n, command) in secrets.iter().enumerate() {
         let mut body = tool_use(&n.to_string(), command);

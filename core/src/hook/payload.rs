@@ -44,10 +44,9 @@ impl Payload {
             false => Cow::from(body),
         };
         let text = repair(&body);
-        let mut deserializer = serde_json::Deserializer::from_str(&text);
-        let fields = (&mut deserializer).deserialize_map(Fields).ok()?;
-        deserializer.end().ok()?;
-        Some(Self(fields))
+        // The rare number that no type of ours holds is looked for only where something is wrong.
+        let fields = read(&text).or_else(|| read(&without_huge_numbers(&text)?));
+        fields.map(Self)
     }
 
     /// The fields.
@@ -120,6 +119,43 @@ pub(super) fn start(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
+/// Reads a text that is an object and nothing more.
+fn read(text: &str) -> Option<Map<String, Value>> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fields = (&mut deserializer).deserialize_map(Fields).ok()?;
+    deserializer.end().ok()?;
+    Some(fields)
+}
+
+/// The text with 0 for each number beyond the range of a double; `None` when there is none.
+fn without_huge_numbers(text: &str) -> Option<String> {
+    let mut replaced = String::new();
+    let (mut copied, mut at) = (0, 0);
+    let mut is_in_string = false;
+    let bytes = text.as_bytes();
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => is_in_string = !is_in_string,
+            b'\\' if is_in_string => at += 1,
+            b'-' | b'0'..=b'9' if !is_in_string => {
+                let is_part =
+                    |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+                let length = bytes[at..].iter().take_while(|byte| is_part(byte)).count();
+                let number: Option<f64> = text[at..at + length].parse().ok();
+                if number.is_some_and(f64::is_infinite) {
+                    replaced += &text[copied..at];
+                    replaced.push('0');
+                    copied = at + length;
+                }
+                at += length - 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    (copied > 0).then(|| replaced + &text[copied..])
+}
+
 /// Reads the fields of the object.
 struct Fields;
 
@@ -134,7 +170,11 @@ impl<'de> Visitor<'de> for Fields {
         let mut fields = Map::new();
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             let is_kept = fields.len() < MAX_FIELDS || fields.contains_key(&*name);
-            if SKIPPED.contains(&&*name) || !is_kept {
+            if !is_kept {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if SKIPPED.contains(&&*name) {
                 map.next_value::<IgnoredAny>()?;
                 fields.entry(name).or_insert(Value::Bool(true));
                 continue;
@@ -233,5 +273,30 @@ impl<'de> Visitor<'de> for Cut<'_> {
             }
         }
         Ok(kept.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_in_fields_too() {
+        let many = (0..10_000).map(|n| format!("\"k{n}\":{n},"));
+        let body = format!("{{{}\"tool_response\":[]}}", many.collect::<String>());
+        let payload = Payload::parse(body.as_bytes()).unwrap();
+        assert_eq!(payload.fields().len(), MAX_FIELDS);
+        assert_eq!(payload.fields()["k0"], 0);
+    }
+
+    #[test]
+    fn a_number_of_any_size_may_stand_anywhere() {
+        let body = br#"{"a":1e999,"b":[-1e+400,"1e999 \" 1e999",5,1E999],"c":"x"}"#;
+        let payload = Payload::parse(body).unwrap();
+        let expected = serde_json::json!({"a": 0, "b": [0, "1e999 \" 1e999", 5, 0], "c": "x"});
+        assert_eq!(Value::from(payload.fields().clone()), expected);
+        for broken in [&b"{\"a\":1e999"[..], b"{\"a\":1e999}}", b"{\"a\":1e999x}"] {
+            assert_eq!(Payload::parse(broken), None);
+        }
     }
 }

@@ -20,7 +20,12 @@ static UUID: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// The start of a text on one line, at most so many characters.
 pub(super) fn line(text: &str, characters: usize) -> String {
-    let text = redact(start(text, LOOKED_AT));
+    // What has no width could keep a secret from being recognised.
+    let visible: String = start(text, LOOKED_AT)
+        .chars()
+        .filter(|c| !is_invisible(*c))
+        .collect();
+    let text = redact(&visible);
     let text = match &*UUID {
         Some(uuid) if text.contains('-') => uuid.replace_all(&text, "…"),
         _ => text,
@@ -31,7 +36,7 @@ pub(super) fn line(text: &str, characters: usize) -> String {
         if !line.is_empty() {
             line.push(' ');
         }
-        line.extend(word.chars().filter(|c| !is_invisible(*c)));
+        line.push_str(word);
     }
     line.chars()
         .take(characters)
@@ -42,7 +47,7 @@ pub(super) fn line(text: &str, characters: usize) -> String {
 
 /// Characters that have no width or turn the direction of what follows.
 fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// The first line of a prompt, short; `None` when the prompt says nothing, or was made by the agent

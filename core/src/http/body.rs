@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::ops::Deref;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::ApiError;
+use super::shares::Loan;
 use crate::json::parse;
 
 /// The largest request body, in bytes.
@@ -26,7 +26,7 @@ const MAX_HOOK_BODY_BYTES: usize = 8 << 20;
 const MAX_PUBLIC_BODY_BYTES: usize = 16 << 10;
 
 /// The most bytes of bodies that an instance holds at once, those still arriving included.
-const BUDGET_BYTES: usize = 64 << 20;
+pub(super) const BUDGET_BYTES: usize = 64 << 20;
 
 /// The part of the budget that requests without credentials may use, so that nobody can crowd out
 /// clients that have some.
@@ -71,55 +71,14 @@ impl Standing {
     }
 }
 
-/// The bytes of all bodies that are being received or handled.
-#[derive(Debug, Default)]
-pub(super) struct Budget(AtomicUsize);
-
-/// A part of the budget; given back when dropped.
+/// A whole body, with the memory that it takes up.
 #[derive(Debug)]
-pub(super) struct Reservation<'a> {
-    budget: &'a Budget,
-    standing: Standing,
-    bytes: usize,
-}
-
-impl Budget {
-    fn reserve(&self, standing: Standing) -> Reservation<'_> {
-        Reservation {
-            budget: self,
-            standing,
-            bytes: 0,
-        }
-    }
-}
-
-impl Reservation<'_> {
-    fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
-        self.bytes += bytes;
-        let before = self.budget.0.fetch_add(bytes, Ordering::Relaxed);
-        match before + bytes > self.standing.budget() {
-            true => Err(ApiError::overloaded(
-                "too many request bodies at once, try again",
-            )),
-            false => Ok(()),
-        }
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.budget.0.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// A whole body, with the part of the budget that it takes up.
-#[derive(Debug)]
-pub(super) struct Received<'a> {
+pub(super) struct Received {
     bytes: Bytes,
-    _reservation: Reservation<'a>,
+    _loan: Loan,
 }
 
-impl Deref for Received<'_> {
+impl Deref for Received {
     type Target = Bytes;
 
     fn deref(&self) -> &Bytes {
@@ -132,8 +91,8 @@ impl Deref for Received<'_> {
 pub(super) async fn read<B>(
     body: B,
     standing: Standing,
-    budget: &Budget,
-) -> Result<Received<'_>, ApiError>
+    mut loan: Loan,
+) -> Result<Received, ApiError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -144,7 +103,6 @@ where
         return Err(too_large());
     }
     let mut body = pin!(body);
-    let mut reservation = budget.reserve(standing);
     let mut whole = Pieces::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| read_error(error.into().as_ref()))?;
@@ -154,12 +112,13 @@ where
         if whole.len() + data.len() > limit {
             return Err(too_large());
         }
-        reservation.grow(data.len())?;
+        loan.grow(data.len(), standing.budget())
+            .map_err(|_| ApiError::overloaded("too many request bodies at once, try again"))?;
         whole.push(data);
     }
     Ok(Received {
         bytes: whole.join(),
-        _reservation: reservation,
+        _loan: loan,
     })
 }
 
@@ -245,7 +204,9 @@ mod tests {
     use http_body::Frame;
     use http_body_util::StreamBody;
 
+    use super::super::shares::Shares;
     use super::*;
+    use crate::Workspace;
 
     /// A body that arrives in pieces of these sizes.
     fn pieces(
@@ -257,12 +218,13 @@ mod tests {
         StreamBody::new(stream::iter(frames))
     }
 
-    fn read_all<'a>(
+    fn read_all(
         body: impl Body<Data = Bytes, Error = Infallible>,
         standing: Standing,
-        budget: &'a Budget,
-    ) -> Result<Received<'a>, StatusCode> {
-        block_on(read(body, standing, budget)).map_err(|error| {
+        shares: &Shares,
+    ) -> Result<Received, StatusCode> {
+        let owner = (standing != Standing::Public).then_some(Workspace::Shared);
+        block_on(read(body, standing, shares.open(owner))).map_err(|error| {
             let uri = http::Uri::from_static("/");
             error.response(&uri).status()
         })
@@ -270,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_body_has_the_size_that_its_standing_allows() {
-        let budget = Budget::default();
+        let shares = Shares::new(BUDGET_BYTES);
         for (standing, limit) in [
             (Standing::Public, 16 << 10),
             (Standing::Admitted, MAX_BODY_BYTES),
@@ -281,28 +243,27 @@ mod tests {
                 vec![limit - 1, 1],
                 vec![0, limit],
             ] {
-                let body = read_all(pieces(sizes), standing, &budget).unwrap();
+                let body = read_all(pieces(sizes), standing, &shares).unwrap();
                 assert_eq!(body.len(), limit);
             }
             for sizes in [vec![limit + 1], vec![1; limit + 1], vec![limit, 1]] {
-                let refused = read_all(pieces(sizes), standing, &budget).unwrap_err();
+                let refused = read_all(pieces(sizes), standing, &shares).unwrap_err();
                 assert_eq!(refused, StatusCode::PAYLOAD_TOO_LARGE);
             }
         }
-        assert_eq!(budget.0.into_inner(), 0, "what was taken is given back");
     }
 
     #[test]
     fn bodies_share_a_budget_and_those_without_credentials_a_part_of_it() {
-        let budget = Budget::default();
-        let mib = |standing| read_all(pieces([MAX_BODY_BYTES]), standing, &budget);
-        let public = || read_all(pieces([16 << 10]), Standing::Public, &budget);
+        let shares = Shares::new(BUDGET_BYTES);
+        let mib = |standing| read_all(pieces([MAX_BODY_BYTES]), standing, &shares);
+        let public = || read_all(pieces([16 << 10]), Standing::Public, &shares);
         let mut held = Vec::new();
         for _ in 0..1024 {
             held.push(public().unwrap());
         }
         assert_eq!(public().unwrap_err(), StatusCode::SERVICE_UNAVAILABLE);
-        for _ in 0..48 {
+        for _ in 0..45 {
             held.push(mib(Standing::Admitted).unwrap());
         }
         let refused = mib(Standing::Admitted).unwrap_err();

@@ -25,13 +25,9 @@ fn server_with(variables: &[(&'static str, &str)]) -> Server {
     Server::new(settings)
 }
 
-/// Registers and verifies an account; its access token.
+/// Registers and verifies the account; its access token.
 fn verified(server: &Server) -> String {
-    let body = json!({"email": EMAIL, "password": PASSWORD});
-    let reply = server.post("/api/auth/register", &body);
-    assert_eq!(reply.status, StatusCode::CREATED);
-    let reply = server.get(&format!("/api/auth/verify?token={}", server.mailed_token()));
-    reply.json()["access_token"].as_str().unwrap().to_owned()
+    server.verified(EMAIL, PASSWORD)
 }
 
 fn login(server: &Server, peer: &str, email: &str, password: &str) -> Reply {

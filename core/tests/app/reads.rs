@@ -1,11 +1,14 @@
-//! Lists of one workspace that are read at once.
+//! What is under way at once: lists of one workspace, and bodies and answers of all.
 
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body::{Body, Frame};
+use http_body_util::{Full, StreamBody};
 use kubeagents_core::{AuthMode, Settings};
 use serde_json::json;
 
@@ -70,4 +73,84 @@ fn a_workspace_reads_so_many_lists_at_once_and_others_are_told_to_come_again() {
     drop(second);
     let answered = server.post("/mcp", &call).json();
     assert_eq!(answered["result"]["isError"], false);
+}
+
+/// A body of which so many bytes come, and no end.
+fn unfinished(bytes: usize) -> impl Body<Data = Bytes, Error = Infallible> {
+    let frame = Frame::data(Bytes::from(vec![b' '; bytes]));
+    StreamBody::new(stream::iter([Ok(frame)]).chain(stream::pending()))
+}
+
+#[test]
+fn who_sends_a_body_without_end_takes_no_turn_at_reading() {
+    let server = Server::new(Settings {
+        values: values(&[("READS_IN_FLIGHT", "1")]),
+        ..settings(AuthMode::Open)
+    });
+    let request = Request::get("/api/agents").body(unfinished(1));
+    let mut slow = Box::pin(server.app.handle(request.unwrap()));
+    assert!(is_at_work(&mut slow));
+    assert_eq!(server.get("/api/agents").status, 200);
+}
+
+#[test]
+fn one_workspace_leaves_others_memory_for_their_bodies_and_answers() {
+    const REPORTS: usize = 120;
+    let server = Server::new(Settings {
+        values: values(&[("KUBEAGENTS_API_KEY", "a-static-key-of-all")]),
+        ..settings(AuthMode::Required)
+    });
+    let (greedy, other) = (
+        server.verified("a@example.com", "correct horse"),
+        "a-static-key-of-all",
+    );
+    let report = |token: &str, n: usize| {
+        let report = json!({
+            "agent_id": "a", "session_topic": n.to_string(), "status": "running",
+            "content": "x".repeat(10_000), "timestamp": "2026-01-01T00:00:00Z",
+        });
+        let request = Request::post("/webhook/status")
+            .header("authorization", format!("Bearer {token}"))
+            .body(report.to_string());
+        server.send(request.unwrap()).status
+    };
+    for n in 0..REPORTS {
+        assert_eq!(report(&greedy, n), 200);
+    }
+    assert_eq!(report(other, 0), 200);
+
+    let hook = |bytes| {
+        let request =
+            Request::post("/hooks/goose").header("authorization", format!("Bearer {greedy}"));
+        let mut body = Box::pin(server.app.handle(request.body(unfinished(bytes)).unwrap()));
+        is_at_work(&mut body).then_some(body)
+    };
+    let mut bodies = Vec::new();
+    for bytes in [8 << 20, 1 << 20, 1 << 10, 1] {
+        while let Some(body) = hook(bytes) {
+            bodies.push(body);
+        }
+    }
+    assert_eq!(report(&greedy, 0), 503);
+    assert_eq!(report(other, 1), 200);
+    drop(bodies);
+    assert_eq!(report(&greedy, 0), 200);
+
+    let mut unread = Vec::new();
+    for limit in [REPORTS, REPORTS / 10, 1] {
+        let path = format!("/api/agents/a/history?limit={limit}");
+        loop {
+            let answer = server.get_as(&greedy, &path);
+            if answer.status != 200 {
+                assert_eq!(answer.status, 503);
+                break;
+            }
+            unread.push(answer);
+        }
+    }
+    let history = server.get_as(other, "/api/agents/a/history");
+    assert_eq!(history.status, 200);
+    assert!(history.response.body().len() > 20_000);
+    drop(unread);
+    assert_eq!(server.get_as(&greedy, "/api/agents/a/history").status, 200);
 }

@@ -19,7 +19,7 @@ use kubeagents_core::{
     App, AuthMode, Incoming, Peer, Recorded, Recorder, ReportPolicy, Settings, StoreError,
     Timestamp, Workspace, password,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A clock that stands still until it is moved. Clones are one clock.
 #[derive(Clone)]
@@ -247,6 +247,15 @@ impl Server {
     pub(crate) fn post_from(&self, peer: &str, path: &str, body: &Value) -> Reply {
         let request = Request::post(path).extension(Peer(peer.parse().unwrap()));
         self.send(request.body(body.to_string()).unwrap())
+    }
+
+    /// Registers and verifies an account; its access token.
+    pub(crate) fn verified(&self, email: &str, password: &str) -> String {
+        let body = json!({"email": email, "password": password});
+        let reply = self.post("/api/auth/register", &body);
+        assert_eq!(reply.status, StatusCode::CREATED);
+        let reply = self.get(&format!("/api/auth/verify?token={}", self.mailed_token()));
+        reply.json()["access_token"].as_str().unwrap().to_owned()
     }
 
     /// How many mails were sent to an address.
