@@ -23,6 +23,10 @@ import { statusWords } from "./parts/status.js";
 /** @type {import("./lib/router.js").Route[]} */
 const ROUTES = [
   { path: "/", load: () => import("./views/overview.js") },
+  { path: "/board", load: () => import("./views/board.js") },
+  { path: "/activity", load: () => import("./views/activity.js") },
+  { path: "/agents/:agent", load: () => import("./views/agent.js") },
+  { path: "/sessions/:agent/:topic", load: () => import("./views/session.js") },
   { path: "*", load: () => import("./views/missing.js") },
 ];
 

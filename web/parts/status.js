@@ -19,7 +19,7 @@ const SELF = ["turn", "stopped"];
 export function statusWords(kind, reason) {
   if (!reason || SELF.includes(kind) || kind === "silent") return t(`kind.${kind}`);
   const words = known(`reason.${reason}`) ?? plain(reason).replaceAll("_", " ");
-  return kind === "failed" ? `${t("kind.failed")}: ${words}` : words;
+  return kind === "failed" ? t("kind.failedFor", { reason: words }) : words;
 }
 
 /**

@@ -38,6 +38,7 @@ export const texts = {
 
   "kind.waiting": "Waits for you",
   "kind.failed": "Failed",
+  "kind.failedFor": "Failed: {reason}",
   "kind.silent": "Silent",
   "kind.turn": "Your turn",
   "kind.working": "Working",
@@ -99,7 +100,6 @@ export const texts = {
 
   "session.context": "Context",
   "session.timeline": "Timeline",
-  "session.since": "For {time}",
   "session.started": "Started",
   "session.updated": "Last report",
   "session.expires": "Counts as silent in",
@@ -121,7 +121,8 @@ export const texts = {
   "session.repeats.one": "{n} more step",
   "session.repeats.other": "{n} more steps",
   "session.strip": "Statuses over time",
-  "session.now": "so far",
+  "session.lasted": "for {time}",
+  "session.sofar": "for {time} so far",
 
   "context.host": "Host",
   "context.cwd": "Folder",

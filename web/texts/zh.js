@@ -38,6 +38,7 @@ export const texts = {
 
   "kind.waiting": "等待你处理",
   "kind.failed": "失败",
+  "kind.failedFor": "失败：{reason}",
   "kind.silent": "没有动静",
   "kind.turn": "轮到你了",
   "kind.working": "进行中",
@@ -95,7 +96,6 @@ export const texts = {
 
   "session.context": "上下文",
   "session.timeline": "时间线",
-  "session.since": "已持续 {time}",
   "session.started": "开始于",
   "session.updated": "最近报告",
   "session.expires": "距离判定为没有动静",
@@ -115,7 +115,8 @@ export const texts = {
   "session.content": "详情",
   "session.repeats.other": "另有 {n} 步",
   "session.strip": "状态随时间的变化",
-  "session.now": "至今",
+  "session.lasted": "持续 {time}",
+  "session.sofar": "已持续 {time}",
 
   "context.host": "主机",
   "context.cwd": "目录",
