@@ -6,6 +6,7 @@ mod api_keys;
 mod body;
 mod channels;
 mod client;
+mod cookie;
 mod cors;
 mod credentials;
 mod endpoints;
@@ -17,6 +18,7 @@ mod limits;
 mod mcp;
 mod openapi;
 mod operations;
+mod origin;
 mod outage;
 mod passwords;
 mod reports;
@@ -48,10 +50,12 @@ use crate::{AuthMode, Settings, Timestamp, Workspace};
 use body::{Received, Standing};
 use client::Client;
 pub use client::Peer;
+use cookie::CookieNames;
 use credentials::Caller;
 use endpoints::{Access, Endpoint, Route, Row};
 use error::ApiError;
 use known_accounts::KnownAccounts;
+pub use origin::Encrypted;
 use response::Answer;
 use shares::Shares;
 use turns::{PATIENCE, Turn, Turns};
@@ -62,6 +66,7 @@ pub struct App<P> {
     settings: Settings,
     cors: CorsPolicy,
     signer: TokenSigner,
+    cookie_names: CookieNames,
     bodies: Shares,
     turns: Turns,
     known_accounts: KnownAccounts,
@@ -93,6 +98,7 @@ impl<P: Ports> App<P> {
             ports,
             cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),
+            cookie_names: CookieNames::new(&settings.jwt_secret),
             bodies: Shares::new(body::BUDGET_BYTES),
             turns: Turns::new(settings.values.reads_in_flight as usize),
             known_accounts: KnownAccounts::default(),
@@ -240,7 +246,7 @@ impl<P: Ports> App<P> {
         };
         let is_own_page = (is_own_name || is_ip_authority(host))
             && origin.to_str().is_ok_and(|origin| {
-                is_origin_of(origin, host) && host::may_have_scheme(parts, origin)
+                is_origin_of(origin, host) && origin::may_have_scheme(parts, origin)
             });
         // Inspectors of the Model Context Protocol are pages of this machine.
         let is_local_tool = || {

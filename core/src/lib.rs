@@ -58,7 +58,7 @@ pub use decide::{
 pub use fair_queue::FairQueue;
 pub use hash::sha256_hex;
 pub use http::{
-    App, BodyTimeout, Crowded, MAX_BODY_BYTES, Outage, Peer, Stopping, body_patience,
+    App, BodyTimeout, Crowded, Encrypted, MAX_BODY_BYTES, Outage, Peer, Stopping, body_patience,
     openapi_document,
 };
 pub use incoming::Incoming;

@@ -19,7 +19,7 @@ pub use client::{CLIENT_SETTINGS, ClientValues};
 pub use cors::{CorsPolicy, OriginPattern};
 pub use database::DatabaseUrl;
 pub use host_names::HostNames;
-pub(crate) use host_names::{is_ip_authority, is_loopback_authority, is_origin_of};
+pub(crate) use host_names::{is_ip_authority, is_loopback_authority, is_origin_of, is_same_origin};
 pub use networks::Networks;
 pub use receivers::AllowedHost;
 pub use secret::JWT_SECRET_NAME;

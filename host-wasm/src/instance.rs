@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::HOST;
+use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use http_body::Body;
 use kubeagents_core::ports::Clock;
 use kubeagents_core::{
-    App, CorsPolicy, Outage, Recorder, ReportPolicy, Settings, Store, StoreError, body_patience,
+    App, CorsPolicy, Encrypted, Outage, Recorder, ReportPolicy, Settings, Store, StoreError,
+    body_patience,
 };
 
 use crate::body::RequestBody;
@@ -138,6 +140,9 @@ fn forget_authority<B>(request: &mut Request<B>) {
         request.headers().contains_key(HOST),
         request.uri().path_and_query().cloned(),
     ) {
+        if request.uri().scheme() == Some(&Scheme::HTTPS) {
+            request.extensions_mut().insert(Encrypted);
+        }
         *request.uri_mut() = Uri::from(path);
     }
 }

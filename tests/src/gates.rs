@@ -45,7 +45,7 @@ const ROUTES: [(&str, &[&str]); 27] = [
     ("/api/agents/a/status", &["get"]),
     ("/api/sessions", &["get"]),
     ("/api/auth/register", &["post"]),
-    ("/api/auth/verify", &["get"]),
+    ("/api/auth/verify", &["get", "post"]),
     ("/api/auth/resend-verify", &["post"]),
     ("/api/auth/login", &["post"]),
     ("/api/auth/refresh", &["post"]),

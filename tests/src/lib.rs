@@ -17,6 +17,7 @@ pub mod agent_tools;
 mod api_keys;
 mod channels;
 mod client;
+mod cookies;
 mod cors;
 mod credentials;
 mod gates;

@@ -133,6 +133,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("sessions", crate::sessions::scenarios()),
         ("accounts", crate::accounts::scenarios()),
         ("tokens", crate::tokens::scenarios()),
+        ("cookies", crate::cookies::scenarios()),
         ("api_keys", crate::api_keys::scenarios()),
         ("channels", crate::channels::scenarios()),
         ("credentials", crate::credentials::scenarios()),

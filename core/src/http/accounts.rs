@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
+use super::cookie::Cookie;
 use super::response::{Answer, confirm, json, ok, secret};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
@@ -76,13 +77,31 @@ pub(super) struct ResendRequest {
 pub(super) struct LoginRequest {
     email: Option<String>,
     password: Option<String>,
+    /// Whether the refresh token comes as a cookie that no script can read. Only the server's own page
+    /// may ask for it.
+    cookie: Option<bool>,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
-#[schemars(extend("required" = ["refresh_token"]))]
 pub(super) struct RefreshRequest {
+    /// Not needed with the cookie.
     refresh_token: Option<String>,
+    /// Whether the refresh token comes as a cookie, and is taken from it where none is given. Only the
+    /// server's own page may ask for it.
+    cookie: Option<bool>,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(extend("required" = ["token"]))]
+pub(super) struct VerifyRequest {
+    /// The token of the verification link.
+    #[schemars(required, length(min = 1))]
+    token: Option<String>,
+    /// Whether the refresh token comes as a cookie that no script can read. Only the server's own page
+    /// may ask for it.
+    cookie: Option<bool>,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -102,7 +121,9 @@ pub(super) struct DeleteRequest {
 pub(super) struct Tokens<'a> {
     user: UserView<'a>,
     access_token: String,
-    refresh_token: String,
+    /// Absent where it comes as a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
     expires_in: i64,
 }
 
@@ -161,13 +182,23 @@ impl<P: Ports> App<P> {
 
     pub(super) async fn verify(&self, request: Admitted<'_>) -> Answer {
         let token = query_parameter(&request.parts.uri, "token").unwrap_or_default();
+        self.verify_by(token, None).await
+    }
+
+    pub(super) async fn verify_by_page(&self, request: Admitted<'_>) -> Answer {
+        let body: VerifyRequest = request.fields()?;
+        let cookie = self.wanted_cookie(&request, body.cookie)?;
+        self.verify_by(body.token.unwrap_or_default(), cookie).await
+    }
+
+    async fn verify_by(&self, token: String, cookie: Option<Cookie<'_>>) -> Answer {
         if token.is_empty() {
             return Err(Rule::Given.broken_by("token").into());
         }
         let store = self.ports.store();
         let account = store.verify_account(&sha256_hex(token), self.now()).await?;
         let account = account.ok_or_else(|| ApiError::bad_request("invalid or expired token"))?;
-        self.start_family(&account).await
+        self.start_family(&account, cookie).await
     }
 
     pub(super) async fn resend_verify(&self, request: Admitted<'_>) -> Answer {
@@ -194,6 +225,7 @@ impl<P: Ports> App<P> {
 
     pub(super) async fn login(&self, request: Admitted<'_>) -> Answer {
         let body: LoginRequest = request.fields()?;
+        let cookie = self.wanted_cookie(&request, body.cookie)?;
         let email = body.email.unwrap_or_default();
         self.check_hashing(request.client)?;
         let account = self.find_account(&email).await?;
@@ -204,13 +236,16 @@ impl<P: Ports> App<P> {
         match account.filter(|_| right) {
             None => Err(ApiError::unauthorized(INVALID_LOGIN)),
             Some(account) if !account.email_verified => Err(ApiError::email_not_verified()),
-            Some(account) => self.start_family(&account).await,
+            Some(account) => self.start_family(&account, cookie).await,
         }
     }
 
     pub(super) async fn refresh(&self, request: Admitted<'_>) -> Answer {
         let body: RefreshRequest = request.fields()?;
-        let token = body.refresh_token.unwrap_or_default();
+        let cookie = self.wanted_cookie(&request, body.cookie)?;
+        let kept = || cookie?.value(&request.parts.headers).map(str::to_owned);
+        let given = body.refresh_token.filter(|token| !token.is_empty());
+        let token = given.or_else(kept).unwrap_or_default();
         let invalid = || ApiError::unauthorized(INVALID_REFRESH);
         let revoked = || ApiError::unauthorized(REVOKED_REFRESH);
         let now = self.now();
@@ -239,7 +274,7 @@ impl<P: Ports> App<P> {
         let (tokens, successor) = self.new_tokens(&account, stored.family_id, now)?;
         let hash = &stored.token_hash;
         match store.rotate_refresh_token(hash, now, &successor).await? {
-            true => secret(StatusCode::OK, &tokens),
+            true => self.hand_over(tokens, cookie),
             false => Err(revoked()),
         }
     }
@@ -247,7 +282,9 @@ impl<P: Ports> App<P> {
     pub(super) async fn logout(&self, request: Admitted<'_>) -> Answer {
         let id = request.caller.account()?;
         self.ports.store().revoke_refresh_tokens(id).await?;
-        confirm("logged out successfully")
+        let mut answer = confirm("logged out successfully")?;
+        self.cookie(&request).clear(&mut answer);
+        Ok(answer)
     }
 
     pub(super) async fn get_me(&self, request: Admitted<'_>) -> Answer {
@@ -286,7 +323,9 @@ impl<P: Ports> App<P> {
             return Err(ApiError::invalid_password());
         }
         self.purge_deleted_within(DELETION).await;
-        confirm("account deleted")
+        let mut answer = confirm("account deleted")?;
+        self.cookie(&request).clear(&mut answer);
+        Ok(answer)
     }
 
     /// Removes what deleted accounts have left, part by part for this long, at least one part. A
@@ -387,7 +426,11 @@ impl<P: Ports> App<P> {
     }
 
     /// Logs an account in: the first tokens of a new family.
-    pub(super) async fn start_family(&self, account: &Account) -> Answer {
+    pub(super) async fn start_family(
+        &self,
+        account: &Account,
+        cookie: Option<Cookie<'_>>,
+    ) -> Answer {
         let family = random_uuid(self.ports.entropy());
         let (tokens, stored) = self.new_tokens(account, family, self.now())?;
         let store = self.ports.store();
@@ -396,7 +439,7 @@ impl<P: Ports> App<P> {
         // that revokes this token, or it is seen here.
         let current = store.account(&account.id).await?;
         match current.is_some_and(|current| current.password_hash == account.password_hash) {
-            true => secret(StatusCode::OK, &tokens),
+            true => self.hand_over(tokens, cookie),
             false => {
                 store.revoke_token_family(&stored.family_id).await?;
                 Err(ApiError::unauthorized(INVALID_LOGIN))
@@ -430,10 +473,21 @@ impl<P: Ports> App<P> {
         let tokens = Tokens {
             user: account.view(),
             access_token,
-            refresh_token,
+            refresh_token: Some(refresh_token),
             expires_in: settings.jwt_access_token_expiry.num_seconds(),
         };
         Ok((tokens, stored))
+    }
+
+    /// The answer with tokens, the refresh token in the cookie if there is to be one.
+    fn hand_over(&self, mut tokens: Tokens<'_>, cookie: Option<Cookie<'_>>) -> Answer {
+        let kept = cookie.and_then(|cookie| Some((cookie, tokens.refresh_token.take()?)));
+        let mut response = secret(StatusCode::OK, &tokens)?;
+        if let Some((cookie, token)) = kept {
+            let lifetime = self.settings.values.jwt_refresh_token_expiry;
+            cookie.set(&mut response, &token, lifetime.num_seconds());
+        }
+        Ok(response)
     }
 
     /// A token to be mailed, and what is stored of it.

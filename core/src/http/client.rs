@@ -24,6 +24,8 @@ pub(super) struct Client {
     /// True if the request has come through a proxy that is not trusted, so that its client is not
     /// known from that of others.
     pub(super) is_hidden: bool,
+    /// True if a trusted proxy has passed the request on: what it says of how it came is believed.
+    pub(super) is_proxied: bool,
 }
 
 impl Client {
@@ -48,6 +50,7 @@ impl Client {
             address,
             is_local: !is_forwarded && address.is_some_and(|address| address.is_loopback()),
             is_hidden: is_forwarded && peer.is_some_and(|peer| !is_trusted(peer)),
+            is_proxied: peer.is_some_and(is_trusted),
         }
     }
 

@@ -10,7 +10,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::accounts::{
     DeleteRequest, LoginRequest, RefreshRequest, RegisterRequest, Registered, ResendRequest,
-    Tokens, UpdateRequest,
+    Tokens, UpdateRequest, VerifyRequest,
 };
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, StatusList};
 use super::api_keys::{CreateRequest, Created, KeyList};
@@ -185,6 +185,9 @@ endpoints! {
     Verify: GET "/api/auth/verify", Access::Public => verify,
         "Verifies the address of an account and logs it in",
         query [TOKEN], answers 200 Tokens<'static>;
+    VerifyByPage: POST "/api/auth/verify", Access::Public => verify_by_page,
+        "Verifies the address of an account and logs it in, by cookie if that is asked for",
+        takes VerifyRequest, answers 200 Tokens<'static>;
     ResendVerify: POST "/api/auth/resend-verify", Access::Public => resend_verify,
         "Mails a new verification link, if one is awaited",
         takes ResendRequest, answers 200 Confirmation;

@@ -37,6 +37,9 @@ pub(super) struct ResetRequest {
     /// At most 72 bytes.
     #[schemars(required, length(min = MIN_PASSWORD_CHARACTERS, max = password::MAX_BYTES))]
     password: Option<String>,
+    /// Whether the refresh token comes as a cookie that no script can read. Only the server's own page
+    /// may ask for it.
+    cookie: Option<bool>,
 }
 
 impl<P: Ports> App<P> {
@@ -53,7 +56,9 @@ impl<P: Ports> App<P> {
             return Err(ApiError::invalid_password());
         }
         self.revoke_late_logins(&account.id).await?;
-        confirm("password changed")
+        let mut answer = confirm("password changed")?;
+        self.cookie(&request).clear(&mut answer);
+        Ok(answer)
     }
 
     pub(super) async fn forgot_password(&self, request: Admitted<'_>) -> Answer {
@@ -78,6 +83,7 @@ impl<P: Ports> App<P> {
 
     pub(super) async fn reset_password(&self, request: Admitted<'_>) -> Answer {
         let body: ResetRequest = request.fields()?;
+        let cookie = self.wanted_cookie(&request, body.cookie)?;
         let new = body.password.unwrap_or_default();
         check_password("password", &new)?;
         let token_hash = sha256_hex(body.token.unwrap_or_default());
@@ -91,7 +97,7 @@ impl<P: Ports> App<P> {
         let account = store.reset_password(&token_hash, &new, self.now()).await?;
         let account = account.ok_or_else(invalid)?;
         self.revoke_late_logins(&account.id).await?;
-        self.start_family(&account).await
+        self.start_family(&account, cookie).await
     }
 
     pub(super) async fn hash_password(

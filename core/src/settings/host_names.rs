@@ -63,6 +63,13 @@ pub(crate) fn is_origin_of(origin: &str, authority: &str) -> bool {
     own.is_some() && own.map(|url| url.origin()) == origin.map(|url| url.origin())
 }
 
+/// Checks whether two URLs have one origin.
+pub(crate) fn is_same_origin(one: &str, other: &str) -> bool {
+    let origin = |url| Url::parse(url).ok().map(|url| url.origin());
+    let one = origin(one).filter(url::Origin::is_tuple);
+    one.is_some() && one == origin(other)
+}
+
 /// The host of `host[:port]`.
 fn host(authority: &str) -> Option<Host> {
     // A user part would put the host elsewhere; nothing that asks here has one.
