@@ -20,6 +20,7 @@ mod openapi;
 mod operations;
 mod origin;
 mod outage;
+mod page;
 mod passwords;
 mod reports;
 mod response;
@@ -141,13 +142,18 @@ impl<P: Ports> App<P> {
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (route, row) = match resolve(&self.cors, parts)? {
+        let dashboard = self.settings.values.dashboard_enabled;
+        let target = resolve(&self.cors, dashboard, parts)?;
+        let is_crowded = parts.extensions.get::<Crowded>().is_some();
+        let (route, row) = match target {
             Target::Answered(response) => return Ok(response),
+            Target::Endpoint(route, row) if row.endpoint == Endpoint::Health => (route, row),
+            _ if is_crowded => {
+                return Err(ApiError::overloaded("too many connections, try again"));
+            }
+            Target::Page(file) => return page::serve(file, &parts.headers),
             Target::Endpoint(route, row) => (route, row),
         };
-        if row.endpoint != Endpoint::Health && parts.extensions.get::<Crowded>().is_some() {
-            return Err(ApiError::overloaded("too many connections, try again"));
-        }
         if row.endpoint == Endpoint::Mcp && self.settings.mode != AuthMode::Open {
             cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
         }
@@ -270,26 +276,43 @@ impl<P: Ports> App<P> {
 enum Target<'p> {
     /// It is answered already.
     Answered(Response<Bytes>),
+    /// It asks for a file of the page.
+    Page(&'static page::File),
     /// It goes on.
     Endpoint(Route<'p>, &'static Row),
 }
 
-fn resolve<'p>(cors: &CorsPolicy, parts: &'p Parts) -> Result<Target<'p>, ApiError> {
-    let route = Route::find(parts.uri.path());
+/// `dashboard`: whether the page is served.
+fn resolve<'p>(
+    cors: &CorsPolicy,
+    dashboard: bool,
+    parts: &'p Parts,
+) -> Result<Target<'p>, ApiError> {
+    let path = parts.uri.path();
+    let route = Route::find(path);
+    let file = dashboard.then(|| page::find(path)).flatten();
     let origin = parts.headers.get(ORIGIN);
     if parts.method == Method::OPTIONS && origin.is_some() {
         return Ok(Target::Answered(cors::preflight(cors, origin, route)));
     }
-    let route = route.ok_or_else(ApiError::unknown_route)?;
+    if route.is_none() && file.is_none() {
+        return Err(ApiError::unknown_route());
+    }
+    let allow = || endpoints::allow(route, file.is_some());
     if parts.method == Method::OPTIONS {
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::NO_CONTENT;
-        response.headers_mut().insert(ALLOW, route.allow());
+        response.headers_mut().insert(ALLOW, allow());
         return Ok(Target::Answered(response));
     }
-    match route.row(&parts.method) {
-        Some(row) => Ok(Target::Endpoint(route, row)),
-        None => Err(ApiError::method_not_allowed(route.allow())),
+    let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+    if let Some(file) = file.filter(|_| is_read) {
+        return Ok(Target::Page(file));
+    }
+    let row = route.and_then(|route| Some((route, route.row(&parts.method)?)));
+    match row {
+        Some((route, row)) => Ok(Target::Endpoint(route, row)),
+        None => Err(ApiError::method_not_allowed(allow())),
     }
 }
 

@@ -287,14 +287,17 @@ where
     let opened = Arc::new(OnceLock::<A>::new());
     let respond = {
         let cors = Arc::new(config.values.cors_policy(mode));
+        let dashboard = config.values.dashboard_enabled;
         let opened = opened.clone();
         move |request| match opened.get() {
             Some(app) => Either::Left(handle(app.clone(), request)),
-            None => Either::Right(ready(Outage::Storage(&cors).answer(
-                request,
-                Starting,
-                SystemClock.now(),
-            ))),
+            None => {
+                let outage = Outage::Storage {
+                    cors: &cors,
+                    dashboard,
+                };
+                Either::Right(ready(outage.answer(request, Starting, SystemClock.now())))
+            }
         }
     };
     let serving = server::serve(listener, limits, respond, stop);

@@ -92,8 +92,11 @@ impl Config {
 
     /// Returns the error to answer requests with while storage does not answer.
     pub fn without_storage(&self, cause: StoreError) -> StartError {
-        let cors = self.values.cors_policy(self.mode);
-        StartError::Store { cors, cause }
+        StartError::Store {
+            cors: self.values.cors_policy(self.mode),
+            dashboard: self.values.dashboard_enabled,
+            cause,
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub enum StartError {
     Store {
         /// Which web pages may read that.
         cors: CorsPolicy,
+        /// Whether the page is served meanwhile.
+        dashboard: bool,
         /// Storage's error.
         #[source]
         cause: StoreError,
@@ -54,8 +56,16 @@ impl StartError {
             Self::Config(_) | Self::Unsuitable(_) => {
                 Outage::Misconfigured.answer(request, self, WallClock.now())
             }
-            Self::Store { cors, cause } => {
-                Outage::Storage(&cors).answer(request, cause, WallClock.now())
+            Self::Store {
+                cors,
+                dashboard,
+                cause,
+            } => {
+                let outage = Outage::Storage {
+                    cors: &cors,
+                    dashboard,
+                };
+                outage.answer(request, cause, WallClock.now())
             }
         }
     }

@@ -68,7 +68,6 @@ const PUBLIC_LIMIT: usize = 16 * 1024;
 
 async fn an_unknown_route_is_not_found(world: Arc<World>) {
     for path in [
-        "/",
         "/api",
         "/api/unknown",
         "/API/agents",

@@ -75,7 +75,7 @@ impl Host {
 }
 
 /// Settings that differ from the default, as environment variables.
-pub const SETTINGS: [(&str, &str); 5] = [
+pub const SETTINGS: [(&str, &str); 6] = [
     ("REGISTRATION_ENABLED", "false"),
     (
         "CORS_ALLOWED_ORIGINS",
@@ -84,4 +84,5 @@ pub const SETTINGS: [(&str, &str); 5] = [
     ("DEFAULT_TTL_MINUTES", "7"),
     ("LOGIN_ATTEMPTS_PER_MINUTE", "1"),
     ("HOOK_DETAIL", "title"),
+    ("DASHBOARD_ENABLED", "false"),
 ];

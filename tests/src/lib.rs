@@ -29,6 +29,7 @@ pub mod mcp_clients;
 mod notifications;
 pub mod openapi;
 mod operations;
+mod page;
 mod paging;
 mod paths;
 mod process;

@@ -147,6 +147,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("paths", crate::paths::scenarios()),
         ("gates", crate::gates::scenarios()),
         ("cors", crate::cors::scenarios()),
+        ("page", crate::page::scenarios()),
         ("operations", crate::operations::scenarios()),
         ("limits", crate::limits::scenarios()),
         ("settings", crate::settings::scenarios()),

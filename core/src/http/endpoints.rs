@@ -313,20 +313,6 @@ impl<'p> Route<'p> {
         self.rows().any(|row| row.endpoint == endpoint)
     }
 
-    /// The value of `Allow`.
-    pub(super) fn allow(self) -> HeaderValue {
-        let mut methods = Vec::new();
-        for row in self.rows() {
-            methods.push(row.method.as_str());
-            if row.takes_head() {
-                methods.push("HEAD");
-            }
-        }
-        methods.push("OPTIONS");
-        // The names of methods are ASCII.
-        HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
-    }
-
     /// The name that the parameter stands for.
     pub(super) fn parameter(self, name: &'static str) -> Result<String, ApiError> {
         let segments = self.pattern.split('/').zip(self.path.split('/'));
@@ -343,6 +329,23 @@ impl<'p> Route<'p> {
             ))),
         }
     }
+}
+
+/// The value of `Allow` on a path that has endpoints, is one of the page's, or both.
+pub(super) fn allow(route: Option<Route<'_>>, is_page: bool) -> HeaderValue {
+    let mut methods = match is_page {
+        true => vec!["GET", "HEAD"],
+        false => Vec::new(),
+    };
+    for row in route.iter().flat_map(|route| route.rows()) {
+        methods.push(row.method.as_str());
+        if row.takes_head() {
+            methods.push("HEAD");
+        }
+    }
+    methods.push("OPTIONS");
+    // The names of methods are ASCII.
+    HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
 }
 
 /// Checks whether a path has the form of a pattern. No segment of either is empty.
@@ -464,7 +467,10 @@ mod tests {
             ("/api/apikeys/x", "DELETE, OPTIONS"),
             ("/mcp", "POST, OPTIONS"),
         ] {
-            assert_eq!(Route::find(path).unwrap().allow(), methods, "{path}");
+            let route = Route::find(path).unwrap();
+            assert_eq!(allow(Some(route), false), methods, "{path}");
         }
+        let route = Route::find("/register").unwrap();
+        assert_eq!(allow(Some(route), true), "GET, HEAD, POST, OPTIONS");
     }
 }

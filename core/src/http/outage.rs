@@ -8,7 +8,7 @@ use http::{Request, Response};
 use super::endpoints::Endpoint;
 use super::operations::health;
 use super::response::Answer;
-use super::{ApiError, Target, conclude, openapi, resolve};
+use super::{ApiError, Target, conclude, openapi, page, resolve};
 use crate::Timestamp;
 use crate::settings::CorsPolicy;
 
@@ -17,8 +17,13 @@ use crate::settings::CorsPolicy;
 pub enum Outage<'a> {
     /// The configuration is bad. Nothing is served, and any web page may read that.
     Misconfigured,
-    /// Storage did not answer. What needs none is served, to web pages as this policy has it.
-    Storage(&'a CorsPolicy),
+    /// Storage did not answer. What needs none is served.
+    Storage {
+        /// Which web pages may read it.
+        cors: &'a CorsPolicy,
+        /// Whether the page is served.
+        dashboard: bool,
+    },
 }
 
 impl Outage<'_> {
@@ -35,10 +40,11 @@ impl Outage<'_> {
                 let answer = Err(ApiError::misconfigured(cause));
                 conclude(&CorsPolicy::Any, &parts, answer)
             }
-            Self::Storage(cors) => {
+            Self::Storage { cors, dashboard } => {
                 let answer = || -> Answer {
-                    match resolve(cors, &parts)? {
+                    match resolve(cors, dashboard, &parts)? {
                         Target::Answered(response) => Ok(response),
+                        Target::Page(file) => page::serve(file, &parts.headers),
                         Target::Endpoint(_, row) if row.endpoint == Endpoint::Health => health(now),
                         Target::Endpoint(_, row) if row.endpoint == Endpoint::OpenApi => {
                             openapi::serve()

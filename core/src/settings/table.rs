@@ -133,6 +133,9 @@ settings! {
     notification_host: AllowedHost = "NOTIFICATION_HOST", AllowedHost::receiver,
         Value("https://*:*"), SPIN;
 
+    /// Whether the server shows its page, the dashboard.
+    dashboard_enabled: bool = "DASHBOARD_ENABLED", parse::switch, Value("true"), EVERY;
+
     /// Address of the dashboard: verification links begin with it.
     app_base_url: String = "APP_BASE_URL", parse::base_url, Value("http://localhost:5173"), EVERY;
 
