@@ -67,14 +67,24 @@ export function keyOf(agent, topic) {
   return `${encodeURIComponent(agent)}/${encodeURIComponent(topic)}`;
 }
 
-/** @param {Entry} entry */
+/**
+ * The path of a session or an agent; empty where it has none: browsers resolve `.` and `..` in paths,
+ * encoded too, before anybody is asked.
+ *
+ * @param {string} path
+ */
+function address(path) {
+  return path.split("/").some((segment) => segment === "." || segment === "..") ? "" : path;
+}
+
+/** @param {{ key: string }} entry */
 export function addressOf(entry) {
-  return `/sessions/${entry.key}`;
+  return address(`/sessions/${entry.key}`);
 }
 
 /** @param {string} agent */
 export function agentAddress(agent) {
-  return `/agents/${encodeURIComponent(agent)}`;
+  return address(`/agents/${encodeURIComponent(agent)}`);
 }
 
 /**

@@ -8,12 +8,12 @@ const MARKS = /(\p{M}{4})\p{M}+/gu;
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
 /**
- * A text without what would disturb the text around it: control characters are shown as `␦`.
+ * A text without what would disturb the text around it: control characters are shown as `�`.
  *
  * @param {string} value
  */
 export function plain(value) {
-  return value.replace(/\r\n?/g, "\n").replace(HIDDEN, "␦").replace(MARKS, "$1");
+  return value.replace(/\r\n?/g, "\n").replace(HIDDEN, "�").replace(MARKS, "$1");
 }
 
 /**

@@ -4,7 +4,7 @@ import { get } from "../lib/api.js";
 import { clockTime, dateTime } from "../lib/clock.js";
 import { each, h } from "../lib/dom.js";
 import { onMove } from "../lib/keys.js";
-import { keyOf, kindOfStatus } from "../lib/session.js";
+import { addressOf, agentAddress, keyOf, kindOfStatus } from "../lib/session.js";
 import { loaded, onChange, sessions } from "../lib/sessions.js";
 import { t } from "../lib/text.js";
 import { empty } from "../parts/empty.js";
@@ -48,7 +48,7 @@ export function view({ signal }) {
   };
   const readHistories = async () => {
     const agents = new Set([...sessions.values()].sort((a, b) => b.updated - a.updated).map(({ session }) => session.agent_id));
-    const reads = [...agents].slice(0, AGENTS).map(async (agent) => {
+    const reads = [...agents].filter(agentAddress).slice(0, AGENTS).map(async (agent) => {
       const path = `/api/agents/${encodeURIComponent(agent)}/history?limit=${STATUSES}`;
       const { status_history } = /** @type {{ status_history: Status[] }} */ (await get(path, signal));
       for (const status of status_history) {
@@ -90,7 +90,7 @@ function line({ at, status, session, fresh }) {
     h(
       "span",
       { class: "moment-text" },
-      h("a", { href: `/sessions/${session}` }, said(entry?.title ?? decodeURIComponent(session.split("/")[1]))),
+      h("a", { href: addressOf({ key: session }) }, said(entry?.title ?? decodeURIComponent(session.split("/")[1]))),
       status.message ? h("span", { class: "moment-message" }, said(status.message.slice(0, 300))) : null,
     ),
   );
