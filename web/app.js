@@ -90,7 +90,7 @@ function frame() {
   fill(
     header,
     h("a", { class: "skip", href: "#main" }, t("app.skip")),
-    h("a", { class: "brand", href: "/" }, mark(), h("span", {}, "kubeagents")),
+    h("a", { class: "brand", href: "/", "aria-label": "kubeagents" }, mark(), h("span", {}, "kubeagents")),
     links,
     h("div", { class: "top-right" }, person, live, ...options((language) => void speak(language))),
   );
@@ -251,8 +251,14 @@ async function open() {
   await startRouter(ROUTES, stage);
   if (isSecureContext && "serviceWorker" in navigator) {
     // The page does without: browsers refuse it in private windows, for one.
-    navigator.serviceWorker.register("/service-worker.js").catch(() => {});
+    navigator.serviceWorker.register("/service-worker.js").then(loadViews, () => {});
   }
+}
+
+/** Loads every view while there is time, so that each opens at once, and without a network too. */
+async function loadViews() {
+  await navigator.serviceWorker.ready;
+  for (const { load } of ROUTES) await load().catch(() => {});
 }
 
 /** Asks who the person is, until the server answers. */
@@ -263,6 +269,7 @@ async function enter() {
       return await start();
     } catch {
       connection.value = "offline";
+      fill(main, empty(t("app.unreachable"), t("app.unreachable.hint")));
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }

@@ -2,6 +2,8 @@
 // server are never kept: they belong to who asked, and would be old.
 
 const ASSETS = "{assets}/";
+/** What only the browser knows whether it needs. */
+const TEXTS = ["en", "zh"].map((language) => `${ASSETS}texts/${language}.js`);
 const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
 
 /** Keeps the page, and what it needs for its first view. */
@@ -11,7 +13,7 @@ async function install() {
   if (!page.ok) throw new Error(`the page answers ${page.status}`);
   const needed = (await page.clone().text()).matchAll(/(?:src|href)="(\/[^"]+)"/g);
   await cache.put("/", page);
-  await cache.addAll([...new Set([...needed].map(([, path]) => path))]);
+  await cache.addAll([...new Set([...needed].map(([, path]) => path)), ...TEXTS]);
   await worker.skipWaiting();
 }
 

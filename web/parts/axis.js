@@ -5,7 +5,7 @@ import { now, tick } from "../lib/clock.js";
 import { fill, h, s, set } from "../lib/dom.js";
 import { bar, textures } from "./textures.js";
 
-/** @typedef {import("../lib/history.js").Spell} Spell */
+/** @typedef {import("../lib/steps.js").Spell} Spell */
 /** @typedef {{ title: string, href: string, spells: Spell[] }} Lane */
 
 const MINUTE = 60_000;

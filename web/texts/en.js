@@ -1,13 +1,13 @@
 // The texts in English. `zh.js` has the same keys.
 
 export const texts = {
-  "app.name": "kubeagents",
   "app.skip": "Skip to the content",
   "app.error": "This view could not be shown",
-  "app.error.hint": "{message}",
   "app.retry": "Try again",
   "app.notFound": "There is nothing at this address",
   "app.notFound.hint": "It may have been deleted, or the address is not complete.",
+  "app.unreachable": "The server cannot be reached",
+  "app.unreachable.hint": "This page goes on as soon as it answers.",
   "app.home": "Go to the overview",
   "app.loading": "Loading…",
 
@@ -65,7 +65,6 @@ export const texts = {
   "time.days": "{n} d",
   "time.ago": "{time} ago",
   "time.over": "over",
-  "time.now": "Now",
 
   "overview.title": "Overview",
   "overview.search": "Search sessions",
@@ -94,8 +93,6 @@ export const texts = {
   "overview.announce.other": "{n} sessions need you",
   "overview.announce.none": "Nothing needs you any more",
 
-  "row.event": "last event {time}",
-  "row.child": "Started by {parent}",
   "row.muted": "Muted",
 
   "session.context": "Context",
@@ -116,7 +113,6 @@ export const texts = {
   "session.mute": "Mute",
   "session.unmute": "Unmute",
   "session.older": "Show older",
-  "session.showAll": "Show all",
   "session.content": "Details",
   "session.repeats.one": "{n} more step",
   "session.repeats.other": "{n} more steps",
@@ -153,12 +149,10 @@ export const texts = {
   "agent.earlier": "Earlier",
   "agent.later": "Later",
   "agent.list": "Sessions",
-  "agent.bar": "{title}: {status}, {from} to {to}",
   "agent.more.one": "{n} older session is in the list below",
   "agent.more.other": "{n} older sessions are in the list below",
 
   "board.title": "Board",
-  "board.empty": "None",
   "board.more.one": "{n} more",
   "board.more.other": "{n} more",
 
@@ -210,7 +204,6 @@ export const texts = {
   "help.settings": "Settings",
   "help.close": "Close, or leave the search",
   "help.help": "This help",
-  "help.then": "then",
 };
 
 /** @typedef {keyof typeof texts} ExactKey */

@@ -1,13 +1,13 @@
 // 中文文本。键与 `en.js` 相同；中文没有复数，只用 `.other`。
 
 export const texts = {
-  "app.name": "kubeagents",
   "app.skip": "跳到正文",
   "app.error": "无法显示此页面",
-  "app.error.hint": "{message}",
   "app.retry": "重试",
   "app.notFound": "这里什么都没有",
   "app.notFound.hint": "内容可能已被删除，或者地址不完整。",
+  "app.unreachable": "无法连接服务器",
+  "app.unreachable.hint": "服务器恢复后，页面会自动继续。",
   "app.home": "返回总览",
   "app.loading": "正在加载…",
 
@@ -65,7 +65,6 @@ export const texts = {
   "time.days": "{n} 天",
   "time.ago": "{time}前",
   "time.over": "已结束",
-  "time.now": "现在",
 
   "overview.title": "总览",
   "overview.search": "搜索会话",
@@ -90,8 +89,6 @@ export const texts = {
   "overview.announce.other": "有 {n} 个会话需要你处理",
   "overview.announce.none": "已没有需要你处理的会话",
 
-  "row.event": "最近动静：{time}",
-  "row.child": "由 {parent} 启动",
   "row.muted": "已静音",
 
   "session.context": "上下文",
@@ -111,7 +108,6 @@ export const texts = {
   "session.mute": "静音",
   "session.unmute": "取消静音",
   "session.older": "显示更早的记录",
-  "session.showAll": "显示全文",
   "session.content": "详情",
   "session.repeats.other": "另有 {n} 步",
   "session.strip": "状态随时间的变化",
@@ -146,11 +142,9 @@ export const texts = {
   "agent.earlier": "更早",
   "agent.later": "更晚",
   "agent.list": "会话列表",
-  "agent.bar": "{title}：{status}，{from} 至 {to}",
   "agent.more.other": "还有 {n} 个更早的会话，见下方列表",
 
   "board.title": "看板",
-  "board.empty": "暂无",
   "board.more.other": "还有 {n} 个",
 
   "activity.title": "动态",
@@ -201,5 +195,4 @@ export const texts = {
   "help.settings": "设置",
   "help.close": "关闭，或离开搜索",
   "help.help": "显示此帮助",
-  "help.then": "再按",
 };

@@ -3,7 +3,7 @@
 import { get } from "../lib/api.js";
 import { dateTime, now, tick, timeNode } from "../lib/clock.js";
 import { Signal, fill, h, say } from "../lib/dom.js";
-import { spells } from "../lib/history.js";
+import { spells } from "../lib/steps.js";
 import { onMove } from "../lib/keys.js";
 import { addressOf, keyOf, kindOf } from "../lib/session.js";
 import { loaded, onChange, sessions } from "../lib/sessions.js";

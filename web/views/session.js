@@ -3,10 +3,11 @@
 import { isMuted, muted, toggleMuted } from "../lib/attention.js";
 import { clockTime, dateTime, duration, now, refreshTimes, tick, timeNode } from "../lib/clock.js";
 import { Signal, each, fill, h, s, say } from "../lib/dom.js";
-import { History, markdown, spells, steps } from "../lib/history.js";
+import { History } from "../lib/history.js";
 import { onMove } from "../lib/keys.js";
 import { addressOf, agentAddress, agentOf, entryOf, keyOf, kindOf } from "../lib/session.js";
 import { onChange, sessions } from "../lib/sessions.js";
+import { markdown, spells, steps } from "../lib/steps.js";
 import { pieces, t } from "../lib/text.js";
 import { contextList } from "../parts/context.js";
 import { copyButton } from "../parts/copy.js";
@@ -16,7 +17,7 @@ import { badge, changeBadge, statusWords } from "../parts/status.js";
 import { bar, textures } from "../parts/textures.js";
 
 /** @typedef {import("../lib/session.js").Entry} Entry */
-/** @typedef {import("../lib/history.js").Step} Step */
+/** @typedef {import("../lib/steps.js").Step} Step */
 
 /** Longer texts fold. */
 const LONG = 600;
