@@ -15,9 +15,7 @@ import { onChange, sessions } from "./lib/sessions.js";
 import { loadTexts, t } from "./lib/text.js";
 import { announce, announcer } from "./parts/announce.js";
 import { empty } from "./parts/empty.js";
-import { showHelp } from "./parts/help.js";
 import { icon } from "./parts/icon.js";
-import { options } from "./parts/options.js";
 import { statusWords } from "./parts/status.js";
 
 /** @type {import("./lib/router.js").Route[]} */
@@ -92,7 +90,7 @@ function frame() {
     h("a", { class: "skip", href: "#main" }, t("app.skip")),
     h("a", { class: "brand", href: "/", "aria-label": "kubeagents" }, mark(), h("span", {}, "kubeagents")),
     links,
-    h("div", { class: "top-right" }, person, live, ...options((language) => void speak(language))),
+    h("div", { class: "top-right" }, person, live, ...options()),
   );
   const lifetime = new AbortController();
   connection.watch((now) => {
@@ -136,16 +134,23 @@ function personNodes() {
     );
   }
   if (user.value) {
-    nodes.push(h("button", { type: "button", class: "button quiet", onclick: () => void leaveAccount() }, t("nav.logout")));
+    nodes.push(h("button", { type: "button", class: "button quiet", onclick: () => void logOut() }, t("nav.logout")));
   } else if (mode.value === "required") {
     nodes.push(h("a", { class: "button quiet", href: "/login" }, t("nav.login")));
   }
   return nodes;
 }
 
-async function leaveAccount() {
-  await logOut();
-  await go("/login");
+/** The button for what can be chosen, and the panel that it opens. */
+function options() {
+  const panel = h("div", { id: "options", class: "popover", popover: "auto" });
+  panel.addEventListener("beforetoggle", async (event) => {
+    if (/** @type {ToggleEvent} */ (event).newState !== "open") return;
+    const { showOptions } = await import("./parts/options.js");
+    showOptions(panel, (language) => void speak(language));
+  });
+  const button = h("button", { type: "button", class: "button quiet", popovertarget: "options", "aria-label": t("nav.options") }, icon("options"));
+  return [button, panel];
 }
 
 function mark() {
@@ -220,7 +225,7 @@ async function open() {
   document.body.append(header, main, announcer());
   startClock();
   startKeys();
-  onKey("?", showHelp);
+  onKey("?", async () => (await import("./parts/help.js")).showHelp());
   onKey("g o", () => void go("/"));
   onKey("g b", () => void go("/board"));
   onKey("g a", () => void go("/activity"));
@@ -251,14 +256,15 @@ async function open() {
   await startRouter(ROUTES, stage);
   if (isSecureContext && "serviceWorker" in navigator) {
     // The page does without: browsers refuse it in private windows, for one.
-    navigator.serviceWorker.register("/service-worker.js").then(loadViews, () => {});
+    navigator.serviceWorker.register("/service-worker.js").then(loadRest, () => {});
   }
 }
 
-/** Loads every view while there is time, so that each opens at once, and without a network too. */
-async function loadViews() {
+/** Loads what is not there yet while there is time, so that it opens at once, and without a network too. */
+async function loadRest() {
   await navigator.serviceWorker.ready;
-  for (const { load } of ROUTES) await load().catch(() => {});
+  const rest = [...ROUTES.map(({ load }) => load), () => import("./parts/options.js"), () => import("./parts/help.js")];
+  for (const load of rest) await load().catch(() => {});
 }
 
 /** Asks who the person is, until the server answers. */

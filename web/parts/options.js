@@ -5,24 +5,17 @@ import { fill, h } from "../lib/dom.js";
 import { setTheme, theme } from "../lib/preferences.js";
 import { LANGUAGES, language, t } from "../lib/text.js";
 import { showHelp } from "./help.js";
-import { icon } from "./icon.js";
 
 /** @typedef {import("../lib/attention.js").AttentionEvent} AttentionEvent */
 
 /**
- * The button, and the panel it opens.
+ * Puts what can be chosen into its panel.
  *
+ * @param {HTMLElement} panel
  * @param {(language: import("../lib/text.js").Language) => void} speak
  */
-export function options(speak) {
-  const panel = h("div", { id: "options", class: "popover", popover: "auto" });
-  panel.addEventListener("beforetoggle", (event) => {
-    if (/** @type {ToggleEvent} */ (event).newState === "open") fill(panel, ...content(panel, speak));
-  });
-  return [
-    h("button", { type: "button", class: "button quiet", popovertarget: "options", "aria-label": t("nav.options") }, icon("options")),
-    panel,
-  ];
+export function showOptions(panel, speak) {
+  fill(panel, ...content(panel, speak));
 }
 
 /**

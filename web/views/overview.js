@@ -1,23 +1,23 @@
 // The overview: all sessions, what needs a person first.
 
+import { muted } from "../lib/attention.js";
 import { arrange } from "../lib/bands.js";
-import { choiceOf } from "../lib/choice.js";
+import { FIELDS, choiceOf } from "../lib/choice.js";
 import { now, tick } from "../lib/clock.js";
 import { fill, h, say } from "../lib/dom.js";
+import { ApiError } from "../lib/http.js";
 import { onKey } from "../lib/keys.js";
 import { LongList } from "../lib/list.js";
+import { startLive, trouble } from "../lib/live.js";
 import { setQuery } from "../lib/router.js";
 import { agentOf } from "../lib/session.js";
 import { loaded, onChange, sessions } from "../lib/sessions.js";
-import { muted } from "../lib/attention.js";
 import { count, t } from "../lib/text.js";
-import { FIELDS } from "../lib/choice.js";
 import { empty } from "../parts/empty.js";
 import { filters } from "../parts/filters.js";
 import { icon } from "../parts/icon.js";
 import { row, updateRow } from "../parts/row.js";
 import { said } from "../parts/said.js";
-import { welcome } from "../parts/welcome.js";
 
 /** @typedef {import("../lib/bands.js").Item} Item */
 
@@ -67,17 +67,28 @@ export function view(context) {
 
   /** @param {number} lines */
   function explain(lines) {
-    const wanted = lines
-      ? loaded.value === "all" ? "" : "more"
-      : loaded.value !== "all" ? "loading" : sessions.size ? "none" : "welcome";
+    const wanted = what(lines);
     if (wanted === state) return;
     state = wanted;
-    bar.node.hidden = wanted === "welcome" || wanted === "loading";
+    bar.node.hidden = ["welcome", "loading", "trouble"].includes(wanted);
     if (wanted === "loading") fill(note, skeleton());
+    else if (wanted === "trouble") fill(note, problem());
     else if (wanted === "more") fill(note, h("p", { class: "hint" }, t("overview.more")));
     else if (wanted === "none") fill(note, nothing());
-    else if (wanted === "welcome") fill(note, welcome());
     else fill(note);
+    if (wanted === "welcome") void greet();
+  }
+
+  async function greet() {
+    const { welcome } = await import("../parts/welcome.js");
+    if (state === "welcome") fill(note, welcome());
+  }
+
+  /** @param {number} lines */
+  function what(lines) {
+    if (loaded.value === "all") return lines ? "" : sessions.size ? "none" : "welcome";
+    if (lines) return "more";
+    return trouble.value ? "trouble" : "loading";
   }
 
   /** @param {Item} item */
@@ -113,6 +124,7 @@ export function view(context) {
 
   query.changed(show, signal);
   muted.changed(show, signal);
+  trouble.changed(show, signal);
   loaded.changed(() => {
     bar.offer();
     show();
@@ -183,6 +195,14 @@ function skeleton() {
     h("p", { class: "hidden", role: "status" }, t("app.loading")),
     ...Array.from({ length: 6 }, () => h("div", { "aria-hidden": "true" })),
   );
+}
+
+/** What keeps the sessions from being shown. */
+function problem() {
+  const error = trouble.value;
+  const known = error instanceof ApiError && error.status > 0;
+  const retry = h("button", { type: "button", class: "button", onclick: startLive }, t("app.retry"));
+  return empty(t(known ? "app.error" : "app.unreachable"), known ? error.message : t("app.unreachable.hint"), retry);
 }
 
 function nothing() {
