@@ -222,6 +222,10 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
     async fn try_group(&self, group: &[Claim]) -> Result<Vec<Option<Vec<Recorded>>>, StoreError> {
         let keys: Vec<SessionKey> = group.iter().map(|claim| claim.key().clone()).collect();
         let snapshots = self.recorder.store.load_many(&keys).await?;
+        let names: Vec<Option<String>> = snapshots
+            .iter()
+            .map(|snapshot| snapshot.agent_name.clone())
+            .collect();
         let decisions: Vec<Decisions> = group
             .iter()
             .zip(snapshots)
@@ -257,7 +261,12 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
         if chains.is_empty() {
             return Ok(recorded.into_iter().map(Some).collect());
         }
-        let outcomes = self.recorder.store.commit_many(&chains).await?;
+        let outcomes = self.recorder.store.commit_many(&chains).await;
+        for (chain, &place) in chains.iter().zip(&places) {
+            let (key, before) = (chain.key(), names[place].as_deref());
+            self.recorder.witness.tell(key, chain.agent_name(), before);
+        }
+        let outcomes = outcomes?;
         let mut recorded: Vec<_> = recorded.into_iter().map(Some).collect();
         for (place, outcome) in places.into_iter().zip(outcomes) {
             // What was decided on a commit that is not stored does not count either.

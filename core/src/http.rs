@@ -11,6 +11,7 @@ mod cors;
 mod credentials;
 mod endpoints;
 mod error;
+mod events;
 mod hooks;
 mod host;
 mod known_accounts;
@@ -38,13 +39,14 @@ use http_body::Body;
 use serde::de::DeserializeOwned;
 
 pub use body::{BodyTimeout, MAX_BODY_BYTES, body_patience};
+pub use events::{EventStream, Reply};
 pub use openapi::document as openapi_document;
 pub(crate) use openapi::schema;
 pub use operations::{Crowded, Stopping};
 pub use outage::Outage;
 
 use crate::json;
-use crate::ports::{Clock, Ports};
+use crate::ports::{Clock, Events, Ports};
 use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority, is_origin_of};
 use crate::token::TokenSigner;
 use crate::{AuthMode, Settings, Timestamp, Workspace};
@@ -57,7 +59,6 @@ use endpoints::{Access, Endpoint, Route, Row};
 use error::ApiError;
 use known_accounts::KnownAccounts;
 pub use origin::Encrypted;
-use response::Answer;
 use shares::Shares;
 use turns::{PATIENCE, Turn, Turns};
 
@@ -75,6 +76,9 @@ pub struct App<P> {
     /// True once the log has said that clients behind a proxy count as one.
     warned_of_hidden: AtomicBool,
 }
+
+/// What a reader of a host's live events gets.
+type FeedOf<P> = <<P as Ports>::Events as Events>::Feed;
 
 /// A request that has passed every gate before its body's.
 struct Admitted<'r> {
@@ -122,9 +126,9 @@ impl<P: Ports> App<P> {
     /// Answers one request. The body is read only once the request has passed every gate before
     /// it, and at most [`MAX_BODY_BYTES`] of it; the caller disposes of the rest.
     ///
-    /// The answer is whole and carries its `Content-Length`; the answer to `HEAD` has no body and
-    /// the length that `GET`'s would have.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Bytes>
+    /// The answer is whole and carries its `Content-Length`, or it is a stream of events; the answer
+    /// to `HEAD` has no body and the length that `GET`'s would have.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Reply<FeedOf<P>>>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -137,7 +141,11 @@ impl<P: Ports> App<P> {
         conclude(&self.cors, &parts, answer)
     }
 
-    async fn answer<B>(&self, parts: &Parts, body: B) -> Answer
+    async fn answer<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+    ) -> Result<Response<Reply<FeedOf<P>>>, ApiError>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -146,12 +154,15 @@ impl<P: Ports> App<P> {
         let target = resolve(&self.cors, dashboard, parts)?;
         let is_crowded = parts.extensions.get::<Crowded>().is_some();
         let (route, row) = match target {
-            Target::Answered(response) => return Ok(response),
+            Target::Answered(response) => return Ok(response.map(Reply::Whole)),
             Target::Endpoint(route, row) if row.endpoint == Endpoint::Health => (route, row),
             _ if is_crowded => {
                 return Err(ApiError::overloaded("too many connections, try again"));
             }
-            Target::Page(file) => return page::serve(file, &parts.headers),
+            Target::Page(file) => {
+                let page = page::serve(file, &parts.headers)?;
+                return Ok(page.map(Reply::Whole));
+            }
             Target::Endpoint(route, row) => (route, row),
         };
         if row.endpoint == Endpoint::Mcp && self.settings.mode != AuthMode::Open {
@@ -191,11 +202,19 @@ impl<P: Ports> App<P> {
             // Nothing has come of it.
             self.put_back(drawn).await;
         }
-        let answer = match row.is_conditional() {
-            true => answer.map(|response| response::conditional(&parts.headers, response)),
-            false => answer,
-        };
-        answer.and_then(|response| unsent::hold(self.unsent.open(owner), response))
+        let response = answer?;
+        let (head, reply) = response.into_parts();
+        match reply {
+            Reply::Whole(bytes) => {
+                let mut response = Response::from_parts(head, bytes);
+                if row.is_conditional() {
+                    response = response::conditional(&parts.headers, response);
+                }
+                let response = unsent::hold(self.unsent.open(owner), response)?;
+                Ok(response.map(Reply::Whole))
+            }
+            stream => Ok(Response::from_parts(head, stream)),
+        }
     }
 
     async fn admit(&self, parts: &Parts, access: Access) -> Result<Caller, ApiError> {
@@ -317,13 +336,24 @@ fn resolve<'p>(
 }
 
 /// Makes an answer what the contract wants every answer to be. Logs errors.
-fn conclude(cors: &CorsPolicy, parts: &Parts, answer: Answer) -> Response<Bytes> {
+fn conclude<F>(
+    cors: &CorsPolicy,
+    parts: &Parts,
+    answer: Result<Response<Reply<F>>, ApiError>,
+) -> Response<Reply<F>> {
     let mut response = answer.unwrap_or_else(|error| {
         error.log(&parts.method, &parts.uri);
-        error.response(&parts.uri)
+        error.response(&parts.uri).map(Reply::Whole)
     });
     cors::decorate(cors, parts.headers.get(ORIGIN), response.headers_mut());
-    response::finish(&parts.method, response)
+    let (head, reply) = response.into_parts();
+    match reply {
+        Reply::Whole(bytes) => {
+            let response = Response::from_parts(head, bytes);
+            response::finish(&parts.method, response).map(Reply::Whole)
+        }
+        stream => Response::from_parts(head, stream),
+    }
 }
 
 /// The first value of a query parameter, decoded.

@@ -21,6 +21,7 @@ mod channel;
 mod context;
 mod decide;
 pub mod delivery;
+pub mod events;
 mod fair_queue;
 mod hash;
 pub mod hook;
@@ -58,13 +59,13 @@ pub use decide::{
 pub use fair_queue::FairQueue;
 pub use hash::sha256_hex;
 pub use http::{
-    App, BodyTimeout, Crowded, Encrypted, MAX_BODY_BYTES, Outage, Peer, Stopping, body_patience,
-    openapi_document,
+    App, BodyTimeout, Crowded, Encrypted, EventStream, MAX_BODY_BYTES, Outage, Peer, Reply,
+    Stopping, body_patience, openapi_document,
 };
 pub use incoming::Incoming;
 pub use notification::{Notification, Receiver, Transition};
 pub use ports::Ports;
-pub use recorder::{Recorded, Recorder, ReportPolicy, conflict_pause};
+pub use recorder::{Recorded, Recorder, ReportPolicy, Witness, conflict_pause};
 pub use report::{MAX_TTL_MINUTES, Report};
 pub use session::{NamedSession, Session, SessionKey, SessionState};
 pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};

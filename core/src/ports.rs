@@ -3,9 +3,11 @@
 //! Futures of these traits need not be `Send`: WebAssembly's are not. A native host's are, and the
 //! compiler checks it where it spawns them, since auto traits of a concrete type are seen through.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::TimeDelta;
 
 use crate::{AccountId, Incoming, Recorded, Store, StoreError, Timestamp, Workspace};
@@ -168,6 +170,81 @@ pub trait Reports {
     ) -> impl Future<Output = Result<Recorded, StoreError>>;
 }
 
+/// Live events, on hosts that can stream.
+pub trait Events {
+    /// What a reader gets.
+    type Feed: Feed;
+
+    /// Whether the host can stream at all. Where it cannot, nobody is asked to subscribe.
+    const SUPPORTED: bool;
+
+    /// Follows the changes of a workspace: everything that is stored from now on, and what was stored
+    /// since the event with the id `since`.
+    fn subscribe(
+        &self,
+        workspace: &Workspace,
+        since: Option<&str>,
+    ) -> impl Future<Output = Result<Self::Feed, SubscribeError>>;
+
+    /// Credentials have been revoked: every [`Feed`] says so. Returns at once.
+    fn recheck(&self) {}
+}
+
+/// Why there is no feed.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscribeError {
+    /// There are as many readers as there may be.
+    #[error("there are too many streams of events")]
+    Crowded,
+    /// The host is about to stop.
+    #[error("the host is stopping")]
+    Stopping,
+    /// Storage did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The changes of a workspace, for one reader.
+pub trait Feed {
+    /// Waits for what comes next. A future that is dropped takes nothing away.
+    fn next(&mut self) -> impl Future<Output = Fed>;
+}
+
+/// What comes out of a feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fed {
+    /// Events, as they are sent.
+    Events(Bytes),
+    /// Credentials have been revoked, perhaps the reader's.
+    Recheck,
+    /// Nothing comes any more.
+    End,
+}
+
+/// Live events where the host cannot stream.
+#[derive(Debug, Clone, Copy)]
+pub struct NoEvents;
+
+impl Events for NoEvents {
+    type Feed = Infallible;
+
+    const SUPPORTED: bool = false;
+
+    async fn subscribe(
+        &self,
+        _: &Workspace,
+        _: Option<&str>,
+    ) -> Result<Infallible, SubscribeError> {
+        Err(SubscribeError::Crowded)
+    }
+}
+
+impl Feed for Infallible {
+    async fn next(&mut self) -> Fed {
+        match *self {}
+    }
+}
+
 /// Everything that the core needs of its host.
 pub trait Ports {
     /// Where state lives.
@@ -184,6 +261,8 @@ pub trait Ports {
     type Notifier: Notifier;
     /// The recorder of reports.
     type Reports: Reports;
+    /// The live events.
+    type Events: Events;
 
     /// Where state lives.
     fn store(&self) -> &Self::Store;
@@ -199,6 +278,8 @@ pub trait Ports {
     fn notifier(&self) -> &Self::Notifier;
     /// The recorder of reports.
     fn reports(&self) -> &Self::Reports;
+    /// The live events.
+    fn events(&self) -> &Self::Events;
 
     /// Waits.
     fn pause(&self, duration: Duration) -> impl Future<Output = ()>;

@@ -1,12 +1,14 @@
 //! Recording a report: load, decide, commit, and again when another was faster.
 
+use std::fmt::{self, Debug, Formatter};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ports::{Clock, Entropy, random_uuid};
 use crate::store::{Accounts, Audience, CommitOutcome, Sessions};
 use crate::{
-    AuthMode, Commit, Decision, Incoming, Receiver, Settings, Snapshot, StoreError, Unstored,
-    Workspace,
+    AuthMode, Commit, Decision, Incoming, Receiver, SessionKey, Settings, Snapshot, StoreError,
+    Unstored, Workspace,
 };
 
 /// What the instance's configuration says about reports.
@@ -45,6 +47,38 @@ pub enum Recorded {
     Unstored(Unstored),
 }
 
+/// Learns what was committed, for those who follow it live.
+#[derive(Clone, Default)]
+pub struct Witness(Option<Arc<dyn Fn(&SessionKey, bool) + Send + Sync>>);
+
+impl Witness {
+    /// A witness that is told of the session of every commit once its fate is settled. Where that is
+    /// unknown it is told too: who wants to know must look. True: a known agent has got another name,
+    /// which all its sessions show.
+    pub fn new(tell: impl Fn(&SessionKey, bool) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    /// Tells of a commit that gives its agent this name instead of the one before, where it had one.
+    pub(crate) fn tell(&self, key: &SessionKey, name: Option<&str>, before: Option<&str>) {
+        if let Some(tell) = &self.0 {
+            let is_new = |name| before.is_some_and(|before| before != name);
+            tell(key, name.is_some_and(is_new));
+        }
+    }
+}
+
+impl Debug for Witness {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let kind = if self.0.is_some() {
+            "somebody"
+        } else {
+            "nobody"
+        };
+        write!(f, "Witness({kind})")
+    }
+}
+
 /// Turns reports into commits on a store.
 #[derive(Debug, Clone)]
 pub struct Recorder<S, C, E> {
@@ -56,6 +90,8 @@ pub struct Recorder<S, C, E> {
     pub entropy: E,
     /// The instance's configuration.
     pub policy: ReportPolicy,
+    /// Who learns of commits.
+    pub witness: Witness,
 }
 
 impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
@@ -157,7 +193,11 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
             Err(unstored) => return Ok(Some(Recorded::Unstored(unstored))),
         };
         let commit = self.prepare(workspace, decision).await?;
-        Ok(match self.store.commit(&commit).await? {
+        let outcome = self.store.commit(&commit).await;
+        let before = snapshot.agent_name.as_deref();
+        self.witness
+            .tell(&key, commit.agent.name.as_deref(), before);
+        Ok(match outcome? {
             CommitOutcome::Committed => Some(Recorded::of(&commit)),
             CommitOutcome::Conflict => None,
         })

@@ -3,21 +3,39 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::connection::{Activity, Progress};
+use crate::connection::{Activity, InFlight, Progress};
 
 /// The bytes of an answer that are handed to hyper at a time.
 const PIECE: usize = 64 << 10;
 
+/// What an answer holds.
+pub(crate) enum Content<T> {
+    Whole(Bytes),
+    /// Pieces that come in their time.
+    Stream(T),
+}
+
 /// The body of an answer.
-pub(crate) struct AnswerBody {
-    left: Bytes,
+pub(crate) struct AnswerBody<T> {
+    left: Left<T>,
     /// Set where the transport alone would not notice that the client does not read.
     progress: Option<Arc<Progress>>,
+}
+
+/// What is not sent yet.
+enum Left<T> {
+    Whole(Bytes),
+    /// The request is under way for as long as its stream is: the connection is not idle.
+    Stream {
+        stream: Pin<Box<T>>,
+        _in_flight: InFlight,
+    },
 }
 
 /// Bytes that belong to an answer until hyper has written them.
@@ -32,33 +50,59 @@ impl AsRef<[u8]> for Piece {
     }
 }
 
-impl AnswerBody {
+impl<T: Stream<Item = Bytes>> AnswerBody<T> {
     /// The body of an answer on a connection. The transport notices by itself that a client reads
     /// nothing, but not that it still talks of other things on a multiplexed connection, nor that
-    /// it reads a large answer a byte at a time.
-    pub(crate) fn new(bytes: Bytes, activity: &Activity, multiplexed: bool) -> Self {
-        let is_watched = multiplexed && !bytes.is_empty() || bytes.len() > PIECE;
+    /// it reads a large answer a byte at a time. A stream makes progress as long as its client makes
+    /// room, since there is a piece of it in every [`UNREAD_ANSWER`](crate::connection).
+    pub(crate) fn new(
+        content: Content<T>,
+        activity: &Activity,
+        in_flight: InFlight,
+        multiplexed: bool,
+    ) -> Self {
+        let (left, is_watched) = match content {
+            Content::Whole(bytes) => {
+                let is_watched = multiplexed && !bytes.is_empty() || bytes.len() > PIECE;
+                (Left::Whole(bytes), is_watched)
+            }
+            Content::Stream(stream) => {
+                let stream = Box::pin(stream);
+                let left = Left::Stream {
+                    stream,
+                    _in_flight: in_flight,
+                };
+                (left, true)
+            }
+        };
         Self {
             progress: is_watched.then(|| activity.watch_answer()),
-            left: bytes,
+            left,
         }
     }
 }
 
-impl Body for AnswerBody {
+impl<T: Stream<Item = Bytes>> Body for AnswerBody<T> {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left.is_empty() {
-            return Poll::Ready(None);
-        }
-        let length = self.left.len().min(PIECE);
-        let mut bytes = self.left.split_to(length);
-        if let Some(progress) = &self.progress {
+        let this = &mut *self;
+        let mut bytes = match &mut this.left {
+            Left::Stream { stream, .. } => match ready!(stream.as_mut().poll_next(cx)) {
+                Some(piece) => piece,
+                None => return Poll::Ready(None),
+            },
+            Left::Whole(left) if left.is_empty() => return Poll::Ready(None),
+            Left::Whole(left) => {
+                let length = left.len().min(PIECE);
+                left.split_to(length)
+            }
+        };
+        if let Some(progress) = &this.progress {
             progress.advance();
             bytes = Bytes::from_owner(Piece {
                 bytes,
@@ -69,11 +113,14 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left.is_empty()
+        matches!(&self.left, Left::Whole(left) if left.is_empty())
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left.len() as u64)
+        match &self.left {
+            Left::Whole(left) => SizeHint::with_exact(left.len() as u64),
+            Left::Stream { .. } => SizeHint::default(),
+        }
     }
 }
 
@@ -81,6 +128,7 @@ impl Body for AnswerBody {
 mod tests {
     use std::time::Duration;
 
+    use futures_util::stream::Empty;
     use http_body_util::BodyExt;
     use tokio::time::timeout;
 
@@ -89,12 +137,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_watched_until_its_last_piece_is_gone() {
         const LONG: Duration = Duration::from_secs(60);
-        let activity = Activity::default();
+        let activity = Arc::new(Activity::default());
         for (bytes, multiplexed, is_watched) in
             [(1, false, false), (1, true, true), (PIECE + 1, false, true)]
         {
             let body = Bytes::from(vec![b'x'; bytes]);
-            let mut body = AnswerBody::new(body, &activity, multiplexed);
+            let in_flight = activity.start(multiplexed);
+            let body = Content::<Empty<Bytes>>::Whole(body);
+            let mut body = AnswerBody::new(body, &activity, in_flight, multiplexed);
             let mut pieces = Vec::new();
             while let Some(piece) = body.frame().await {
                 pieces.push(piece.unwrap().into_data().unwrap());

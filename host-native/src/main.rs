@@ -8,6 +8,7 @@ mod config;
 mod connection;
 mod delivery;
 mod doctor;
+mod events;
 mod health;
 mod logging;
 mod mail;
@@ -28,23 +29,27 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use futures_util::future::Either;
+use futures_util::stream::unfold;
 use http::{Request, Response};
 use kubeagents_core::ports::{Clock, Reports};
 use kubeagents_core::store::MemoryStore;
-use kubeagents_core::{App, Outage, ReportPolicy, Settings, Store, StoreError, causes};
+use kubeagents_core::{App, Outage, Reply, ReportPolicy, Settings, Store, StoreError, causes};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use answer::Content;
 use body::RequestBody;
 use config::{Cli, Config, ConfigError, Storage, Task};
 use delivery::{Deliverer, DeliveryPolicy, Waker};
+use events::{Hub, NativeEvents, publish};
 use mail::MailSender;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemClock, SystemEntropy};
 use postgres::{GoTablesFailure, OpenError};
-use server::Limits;
+use server::{Limits, Places};
 use sqlite::BackupError;
 use sweep::sweep;
 
@@ -174,6 +179,15 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     getrandom::fill(&mut [0])?;
     let stop = shutdown::on_signals().map_err(StartError::Signals)?;
     let (stop_background, stopping) = watch::channel(false);
+    let places = server::places();
+    let hub = Hub::new(places.clients);
+    let stop = {
+        let hub = hub.clone();
+        async move {
+            stop.await;
+            hub.close();
+        }
+    };
     let base_url = config.values.app_base_url.clone();
     let (mail, mailing) = mail::set_up(config.smtp.take(), base_url)?;
     let mut background: Vec<JoinHandle<()>> = Vec::new();
@@ -185,8 +199,15 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
             let opening = async {
                 let store = MemoryStore::default();
                 let settings = settings(config, &store).await?;
-                let reports = MemoryReports::new(store.clone(), ReportPolicy::new(&settings));
-                let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
+                let reports =
+                    MemoryReports::new(store.clone(), ReportPolicy::new(&settings), hub.witness());
+                background.push(tokio::spawn(publish(
+                    hub.clone(),
+                    store.clone(),
+                    stopping.clone(),
+                )));
+                let (app, deliverer) =
+                    assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
                 if let Some(worker) = mailing {
                     let run = worker.run(store.clone(), stopping.clone());
@@ -195,16 +216,26 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 background.push(tokio::spawn(sweep(store, stopping)));
                 Ok(app)
             };
-            let handle = |app: NativeApp<_, _>, request| async move { app.handle(request).await };
-            listen(config, warnings, opening, handle, stop).await?;
+            let handle = |app: NativeApp<_, _>, request| answer(app, request);
+            listen(config, warnings, places, opening, handle, stop).await?;
         }
         Storage::Sqlite(path) => {
             let opening = async {
                 let store = sqlite::open(path).await?;
                 file = Some(store.clone());
                 let settings = settings(config, &store).await?;
-                let reports = sqlite::record_reports(store.clone(), ReportPolicy::new(&settings));
-                let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
+                let reports = sqlite::record_reports(
+                    store.clone(),
+                    ReportPolicy::new(&settings),
+                    hub.witness(),
+                );
+                background.push(tokio::spawn(publish(
+                    hub.clone(),
+                    store.clone(),
+                    stopping.clone(),
+                )));
+                let (app, deliverer) =
+                    assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
                 if let Some(worker) = mailing {
                     let run = worker.run(store.clone(), stopping.clone());
@@ -216,16 +247,26 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 }
                 Ok(app)
             };
-            let handle = |app: NativeApp<_, _>, request| async move { app.handle(request).await };
-            listen(config, warnings, opening, handle, stop).await?;
+            let handle = |app: NativeApp<_, _>, request| answer(app, request);
+            listen(config, warnings, places, opening, handle, stop).await?;
         }
         Storage::Postgres(database) => {
             let opening = async {
                 let pool = postgres::open(database, config.values.default_ttl_minutes).await?;
                 let store = postgres::store(pool.clone());
                 let settings = settings(config, &store).await?;
-                let reports = postgres::record_reports(store.clone(), ReportPolicy::new(&settings));
-                let (app, deliverer) = assemble(config, settings, store.clone(), reports, mail)?;
+                let reports = postgres::record_reports(
+                    store.clone(),
+                    ReportPolicy::new(&settings),
+                    hub.witness(),
+                );
+                background.push(tokio::spawn(publish(
+                    hub.clone(),
+                    store.clone(),
+                    stopping.clone(),
+                )));
+                let (app, deliverer) =
+                    assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
                 if let Some(worker) = mailing {
                     let run = worker.run(store.clone(), stopping.clone());
@@ -236,8 +277,8 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 background.push(tokio::spawn(postgres::purge(pool, retention, stopping)));
                 Ok(app)
             };
-            let handle = |app: NativeApp<_, _>, request| async move { app.handle(request).await };
-            listen(config, warnings, opening, handle, stop).await?;
+            let handle = |app: NativeApp<_, _>, request| answer(app, request);
+            listen(config, warnings, places, opening, handle, stop).await?;
         }
     }
 
@@ -262,9 +303,10 @@ struct Starting;
 
 /// Listens, and serves with `handle` what comes of `opening`. Until then `/health` says that the
 /// process lives, and whoever asks for more is told to come back.
-async fn listen<A, H, F>(
+async fn listen<A, H, F, T>(
     config: &Config,
     warnings: &[String],
+    places: Places,
     opening: impl Future<Output = Result<A, StartError>>,
     handle: H,
     stop: impl Future<Output = ()>,
@@ -272,10 +314,11 @@ async fn listen<A, H, F>(
 where
     A: Clone + Send + Sync + 'static,
     H: Fn(A, Request<RequestBody>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Bytes>> + Send + 'static,
+    F: Future<Output = Response<Content<T>>> + Send + 'static,
+    T: Stream<Item = Bytes> + Send + 'static,
 {
     let limits = Limits {
-        places: server::places(),
+        places,
         keep_alive: config.values.keep_alive,
         shutdown_delay: config.values.shutdown_delay,
     };
@@ -296,7 +339,8 @@ where
                     cors: &cors,
                     dashboard,
                 };
-                Either::Right(ready(outage.answer(request, Starting, SystemClock.now())))
+                let answer = outage.answer(request, Starting, SystemClock.now());
+                Either::Right(ready(answer.map(Content::Whole)))
             }
         }
     };
@@ -340,6 +384,23 @@ async fn settings<S: Store>(config: &Config, store: &S) -> Result<Settings, Star
 
 type NativeApp<S, R> = Arc<App<NativePorts<S, R>>>;
 
+/// Answers a request. A stream of events keeps the application.
+async fn answer<S: Store, R: Reports>(
+    app: NativeApp<S, R>,
+    request: Request<RequestBody>,
+) -> Response<Content<impl Stream<Item = Bytes>>> {
+    let response = app.handle(request).await;
+    response.map(|reply| match reply {
+        Reply::Whole(bytes) => Content::Whole(bytes),
+        Reply::Events(events) => {
+            Content::Stream(unfold((app, events), async |(app, mut events)| {
+                let piece = app.next_events(&mut events).await?;
+                Some((piece, (app, events)))
+            }))
+        }
+    })
+}
+
 /// The application over a storage, and what delivers its notifications.
 ///
 /// Neither is spawned here, where the types are not known and so neither is whether the futures are
@@ -350,6 +411,7 @@ fn assemble<S: Store + Clone, R: Reports>(
     store: S,
     reports: R,
     mail: MailSender,
+    hub: Hub,
 ) -> Result<(NativeApp<S, R>, Deliverer<S>), StartError> {
     let notifier = Waker::default();
     let policy = DeliveryPolicy {
@@ -359,6 +421,7 @@ fn assemble<S: Store + Clone, R: Reports>(
     };
     let deliverer = Deliverer::new(store.clone(), notifier.clone(), policy)?;
     let ports = NativePorts {
+        events: NativeEvents::new(hub, store.clone()),
         store,
         reports,
         passwords: PasswordThreads::start().map_err(StartError::Runtime)?,

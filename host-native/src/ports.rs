@@ -6,10 +6,12 @@ use chrono::Utc;
 use kubeagents_core::ports::{Clock, Entropy, Reports};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
-    Incoming, Ports, Recorded, Recorder, ReportPolicy, Store, StoreError, Timestamp, Workspace,
+    Incoming, Ports, Recorded, Recorder, ReportPolicy, Store, StoreError, Timestamp, Witness,
+    Workspace,
 };
 
 use crate::delivery::Waker;
+use crate::events::NativeEvents;
 use crate::mail::MailSender;
 use crate::passwords::PasswordThreads;
 
@@ -42,12 +44,13 @@ impl Entropy for SystemEntropy {
 pub(crate) struct MemoryReports(Recorder<MemoryStore, SystemClock, SystemEntropy>);
 
 impl MemoryReports {
-    pub(crate) fn new(store: MemoryStore, policy: ReportPolicy) -> Self {
+    pub(crate) fn new(store: MemoryStore, policy: ReportPolicy, witness: Witness) -> Self {
         Self(Recorder {
             store,
             clock: SystemClock,
             entropy: SystemEntropy,
             policy,
+            witness,
         })
     }
 }
@@ -71,6 +74,7 @@ pub(crate) struct NativePorts<S, R> {
     pub(crate) passwords: PasswordThreads,
     pub(crate) mail: MailSender,
     pub(crate) notifier: Waker,
+    pub(crate) events: NativeEvents<S>,
 }
 
 impl<S: Store, R: Reports> Ports for NativePorts<S, R> {
@@ -81,6 +85,7 @@ impl<S: Store, R: Reports> Ports for NativePorts<S, R> {
     type Mailer = MailSender;
     type Notifier = Waker;
     type Reports = R;
+    type Events = NativeEvents<S>;
 
     fn store(&self) -> &S {
         &self.store
@@ -102,6 +107,9 @@ impl<S: Store, R: Reports> Ports for NativePorts<S, R> {
     }
     fn reports(&self) -> &R {
         &self.reports
+    }
+    fn events(&self) -> &NativeEvents<S> {
+        &self.events
     }
 
     async fn pause(&self, duration: Duration) {

@@ -8,7 +8,9 @@ use futures_util::future::join;
 use futures_util::stream::{self, StreamExt};
 use kubeagents_core::batch::{Batcher, Leftover};
 use kubeagents_core::ports::Reports;
-use kubeagents_core::{Incoming, Recorded, Recorder, ReportPolicy, Store, StoreError, Workspace};
+use kubeagents_core::{
+    Incoming, Recorded, Recorder, ReportPolicy, Store, StoreError, Witness, Workspace,
+};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::ports::{SystemClock, SystemEntropy};
@@ -50,12 +52,19 @@ impl<S, L> Clone for GroupedReports<S, L> {
 impl<S: Store, L: Singly<S>> GroupedReports<S, L> {
     /// Reports on a store. Of those that a group leaves over, the reports of at most `leftovers`
     /// sessions are recorded at a time, by `singly`.
-    pub(crate) fn new(store: S, policy: ReportPolicy, singly: L, leftovers: usize) -> Self {
+    pub(crate) fn new(
+        store: S,
+        policy: ReportPolicy,
+        witness: Witness,
+        singly: L,
+        leftovers: usize,
+    ) -> Self {
         let recorder = Recorder {
             store,
             clock: SystemClock,
             entropy: SystemEntropy,
             policy,
+            witness,
         };
         Self(Arc::new(Shared {
             batcher: Batcher::new(recorder),

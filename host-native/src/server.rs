@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::{io, iter};
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
@@ -19,7 +20,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::answer::AnswerBody;
+use crate::answer::{AnswerBody, Content};
 use crate::body::RequestBody;
 use crate::connection::{Activity, Connection};
 
@@ -186,14 +187,15 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until `stop` ends, then lets requests finish for a while.
-pub(crate) async fn serve<H, F>(
+pub(crate) async fn serve<H, F, T>(
     listener: TcpListener,
     limits: Limits,
     handle: H,
     stop: impl Future<Output = ()>,
 ) where
     H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Bytes>> + Send + 'static,
+    F: Future<Output = Response<Content<T>>> + Send + 'static,
+    T: Stream<Item = Bytes> + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -354,18 +356,19 @@ enum State {
     Stopping,
 }
 
-async fn respond<H, F>(
+async fn respond<H, F, T>(
     handle: H,
     activity: Arc<Activity>,
     state: State,
     request: Request<Incoming>,
-) -> Result<Response<AnswerBody>, Infallible>
+) -> Result<Response<AnswerBody<T>>, Infallible>
 where
     H: Fn(Request<RequestBody>) -> F,
-    F: Future<Output = Response<Bytes>>,
+    F: Future<Output = Response<Content<T>>>,
+    T: Stream<Item = Bytes>,
 {
     let multiplexed = request.version() == Version::HTTP_2;
-    let _in_flight = activity.start(multiplexed);
+    let in_flight = activity.start(multiplexed);
     // Without the query, which may hold a token.
     let line = tracing::enabled!(tracing::Level::DEBUG).then(|| {
         let path = request.uri().path().to_owned();
@@ -387,5 +390,5 @@ where
         let (status, elapsed) = (response.status().as_u16(), started.elapsed());
         tracing::debug!(%method, path, status, ?elapsed, "answered");
     }
-    Ok(response.map(|bytes| AnswerBody::new(bytes, &activity, multiplexed)))
+    Ok(response.map(|content| AnswerBody::new(content, &activity, in_flight, multiplexed)))
 }

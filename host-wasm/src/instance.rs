@@ -10,8 +10,8 @@ use http::{Request, Response, Uri};
 use http_body::Body;
 use kubeagents_core::ports::Clock;
 use kubeagents_core::{
-    App, CorsPolicy, Encrypted, Outage, Recorder, ReportPolicy, Settings, Store, StoreError,
-    body_patience,
+    App, CorsPolicy, Encrypted, Outage, Recorder, Reply, ReportPolicy, Settings, Store, StoreError,
+    Witness, body_patience,
 };
 
 use crate::body::RequestBody;
@@ -98,6 +98,7 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
             clock: WallClock,
             entropy: SystemEntropy,
             policy: ReportPolicy::new(&settings),
+            witness: Witness::default(),
         };
         let ports = WasmPorts {
             reports: GroupedReports::new(recorder, platform.clone()),
@@ -121,7 +122,7 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
         forget_authority(&mut request);
         let platform = || self.platform.clone();
         let request = request.map(|body| RequestBody::new(body, platform(), body_patience));
-        self.app.handle(request).await
+        self.app.handle(request).await.map(Reply::into_whole)
     }
 
     /// Returns true if notifications may wait: then [`Instance::deliver`] is due after the answer.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use kubeagents_core::ports::{
-    Clock, Entropy, Mail, Mailer, Notifier, PasswordFailure, Passwords, Ports,
+    Clock, Entropy, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports,
 };
 use kubeagents_core::{FairQueue, Store, Timestamp, password, yield_now};
 use tokio::sync::oneshot;
@@ -168,6 +168,7 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
     type Mailer = LogMailer;
     type Notifier = Waker;
     type Reports = GroupedReports<S, P>;
+    type Events = NoEvents;
 
     fn store(&self) -> &S {
         self.reports.store()
@@ -195,6 +196,10 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
 
     fn reports(&self) -> &GroupedReports<S, P> {
         &self.reports
+    }
+
+    fn events(&self) -> &NoEvents {
+        &NoEvents
     }
 
     async fn pause(&self, duration: Duration) {

@@ -128,7 +128,7 @@ mod tests {
     use http::Request;
     use kubeagents_core::delivery::{Answer, PostError};
     use kubeagents_core::store::Sessions;
-    use kubeagents_core::{AuthMode, Report, ReportPolicy, SessionKey, StatusKind};
+    use kubeagents_core::{AuthMode, Report, ReportPolicy, SessionKey, StatusKind, Witness};
     use kubeagents_store_keyvalue::{Entry, KeyValue, KeyValueError, KeyValueStore, Swap, Version};
     use tokio::task::{LocalSet, spawn_local, yield_now};
 
@@ -251,6 +251,7 @@ mod tests {
                 mode: AuthMode::Required,
                 notification_webhook_url: None,
             },
+            witness: Witness::default(),
         };
         let reports = GroupedReports::new(recorder, platform.clone());
         let test = test(&reports, &bucket, &platform);

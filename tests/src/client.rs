@@ -4,10 +4,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use pretty_assertions::assert_eq;
@@ -145,6 +145,32 @@ impl Request {
     pub(crate) fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json")
             .body(body.to_string())
+    }
+
+    /// Sends it and hands over the answer's body as it comes.
+    pub(crate) async fn open(self) -> Response<Incoming> {
+        let Self {
+            client,
+            method,
+            path,
+            headers,
+            body,
+            ..
+        } = self;
+        let Connections { http, urls, turn } = &*client.connections;
+        let url = &urls[turn.fetch_add(1, Ordering::Relaxed) % urls.len()];
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("{url}{path}"));
+        if let Some(authorization) = &client.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        for (name, value) in &headers {
+            request = request.header(name, value);
+        }
+        let answer = http.request(request.body(body).expect("a request"));
+        let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
+        answer.expect("an answer in time").expect("an answer")
     }
 
     async fn send(self) -> Answer {

@@ -31,7 +31,7 @@ scenarios! {
 }
 
 /// Every route, and its methods but for `HEAD` and `OPTIONS`.
-const ROUTES: [(&str, &[&str]); 27] = [
+const ROUTES: [(&str, &[&str]); 28] = [
     ("/api/openapi.json", &["get"]),
     ("/health", &["get"]),
     ("/ready", &["get"]),
@@ -43,6 +43,7 @@ const ROUTES: [(&str, &[&str]); 27] = [
     ("/api/agents/a/sessions/t", &["get"]),
     ("/api/agents/a/history", &["get"]),
     ("/api/agents/a/status", &["get"]),
+    ("/api/events", &["get"]),
     ("/api/sessions", &["get"]),
     ("/api/auth/register", &["post"]),
     ("/api/auth/verify", &["get", "post"]),

@@ -50,6 +50,8 @@ pub struct Host {
     /// Longest time for which another host or instance may accept a revoked key, or a token of a
     /// deleted account: zero where there is one, at most 5 seconds by the contract.
     pub revocation_delay: Duration,
+    /// Set if the server streams events.
+    pub streams: bool,
 }
 
 impl Host {
@@ -70,6 +72,7 @@ impl Host {
             answers_before_delivering: true,
             counts_deliveries_together: true,
             revocation_delay: Duration::ZERO,
+            streams: true,
         }
     }
 }

@@ -20,6 +20,7 @@ mod client;
 mod cookies;
 mod cors;
 mod credentials;
+mod events;
 mod gates;
 mod hooks;
 mod host;

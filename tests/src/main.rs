@@ -39,6 +39,10 @@ struct Options {
     #[arg(long)]
     no_notifications: bool,
 
+    /// The server is a component, which does not stream events.
+    #[arg(long)]
+    no_streams: bool,
+
     /// Run only scenarios whose name contains this.
     filter: Option<String>,
 
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         jwt_secret: options.jwt_secret,
         log: options.log.map(Log::file),
         notifies_loopback: !options.no_notifications,
+        streams: !options.no_streams,
         ..Host::new("", options.mode)
     };
     let arguments = Arguments {

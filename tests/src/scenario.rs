@@ -36,6 +36,10 @@ pub(crate) enum Need {
     Notifications,
     /// A receiver at the instance's own webhook URL.
     InstanceReceiver,
+    /// A server that streams events.
+    Streams,
+    /// A server that does not.
+    NoStreams,
 }
 
 impl Need {
@@ -51,6 +55,8 @@ impl Need {
             Self::StaticKey => host.static_key.is_some(),
             Self::JwtSecret => host.jwt_secret.is_some(),
             Self::Notifications => host.notifies_loopback,
+            Self::Streams => host.streams,
+            Self::NoStreams => !host.streams,
             Self::InstanceReceiver => host.notifies_loopback && host.instance_receiver.is_some(),
         }
     }
@@ -66,6 +72,8 @@ impl Need {
                 | Self::Loopback
                 | Self::DeliveryAfterAnswer
                 | Self::Clients
+                | Self::Streams
+                | Self::NoStreams
         )
     }
 }
@@ -143,6 +151,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("report_fields", crate::report_fields::scenarios()),
         ("hooks", crate::hooks::scenarios()),
         ("queries", crate::queries::scenarios()),
+        ("events", crate::events::scenarios()),
         ("paging", crate::paging::scenarios()),
         ("paths", crate::paths::scenarios()),
         ("gates", crate::gates::scenarios()),

@@ -13,7 +13,9 @@ use super::response::{Answer, confirm, json, ok, secret};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
 use crate::notification::check_webhook_url;
-use crate::ports::{Mail, MailKind, Mailer, PasswordFailure, Passwords, Ports, random_uuid};
+use crate::ports::{
+    Events, Mail, MailKind, Mailer, PasswordFailure, Passwords, Ports, random_uuid,
+};
 use crate::store::{Accounts, RefreshTokens, Registration};
 use crate::token::TokenType;
 use crate::validation::{STORABLE, storable};
@@ -319,6 +321,7 @@ impl<P: Ports> App<P> {
             .await;
         // Also after a failure: it may have taken effect.
         self.known_accounts.forget(&account.id);
+        self.ports.events().recheck();
         if !deleted? {
             return Err(ApiError::invalid_password());
         }

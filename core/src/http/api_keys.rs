@@ -10,7 +10,7 @@ use super::agents::{cursor, limit, paged};
 use super::response::{Answer, confirm, secret};
 use super::{Admitted, ApiError, App};
 use crate::json::integer;
-use crate::ports::{Ports, random, random_uuid};
+use crate::ports::{Events, Ports, random, random_uuid};
 use crate::store::{Accounts, ApiKeyCreation, ApiKeys};
 use crate::validation::{NOT_BLANK, storable};
 use crate::{ApiKey, InvalidField, Rule, Scope, Scopes, Timestamp, sha256_hex};
@@ -118,7 +118,10 @@ impl<P: Ports> App<P> {
     pub(super) async fn revoke_api_key(&self, request: Admitted<'_>) -> Answer {
         let id = request.route.parameter("id")?;
         let account_id = request.caller.account()?;
-        match self.ports.store().revoke_api_key(account_id, &id).await? {
+        let revoked = self.ports.store().revoke_api_key(account_id, &id).await;
+        // Also after a failure: it may have taken effect.
+        self.ports.events().recheck();
+        match revoked? {
             true => confirm("API key revoked successfully"),
             false => Err(ApiError::not_found("API key not found")),
         }

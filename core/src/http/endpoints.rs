@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Response};
 use percent_encoding::percent_decode_str;
 
 use schemars::{Schema, SchemaGenerator};
@@ -16,17 +16,18 @@ use super::agents::{AgentList, Paged, SessionDetail, SessionList, StatusList};
 use super::api_keys::{CreateRequest, Created, KeyList};
 use super::channels::{ChannelList, ChannelRequest};
 use super::error::ErrorBody;
+use super::events::EventText;
 use super::hooks::{HookAnswer, HookPayload};
 use super::mcp::JsonRpc;
 use super::openapi::{
-    CURSOR, EXPIRED, HOOK, LIMIT, OpenApi, Parameter, SEARCH, SESSION_SEARCH, SESSION_STATUS,
-    STATE, STATUS, TOKEN,
+    AFTER, CURSOR, EXPIRED, HOOK, LIMIT, OpenApi, Parameter, SEARCH, SESSION_SEARCH,
+    SESSION_STATUS, STATE, STATUS, TOKEN,
 };
 use super::operations::Health;
 use super::passwords::{ForgotRequest, PasswordRequest, ResetRequest};
 use super::reports::Reported;
-use super::response::{Answer, Confirmation};
-use super::{Admitted, ApiError, App};
+use super::response::Confirmation;
+use super::{Admitted, ApiError, App, FeedOf, Reply};
 use crate::account::UserView;
 use crate::channel::ChannelView;
 use crate::ports::Ports;
@@ -122,9 +123,12 @@ macro_rules! endpoints {
                 &self,
                 endpoint: Endpoint,
                 request: Admitted<'_>,
-            ) -> Answer {
+            ) -> Result<Response<Reply<FeedOf<P>>>, ApiError> {
                 match endpoint {
-                    $(Endpoint::$name => self.$handler(request).await,)*
+                    $(Endpoint::$name => {
+                        let answer = self.$handler(request).await;
+                        answer.map(|response| response.map(Into::into))
+                    })*
                 }
             }
         }
@@ -173,6 +177,9 @@ endpoints! {
         "Lists the sessions of all agents, last updated first",
         query [STATE, SESSION_STATUS, SESSION_SEARCH, LIMIT, CURSOR],
         answers 200 Paged<SessionList<'static>>;
+    FollowEvents: GET "/api/events", READ => follow_events,
+        "Streams the sessions of all agents as they change (Server-Sent Events)",
+        query [AFTER], answers 200 EventText, fails [501];
     History: GET "/api/agents/{agent_id}/history", READ => agent_history,
         "Lists the history of an agent over all its sessions, newest first",
         query [LIMIT, CURSOR], answers 200 Paged<StatusList>, fails [404];
@@ -262,7 +269,12 @@ impl Row {
     /// Whether its answer has an `ETag`, and is left out when the client has it: what there is to read
     /// in a workspace or an account.
     pub(super) fn is_conditional(&self) -> bool {
-        self.method == Method::GET && self.access != Access::Public
+        self.method == Method::GET && self.access != Access::Public && !self.is_stream()
+    }
+
+    /// Whether its answer has no end.
+    pub(super) fn is_stream(&self) -> bool {
+        self.endpoint == Endpoint::FollowEvents
     }
 
     /// Whether `HEAD` does here what `GET` does: everywhere but where it would spend a token.

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::ports::PasswordFailure;
+use crate::ports::{PasswordFailure, SubscribeError};
 use crate::{InvalidField, Scope, StoreError, causes};
 
 use super::response::json;
@@ -182,6 +182,16 @@ impl ApiError {
         }
     }
 
+    /// The answer of a host that cannot do it, for clients to go another way.
+    pub(crate) fn not_supported(message: &'static str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_supported", message)
+    }
+
+    /// Checks whether the request may well be granted when it is sent again.
+    pub(super) fn is_unavailable(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     pub(crate) fn stopping() -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "unavailable", "the server is stopping")
@@ -249,5 +259,15 @@ impl From<StoreError> for ApiError {
 impl From<PasswordFailure> for ApiError {
     fn from(error: PasswordFailure) -> Self {
         Self::unavailable(error)
+    }
+}
+
+impl From<SubscribeError> for ApiError {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Crowded => Self::overloaded("too many streams of events, try again"),
+            SubscribeError::Stopping => Self::stopping(),
+            SubscribeError::Store(error) => error.into(),
+        }
     }
 }

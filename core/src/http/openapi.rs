@@ -84,6 +84,14 @@ pub(super) const CURSOR: Parameter = Parameter {
     schema: || json!({"type": "string", "format": "cursor"}),
 };
 
+pub(super) const AFTER: Parameter = Parameter {
+    name: "after",
+    description: "The id of the last event that is known, to go on after it. The header \
+        `Last-Event-ID` says the same, and comes first.",
+    required: false,
+    schema: || json!({"type": "string"}),
+};
+
 pub(super) const TOKEN: Parameter = Parameter {
     name: "token",
     description: "The token of the verification link.",
@@ -339,9 +347,13 @@ fn responses(
     refusals: &mut BTreeSet<u16>,
 ) -> Map<String, Value> {
     let schema = (operation.answers)(&mut schemas.written);
+    let media_type = match row.is_stream() {
+        true => "text/event-stream",
+        false => "application/json",
+    };
     let mut answer = json!({
         "description": reason(operation.status),
-        "content": {"application/json": {"schema": schema}},
+        "content": {media_type: {"schema": schema}},
     });
     if row.endpoint.is_list() {
         answer["headers"] = header("Link", "The next page, as a relative reference.");

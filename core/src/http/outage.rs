@@ -8,7 +8,7 @@ use http::{Request, Response};
 use super::endpoints::Endpoint;
 use super::operations::health;
 use super::response::Answer;
-use super::{ApiError, Target, conclude, openapi, page, resolve};
+use super::{ApiError, Reply, Target, conclude, openapi, page, resolve};
 use crate::Timestamp;
 use crate::settings::CorsPolicy;
 
@@ -38,7 +38,7 @@ impl Outage<'_> {
         match self {
             Self::Misconfigured => {
                 let answer = Err(ApiError::misconfigured(cause));
-                conclude(&CorsPolicy::Any, &parts, answer)
+                conclude(&CorsPolicy::Any, &parts, answer).map(Reply::into_whole)
             }
             Self::Storage { cors, dashboard } => {
                 let answer = || -> Answer {
@@ -52,7 +52,8 @@ impl Outage<'_> {
                         Target::Endpoint(..) => Err(ApiError::unavailable(cause)),
                     }
                 };
-                conclude(cors, &parts, answer())
+                let answer = answer().map(|response| response.map(Reply::Whole));
+                conclude(cors, &parts, answer).map(Reply::into_whole)
             }
         }
     }

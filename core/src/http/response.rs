@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::sha256_hex;
 
+/// The media type of a stream of events.
+pub(super) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+
 pub(super) type Answer = Result<Response<Bytes>, super::ApiError>;
 
 /// A JSON response.
@@ -86,14 +89,16 @@ pub(super) fn conditional(headers: &HeaderMap, mut response: Response<Bytes>) ->
     response
 }
 
-/// Says how long the body is, and drops it where only its head was asked for. 204 and 304 have none.
+/// Says how long the body is, and drops it where only its head was asked for. 204 and 304 have none,
+/// and a stream has no length.
 pub(super) fn finish(method: &Method, response: Response<Bytes>) -> Response<Bytes> {
     let (mut parts, body) = response.into_parts();
     let has_none = matches!(
         parts.status,
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
     );
-    if !has_none {
+    let is_stream = parts.headers.get(CONTENT_TYPE) == Some(&EVENT_STREAM);
+    if !has_none && !is_stream {
         parts
             .headers
             .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

@@ -9,14 +9,15 @@ use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{Full, StreamBody};
-use kubeagents_core::{AuthMode, Settings};
+use kubeagents_core::{AuthMode, Reply, Settings};
 use serde_json::json;
 
 use crate::server::{Server, settings, values};
 
 fn get(server: &Server, path: &str) -> Pin<Box<impl Future<Output = Response<Bytes>>>> {
     let request = Request::get(path).body(Full::new(Bytes::new()));
-    Box::pin(server.app.handle(request.unwrap()))
+    let answer = server.app.handle(request.unwrap());
+    Box::pin(async move { answer.await.map(Reply::into_whole) })
 }
 
 fn is_at_work(request: &mut Pin<Box<impl Future>>) -> bool {

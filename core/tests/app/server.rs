@@ -11,13 +11,13 @@ use chrono::{DateTime, TimeDelta};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use kubeagents_core::ports::{
-    Clock, Entropy, Mail, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports,
+    Clock, Entropy, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports, Reports,
 };
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
     App, AuthMode, Incoming, Peer, Recorded, Recorder, ReportPolicy, Settings, StoreError,
-    Timestamp, Workspace, password,
+    Timestamp, Witness, Workspace, password,
 };
 use serde_json::{Value, json};
 
@@ -124,6 +124,7 @@ impl Ports for TestPorts {
     type Mailer = Self;
     type Notifier = Self;
     type Reports = Self;
+    type Events = NoEvents;
 
     fn store(&self) -> &MemoryStore {
         &self.store
@@ -145,6 +146,9 @@ impl Ports for TestPorts {
     }
     fn reports(&self) -> &Self {
         self
+    }
+    fn events(&self) -> &NoEvents {
+        &NoEvents
     }
 
     async fn pause(&self, duration: Duration) {
@@ -199,6 +203,7 @@ impl Server {
             clock: clock.clone(),
             entropy: entropy.clone(),
             policy: ReportPolicy::new(&settings),
+            witness: Witness::default(),
         };
         let ports = TestPorts {
             store,
@@ -217,6 +222,7 @@ impl Server {
     pub(crate) fn send(&self, request: Request<impl Into<Bytes>>) -> Reply {
         let request = request.map(|body| Full::new(body.into()));
         let response = futures_executor::block_on(self.app.handle(request));
+        let response = response.map(kubeagents_core::Reply::into_whole);
         Reply {
             status: response.status(),
             response,

@@ -20,7 +20,7 @@ use kubeagents_core::store::{
 use kubeagents_core::{
     Account, AccountId, Agent, AuthMode, Incoming, MailedToken, NamedSession, NewAccount, Receiver,
     Recorded, Recorder, Report, ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind,
-    StoreError, Timestamp, Unstored, Workspace, decide,
+    StoreError, Timestamp, Unstored, Witness, Workspace, decide,
 };
 use proptest::prelude::*;
 
@@ -401,6 +401,7 @@ proptest! {
                 mode: AuthMode::Required,
                 notification_webhook_url: Some("https://example.com/hook".into()),
             },
+            witness: Witness::default(),
         });
         let mut entered: BTreeMap<SessionKey, Vec<Entered>> = BTreeMap::new();
         let mut sequences: BTreeMap<String, u64> = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use kubeagents_core::ports::random_u32;
 use kubeagents_core::{
-    Incoming, Recorded, Recorder, ReportPolicy, StoreError, Workspace, conflict_pause,
+    Incoming, Recorded, Recorder, ReportPolicy, StoreError, Witness, Workspace, conflict_pause,
 };
 use kubeagents_store_postgres::PostgresStore;
 use sqlx::Connection;
@@ -22,10 +22,14 @@ const MAX_CONFLICTS: u32 = 3;
 pub(crate) type PostgresReports = GroupedReports<NativeStore, Locking>;
 
 /// Starts the workers on the current runtime.
-pub(crate) fn record_reports(store: NativeStore, policy: ReportPolicy) -> PostgresReports {
+pub(crate) fn record_reports(
+    store: NativeStore,
+    policy: ReportPolicy,
+    witness: Witness,
+) -> PostgresReports {
     let pool = store.driver().pool().clone();
     let leftovers = (pool.options().get_max_connections() / 4).max(1) as usize;
-    let reports = GroupedReports::new(store, policy, Locking { pool }, leftovers);
+    let reports = GroupedReports::new(store, policy, witness, Locking { pool }, leftovers);
     for _ in 0..WORKERS {
         tokio::spawn(reports.clone().work());
     }
@@ -77,6 +81,8 @@ impl Locking {
             clock,
             entropy,
             policy,
+            // Not before the transaction is committed.
+            witness: Witness::default(),
         };
         let recorded = recorder
             .record(workspace, incoming, async |_| false)

@@ -8,7 +8,7 @@ use kubeagents_core::store::suite::found_by_walking;
 use kubeagents_core::store::{LeaseRequest, MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
 use kubeagents_core::{
     AccountId, AuthMode, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
-    StoreError, Workspace,
+    StoreError, Witness, Workspace,
 };
 use kubeagents_store_postgres::{Query, schema};
 use kubeagents_test_postgres::{Database, database, wait_for};
@@ -38,7 +38,7 @@ fn reports(store: NativeStore) -> PostgresReports {
         mode: AuthMode::Open,
         notification_webhook_url: Some("http://receiver.example/".into()),
     };
-    record_reports(store, policy)
+    record_reports(store, policy, Witness::default())
 }
 
 fn report(agent: &str, topic: &str, message: &str) -> Report {

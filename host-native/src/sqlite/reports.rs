@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use kubeagents_core::ports::random_u32;
-use kubeagents_core::{Incoming, Recorded, ReportPolicy, StoreError, Workspace, conflict_pause};
+use kubeagents_core::{
+    Incoming, Recorded, ReportPolicy, StoreError, Witness, Workspace, conflict_pause,
+};
 
 use super::NativeStore;
 use crate::recording::{GroupedReports, HostRecorder, Singly};
@@ -39,8 +41,9 @@ impl Singly<NativeStore> for Retry {
 pub(crate) fn record_reports(
     store: NativeStore,
     policy: ReportPolicy,
+    witness: Witness,
 ) -> GroupedReports<NativeStore, Retry> {
-    let reports = GroupedReports::new(store, policy, Retry, 1);
+    let reports = GroupedReports::new(store, policy, witness, Retry, 1);
     tokio::spawn(reports.clone().work());
     reports
 }

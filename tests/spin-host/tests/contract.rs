@@ -73,6 +73,7 @@ impl Hosts {
         host.instance_receiver = Some(receiver);
         host.access_token_expiry = Duration::from_secs(20 * 60);
         host.knows_its_address = false;
+        host.streams = false;
         host.counts_deliveries_together = !name.starts_with("postgres");
         host.has_settings = name == "configured";
         host.revocation_delay = REVOCATION_DELAY;

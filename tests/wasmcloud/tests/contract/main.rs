@@ -127,6 +127,7 @@ fn server(
         knows_clients: false,
         answers_before_delivering: stays,
         counts_deliveries_together: stays,
+        streams: false,
         ..Host::new(wash.url(), mode)
     };
     Ok((wash, host))

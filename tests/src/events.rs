@@ -1,0 +1,378 @@
+//! `GET /api/events`: sessions as they change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::client::{Client, Request};
+use crate::scenario::scenarios;
+use crate::world::{PATIENCE, World, report, text, time, with};
+
+scenarios! {
+    a_host_that_cannot_stream_says_so [NoStreams],
+    a_stream_begins_with_a_comment_and_a_pause [Streams],
+    a_report_comes_as_its_session_stands_in_the_list [Streams],
+    what_leaves_no_entry_in_the_history_comes_too [Streams],
+    what_is_reported_on_a_session_comes_in_order [Streams],
+    a_new_name_comes_with_every_session_of_its_agent [Streams],
+    an_expiry_comes_at_its_instant [Streams],
+    who_comes_back_gets_what_was_missed [Streams],
+    what_is_no_id_of_this_workspace_starts_again [Streams],
+    head_of_a_stream_ends [Streams],
+    nobody_sees_the_events_of_another_workspace [Streams, Required, Accounts],
+    events_take_the_scope_read [Streams, Accounts],
+    a_revoked_key_ends_its_stream [Streams, Accounts],
+    a_deleted_account_ends_its_streams [Streams, Required, Accounts],
+}
+
+/// An event, or what stands for it: an id alone has neither name nor data.
+#[derive(Debug, Default, PartialEq)]
+struct Event {
+    id: String,
+    name: String,
+    data: Value,
+}
+
+/// A stream that is read event by event.
+struct Stream {
+    headers: HeaderMap,
+    body: Incoming,
+    text: String,
+    comments: usize,
+    retry: Option<String>,
+    /// The last id that came.
+    id: String,
+}
+
+impl Stream {
+    async fn open(request: Request) -> Self {
+        let answer = request.open().await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        let (head, body) = answer.into_parts();
+        let mut stream = Self {
+            headers: head.headers,
+            body,
+            text: String::new(),
+            comments: 0,
+            retry: None,
+            id: String::new(),
+        };
+        // What follows is known to come from here on.
+        while stream.id.is_empty() {
+            let block = stream.block().await.expect("an id to begin with");
+            if let Some(event) = stream.read(&block) {
+                stream.text = format!("{block}\n\n{}", stream.text);
+                stream.id = event.id;
+            }
+        }
+        stream
+    }
+
+    async fn follow(client: &Client) -> Self {
+        Self::open(client.get("/api/events")).await
+    }
+
+    async fn after(client: &Client, id: &str) -> Self {
+        Self::open(client.get("/api/events").header("last-event-id", id)).await
+    }
+
+    /// The text up to the next empty line; `None` at the end.
+    async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let block = block.to_owned();
+                self.text = rest.to_owned();
+                return Some(block);
+            }
+            let frame = timeout(PATIENCE, self.body.frame()).await;
+            let frame = frame.expect("an event or a comment in time")?;
+            let Ok(frame) = frame else { return None };
+            let data = frame.into_data().expect("data");
+            self.text.push_str(str::from_utf8(&data).expect("text"));
+        }
+    }
+
+    fn read(&mut self, block: &str) -> Option<Event> {
+        let mut event = Event::default();
+        for line in block.lines() {
+            match line.split_once(':').expect("a field or a comment") {
+                ("", _) => self.comments += 1,
+                ("retry", pause) => self.retry = Some(pause.trim().to_owned()),
+                ("id", id) => event.id = id.trim().to_owned(),
+                ("event", name) => event.name = name.trim().to_owned(),
+                ("data", data) => event.data = serde_json::from_str(data).expect("JSON"),
+                (field, _) => panic!("{field} in {block}"),
+            }
+        }
+        if !event.id.is_empty() {
+            self.id.clone_from(&event.id);
+        }
+        (event != Event::default()).then_some(event)
+    }
+
+    /// The next event; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            let block = self.block().await?;
+            let event = self.read(&block);
+            if let Some(event) = event.filter(|event| !event.name.is_empty()) {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next state of one of this agent's sessions.
+    async fn state(&mut self, agent: &str) -> Value {
+        loop {
+            let event = self.next().await.expect("an event");
+            if event.data["agent_id"] == agent {
+                assert_eq!(event.name, "session");
+                return event.data;
+            }
+        }
+    }
+
+    /// The state of one of this agent's sessions as soon as it is such.
+    async fn until(&mut self, agent: &str, is_such: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let state = self.state(agent).await;
+            if is_such(&state) {
+                return state;
+            }
+        }
+    }
+}
+
+async fn a_host_that_cannot_stream_says_so(world: Arc<World>) {
+    let client = world.client().await;
+    let answer = client.get("/api/events").await;
+    answer.error_code(501, "not_supported");
+    let answer = client.request(Method::HEAD, "/api/events").await;
+    assert!(answer.expect(501).body.is_empty());
+}
+
+async fn a_stream_begins_with_a_comment_and_a_pause(world: Arc<World>) {
+    let stream = Stream::follow(&world.client().await).await;
+    for (name, value) in [
+        ("content-type", "text/event-stream"),
+        ("cache-control", "no-store"),
+        ("x-accel-buffering", "no"),
+    ] {
+        assert_eq!(stream.headers[name], value);
+    }
+    assert_eq!(stream.comments, 1);
+    assert_eq!(stream.retry.as_deref(), Some("2000"));
+}
+
+async fn a_report_comes_as_its_session_stands_in_the_list(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let mut stream = Stream::follow(&client).await;
+    let mut sent = with(report(&agent, "t", "pending"), "agent_name", "Alice");
+    sent["session_title"] = json!("Fix the login page\nand more");
+    sent["reason"] = json!("permission");
+    sent["context"] = json!({"repo": "shop"});
+    client.report(&sent).await;
+    let state = stream.state(&agent).await;
+    let path = format!("/api/sessions?search={agent}");
+    assert_eq!(client.get(&path).await.ok()["sessions"], json!([state]));
+}
+
+async fn what_leaves_no_entry_in_the_history_comes_too(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let path = format!("/hooks/claude-code?agent_id={agent}");
+    let hook = |name: &str| json!({"hook_event_name": name, "session_id": "s", "cwd": "/shop"});
+    let mut start = hook("UserPromptSubmit");
+    start["prompt"] = json!("Fix the login page");
+    client.post(&path, &start).await.ok();
+    let mut stream = Stream::follow(&client).await;
+    let mut tool = hook("PreToolUse");
+    tool["tool_name"] = json!("Read");
+    tool["tool_input"] = json!({"file_path": "/shop/login.rs"});
+    client.post(&path, &tool).await.ok();
+    let state = stream.state(&agent).await;
+    assert_eq!(state["current_status"], "running");
+    let history = client
+        .get(&format!("/api/agents/{agent}/history"))
+        .await
+        .ok();
+    assert_eq!(history["status_history"].as_array().unwrap().len(), 1);
+    assert_ne!(state["last_updated"], state["created"]);
+}
+
+async fn what_is_reported_on_a_session_comes_in_order(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let mut stream = Stream::follow(&client).await;
+    for step in 0..60 {
+        let sent = with(report(&agent, "t", "running"), "message", step.to_string());
+        client.report(&sent).await;
+    }
+    let mut last = None;
+    while last != Some(59) {
+        let state = stream.state(&agent).await;
+        let step = Some(text(&state["message"]).parse().unwrap());
+        assert!(last <= step, "{step:?} after {last:?}");
+        last = step;
+    }
+}
+
+async fn a_new_name_comes_with_every_session_of_its_agent(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let named = |topic, name| with(report(&agent, topic, "running"), "agent_name", name);
+    client.report(&named("1", "Alice")).await;
+    client.report(&named("2", "Alice")).await;
+    let mut stream = Stream::follow(&client).await;
+    client.report(&named("3", "Bob")).await;
+    let mut left = vec!["1", "2", "3"];
+    while !left.is_empty() {
+        let state = stream
+            .until(&agent, |state| state["agent_name"] == "Bob")
+            .await;
+        left.retain(|topic| state["session_topic"] != *topic);
+    }
+}
+
+async fn an_expiry_comes_at_its_instant(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let brief = |topic, status| with(report(&agent, topic, status), "ttl_minutes", 1);
+    client.report(&brief("before", "running")).await;
+    let mut stream = Stream::follow(&client).await;
+    client.report(&brief("during", "running")).await;
+    client
+        .report(&with(brief("idle", "success"), "reason", "turn"))
+        .await;
+    let mut left = vec![
+        ("before", "expired"),
+        ("during", "expired"),
+        ("idle", "ended"),
+    ];
+    let expiries = async {
+        while !left.is_empty() {
+            let state = stream.until(&agent, |state| state["expired"] == true).await;
+            let topic = text(&state["session_topic"]);
+            let place = left.iter().position(|(expected, _)| *expected == topic);
+            assert_eq!(state["state"], left.remove(place.expect("once each")).1);
+            assert_eq!(time(&state["expired_at"]), time(&state["expires_at"]));
+        }
+    };
+    let limit = Duration::from_secs(60) + PATIENCE;
+    timeout(limit, expiries).await.expect("expiries in time");
+}
+
+async fn who_comes_back_gets_what_was_missed(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let mut stream = Stream::follow(&client).await;
+    client.report(&report(&agent, "seen", "running")).await;
+    stream.state(&agent).await;
+    let id = stream.id.clone();
+    drop(stream);
+    for status in ["running", "success"] {
+        client.report(&report(&agent, "missed", status)).await;
+    }
+    client.report(&report(&agent, "seen", "failed")).await;
+
+    let header = Stream::after(&client, &id).await;
+    let query = format!("/api/events?after={id}");
+    let query = Stream::open(client.get(&query)).await;
+    for mut stream in [header, query] {
+        let mut left = vec![("missed", "success"), ("seen", "failed")];
+        while !left.is_empty() {
+            let state = stream.state(&agent).await;
+            left.retain(|(topic, status)| {
+                state["session_topic"] != *topic || state["current_status"] != *status
+            });
+        }
+        client.report(&report(&agent, "live", "running")).await;
+        stream
+            .until(&agent, |state| state["session_topic"] == "live")
+            .await;
+    }
+}
+
+async fn what_is_no_id_of_this_workspace_starts_again(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    for id in ["0", "nonsense", "abc-def-1-1767225600000000", "é"] {
+        let mut stream = Stream::after(&client, id).await;
+        let event = stream.next().await.expect("an event");
+        assert_eq!(event.name, "reset", "{id}");
+        client.report(&report(&agent, "t", "running")).await;
+        stream.state(&agent).await;
+    }
+}
+
+async fn head_of_a_stream_ends(world: Arc<World>) {
+    let client = world.client().await;
+    let answer = client
+        .request(Method::HEAD, "/api/events")
+        .await
+        .expect(200);
+    assert_eq!(
+        answer.header("content-type").as_deref(),
+        Some("text/event-stream")
+    );
+    assert_eq!(answer.header("content-length"), None);
+    assert!(answer.body.is_empty());
+}
+
+async fn nobody_sees_the_events_of_another_workspace(world: Arc<World>) {
+    let (mine, other) = (world.account(0).await, world.account(1).await);
+    let agent = world.name("agent");
+    let mut stream = Stream::follow(&other.client).await;
+    mine.client.report(&report(&agent, "mine", "running")).await;
+    other
+        .client
+        .report(&report(&agent, "theirs", "running"))
+        .await;
+    assert_eq!(stream.state(&agent).await["session_topic"], "theirs");
+
+    let foreign = Stream::follow(&mine.client).await.id;
+    let mut stream = Stream::after(&other.client, &foreign).await;
+    assert_eq!(stream.next().await.expect("an event").name, "reset");
+}
+
+async fn events_take_the_scope_read(world: Arc<World>) {
+    let account = world.account(0).await;
+    let reporter = account.with_scopes(&["report"]).await;
+    let answer = reporter.get("/api/events").await;
+    answer.error_code(403, "forbidden");
+    let reader = account.with_scopes(&["read"]).await;
+    Stream::follow(&reader).await;
+}
+
+async fn a_revoked_key_ends_its_stream(world: Arc<World>) {
+    let account = world.account(0).await;
+    let request = json!({"name": "reader", "scopes": ["read"]});
+    let (key, id) = account.api_key(&request).await;
+    let mut stream = Stream::follow(&world.anonymous().with_token(&key)).await;
+    let mut kept = Stream::follow(&account.client).await;
+    account
+        .client
+        .delete(&format!("/api/apikeys/{id}"))
+        .await
+        .ok();
+    while stream.next().await.is_some() {}
+    let agent = world.name("agent");
+    account.client.report(&report(&agent, "t", "running")).await;
+    kept.state(&agent).await;
+}
+
+async fn a_deleted_account_ends_its_streams(world: Arc<World>) {
+    let account = world.new_account().await;
+    let mut stream = Stream::follow(&account.client).await;
+    let body = json!({"password": crate::world::PASSWORD});
+    let request = account.client.request(Method::DELETE, "/api/auth/me");
+    request.json(&body).await.ok();
+    while stream.next().await.is_some() {}
+}
