@@ -49,7 +49,9 @@ pub enum Recorded {
 
 /// Learns what was committed, for those who follow it live.
 #[derive(Clone, Default)]
-pub struct Witness(Option<Arc<dyn Fn(&SessionKey, bool) + Send + Sync>>);
+pub struct Witness(Option<Tell>);
+
+type Tell = Arc<dyn Fn(&SessionKey, bool) + Send + Sync>;
 
 impl Witness {
     /// A witness that is told of the session of every commit once its fate is settled. Where that is

@@ -47,7 +47,7 @@ pub enum Reply<F> {
     Whole(Bytes),
     /// Events, which [`App::next_events`] gives one after the other. Only hosts that can stream get
     /// it.
-    Events(EventStream<F>),
+    Events(Box<EventStream<F>>),
 }
 
 impl<F> From<Bytes> for Reply<F> {
@@ -103,7 +103,10 @@ impl<P: Ports> App<P> {
         }
         let reply = match parts.method {
             Method::HEAD => Reply::Whole(Bytes::new()),
-            _ => Reply::Events(self.subscribe(parts, request.caller.workspace).await?),
+            _ => {
+                let stream = self.subscribe(parts, request.caller.workspace).await?;
+                Reply::Events(Box::new(stream))
+            }
         };
         let mut response = Response::new(reply);
         let headers = response.headers_mut();
