@@ -473,7 +473,7 @@ mod tests {
     fn allow_lists_the_methods_of_every_row_of_the_path() {
         for (path, methods) in [
             ("/health", "GET, HEAD, OPTIONS"),
-            ("/api/auth/verify", "GET, OPTIONS"),
+            ("/api/auth/verify", "GET, POST, OPTIONS"),
             ("/api/auth/me", "GET, HEAD, PUT, DELETE, OPTIONS"),
             ("/api/apikeys", "GET, HEAD, POST, OPTIONS"),
             ("/api/apikeys/x", "DELETE, OPTIONS"),
