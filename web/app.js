@@ -1,7 +1,7 @@
 // The entry: the frame around the views, and what runs as long as the page is open.
 
 import { workspace } from "./lib/api.js";
-import { badgeIcon, isNews, tell } from "./lib/attention.js";
+import { badgeIcon, isNews, noticeLook, tell } from "./lib/attention.js";
 import { forgetEverywhere, logOut, mode, start, user } from "./lib/auth.js";
 import { bandOf } from "./lib/bands.js";
 import { now, startClock, tick } from "./lib/clock.js";
@@ -239,7 +239,10 @@ async function open() {
     countNeeds();
     tellNews(changes);
   });
-  tick.changed((second) => second % 10 === 0 && countNeeds());
+  tick.changed((second) => {
+    noticeLook();
+    if (second % 10 === 0) countNeeds();
+  });
   trouble.changed((error) => {
     if (error instanceof ApiError && error.status === 401) forgetEverywhere();
   });

@@ -89,6 +89,14 @@ function chime() {
   });
 }
 
+/** How long after a person has looked at any tab they count as looking, in milliseconds. */
+const LOOKED = 4000;
+
+/** Remembers, for all tabs, that the person looks at this one. To be called every second. */
+export function noticeLook() {
+  if (document.hasFocus()) write("looked", String(Date.now()));
+}
+
 /**
  * Tells of a session that has just become something that the person wants to know.
  *
@@ -103,7 +111,7 @@ export function tell(entry, kind, words, open) {
   if (entry.headless && kind !== "failed") return;
   if (sound()) chime();
   // Who looks at the page sees it there.
-  if (notifications() !== "on" || document.hasFocus()) return;
+  if (notifications() !== "on" || document.hasFocus() || Date.now() - Number(read("looked")) < LOOKED) return;
   const note = new Notification(entry.title, {
     body: [words, entry.session.message].filter(Boolean).join("\n"),
     tag: entry.key,

@@ -39,11 +39,12 @@ export class LongList {
     const draw = () => this.#draw(false);
     document.addEventListener("scroll", draw, { signal, passive: true });
     const resized = new ResizeObserver(() => {
+      const before = [...this.#heights];
       this.#heights.clear();
-      this.#measure();
-      this.#draw(true);
+      // Another width or size of letters may give lines another height.
+      if (before.every(([kind, height]) => this.#height(kind) === height)) return draw();
+      this.show(this.#items);
     });
-    resized.observe(document.documentElement);
     resized.observe(this.node);
     signal.addEventListener("abort", () => resized.disconnect(), { once: true });
   }

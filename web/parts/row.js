@@ -2,7 +2,7 @@
 
 import { h, say, set } from "../lib/dom.js";
 import { setTime, timeNode } from "../lib/clock.js";
-import { addressOf, agentOf, placeOf } from "../lib/session.js";
+import { addressOf, agentAddress, agentOf, placeOf } from "../lib/session.js";
 import { isMuted } from "../lib/attention.js";
 import { t } from "../lib/text.js";
 import { icon } from "./icon.js";
@@ -64,7 +64,7 @@ export function row(entry, kind, depth = 0) {
         "p",
         { class: "row-meta" },
         h("span", { class: "meta-user" }, own.user),
-        h("span", { class: "meta-agent" }, own.agent),
+        h("span", { class: "meta-agent" }, h("a", { href: agentAddress(entry.session.agent_id) }, own.agent)),
         h("span", { class: "meta-place" }, own.place),
         h("span", { class: "meta-host" }, own.host),
       ),

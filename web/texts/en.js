@@ -101,7 +101,7 @@ export const texts = {
   "session.updated": "Last report",
   "session.expires": "Counts as silent in",
   "session.expired": "No report since",
-  "session.kept": "Stays in your turn for",
+  "session.kept": "Stays your turn for",
   "session.ttl.one": "Time to live: {n} minute",
   "session.ttl.other": "Time to live: {n} minutes",
   "session.topic": "Topic",

@@ -10,7 +10,7 @@ import { onKey } from "../lib/keys.js";
 import { LongList } from "../lib/list.js";
 import { startLive, trouble } from "../lib/live.js";
 import { setQuery } from "../lib/router.js";
-import { agentOf } from "../lib/session.js";
+import { agentAddress, agentOf } from "../lib/session.js";
 import { loaded, onChange, sessions } from "../lib/sessions.js";
 import { count, t } from "../lib/text.js";
 import { empty } from "../parts/empty.js";
@@ -162,8 +162,8 @@ function heading(item) {
 function groupName({ facet, name }) {
   if (!name) return h("i", {}, t("overview.unnamed"));
   if (facet !== "agent") return said(name);
-  for (const { session } of sessions.values()) if (session.agent_id === name) return said(agentOf(session));
-  return said(name);
+  const entry = [...sessions.values()].find(({ session }) => session.agent_id === name);
+  return h("a", { href: agentAddress(name) }, said(entry ? agentOf(entry.session) : name));
 }
 
 /**
