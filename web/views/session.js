@@ -23,6 +23,8 @@ import { bar, textures } from "../parts/textures.js";
 const LONG = 600;
 /** So many steps of work after each other fold into the newest. */
 const REPEATS = 3;
+/** The least width of a spell, of 1000. */
+const MARK = 5;
 /** An agent may report many times a second: the history is read this often at most. */
 const PAUSE = 1000;
 
@@ -111,7 +113,7 @@ export async function view({ params, signal }) {
         "svg",
         { viewBox: "0 0 1000 16", preserveAspectRatio: "none", role: "img", "aria-label": `${t("session.strip")}: ${words}` },
         textures(),
-        ...all.map(({ kind, from, to }) => bar(kind, x(from), 0, x(to) - x(from), 16)),
+        ...all.map(({ kind, from, to }) => bar(kind, Math.min(x(from), 1000 - MARK), 0, Math.max(x(to) - x(from), MARK), 16)),
       ),
       h("p", { class: "strip-scale" }, h("span", {}, clockTime(from)), h("span", {}, clockTime(to))),
     );
@@ -308,7 +310,7 @@ function updateStep(node, group) {
  * @param {boolean} [withStatus]
  */
 function line({ status, kind, from: at, to }, from, withStatus = true) {
-  const length = to === null ? pieces("session.sofar", { time: timeNode("age", from) }) : pieces("session.lasted", { time: duration(to - from) });
+  const length = to === null ? lastsStill(kind, from) : pieces("session.lasted", { time: duration(to - from) });
   return [
     h(
       "div",
@@ -320,6 +322,17 @@ function line({ status, kind, from: at, to }, from, withStatus = true) {
     status.message ? h("p", { class: "step-message", dir: "auto" }, plain(status.message)) : null,
     status.content ? content(plain(status.content)) : null,
   ];
+}
+
+/**
+ * What is over lasts no longer: it is so long ago.
+ *
+ * @param {import("../lib/session.js").Kind} kind
+ * @param {number} from
+ */
+function lastsStill(kind, from) {
+  if (["done", "failed", "stopped"].includes(kind)) return [timeNode("ago", from)];
+  return pieces("session.sofar", { time: timeNode("age", from) });
 }
 
 /** @param {string} text */
