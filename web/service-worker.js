@@ -31,7 +31,8 @@ async function activate() {
  */
 async function asset(request) {
   const cache = await caches.open(ASSETS);
-  const known = await cache.match(request);
+  // The server's answers vary by origin, these do not.
+  const known = await cache.match(request, { ignoreVary: true });
   if (known) return known;
   const answer = await fetch(request);
   if (answer.ok) await cache.put(request, answer.clone());
@@ -47,7 +48,7 @@ async function page(request) {
   try {
     return await fetch(request);
   } catch (error) {
-    const known = await (await caches.open(ASSETS)).match("/");
+    const known = await (await caches.open(ASSETS)).match("/", { ignoreVary: true });
     if (known) return known;
     throw error;
   }
