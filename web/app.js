@@ -2,7 +2,7 @@
 
 import { workspace } from "./lib/api.js";
 import { badgeIcon, isNews, noticeLook, tell } from "./lib/attention.js";
-import { forgetEverywhere, logOut, mode, start, user } from "./lib/auth.js";
+import { logOut, mode, refused, start, user } from "./lib/auth.js";
 import { bandOf } from "./lib/bands.js";
 import { now, startClock, tick } from "./lib/clock.js";
 import { Signal, fill, h, say, set } from "./lib/dom.js";
@@ -107,6 +107,7 @@ function frame() {
   }, lifetime.signal);
   user.watch(() => fill(person, ...personNodes()), lifetime.signal);
   workspace.changed(() => fill(person, ...personNodes()), lifetime.signal);
+  mode.changed(() => fill(person, ...personNodes()), lifetime.signal);
   return lifetime;
 }
 
@@ -244,7 +245,7 @@ async function open() {
     if (second % 10 === 0) countNeeds();
   });
   trouble.changed((error) => {
-    if (error instanceof ApiError && error.status === 401) forgetEverywhere();
+    if (error instanceof ApiError && error.status === 401) void refused();
   });
 
   await enter();
@@ -254,6 +255,7 @@ async function open() {
     person = value?.id;
     lookAs();
   });
+  mode.changed(lookAs);
   address.changed(lookAtWorkspace);
   lookAs();
   await startRouter(ROUTES, stage);

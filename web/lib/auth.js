@@ -4,6 +4,7 @@
 import { Signal } from "./dom.js";
 import { ApiError, json, send } from "./http.js";
 import { alone, channel } from "./locks.js";
+import { read, write } from "./preferences.js";
 
 /**
  * @typedef {object} User
@@ -47,18 +48,44 @@ function forget() {
 }
 
 /**
- * Finds out whether the server is open, and who the person is.
+ * Finds out whether the server is open, and who the person is. What it was at the last visit is tried
+ * first: that saves a question, and mostly holds.
  *
  * @throws {ApiError} when the server cannot be reached
  */
 export async function start() {
+  const last = read("mode");
+  if (last === "open") return become("open");
+  if (last === "required" && (await renew())) return become("required");
+  await ask();
+}
+
+/** Asks the server whether it is open. */
+async function ask() {
   try {
     await send("/api/sessions?limit=1");
-    mode.value = "open";
+    become("open");
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== 401) throw error;
-    mode.value = "required";
+    // At a server that needed it the last time, that has been tried.
+    if (read("mode") !== "required") await renew();
+    become("required");
+  }
+}
+
+/** @param {"open" | "required"} found */
+function become(found) {
+  write("mode", found);
+  mode.value = found;
+}
+
+/** Takes a refusal: the person is logged out, or the server is open no more. */
+export async function refused() {
+  if (mode.value === "open") {
     await renew();
+    become("required");
+  } else {
+    forgetEverywhere();
   }
 }
 

@@ -61,6 +61,7 @@ export function stopLive() {
  * @property {() => string} last the id to go on from; empty when there is none
  * @property {(list: Session[], id?: string) => void} take
  * @property {(id: string) => void} reset
+ * @property {() => Promise<void>} complete waits for the lists
  */
 
 /** @param {AbortSignal} signal */
@@ -68,6 +69,7 @@ async function keep(signal) {
   const name = `live.${user.value?.id ?? "open"}.${workspace.value}`;
   let last = "";
   let heard = performance.now();
+  let complete = load(signal);
   const quiet = () => performance.now() - heard > SILENCE;
 
   const tabs = channel(name, (message) => {
@@ -75,7 +77,7 @@ async function keep(signal) {
     if (message.id) last = message.id;
     if (message.sessions) take(message.sessions, true);
     if (message.connection) connection.value = message.connection;
-    if (message.reset) void load(signal);
+    if (message.reset) complete = load(signal);
   });
   const beat = () => {
     if (leads.value) tabs.send({ connection: connection.value });
@@ -97,11 +99,11 @@ async function keep(signal) {
     reset: (id) => {
       last = id;
       tabs.send({ id, reset: true });
-      void load(signal);
+      complete = load(signal);
     },
+    complete: () => complete,
   };
 
-  void load(signal);
   for (let steal = false; !signal.aborted; ) {
     const turn = new AbortController();
     const either = AbortSignal.any([signal, turn.signal]);
@@ -199,7 +201,7 @@ async function readStream(reader, signal, attempt, opened) {
     opened();
     connection.value = "live";
     // Without an id the stream tells nothing of the time before it was opened.
-    if (!after) void retry(signal, async () => reader.take((await catchUp(signal)).list));
+    if (!after) void retry(signal, () => readMissed(reader, signal));
     for await (const { id, event, data } of events(response)) {
       clearTimeout(silence);
       silence = setTimeout(() => attempt.abort(), SILENCE);
@@ -217,19 +219,27 @@ async function readStream(reader, signal, attempt, opened) {
 }
 
 /**
+ * Takes what has changed since the lists were read.
+ *
+ * @param {Reader} reader
+ * @param {AbortSignal} signal
+ */
+async function readMissed(reader, signal) {
+  await reader.complete();
+  const read = await catchUp(signal);
+  if (read.length) reader.take(read);
+}
+
+/**
  * Asks again and again, seldom while nobody looks.
  *
  * @param {Reader} reader
  * @param {AbortSignal} signal
  */
 async function poll(reader, signal) {
-  /** @type {string | undefined} */
-  let etag;
   for (let failures = 0; !signal.aborted; ) {
     try {
-      const read = await catchUp(signal, etag);
-      etag = read.etag;
-      if (read.list.length) reader.take(read.list);
+      await readMissed(reader, signal);
       failures = 0;
       trouble.value = null;
       connection.value = "polling";

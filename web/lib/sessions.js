@@ -30,8 +30,10 @@ const listeners = new Set();
 /** @type {Map<string, Change>} */
 let untold = new Map();
 let scheduled = false;
-/** The newest change that the last complete walk has seen. */
+/** The newest change that the last complete walk has seen, and the ETag of the first page then. */
 let horizon = -Infinity;
+/** @type {string | undefined} */
+let seen;
 
 /**
  * Calls back once a frame, with what has changed since the last one.
@@ -63,6 +65,7 @@ export function clear() {
   sessions.clear();
   untold = new Map();
   horizon = -Infinity;
+  seen = undefined;
   loaded.value = "nothing";
   schedule();
 }
@@ -114,9 +117,12 @@ export async function loadAll(signal) {
   const before = new Set(sessions.keys());
   let query = `limit=${FIRST_PAGE}`;
   let newest = horizon;
+  /** @type {string | undefined} */
+  let first;
   for (;;) {
-    const { list, next } = await page(query, signal);
+    const { list, next, etag } = await page(query, signal);
     if (signal.aborted) return;
+    first ??= etag;
     take(list, false);
     for (const session of list) before.delete(keyOf(session.agent_id, session.session_topic));
     newest = Math.max(newest, Date.parse(list[0]?.last_updated ?? "") || newest);
@@ -127,6 +133,7 @@ export async function loadAll(signal) {
   // What was known and is in the list no more has been deleted.
   for (const key of before) sessions.delete(key);
   horizon = newest;
+  seen = first;
   loaded.value = "all";
   schedule();
 }
@@ -135,11 +142,10 @@ export async function loadAll(signal) {
  * Takes what has changed since the last complete walk.
  *
  * @param {AbortSignal} signal
- * @param {string} [etag] of the first page at the last time
- * @returns {Promise<{ list: Session[], etag?: string }>} what was read, and the first page's ETag
+ * @returns {Promise<Session[]>} what was read
  */
-export async function catchUp(signal, etag) {
-  const first = await page(`limit=${FIRST_PAGE}`, signal, etag);
+export async function catchUp(signal) {
+  const first = await page(`limit=${FIRST_PAGE}`, signal, seen);
   const read = [...first.list];
   let { next } = first;
   while (next && Date.parse(read[read.length - 1].last_updated) > horizon - SKEW) {
@@ -147,11 +153,12 @@ export async function catchUp(signal, etag) {
     read.push(...more.list);
     next = more.next;
   }
-  if (signal.aborted) return { list: [] };
+  if (signal.aborted) return [];
   if (read.length) horizon = Date.parse(read[0].last_updated);
+  seen = first.etag;
   // Not fresh where nothing was known before: then it is the first load that is told.
   take(read, loaded.value === "all");
-  return { list: read, etag: first.etag };
+  return read;
 }
 
 /**

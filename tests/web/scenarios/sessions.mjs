@@ -253,6 +253,18 @@ scenario("two tabs share one stream, and the other goes on when the first is clo
   await row(second, "Fix the login page").getByText("seen in the second").waitFor();
 });
 
+scenario("where there is no stream the page asks again, and is answered with little", { refused: [501] }, async ({ server, page }) => {
+  await day(server);
+  await page.route("/api/events", (route) => route.fulfill({ status: 501, json: { error: "not_supported", code: "not_supported", message: "" } }));
+  const answers = [];
+  page.on("response", (response) => response.url().includes("/api/sessions?") && answers.push(response.status()));
+  await page.goto("/");
+  await page.getByText("Every few seconds").waitFor();
+  await until("an answer without a body", () => answers.includes(304));
+  await server.report({ session_topic: "login", message: "asked for" });
+  await row(page, "Fix the login page").getByText("asked for").waitFor();
+});
+
 scenario("without a network the page says so, opens all the same, and catches up", { unreachable: true }, async ({ server, page, context }) => {
   await day(server);
   await page.goto("/");
