@@ -12,7 +12,7 @@ export { ApiError } from "./http.js";
 export const workspace = new Signal(/** @type {Workspace} */ ("own"));
 
 /** How many answers are kept with their ETag. */
-const KEPT = 40;
+const KEPT = 8;
 
 /** @type {Map<string, { etag: string, body: unknown }>} */
 const answers = new Map();

@@ -3,15 +3,16 @@
 import { get } from "../lib/api.js";
 import { dateTime, now, tick, timeNode } from "../lib/clock.js";
 import { Signal, fill, h, say } from "../lib/dom.js";
-import { spells } from "../lib/steps.js";
+import { History } from "../lib/history.js";
 import { onMove } from "../lib/keys.js";
+import { LongList } from "../lib/list.js";
 import { addressOf, keyOf, kindOf } from "../lib/session.js";
 import { loaded, onChange, sessions } from "../lib/sessions.js";
+import { spells } from "../lib/steps.js";
 import { t } from "../lib/text.js";
 import { axis } from "../parts/axis.js";
 import { row, updateRow } from "../parts/row.js";
 import { plain, said } from "../parts/said.js";
-import { LongList } from "../lib/list.js";
 
 /** @typedef {import("../lib/session.js").Entry} Entry */
 /** @typedef {import("../lib/session.js").Status} Status */
@@ -26,7 +27,7 @@ import { LongList } from "../lib/list.js";
  */
 
 const LANES = 25;
-const STATUSES = 3000;
+const STATUSES = 1000;
 /** The history is read again this often at most, in milliseconds. */
 const PAUSE = 1500;
 
@@ -34,6 +35,7 @@ const PAUSE = 1500;
 export async function view({ params, signal }) {
   const path = `/api/agents/${encodeURIComponent(params.agent)}`;
   const agent = /** @type {Agent} */ (await get(path, signal));
+  const history = new History(`${path}/history`, STATUSES, signal);
   /** @type {Map<string, Status[]>} */
   let histories = new Map();
   const name = agent.name || agent.agent_id;
@@ -87,9 +89,9 @@ export async function view({ params, signal }) {
   }
 
   const read = async () => {
-    const { status_history } = /** @type {{ status_history: Status[] }} */ (await get(`${path}/history?limit=${STATUSES}`, signal));
+    await history.refresh();
     histories = new Map();
-    for (const status of status_history) {
+    for (const status of history.statuses) {
       const key = keyOf(agent.agent_id, status.session_topic);
       const known = histories.get(key);
       if (known) known.push(status);

@@ -19,6 +19,8 @@ import { bar, textures } from "../parts/textures.js";
 /** @typedef {import("../lib/session.js").Entry} Entry */
 /** @typedef {import("../lib/steps.js").Step} Step */
 
+/** How many statuses are read at once. */
+const PAGE = 200;
 /** Longer texts fold. */
 const LONG = 600;
 /** So many steps of work after each other fold into the newest. */
@@ -31,7 +33,8 @@ const PAUSE = 1000;
 /** @type {import("../lib/router.js").MakeView} */
 export async function view({ params, signal }) {
   const key = keyOf(params.agent, params.topic);
-  const history = new History(key, signal);
+  const path = `/api/agents/${encodeURIComponent(params.agent)}/sessions/${encodeURIComponent(params.topic)}`;
+  const history = new History(path, PAGE, signal);
   await history.refresh();
   let entry = entryNow(history, key);
 
