@@ -168,7 +168,8 @@ impl<P: Ports> App<P> {
         if row.endpoint == Endpoint::Mcp && self.settings.mode != AuthMode::Open {
             cors::check_origin(&self.cors, parts.headers.get(ORIGIN))?;
         }
-        let caller = self.admit(parts, row.access).await?;
+        let admitted = self.now();
+        let mut caller = self.admit(parts, row.access).await?;
         let client = Client::of(parts, self.settings.values.trusted_proxies.as_ref());
         let mut drawn = Vec::new();
         if row.endpoint == Endpoint::Register {
@@ -185,6 +186,10 @@ impl<P: Ports> App<P> {
         let workspace = caller.workspace.clone();
         let owner = (row.access != Access::Public).then(|| workspace.clone());
         let body = body::read(body, standing, self.bodies.open(owner.clone())).await?;
+        if self.now() - admitted >= known_accounts::LIFETIME {
+            // Minutes may have passed with a slow body, and the key or the account may be gone.
+            caller = self.admit(parts, row.access).await?;
+        }
         // Whoever still sends a body, which these need not have, takes no turn from others.
         let _turn = match row.endpoint.is_list() {
             true => self.turn(&workspace).await?,

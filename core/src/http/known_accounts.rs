@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use crate::{AccountId, Timestamp};
 
 /// How long another host's deletion may go unnoticed.
-const LIFETIME: TimeDelta = TimeDelta::seconds(5);
+pub(super) const LIFETIME: TimeDelta = TimeDelta::seconds(5);
 
 /// Number of accounts beyond which all are forgotten.
 const CAPACITY: usize = 10_000;

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use http_body::{Body, Frame};
@@ -95,6 +96,39 @@ fn who_sends_a_body_without_end_takes_no_turn_at_reading() {
 }
 
 #[test]
+fn who_sends_a_body_for_longer_than_the_account_lasts_stores_nothing() {
+    let server = Server::new(settings(AuthMode::Required));
+    let token = server.verified("a@example.com", "correct horse");
+    let bearer = format!("Bearer {token}");
+    let key = Request::post("/api/apikeys")
+        .header("authorization", &bearer)
+        .body(json!({"name": "k"}).to_string());
+    let key = server.send(key.unwrap()).json()["key"].clone();
+    let (ends, end) = futures_channel::oneshot::channel::<()>();
+    let report = json!({
+        "agent_id": "late", "session_topic": "t", "status": "running",
+        "timestamp": "2026-01-01T00:00:00Z",
+    });
+    let first = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from(
+        report.to_string(),
+    )))]);
+    let rest = stream::once(end).map(|_| Ok(Frame::data(Bytes::from_static(b" "))));
+    let request = Request::post("/webhook/status")
+        .header("authorization", format!("Bearer {}", key.as_str().unwrap()))
+        .body(StreamBody::new(first.chain(rest)));
+    let mut slow = Box::pin(server.app.handle(request.unwrap()));
+    assert!(is_at_work(&mut slow));
+
+    let delete = Request::delete("/api/auth/me")
+        .header("authorization", &bearer)
+        .body(json!({"password": "correct horse"}).to_string());
+    assert_eq!(server.send(delete.unwrap()).status, 200);
+    server.clock.advance(TimeDelta::minutes(2));
+    ends.send(()).unwrap();
+    assert_eq!(futures_executor::block_on(slow).status(), 401);
+}
+
+#[test]
 fn one_workspace_leaves_others_memory_for_their_bodies_and_answers() {
     const REPORTS: usize = 120;
     let server = Server::new(Settings {
@@ -130,6 +164,7 @@ fn one_workspace_leaves_others_memory_for_their_bodies_and_answers() {
     for bytes in [8 << 20, 1 << 20, 1 << 10, 1] {
         while let Some(body) = hook(bytes) {
             bodies.push(body);
+            assert!(bodies.len() < 100, "there is no bound");
         }
     }
     assert_eq!(report(&greedy, 0), 503);
@@ -147,6 +182,7 @@ fn one_workspace_leaves_others_memory_for_their_bodies_and_answers() {
                 break;
             }
             unread.push(answer);
+            assert!(unread.len() < 200, "there is no bound");
         }
     }
     let history = server.get_as(other, "/api/agents/a/history");

@@ -211,11 +211,11 @@ async fn a_locked_session_or_agent_delays_nobody_else() {
 
 #[tokio::test]
 async fn every_connection_has_the_settings_that_the_statements_rely_on() {
-    const SETTINGS: &str = "SELECT concat_ws(' ', current_setting('lock_timeout'), \
-        current_setting('statement_timeout'), current_setting('synchronous_commit'), \
-        current_setting('enable_seqscan'), current_setting('tcp_keepalives_idle'), \
-        current_setting('tcp_user_timeout'), \
-        current_setting('idle_in_transaction_session_timeout'))";
+    const SETTINGS: &str = "SELECT string_agg(current_setting(name), ' ' ORDER BY place) \
+        FROM unnest(ARRAY['default_transaction_isolation', 'lock_timeout', 'statement_timeout', \
+            'synchronous_commit', 'enable_seqscan', 'jit', 'tcp_keepalives_idle', \
+            'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout', \
+            'idle_in_transaction_session_timeout']) WITH ORDINALITY AS setting (name, place)";
     let database = database();
     let pool = pool(&database).await;
     for _ in 0..3 {
@@ -224,7 +224,10 @@ async fn every_connection_has_the_settings_that_the_statements_rely_on() {
             .fetch_one(&mut connection)
             .await
             .unwrap();
-        assert_eq!(settings, "2s 10s on off 30 30000 30s");
+        assert_eq!(
+            settings,
+            "read committed 2s 10s on off off 30 10 3 30000 30s"
+        );
     }
 }
 

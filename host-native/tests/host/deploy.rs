@@ -1,10 +1,11 @@
-//! The files that deploy the server: the image, compose, Kubernetes.
+//! The files that deploy the server: the image, compose, Kubernetes, wasmCloud.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
 use kubeagents_contract::{Packages, succeed};
-use kubeagents_core::settings::{Host, SETTINGS};
+use kubeagents_core::settings::{Host, SETTINGS, Values};
 
 use crate::support::root;
 
@@ -44,6 +45,48 @@ fn compose_passes_every_setting_on() {
         passed == lines,
         "docker-compose.yml should have these lines:\n{lines}"
     );
+}
+
+#[test]
+fn the_manifests_of_wasmcloud_set_what_its_hosts_and_the_component_know() {
+    for (name, wanted) in [
+        ("nats.yaml", ["AUTH_MODE", "BUCKET", "APP_BASE_URL"]),
+        ("postgres.yaml", ["AUTH_MODE", "STORAGE", "APP_BASE_URL"]),
+    ] {
+        let text = fs::read_to_string(root().join("deploy/wasmcloud").join(name)).unwrap();
+        let lines = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'));
+        let mut package = "";
+        let mut values = BTreeMap::new();
+        for line in lines {
+            // Another secret than those that exist would keep the component from starting.
+            assert!(!line.contains("secretFrom"), "{name}");
+            let indent = line.len() - line.trim_start().len();
+            let (field, value) = line.trim_start().split_once(": ").unwrap_or((line, ""));
+            match (indent, package) {
+                (10, _) if field == "package" => package = value,
+                (8, _) if line.trim() == "components:" => package = "",
+                // A host does not start with a field that it does not know.
+                (12, "http") => assert_eq!(field, "host", "{name}"),
+                (12, "postgres") => assert_eq!(field, "database", "{name}"),
+                (12, "keyvalue") => assert!(["backend", "url"].contains(&field), "{name}: {field}"),
+                (16, "") => drop(values.insert(field, value.to_owned())),
+                _ => {}
+            }
+        }
+        let mut set: Vec<&str> = values.keys().copied().collect();
+        let mut wanted = wanted.to_vec();
+        (set.sort_unstable(), wanted.sort_unstable());
+        assert_eq!(set, wanted, "{name}");
+        let texts = SETTINGS.iter().filter_map(|setting| {
+            let is_known = setting.is_on(Host::Wasmcloud);
+            let text = values.remove(setting.variable).filter(|_| is_known)?;
+            Some((setting.variable, text))
+        });
+        Values::read(Host::Wasmcloud, texts.collect()).unwrap();
+        assert!(values.is_empty(), "{name}: {values:?}");
+    }
 }
 
 #[test]
