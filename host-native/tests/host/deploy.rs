@@ -66,7 +66,7 @@ fn the_manifests_of_wasmcloud_set_what_its_hosts_and_the_component_know() {
             let (field, value) = line.trim_start().split_once(": ").unwrap_or((line, ""));
             match (indent, package) {
                 (10, _) if field == "package" => package = value,
-                (8, _) if line.trim() == "components:" => package = "",
+                (6, _) if line.trim() == "components:" => package = "",
                 // A host does not start with a field that it does not know.
                 (12, "http") => assert_eq!(field, "host", "{name}"),
                 (12, "postgres") => assert_eq!(field, "database", "{name}"),
