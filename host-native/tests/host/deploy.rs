@@ -50,8 +50,8 @@ fn compose_passes_every_setting_on() {
 #[test]
 fn the_manifests_of_wasmcloud_set_what_its_hosts_and_the_component_know() {
     for (name, wanted) in [
-        ("nats.yaml", ["AUTH_MODE", "BUCKET", "APP_BASE_URL"]),
-        ("postgres.yaml", ["AUTH_MODE", "STORAGE", "APP_BASE_URL"]),
+        ("nats.yaml", ["APP_BASE_URL", "AUTH_MODE", "BUCKET"]),
+        ("postgres.yaml", ["APP_BASE_URL", "AUTH_MODE", "STORAGE"]),
     ] {
         let text = fs::read_to_string(root().join("deploy/wasmcloud").join(name)).unwrap();
         let lines = text
@@ -75,9 +75,7 @@ fn the_manifests_of_wasmcloud_set_what_its_hosts_and_the_component_know() {
                 _ => {}
             }
         }
-        let mut set: Vec<&str> = values.keys().copied().collect();
-        let mut wanted = wanted.to_vec();
-        (set.sort_unstable(), wanted.sort_unstable());
+        let set: Vec<&str> = values.keys().copied().collect();
         assert_eq!(set, wanted, "{name}");
         let texts = SETTINGS.iter().filter_map(|setting| {
             let is_known = setting.is_on(Host::Wasmcloud);
