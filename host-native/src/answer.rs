@@ -128,11 +128,32 @@ impl<T: Stream<Item = Bytes>> Body for AnswerBody<T> {
 mod tests {
     use std::time::Duration;
 
-    use futures_util::stream::Empty;
+    use futures_util::stream::{self, Empty};
     use http_body_util::BodyExt;
     use tokio::time::timeout;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_goes_on_as_long_as_its_client_makes_room() {
+        let activity = Arc::new(Activity::default());
+        let heartbeats = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            Some((Bytes::from_static(b":\n\n"), ()))
+        });
+        let content = Content::Stream(heartbeats);
+        let mut body = AnswerBody::new(content, &activity, activity.start(true), true);
+        let unread = activity.unread();
+        tokio::pin!(unread);
+        for _ in 0..10 {
+            tokio::select! {
+                piece = body.frame() => assert!(piece.is_some()),
+                () = &mut unread => panic!("a stream whose client reads is cut off"),
+            }
+        }
+        let minute = Duration::from_secs(60);
+        assert!(timeout(minute, unread).await.is_ok(), "nobody reads it");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_watched_until_its_last_piece_is_gone() {

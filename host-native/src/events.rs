@@ -11,12 +11,15 @@ mod topic;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kubeagents_core::events::{EventId, OPENING, changed, changed_since, place};
+use kubeagents_core::events::{EventId, MAX_SESSIONS, OPENING, changed, changed_since, place};
 use kubeagents_core::ports::{Clock, Entropy, Events, Fed, Feed, SubscribeError};
-use kubeagents_core::{SessionKey, Store, StoreError, Timestamp, Witness, Workspace};
+use kubeagents_core::store::MemoryStore;
+use kubeagents_core::{NamedSession, SessionKey, Store, StoreError, Timestamp, Witness, Workspace};
 use tokio::sync::{Notify, OnceCell, watch};
+use tokio::time::timeout;
 
 use crate::ports::{SystemClock, SystemEntropy};
 use places::{Place, Places};
@@ -35,6 +38,37 @@ const PIECE: usize = 64 << 10;
 
 /// The most bytes of what a reader has missed that are kept for it.
 const MAX_MISSED: usize = 4 << 20;
+
+/// The most that storage may take until a reader can be told that it follows.
+const READY: Duration = Duration::from_secs(5);
+
+/// A storage, as far as it knows what others have changed.
+pub(crate) trait Changes: Store {
+    /// Whether other processes write to it, so that it is asked what has changed.
+    const SHARED: bool = false;
+
+    /// The present moment, where storage has a name for it.
+    async fn moment(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    /// What has changed in these workspaces since a moment; `None` where that is none of this
+    /// storage.
+    async fn changes(&self, _: &[Workspace], _since: &str) -> Result<Option<Changed>, StoreError> {
+        Ok(None)
+    }
+}
+
+impl Changes for MemoryStore {}
+
+/// What has changed in a storage.
+pub(crate) struct Changed {
+    /// The moment at which this is so.
+    pub(crate) moment: String,
+    /// The sessions as they are now. Of a workspace where more than [`MAX_SESSIONS`] have changed,
+    /// there are more than that.
+    pub(crate) sessions: Vec<(Workspace, NamedSession)>,
+}
 
 /// What is followed on this host. Clones share it.
 #[derive(Clone)]
@@ -145,7 +179,7 @@ impl<S> NativeEvents<S> {
     }
 }
 
-impl<S: Store> NativeEvents<S> {
+impl<S: Changes> NativeEvents<S> {
     async fn secret(&self) -> Result<&str, StoreError> {
         let secret = self.secret.get_or_try_init(|| {
             let mut candidate = [0; 16];
@@ -175,9 +209,22 @@ impl<S: Store> NativeEvents<S> {
         let (id_now, place_now) = topic.end();
         let now = SystemClock.now();
         let found = changed_since(&self.store, topic.workspace(), id.known_at - OVERLAP, now);
-        let Some(found) = found.await? else {
+        let Some(mut found) = found.await? else {
             return Ok(topic.reset());
         };
+        if let Some(moment) = &id.state {
+            let workspace = std::slice::from_ref(topic.workspace());
+            let changed = match self.store.changes(workspace, moment).await {
+                // Nobody but a reader can have made up such a moment.
+                Err(StoreError::Refused(_)) => None,
+                changed => changed?,
+            };
+            let sessions = changed.map(|changed| changed.sessions);
+            match sessions.filter(|sessions| sessions.len() <= MAX_SESSIONS) {
+                Some(sessions) => found.extend(sessions.into_iter().map(|(_, named)| named)),
+                None => return Ok(topic.reset()),
+            }
+        }
         let mut text = BytesMut::new();
         for named in &found {
             // Who loses the stream in between begins again.
@@ -197,7 +244,7 @@ impl<S: Store> NativeEvents<S> {
     }
 }
 
-impl<S: Store> Events for NativeEvents<S> {
+impl<S: Changes> Events for NativeEvents<S> {
     type Feed = NativeFeed;
 
     const SUPPORTED: bool = true;
@@ -215,6 +262,9 @@ impl<S: Store> Events for NativeEvents<S> {
         let seat = hub.places.take(workspace).ok_or(SubscribeError::Crowded)?;
         let secret = self.secret().await?;
         let topic = Reader(self.hub.follow(workspace, secret));
+        if timeout(READY, topic.0.ready()).await.is_err() {
+            return Err(StoreError::unavailable(NotReady).into());
+        }
         let end = topic.0.watch();
         let (first, place) = match since {
             Some(since) => self.resume(&topic.0, since).await?,
@@ -238,6 +288,11 @@ impl<S: Store> Events for NativeEvents<S> {
         signals.send_modify(|signals| signals.revocations += 1);
     }
 }
+
+/// Storage did not answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("it could not be found out in time when the sessions of a workspace expire")]
+struct NotReady;
 
 /// A reader of a topic, which is one fewer when this is dropped.
 struct Reader(Arc<Topic>);

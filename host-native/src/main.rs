@@ -44,7 +44,7 @@ use answer::Content;
 use body::RequestBody;
 use config::{Cli, Config, ConfigError, Storage, Task};
 use delivery::{Deliverer, DeliveryPolicy, Waker};
-use events::{Hub, NativeEvents, publish};
+use events::{Changes, Hub, NativeEvents, publish};
 use mail::MailSender;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemClock, SystemEntropy};
@@ -385,7 +385,7 @@ async fn settings<S: Store>(config: &Config, store: &S) -> Result<Settings, Star
 type NativeApp<S, R> = Arc<App<NativePorts<S, R>>>;
 
 /// Answers a request. A stream of events keeps the application.
-async fn answer<S: Store, R: Reports>(
+async fn answer<S: Changes, R: Reports>(
     app: NativeApp<S, R>,
     request: Request<RequestBody>,
 ) -> Response<Content<impl Stream<Item = Bytes>>> {
@@ -405,7 +405,7 @@ async fn answer<S: Store, R: Reports>(
 ///
 /// Neither is spawned here, where the types are not known and so neither is whether the futures are
 /// `Send`.
-fn assemble<S: Store + Clone, R: Reports>(
+fn assemble<S: Changes + Clone, R: Reports>(
     config: &Config,
     settings: Settings,
     store: S,

@@ -6,12 +6,11 @@ use chrono::Utc;
 use kubeagents_core::ports::{Clock, Entropy, Reports};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
-    Incoming, Ports, Recorded, Recorder, ReportPolicy, Store, StoreError, Timestamp, Witness,
-    Workspace,
+    Incoming, Ports, Recorded, Recorder, ReportPolicy, StoreError, Timestamp, Witness, Workspace,
 };
 
 use crate::delivery::Waker;
-use crate::events::NativeEvents;
+use crate::events::{Changes, NativeEvents};
 use crate::mail::MailSender;
 use crate::passwords::PasswordThreads;
 
@@ -77,7 +76,7 @@ pub(crate) struct NativePorts<S, R> {
     pub(crate) events: NativeEvents<S>,
 }
 
-impl<S: Store, R: Reports> Ports for NativePorts<S, R> {
+impl<S: Changes, R: Reports> Ports for NativePorts<S, R> {
     type Store = S;
     type Clock = SystemClock;
     type Entropy = SystemEntropy;

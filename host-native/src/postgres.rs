@@ -16,8 +16,12 @@ pub(crate) use retention::purge;
 
 use cache::Cache;
 use driver::Driver;
+use kubeagents_core::events::MAX_SESSIONS;
+use kubeagents_core::{StoreError, Workspace};
 use kubeagents_store_postgres::PostgresStore;
 use sqlx::postgres::PgPool;
+
+use crate::events::{Changed, Changes};
 
 /// State in PostgreSQL, with this host's cache of API keys.
 pub(crate) type NativeStore = PostgresStore<Driver, Cache>;
@@ -25,4 +29,24 @@ pub(crate) type NativeStore = PostgresStore<Driver, Cache>;
 /// The store over a pool.
 pub(crate) fn store(pool: PgPool) -> NativeStore {
     PostgresStore::with_cache(Driver::new(pool), Cache::default())
+}
+
+impl Changes for NativeStore {
+    const SHARED: bool = true;
+
+    async fn moment(&self) -> Result<Option<String>, StoreError> {
+        self.snapshot().await.map(Some)
+    }
+
+    async fn changes(
+        &self,
+        workspaces: &[Workspace],
+        since: &str,
+    ) -> Result<Option<Changed>, StoreError> {
+        let changes = PostgresStore::changes(self, workspaces, since, MAX_SESSIONS + 1).await?;
+        Ok(changes.map(|changes| Changed {
+            moment: changes.snapshot,
+            sessions: changes.sessions,
+        }))
+    }
 }

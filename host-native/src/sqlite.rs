@@ -18,5 +18,9 @@ pub(crate) use retention::purge;
 use kubeagents_store_sqlite::SqliteStore;
 use pool::Pool;
 
+use crate::events::Changes;
+
 /// State in a SQLite file.
 pub(crate) type NativeStore = SqliteStore<Pool>;
+
+impl Changes for NativeStore {}

@@ -14,7 +14,7 @@ const JWT_SECRET: &str = "signs the tokens of the contract's servers";
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where it matters that another host has answered the request before.
-const AREAS_OF_TWO_HOSTS: [&str; 7] = [
+const AREAS_OF_TWO_HOSTS: [&str; 8] = [
     "sessions",
     "tokens",
     "api_keys",
@@ -22,6 +22,7 @@ const AREAS_OF_TWO_HOSTS: [&str; 7] = [
     "reports",
     "report_fields",
     "queries",
+    "events",
 ];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {

@@ -16,6 +16,7 @@ mod accounts;
 pub mod adoption;
 mod api_keys;
 mod buckets;
+mod changes;
 mod channels;
 mod deletion;
 mod outbox;
@@ -29,6 +30,7 @@ mod store;
 mod value;
 
 pub use api_keys::ApiKeyCache;
+pub use changes::Changes;
 pub use kubeagents_store_sql::{Cell, Row, UnexpectedResult};
 pub use store::PostgresStore;
 pub use value::{READ_ONLY, Value, refusal};

@@ -70,6 +70,14 @@ macro_rules! last_seen {
 }
 use last_seen;
 
+/// The transaction under way, as rows keep it that it changes.
+macro_rules! this_transaction {
+    () => {
+        "pg_current_xact_id()::text::bigint"
+    };
+}
+use this_transaction;
+
 /// `$1` workspace, `$2` now, `$3` the longest TTL before now.
 macro_rules! agent_columns {
     ($table:literal) => {

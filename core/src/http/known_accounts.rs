@@ -8,8 +8,9 @@ use chrono::TimeDelta;
 
 use crate::{AccountId, Timestamp};
 
-/// How long another host's deletion may go unnoticed.
-pub(super) const LIFETIME: TimeDelta = TimeDelta::seconds(5);
+/// How long an account is believed to be there. Streams of events ask once a second, so that another
+/// host's deletion is noticed within five seconds.
+pub(super) const LIFETIME: TimeDelta = TimeDelta::seconds(4);
 
 /// Number of accounts beyond which all are forgotten.
 const CAPACITY: usize = 10_000;
@@ -30,7 +31,7 @@ impl KnownAccounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks whether an account was found within the last five seconds.
+    /// Checks whether an account was found within the last four seconds.
     pub(super) fn contains(&self, id: &AccountId, now: Timestamp) -> bool {
         let state = self.lock();
         let found = state.found.get(id);
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_is_known_for_five_seconds_and_not_after_its_deletion() {
+    fn an_account_is_known_for_seconds_and_not_after_its_deletion() {
         let known = KnownAccounts::default();
         let (id, other) = (AccountId::new("a"), AccountId::new("b"));
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();

@@ -25,6 +25,8 @@ pub(super) struct Topic {
     process: String,
     state: Mutex<State>,
     end: watch::Sender<u64>,
+    /// Whether what is stored from now on will be published.
+    ready: watch::Sender<bool>,
     /// What the last reader had missed that came from elsewhere.
     missed: tokio::sync::Mutex<Option<Missed>>,
 }
@@ -86,6 +88,7 @@ impl Topic {
                 known_state: None,
             }),
             end: watch::Sender::new(start),
+            ready: watch::Sender::new(false),
             missed: tokio::sync::Mutex::default(),
         }
     }
@@ -127,6 +130,29 @@ impl Topic {
         self.state().readers
     }
 
+    /// Waits until what is stored from then on will be published.
+    pub(super) async fn ready(&self) {
+        // The sender is not dropped before this.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Begins, where that has not been done, at a moment of storage.
+    pub(super) fn begin(&self, moment: Option<&str>) {
+        self.ready.send_if_modified(|ready| {
+            if *ready {
+                return false;
+            }
+            self.state().known_state = moment.map(str::to_owned);
+            *ready = true;
+            true
+        });
+    }
+
+    /// The moment of storage that is known at the end of the log.
+    pub(super) fn moment(&self) -> Option<String> {
+        self.state().known_state.clone()
+    }
+
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.end.subscribe()
     }
@@ -146,10 +172,14 @@ impl Topic {
         }
     }
 
-    /// Takes what is to be published at `now`: what was marked, and what has expired.
-    pub(super) fn take_marks(&self, now: Timestamp) -> Marks {
+    /// Takes what is to be published at `now`: what was marked, unless storage itself says what has
+    /// changed, and what has expired.
+    pub(super) fn take_marks(&self, now: Timestamp, storage_tells: bool) -> Marks {
         let mut state = self.state();
         let mut marks = std::mem::take(&mut state.marks);
+        if storage_tells {
+            marks = Marks::default();
+        }
         if let Some(expiries) = &mut state.expiries {
             marks.sessions.extend(expiries.due(now));
         }

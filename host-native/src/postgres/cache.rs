@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use kubeagents_core::{AccountId, ApiKey, Timestamp};
 use kubeagents_store_postgres::ApiKeyCache;
 
-/// The longest that another host's revocation may go unnoticed.
-const LIFETIME: Duration = Duration::from_secs(5);
+/// How long a key is remembered. Streams of events look at theirs once a second, so that another host's
+/// revocation is noticed within five seconds.
+const LIFETIME: Duration = Duration::from_secs(4);
 
 /// Beyond this many keys, what is remembered is forgotten.
 const CAPACITY: usize = 10_000;

@@ -11,6 +11,7 @@ mod clients;
 mod commands;
 mod configuration;
 mod deploy;
+mod events;
 mod guides;
 mod logins;
 mod mail;

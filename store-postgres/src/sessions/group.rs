@@ -13,7 +13,7 @@ use kubeagents_core::{
 };
 use kubeagents_store_sql::context_text;
 
-use super::{gathered, last_seen, notifications_json};
+use super::{gathered, last_seen, notifications_json, this_transaction};
 use crate::query::Fetch;
 use crate::value::saturating;
 use crate::{Query, Row, UnexpectedResult, Value};
@@ -79,16 +79,20 @@ updated AS (\
         ttl_minutes = i.ttl_minutes, status = i.status, run_started = i.run_started, \
         title = i.title, reason = i.reason, \
         message = i.message, status_since = i.status_since, context = i.context, \
-        sequence = i.sequence, noted_at = i.noted_at, hook = i.hook \
+        sequence = i.sequence, noted_at = i.noted_at, hook = i.hook, changed = ",
+    this_transaction!(),
+    " \
     FROM free_sessions AS i WHERE session.ctid = i.at \
     RETURNING i.place), \
 created AS (\
     INSERT INTO kubeagents_data.sessions AS session (workspace, agent_id, session_topic, seq, \
         created, last_updated, ttl_minutes, status, run_started, title, reason, \
-        message, status_since, context, sequence, noted_at, hook) \
+        message, status_since, context, sequence, noted_at, hook, changed) \
     SELECT workspace, agent_id, session_topic, seq, created, last_updated, ttl_minutes, status, \
         run_started, title, reason, message, status_since, context, \
-        sequence, noted_at, hook \
+        sequence, noted_at, hook, ",
+    this_transaction!(),
+    " \
     FROM input \
     WHERE CASE expected_seq WHEN 0 THEN pg_try_advisory_xact_lock(\
         kubeagents_data.session_lock(workspace, agent_id, session_topic)) ELSE false END \
@@ -110,6 +114,9 @@ patches AS (\
     GROUP BY agent, workspace, agent_id, agent_id_key ORDER BY agent \
     ON CONFLICT (workspace, agent_id) DO UPDATE SET \
         name = coalesce(nullif(excluded.name, ''), agent.name), \
+        renamed = CASE WHEN excluded.name NOT IN ('', agent.name) THEN ",
+    this_transaction!(),
+    " ELSE agent.renamed END, \
         name_key = coalesce(nullif(excluded.name_key, ''), agent.name_key), \
         source = coalesce(nullif(excluded.source, ''), agent.source), \
         last_seen = ",

@@ -4,16 +4,16 @@ use kubeagents_core::store::{CommitOutcome, MAX_WAITING};
 use kubeagents_core::{Commit, StoreError};
 use kubeagents_store_sql::context_text;
 
-use super::{gathered, last_seen, notifications_json};
+use super::{gathered, last_seen, notifications_json, this_transaction};
 use crate::value::saturating;
 use crate::{Query, Value};
 
 /// The session is the only gate: where it yields no row, nothing else is written.
 macro_rules! commit_statement {
-    ($gate:literal) => {
+    ($($gate:expr),+) => {
         concat!(
             "WITH gate AS (",
-            $gate,
+            $($gate,)+
             " RETURNING seq), \
             agent_patch AS (\
                 INSERT INTO kubeagents_data.agents AS agent (workspace, agent_id, agent_id_key, \
@@ -24,6 +24,9 @@ macro_rules! commit_statement {
                 FROM gate \
                 ON CONFLICT (workspace, agent_id) DO UPDATE SET \
                     name = coalesce($10::text, agent.name), \
+                    renamed = CASE WHEN $10::text <> agent.name THEN ",
+            this_transaction!(),
+            " ELSE agent.renamed END, \
                     name_key = coalesce($11::text, agent.name_key), \
                     source = coalesce($12::text, agent.source), \
                     last_seen = ",
@@ -54,10 +57,12 @@ macro_rules! commit_statement {
 const COMMIT_FIRST: &str = commit_statement!(
     "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
         last_updated, ttl_minutes, status, run_started, title, reason, message, \
-        status_since, context, sequence, noted_at, hook) \
+        status_since, context, sequence, noted_at, hook, changed) \
     SELECT $1::text, $2::text, $3::text, 1, $4::bigint, $5::bigint, $6::bigint, $7::text, \
         $8::bigint, $20::text, $21::text, $22::text, $23::bigint, $24::text, $25::bigint, \
-        $26::bigint, $27::text \
+        $26::bigint, $27::text, ",
+    this_transaction!(),
+    " \
     WHERE pg_try_advisory_xact_lock(kubeagents_data.session_lock($1::text, $2::text, $3::text)) \
     ON CONFLICT DO NOTHING"
 );
@@ -70,7 +75,9 @@ const COMMIT_NEXT: &str = commit_statement!(
         last_updated = $5::bigint, ttl_minutes = $6::bigint, status = $7::text, \
         run_started = $8::bigint, title = $20::text, reason = $21::text, message = $22::text, \
         status_since = $23::bigint, context = $24::text, sequence = $25::bigint, \
-        noted_at = $26::bigint, hook = $27::text \
+        noted_at = $26::bigint, hook = $27::text, changed = ",
+    this_transaction!(),
+    " \
     FROM (SELECT FROM kubeagents_data.agents \
         WHERE workspace = $1::text AND agent_id = $2::text FOR UPDATE) AS agent \
     WHERE session.workspace = $1::text AND session.agent_id = $2::text \

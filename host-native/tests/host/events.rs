@@ -1,0 +1,336 @@
+//! Live events beyond what one reader of one server sees.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use kubeagents_test_postgres::database;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::{PATIENCE, Server, numbered, report};
+
+/// A reader of a server's events.
+struct Reader {
+    stream: TcpStream,
+    text: String,
+    /// The last id that came.
+    id: String,
+}
+
+impl Reader {
+    /// Follows, from after the event with this id if there is one.
+    async fn start(server: &Server, token: Option<&str>, after: Option<&str>) -> Self {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let mut head = "GET /api/events HTTP/1.1\r\nHost: localhost\r\n".to_owned();
+        for (name, value) in [
+            (
+                "Authorization",
+                token.map(|token| format!("Bearer {token}")),
+            ),
+            ("Last-Event-ID", after.map(str::to_owned)),
+        ] {
+            if let Some(value) = value {
+                head.push_str(&format!("{name}: {value}\r\n"));
+            }
+        }
+        stream
+            .write_all(format!("{head}\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut reader = Self {
+            stream,
+            text: String::new(),
+            id: String::new(),
+        };
+        let opening = reader.until("retry: 2000\n\n").await;
+        assert!(opening.starts_with("HTTP/1.1 200 "), "{opening}");
+        reader
+    }
+
+    async fn follow(server: &Server) -> Self {
+        Self::start(server, None, None).await
+    }
+
+    /// Reads more; false at the end.
+    async fn more(&mut self) -> bool {
+        let mut bytes = vec![0; 64 << 10];
+        let read = timeout(PATIENCE, self.stream.read(&mut bytes)).await;
+        let count = read.expect("an event or a comment in time").unwrap_or(0);
+        self.text.push_str(str::from_utf8(&bytes[..count]).unwrap());
+        count > 0
+    }
+
+    /// The text up to the end of `needle`.
+    async fn until(&mut self, needle: &str) -> String {
+        loop {
+            if let Some(place) = self.text.find(needle) {
+                let rest = self.text.split_off(place + needle.len());
+                return std::mem::replace(&mut self.text, rest);
+            }
+            assert!(self.more().await, "no {needle} in {}", self.text);
+        }
+    }
+
+    /// Reads to the end of the stream, or of the connection. Returns whether it was that of the
+    /// stream.
+    async fn end(mut self) -> bool {
+        while !self.text.ends_with("\r\n0\r\n\r\n") {
+            if !self.more().await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The next event, `reset` or the state of a session.
+    async fn event(&mut self) -> Event {
+        loop {
+            let block = self.until("\n\n").await;
+            let field = |name: &str| {
+                let mut lines = block.lines();
+                lines.find_map(|line| {
+                    line.strip_prefix(name)?
+                        .strip_prefix(": ")
+                        .map(str::to_owned)
+                })
+            };
+            if let Some(id) = field("id") {
+                self.id = id;
+            }
+            if let (Some(name), Some(data)) = (field("event"), field("data")) {
+                let data = serde_json::from_str(&data).unwrap();
+                return Event { name, data };
+            }
+        }
+    }
+
+    /// The state of a session with this topic as soon as `is_such`.
+    async fn state(&mut self, topic: &str, is_such: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let event = self.event().await;
+            assert_eq!(event.name, "session", "{event:?}");
+            if event.data["session_topic"] == topic && is_such(&event.data) {
+                return event.data;
+            }
+        }
+    }
+
+    async fn topic(&mut self, topic: &str) -> Value {
+        self.state(topic, |_| true).await
+    }
+}
+
+#[derive(Debug)]
+struct Event {
+    name: String,
+    data: Value,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_readers_each_see_a_report() {
+    rlimit::increase_nofile_limit(4096).unwrap();
+    let server = Server::start(&[]);
+    let mut readers = Vec::new();
+    for _ in 0..1000 {
+        readers.push(Reader::follow(&server).await);
+    }
+    for topic in ["one", "two"] {
+        server.report(topic, "running").await;
+        for reader in &mut readers {
+            assert_eq!(reader.topic(topic).await["current_status"], "running");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_missed_more_than_a_thousand_sessions_starts_again() {
+    let server = Server::start(&[]);
+    let mut reader = Reader::follow(&server).await;
+    server.report("first", "running").await;
+    reader.topic("first").await;
+    let id = reader.id.clone();
+    drop(reader);
+    for number in 0..1000 {
+        server.report(&number.to_string(), "running").await;
+    }
+    let mut again = Reader::start(&server, None, Some(&id)).await;
+    assert_eq!(again.event().await.data["session_topic"], "0");
+    server.report("one more", "running").await;
+    again.topic("one more").await;
+
+    let mut again = Reader::start(&server, None, Some(&id)).await;
+    assert_eq!(again.event().await.name, "reset");
+    server.report("live", "running").await;
+    again.topic("live").await;
+}
+
+#[tokio::test]
+async fn a_restart_in_memory_starts_again() {
+    let server = Server::start(&[]);
+    let mut reader = Reader::follow(&server).await;
+    server.report("before", "running").await;
+    reader.topic("before").await;
+    let id = reader.id.clone();
+    drop(server);
+    assert!(!reader.end().await, "a killed server ends nothing");
+    let server = Server::start(&[]);
+    let mut again = Reader::start(&server, None, Some(&id)).await;
+    assert_eq!(again.event().await.name, "reset");
+    server.report("after", "running").await;
+    again.topic("after").await;
+}
+
+#[tokio::test]
+async fn a_reader_goes_on_after_the_death_of_a_server_with_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!(
+        "sqlite://{}",
+        directory.path().join("kubeagents.db").display()
+    );
+    let variables = [("DATABASE_URL", &*url)];
+    let server = Server::start(&variables);
+    let mut reader = Reader::follow(&server).await;
+    server.report("seen", "running").await;
+    reader.topic("seen").await;
+    let id = reader.id.clone();
+    server.report("missed", "pending").await;
+    // It is killed.
+    drop(server);
+
+    let server = Server::start(&variables);
+    for _ in 0..2 {
+        let mut again = Reader::start(&server, None, Some(&id)).await;
+        let state = again.topic("missed").await;
+        assert_eq!(state["current_status"], "pending");
+        server.report("live", "running").await;
+        again.topic("live").await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_the_newest_state() {
+    let server = Server::start(&[]);
+    let mut reader = Reader::follow(&server).await;
+    let reports = 400;
+    for number in 0..reports {
+        let mut body = numbered("topic", number);
+        let texts = (0..20).map(|key| (format!("k{key}"), json!("x".repeat(200))));
+        body["context"] = Value::Object(texts.collect());
+        let answer = server.post("/webhook/status", &body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+    let last = format!("topic {}", reports - 1);
+    reader
+        .state("topic", |state| state["message"] == last)
+        .await;
+}
+
+#[tokio::test]
+async fn streams_end_at_once_when_the_server_stops() {
+    for delay in ["0", "60"] {
+        let mut server = Server::start(&[("SHUTDOWN_DELAY_SECONDS", delay)]);
+        let reader = Reader::follow(&server).await;
+        server.signal(Signal::TERM);
+        assert!(reader.end().await, "cut off");
+        if delay == "0" {
+            assert_eq!(server.exit_code().await, Some(0));
+            let lines = server.process.log().lines();
+            assert!(
+                !lines.iter().any(|line| line.contains("broken off")),
+                "{lines:?}"
+            );
+        } else {
+            let refused = server.get("/api/events").await;
+            assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let server = Server::start(&[("AUTH_MODE", "required"), ("JWT_ACCESS_TOKEN_EXPIRY", "4s")]);
+    let account = server.account("alice@example.com").await;
+    let token = account["access_token"].as_str().unwrap();
+    let reader = Reader::start(&server, Some(token), None).await;
+    assert!(reader.end().await, "cut off");
+    let answer = server
+        .send(
+            http::Method::GET,
+            "/api/sessions",
+            Some(token),
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_connection_that_may_not_be_idle_keeps_its_stream() {
+    let server = Server::start(&[("KEEP_ALIVE_SECONDS", "1")]);
+    let mut reader = Reader::follow(&server).await;
+    // Nothing but time passes until the comment.
+    let silence = Instant::now();
+    reader.until(":\n\n").await;
+    assert!(silence.elapsed() > Duration::from_secs(10));
+    server.report("topic", "running").await;
+    reader.topic("topic").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_on_one_database_show_each_others_changes() {
+    let database = database();
+    let url = database.url();
+    let variables = [("DATABASE_URL", &*url), ("AUTH_MODE", "open")];
+    let (server, other) = (Server::start(&variables), Server::start(&variables));
+    let mut reader = Reader::follow(&server).await;
+    other.report("late", "running").await;
+    reader.topic("late").await;
+
+    // A commit that lands long after others that began later.
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut transaction = connection.begin().await.unwrap();
+    let held = sqlx::query(
+        "UPDATE kubeagents_data.sessions SET seq = seq + 1, message = 'held', \
+            changed = pg_current_xact_id()::text::bigint WHERE session_topic = 'late'",
+    );
+    held.execute(&mut *transaction).await.unwrap();
+    for round in 0..3 {
+        let topic = format!("meanwhile {round}");
+        other.report(&topic, "running").await;
+        reader.topic(&topic).await;
+    }
+    let id = reader.id.clone();
+    transaction.commit().await.unwrap();
+    reader
+        .state("late", |state| state["message"] == "held")
+        .await;
+
+    // The other server knows what the first one's reader has missed: it was committed late, and the
+    // agent has another name.
+    let mut named = report("named", "running");
+    named["agent_name"] = json!("Alice");
+    other.post("/webhook/status", &named).await;
+    reader
+        .state("late", |state| state["agent_name"] == "Alice")
+        .await;
+    drop(server);
+    let mut again = Reader::start(&other, None, Some(&id)).await;
+    let state = again.topic("late").await;
+    assert_eq!(
+        (&state["message"], &state["agent_name"]),
+        (&json!("held"), &json!("Alice"))
+    );
+    other.report("live", "running").await;
+    again.topic("live").await;
+
+    for foreign in ["9999999999:9999999999:", "1:2", "2:1:", "1:3:9"] {
+        let (begin, _) = id.rsplit_once('-').unwrap();
+        let id = format!("{begin}-{foreign}");
+        let mut again = Reader::start(&other, None, Some(&id)).await;
+        assert_eq!(again.event().await.name, "reset", "{foreign}");
+    }
+}
