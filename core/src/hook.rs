@@ -15,6 +15,8 @@ mod copilot;
 mod cursor;
 mod event;
 mod gemini;
+mod goose;
+mod grok;
 mod intent;
 mod opencode;
 mod payload;
@@ -123,6 +125,16 @@ impl Tool {
         Self::ALL.into_iter().find(|tool| tool.name() == name)
     }
 
+    /// Parses a payload; `None` when the bytes are no JSON object.
+    fn payload(self, body: &[u8]) -> Option<Payload> {
+        let payload = Payload::parse(body)?;
+        Some(match self {
+            Self::Grok => grok::translated(payload),
+            Self::Goose => goose::translated(payload),
+            _ => payload,
+        })
+    }
+
     /// Reads an event; `None` when the payload says nothing.
     fn read(self, payload: &Payload) -> Option<Event> {
         if let Some(event) = synthetic(payload) {
@@ -135,10 +147,12 @@ impl Tool {
             Self::Gemini => gemini::read(payload),
             Self::Copilot => copilot::read(payload),
             Self::OpenCode => opencode::read(payload),
-            Self::Qwen | Self::Kimi | Self::Devin => claude_code::read_as(true, payload),
-            Self::Droid | Self::Grok | Self::Goose | Self::Junie | Self::DeepAgents => {
-                claude_code::read_as(false, payload)
+            Self::Grok => grok::read(payload),
+            Self::Goose => goose::read(payload),
+            Self::Qwen | Self::Kimi | Self::Devin | Self::DeepAgents => {
+                claude_code::read_as(true, payload)
             }
+            Self::Droid | Self::Junie => claude_code::read_as(false, payload),
         };
         event.filter(|event| !event.session.is_empty())
     }
@@ -238,7 +252,7 @@ pub enum Moment {
 /// Reduces a hook's JSON to what the server reads of it; `None` when it says nothing, so that there is
 /// nothing to send.
 pub fn reduce(tool: Tool, payload: &[u8], detail: Detail) -> Option<Reduced> {
-    let payload = Payload::parse(payload)?;
+    let payload = tool.payload(payload)?;
     let event = tool.read(&payload)?;
     let json = reduce::reduce(tool, &payload, detail);
     let is_main = event.subagent.is_none();

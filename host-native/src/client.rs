@@ -1,7 +1,8 @@
 //! The commands that report to a server from the machine that agents work on, and what they share.
 
+pub(crate) mod condition;
 pub(crate) mod config;
-mod folders;
+pub(crate) mod folders;
 mod hook;
 pub(crate) mod outlet;
 mod process;
@@ -66,7 +67,7 @@ pub(crate) fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
         "report" => Some(report::run(matches)),
         "ps" => Some(ps::run(matches)),
         "setup" => Some(setup::run(matches)),
-        "doctor" => Some(doctor::run()),
+        "doctor" => Some(doctor::run(matches)),
         _ => None,
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Config {
     pub(crate) smtp: Option<Smtp>,
     /// By which proxies notifications leave.
     pub(crate) proxies: Proxies,
+    /// Whether invented agents report.
+    pub(crate) is_demo: bool,
 }
 
 /// Where the state is.
@@ -118,6 +120,9 @@ For agents that start a command: what they report is passed on to a kubeagents s
 /// The flag of a server that only reads.
 const READ_ONLY: &str = "read-only";
 
+/// The name of the command that shows invented agents.
+const DEMO: &str = "demo";
+
 /// The name of the file that a backup goes to.
 const COPY: &str = "FILE";
 
@@ -125,6 +130,8 @@ const COPY: &str = "FILE";
 fn command() -> Command {
     let health =
         "Ask the server at HOST and PORT whether it is alive: exit code 0 if it is, else 1.";
+    let demo =
+        "Serve a lively day of invented agents, in memory and without credentials, to look around.";
     let drop_go_tables = "Drop the Go server's tables, which are kept in the schema kubeagents_go \
                           after its database has been taken over.";
     let restore_go_tables = "Give the Go server's tables back to it, and drop what this server has \
@@ -145,6 +152,7 @@ fn command() -> Command {
         .long_about(HELP)
         .max_term_width(100)
         .args(flags(SETTINGS))
+        .subcommand(Command::new(DEMO).about(demo))
         .subcommand(Command::new("health").about(health))
         .subcommand(
             Command::new("mcp")
@@ -231,7 +239,14 @@ impl Cli {
         let read = |setting: &&Setting| {
             !is_agents || matches!(setting.variable, "LOG_FORMAT" | "RUST_LOG")
         };
-        let texts_of_server = texts(matches, SETTINGS.iter().filter(read))?;
+        let mut texts_of_server = texts(matches, SETTINGS.iter().filter(read))?;
+        let is_demo = matches!(subcommand, Some((DEMO, _)));
+        if is_demo {
+            // Whatever is configured here, it shows invented agents and asks nobody for credentials.
+            texts_of_server
+                .retain(|name, _| !name.starts_with("DATABASE") && !name.starts_with("DB_"));
+            texts_of_server.insert("AUTH_MODE", "open".into());
+        }
         let values = Values::read(Host::Native, texts_of_server)?;
         let log = Log {
             format: values.log_format,
@@ -252,6 +267,10 @@ impl Cli {
                     is_read_only: matches.get_flag(READ_ONLY),
                 }
             }
+            Some((DEMO, _)) => Task::Serve(Box::new(Config {
+                is_demo: true,
+                ..Config::new(values)?
+            })),
             Some((name, matches)) => {
                 let config = Config::new(values)?;
                 let address = config.address();
@@ -346,6 +365,7 @@ impl Config {
             storage,
             smtp: Smtp::new(&values)?,
             proxies: Proxies::from_env()?,
+            is_demo: false,
             values,
         };
         config.values.check_places(Host::Native, config.mode())?;

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod connection;
 mod delivery;
+mod demo;
 mod doctor;
 mod events;
 mod health;
@@ -201,6 +202,16 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 let settings = settings(config, &store).await?;
                 let reports =
                     MemoryReports::new(store.clone(), ReportPolicy::new(&settings), hub.witness());
+                if config.is_demo {
+                    let policy = ReportPolicy::new(&settings);
+                    demo::fill(&store, policy).await?;
+                    let live = MemoryReports::new(
+                        store.clone(),
+                        ReportPolicy::new(&settings),
+                        hub.witness(),
+                    );
+                    background.push(tokio::spawn(demo::go_on(live, stopping.clone())));
+                }
                 background.push(tokio::spawn(publish(
                     hub.clone(),
                     store.clone(),

@@ -7,16 +7,25 @@ mod claude_code;
 mod codex;
 mod copilot;
 mod cursor;
+mod deepagents;
+mod devin;
 mod droid;
 mod file;
+mod folders;
 mod gemini;
+mod goose;
+mod grok;
 mod json;
+mod kimi;
 mod opencode;
 mod place;
 mod qwen;
+mod toml;
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -29,7 +38,9 @@ use crate::client::config::ClientConfig;
 use crate::client::{NOT_DONE, NOT_UNDERSTOOD, surroundings};
 use crate::config::ConfigError;
 use file::{Change, Edit, Refusal};
+use folders::Folders;
 use json::Json;
+use place::Folder;
 
 pub(crate) use place::Place;
 
@@ -62,8 +73,9 @@ pub(crate) struct Agent {
     pub(crate) title: &'static str,
     /// Its programs.
     programs: &'static [&'static str],
-    /// Its folder below the home.
-    folder: &'static str,
+    folder: Folder,
+    /// Other files and folders that only it makes.
+    others: fn(&Place) -> Vec<PathBuf>,
     plan: fn(&Place, Wish) -> Result<Plan, Refusal>,
     /// What is set up and has no effect yet.
     warnings: fn(&Place) -> Vec<Warning>,
@@ -76,7 +88,7 @@ pub(crate) struct Warning {
 }
 
 /// Every agent whose configuration's place is known.
-pub(crate) const AGENTS: [Agent; 8] = [
+pub(crate) const AGENTS: [Agent; 13] = [
     claude_code::AGENT,
     codex::AGENT,
     cursor::AGENT,
@@ -85,6 +97,11 @@ pub(crate) const AGENTS: [Agent; 8] = [
     opencode::AGENT,
     qwen::AGENT,
     droid::AGENT,
+    kimi::AGENT,
+    grok::AGENT,
+    devin::AGENT,
+    goose::AGENT,
+    deepagents::AGENT,
 ];
 
 /// What is to be done for an agent.
@@ -124,13 +141,35 @@ impl Agent {
         AGENTS.iter().find(|agent| agent.tool == tool)
     }
 
-    /// Checks whether the agent is on this machine.
+    /// Checks whether the agent is on this machine: its program, or files that are not all of this
+    /// command's making.
     pub(crate) fn is_installed(&self, place: &Place) -> bool {
-        place.home().join(self.folder).is_dir()
-            || self
-                .programs
-                .iter()
-                .any(|name| place.program_in_path(name).is_some())
+        let place = &place.without_project();
+        let mut programs = self.programs.iter();
+        if programs.any(|name| place.program_in_path(name).is_some()) {
+            return true;
+        }
+        let plan = self.plan(place, Wish::Remove);
+        let changes = plan.iter().flat_map(|plan| &plan.changes);
+        let ours = changes.filter(|change| change.is_ours_alone());
+        let ours: Vec<&Path> = ours.map(|change| change.path.as_path()).collect();
+        let mut places = (self.others)(place);
+        places.push(place.folder(&self.folder));
+        places.iter().any(|path| holds_other(path, &ours))
+    }
+
+    /// Checks whether something of ours is in its configuration.
+    pub(crate) fn is_set_up(&self, place: &Place) -> bool {
+        let removed = self.plan(place, Wish::Remove);
+        removed.is_ok_and(|plan| plan.has_changes())
+    }
+
+    /// The programs that its hooks start as they are set up.
+    pub(crate) fn programs_of_hooks(&self, plan: &Plan) -> BTreeSet<String> {
+        let texts = plan.changes.iter().map(Change::text);
+        texts
+            .flat_map(|text| programs_of_hooks(text, self.tool.name()))
+            .collect()
     }
 
     /// What keeps its hooks, which are in place, from having an effect.
@@ -173,6 +212,24 @@ impl Place {
     }
 }
 
+/// Checks whether there is a file at a path or below it that is none of these.
+fn holds_other(path: &Path, ours: &[&Path]) -> bool {
+    if ours.contains(&path) {
+        return false;
+    }
+    match fs::read_dir(path) {
+        Ok(entries) => entries
+            .flatten()
+            .any(|entry| holds_other(&entry.path(), ours)),
+        Err(error) => error.kind() == io::ErrorKind::NotADirectory,
+    }
+}
+
+/// No other places, of agents that have one folder.
+fn no_others(_: &Place) -> Vec<PathBuf> {
+    Vec::new()
+}
+
 /// No warnings, of agents that show nothing of what keeps hooks from running.
 fn no_warnings(_: &Place) -> Vec<Warning> {
     Vec::new()
@@ -197,14 +254,20 @@ fn program_name(path: &Path) -> bool {
 
 /// Checks whether a command line runs `kubeagents hook` for a tool.
 fn runs_hook(line: &str, tool: &str) -> bool {
-    let quotes = |c: char| matches!(c, '\'' | '"' | ';' | ')' | '(');
-    let words: Vec<&str> = line
+    !programs_of_hooks(line, tool).is_empty()
+}
+
+/// The programs of this name that a text runs as a tool's hooks.
+fn programs_of_hooks(text: &str, tool: &str) -> Vec<String> {
+    let quotes = |c: char| matches!(c, '\'' | '"' | ';' | ')' | '(' | ',' | '}' | ']');
+    let words: Vec<&str> = text
         .split_whitespace()
         .map(|word| word.trim_matches(quotes))
         .collect();
-    words
-        .windows(3)
-        .any(|words| program_name(Path::new(words[0])) && words[1] == "hook" && words[2] == tool)
+    let calls = words.windows(3).filter(|words| {
+        program_name(Path::new(words[0])) && words[1] == "hook" && words[2] == tool
+    });
+    calls.map(|words| words[0].to_owned()).collect()
 }
 
 /// A handler of hooks in the form of Claude Code, with these additional fields.
@@ -224,6 +287,9 @@ fn handler(command: String, more: &[(&str, CstInputValue)]) -> CstInputValue {
 fn group(handler: CstInputValue) -> CstInputValue {
     CstInputValue::Object(vec![("hooks".into(), CstInputValue::Array(vec![handler]))])
 }
+
+/// Our server for Junie, which is the one agent without hooks that tell of its work.
+const JUNIE: &str = r#"{"mcpServers": {"kubeagents": {"command": "kubeagents", "args": ["mcp"]}}}"#;
 
 /// The arguments of our server of the Model Context Protocol: hooks report already, so it only reads.
 const MCP: [&str; 2] = ["mcp", "--read-only"];
@@ -413,25 +479,43 @@ fn carry_out_all(request: &Request) -> Result<ExitCode, ConfigError> {
         told += &store(request)?;
     }
     let agents = chosen(request, &place)?;
+    let mut folders = Folders::read()?;
     let mut is_refused = false;
     if agents.is_empty() {
         told += "No coding agent was found on this machine. Name one to set it up all the same, such as: \
                  kubeagents setup claude-code\n";
     }
+    let is_named = !request.tools.is_empty();
+    let told_before = told.len();
     for agent in agents {
-        let plan = agent.plan(&place, wish);
-        let done = plan.and_then(|plan| match request.dry_run {
-            true => Ok(shown(agent, &plan)),
-            false => carry_out(agent, &plan, wish),
-        });
-        match done {
-            Ok(text) => told += &text,
+        let title = agent.title;
+        match agent.plan(&place, wish) {
+            Ok(plan) if wish == Wish::Remove && !plan.has_changes() => {
+                if is_named {
+                    told += &format!("{title}: there is nothing to remove.\n");
+                }
+            }
+            Ok(plan) if request.dry_run => told += &shown(agent, &plan),
+            Ok(plan) => {
+                let (text, is_done) = carry_out(agent, &plan, wish, &mut folders);
+                told += &text;
+                is_refused |= !is_done;
+            }
             Err(refusal) => {
                 is_refused = true;
-                told += &format!("{}: nothing is changed.\n  {refusal}\n", agent.title);
+                told += &format!("{title}: nothing is changed.\n  {refusal}\n");
             }
         }
     }
+    if wish == Wish::Remove {
+        if told.len() == told_before {
+            told += "There is nothing to remove.\n";
+        }
+        if !request.dry_run {
+            folders.remove_empty();
+        }
+    }
+    folders.write()?;
     print(&told)?;
     Ok(match is_refused {
         true => ExitCode::from(NOT_DONE),
@@ -455,10 +539,9 @@ fn chosen(request: &Request, place: &Place) -> Result<Vec<&'static Agent>, Confi
     let find = |tool: &Tool| {
         Agent::of(*tool).ok_or_else(|| {
             ConfigError(format!(
-                "{} cannot be set up by this command: give it the hook \"kubeagents hook {}\" for each of \
-                 its events yourself",
+                "{} cannot be set up: its hooks say that it was opened, and nothing of its work. Let the model \
+                 report by MCP: add to ~/.junie/mcp/mcp.json\n{JUNIE}",
                 tool.name(),
-                tool.name()
             ))
         })
     };
@@ -550,20 +633,34 @@ fn notes(plan: &Plan) -> String {
         .collect()
 }
 
-/// Makes the changes for an agent, and says what was done.
-fn carry_out(agent: &Agent, plan: &Plan, wish: Wish) -> Result<String, Refusal> {
+/// Makes the changes for an agent, until one of them fails; says what was done, and whether it was all.
+fn carry_out(agent: &Agent, plan: &Plan, wish: Wish, folders: &mut Folders) -> (String, bool) {
     let mut told = String::new();
     for change in &plan.changes {
-        if change.is_one() {
-            told += &format!("  {}\n", change.make()?);
-        }
-        if wish == Wish::Remove {
-            change.drop_backup()?;
+        let made = match change.is_one() {
+            true => change.make().map(|(done, made)| {
+                told += &format!("  {done}\n");
+                folders.add(made);
+            }),
+            false => Ok(()),
+        };
+        let done = made.and_then(|()| match wish {
+            Wish::Remove => change.drop_backup(),
+            Wish::Install => Ok(()),
+        });
+        if let Err(refusal) = done {
+            let how_far = match told.is_empty() {
+                true => "nothing is changed",
+                false => "changed in part",
+            };
+            return (
+                format!("{}: {how_far}.\n{told}  {refusal}\n", agent.title),
+                false,
+            );
         }
     }
     let heading = match (told.is_empty(), wish) {
-        (true, Wish::Install) => format!("{}: set up already.\n", agent.title),
-        (true, Wish::Remove) => return Ok(String::new()),
+        (true, _) => format!("{}: set up already.\n", agent.title),
         (false, Wish::Install) => format!("{}: set up.\n", agent.title),
         (false, Wish::Remove) => format!("{}: removed.\n", agent.title),
     };
@@ -575,5 +672,5 @@ fn carry_out(agent: &Agent, plan: &Plan, wish: Wish) -> Result<String, Refusal> 
         .iter()
         .map(|step| format!("  To do: {step}\n"))
         .collect();
-    Ok(format!("{heading}{told}{}{steps}", notes(plan)))
+    (format!("{heading}{told}{}{steps}", notes(plan)), true)
 }

@@ -1,7 +1,6 @@
 //! An event with what is known of its sender: what waits to be decided.
 
 use super::event::Event;
-use super::payload::Payload;
 use super::resolve::{Known, resolve};
 use super::text::line;
 use super::{Detail, Tool};
@@ -64,7 +63,7 @@ impl Intent {
         sender: Sender,
         detail: Detail,
     ) -> Result<Option<Self>, NotAnObject> {
-        let payload = Payload::parse(payload).ok_or(NotAnObject)?;
+        let payload = tool.payload(payload).ok_or(NotAnObject)?;
         let Some(event) = tool.read(&payload) else {
             return Ok(None);
         };

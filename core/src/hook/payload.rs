@@ -49,6 +49,18 @@ impl Payload {
         fields.map(Self)
     }
 
+    /// The same with these fields under other names, where there is none of that name.
+    pub(super) fn renamed(mut self, names: &[(&str, &str)]) -> Self {
+        for (from, to) in names {
+            if !self.0.contains_key(*to)
+                && let Some(value) = self.0.remove(*from)
+            {
+                self.0.insert((*to).to_owned(), value);
+            }
+        }
+        self
+    }
+
     /// The fields.
     pub(super) fn fields(&self) -> &Map<String, Value> {
         &self.0

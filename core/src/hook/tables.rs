@@ -10,7 +10,7 @@ use super::*;
 use crate::{Incoming, Report, SessionHead, Snapshot, StatusKind, Timestamp, Workspace};
 
 fn event(tool: Tool, body: &Value) -> Option<Event> {
-    tool.read(&Payload::parse(body.to_string().as_bytes()).unwrap())
+    tool.read(&tool.payload(body.to_string().as_bytes()).unwrap())
 }
 
 /// An event in words: where, what, and the line for people.
@@ -235,7 +235,7 @@ fn events_of_claudes_shape() {
         (Tool::Grok, false),
         (Tool::Goose, false),
         (Tool::Junie, false),
-        (Tool::DeepAgents, false),
+        (Tool::DeepAgents, true),
     ] {
         let asked = words(tool, &shaped("PermissionRequest", bash.clone()));
         assert_eq!(asked.starts_with("asks permission"), asks, "{tool:?}");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use kubeagents_core::hook::Detail;
 use kubeagents_core::settings::{ClientValues, Host, Texts};
 use tempfile::NamedTempFile;
-use toml_edit::{DocumentMut, value};
+use toml_edit::{Document, DocumentMut, Item, TomlError, value};
 
 use super::folders;
 use crate::config::ConfigError;
@@ -52,12 +52,24 @@ impl ClientConfig {
     }
 
     fn read_from(path: &Path) -> Result<Self, ConfigError> {
-        let document = document(path)?;
+        let text = text_of(path)?;
+        let document =
+            Document::parse(text.as_str()).map_err(|error| not_toml(path, &text, &error))?;
+        let line_of = |name: &str| {
+            let start = document
+                .get(name)
+                .and_then(Item::span)
+                .map(|span| span.start);
+            line(&text, start)
+        };
         let text = |name: &str| match document.get(name) {
             None => Ok(None),
             Some(item) => match item.as_str() {
                 Some(text) => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
-                None => Err(refusal(path, format!("{name} must be a text"))),
+                None => Err(refusal(
+                    path,
+                    format!("{name} on line {} must be a text in quotes", line_of(name)),
+                )),
             },
         };
         let detail = match text("detail")? {
@@ -65,7 +77,10 @@ impl ClientConfig {
             Some(word) => Some(Detail::parse(&word).ok_or_else(|| {
                 refusal(
                     path,
-                    format!("detail must be full, title or none, not {word:?}"),
+                    format!(
+                        "detail on line {} must be full, title or none, not {word:?}",
+                        line_of("detail")
+                    ),
                 )
             })?),
         };
@@ -150,6 +165,50 @@ impl ClientConfig {
     }
 }
 
+/// What people call the places that address and key come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sources {
+    pub(crate) url: String,
+    pub(crate) key: String,
+}
+
+impl Default for Sources {
+    /// The environment.
+    fn default() -> Self {
+        Self {
+            url: URL.into(),
+            key: KEY.into(),
+        }
+    }
+}
+
+impl ClientConfig {
+    /// Where the values come from that [`ClientConfig::complete`] makes of what is given.
+    pub(crate) fn sources(&self, given: &Texts) -> Sources {
+        let mut sources = Sources::default();
+        let stored = |name: &str| match Self::path() {
+            Some(path) => format!("{name} in {}", path.display()),
+            None => name.to_owned(),
+        };
+        let mut completed = given.clone();
+        self.complete(&mut completed);
+        let is_given = |name: &str| {
+            let text = given.get(name).filter(|text| !text.is_empty());
+            text.is_some() && text == completed.get(name)
+        };
+        if !is_given(URL) {
+            sources.url = match &self.url {
+                Some(_) => stored("url"),
+                None => "the default address".into(),
+            };
+        }
+        if !is_given(KEY) && self.key.is_some() {
+            sources.key = stored("key");
+        }
+        sources
+    }
+}
+
 /// An address as settings have it, the default one for none; `None` when it is refused.
 pub(super) fn normalised(url: Option<String>) -> Option<String> {
     let texts = Texts::from_iter(url.map(|url| (URL, url)));
@@ -157,14 +216,33 @@ pub(super) fn normalised(url: Option<String>) -> Option<String> {
 }
 
 fn document(path: &Path) -> Result<DocumentMut, ConfigError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(refusal(path, error)),
-    };
-    // Its own error shows the line, which may hold the key.
-    let refuse = |_| refusal(path, "is not TOML");
-    text.parse().map_err(refuse)
+    let text = text_of(path)?;
+    let document = text.parse();
+    document.map_err(|error| not_toml(path, &text, &error))
+}
+
+/// The file's text, without what some editors begin it with.
+fn text_of(path: &Path) -> Result<String, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim_start_matches('\u{feff}').to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(refusal(path, "is not UTF-8"))
+        }
+        Err(error) => Err(refusal(path, error)),
+    }
+}
+
+/// The parser's own words show the line itself, which may hold the key.
+fn not_toml(path: &Path, text: &str, error: &TomlError) -> ConfigError {
+    let start = error.span().map(|span| span.start);
+    refusal(path, format!("line {} is not TOML", line(text, start)))
+}
+
+/// The line of a place in a text, counted from 1.
+fn line(text: &str, place: Option<usize>) -> usize {
+    let before = place.and_then(|place| text.get(..place));
+    before.unwrap_or_default().matches('\n').count() + 1
 }
 
 /// Puts a file in the place of another at once, readable by this user only.
@@ -276,11 +354,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         for (text, problem) in [
-            ("key = hunter2", "is not TOML"),
-            ("key = 1", "key must be a text"),
+            ("url = \"http://x\"\n\nkey = hunter2", "line 3 is not TOML"),
+            ("\nkey = 1", "key on line 2 must be a text in quotes"),
             (
-                "detail = \"all\"",
-                "detail must be full, title or none, not \"all\"",
+                "\u{feff}# mine\ndetail = \"all\"",
+                "detail on line 2 must be full, title or none, not \"all\"",
             ),
         ] {
             fs::write(&path, text).unwrap();

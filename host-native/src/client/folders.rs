@@ -18,7 +18,7 @@ pub(super) fn config() -> Option<PathBuf> {
 
 /// Where state is kept; `None` without a home. Machines and containers that share a home have each their
 /// own, since they do not see each other's processes.
-pub(super) fn state() -> Option<PathBuf> {
+pub(crate) fn state() -> Option<PathBuf> {
     Some(own(base("XDG_STATE_HOME", ".local/state")?, None))
 }
 
@@ -61,6 +61,6 @@ fn absolute(variable: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Those of the file system.
-pub(super) fn make_private(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

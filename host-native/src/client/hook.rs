@@ -48,6 +48,10 @@ fn take(arguments: &[OsString]) -> Option<()> {
         }
     };
     let tool = Tool::parse(arguments.first()?.to_str()?)?;
+    // Devin runs the hooks of Claude Code too, and has hooks of its own.
+    if tool == Tool::ClaudeCode && env::var_os("DEVIN_PROJECT_DIR").is_some() {
+        return None;
+    }
     if let Some(answer) = answer(tool, &payload) {
         // The agent may not have waited for it.
         let _ = std::io::stdout().write_all(answer.as_bytes());

@@ -171,15 +171,19 @@ impl Outlet {
 /// # Errors
 /// [`ConfigError`] for a value that breaks its rule.
 pub(crate) fn settings() -> Result<(ClientValues, ClientConfig), ConfigError> {
-    let text = |name| env::var(name).ok();
-    let given = CLIENT_SETTINGS.iter().filter_map(|setting| {
-        let variable = setting.variable;
-        Some((variable, text(variable)?))
-    });
-    let mut texts: Texts = given.collect();
+    let mut texts = given();
     let stored = ClientConfig::read()?;
     stored.complete(&mut texts);
     Ok((ClientValues::read(Host::Native, texts)?, stored))
+}
+
+/// What the environment says.
+pub(crate) fn given() -> Texts {
+    let given = CLIENT_SETTINGS.iter().filter_map(|setting| {
+        let variable = setting.variable;
+        Some((variable, env::var(variable).ok()?))
+    });
+    given.collect()
 }
 
 /// The key in an `Authorization`.

@@ -18,6 +18,7 @@ use rustls::RootCertStore;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
+use super::config::Sources;
 use crate::causes;
 use crate::delivery::{tcp, tls_config, tls_config_with};
 
@@ -38,6 +39,8 @@ pub(crate) struct Server {
     /// `base_url` as it may be shown, without a password.
     shown_url: String,
     authorization: Option<HeaderValue>,
+    /// Where address and key come from.
+    sources: Sources,
 }
 
 /// Why there is no answer. The text follows the server's address.
@@ -47,9 +50,9 @@ pub(crate) enum NoAnswer {
     Request(#[from] http::Error),
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    #[error("does not speak TLS: should KUBEAGENTS_SERVER_URL begin with http:// instead?")]
+    #[error("does not speak TLS: should its address begin with http:// instead?")]
     NotTls,
-    #[error("does not speak HTTP: should KUBEAGENTS_SERVER_URL begin with https:// instead?")]
+    #[error("does not speak HTTP: should its address begin with https:// instead?")]
     NotHttp,
     #[error("breaks off in its answer")]
     Body(#[source] Box<dyn Error + Send + Sync>),
@@ -121,7 +124,13 @@ impl Server {
             shown_url: shown(&base_url),
             base_url,
             authorization,
+            sources: Sources::default(),
         })
+    }
+
+    /// The same with where its address and key come from.
+    pub(crate) fn with_sources(self, sources: Sources) -> Self {
+        Self { sources, ..self }
     }
 
     /// Sends a request, and reads its answer whole.
@@ -208,8 +217,8 @@ impl Server {
                 self.shown_url
             ),
             (StatusCode::UNAUTHORIZED, Some(_)) => format!(
-                "{} does not accept KUBEAGENTS_API_KEY ({message})",
-                self.shown_url
+                "{} does not accept {} ({message})",
+                self.shown_url, self.sources.key
             ),
             _ => message.to_owned(),
         }
@@ -222,15 +231,17 @@ impl Server {
             None => String::new(),
         };
         format!(
-            "{} answers {}{place}, but not as kubeagents does: is KUBEAGENTS_SERVER_URL right?",
-            self.shown_url, answer.status
+            "{} answers {}{place}, but not as kubeagents does: is {} right?",
+            self.shown_url, answer.status, self.sources.url
         )
     }
 
     /// What to say of an answer that is not the one that was wanted.
     pub(crate) fn trouble(&self, answer: &Answer) -> String {
         match answer.own() {
-            Some(error) if message(&error).is_some() => self.refusal(answer.status, &error),
+            Some(error) if !answer.status.is_success() && message(&error).is_some() => {
+                self.refusal(answer.status, &error)
+            }
             _ => self.foreign(answer),
         }
     }

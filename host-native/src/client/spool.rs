@@ -153,6 +153,15 @@ impl Spool {
         Ok(number)
     }
 
+    /// Checks whether an event can be kept.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn check(&self) -> io::Result<()> {
+        folders::make_private(&self.folder)?;
+        NamedTempFile::new_in(&self.folder).map(drop)
+    }
+
     /// Removes what those have left who were killed while they took an event.
     pub(super) fn tidy(&self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();

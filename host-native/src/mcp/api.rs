@@ -50,17 +50,19 @@ impl Api {
     /// # Errors
     /// The message for the agent.
     pub(super) async fn read(&self, call: &Call) -> Result<Value, String> {
-        let path = match call {
-            Call::ListAgents(call) => agents_path(call),
-            Call::ListSessions(call) => sessions_path(call),
-            Call::GetSession(call) => session_path(call),
+        let (path, field) = match call {
+            Call::ListAgents(call) => (agents_path(call), "agents"),
+            Call::ListSessions(call) => (sessions_path(call), "sessions"),
+            Call::GetSession(call) => (session_path(call), "session"),
             Call::Report(_) => return Ok(Value::Null),
         };
         let server = &self.server;
         let answer = server.ask(Method::GET, &path, Bytes::new()).await;
         let answer = answer.map_err(|error| server.no_answer(&error))?;
         match answer.own() {
-            Some(rows) if answer.status == StatusCode::OK => Ok(rows.into()),
+            Some(rows) if answer.status == StatusCode::OK && rows.contains_key(field) => {
+                Ok(rows.into())
+            }
             _ => Err(server.trouble(&answer)),
         }
     }

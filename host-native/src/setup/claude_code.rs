@@ -5,18 +5,20 @@ use serde_json::Value;
 
 use super::file::{Refusal, read};
 use super::json::Json;
+use super::place::{self, Folder, Moved};
 use super::{Agent, Place, Plan, Wish, group, handler, server};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::ClaudeCode,
     title: "Claude Code",
     programs: &["claude"],
-    folder: ".claude",
+    folder: FOLDER,
+    others: super::no_others,
     plan,
-    warnings: |place| super::disabled(&place.file(VARIABLE, ".claude", "settings.json")),
+    warnings: |place| super::disabled(&place.file(&FOLDER, "settings.json")),
 };
 
-const VARIABLE: Option<&str> = Some("CLAUDE_CONFIG_DIR");
+const FOLDER: Folder = Folder::new(".claude", Moved::Itself("CLAUDE_CONFIG_DIR"));
 
 /// The events, and whether Claude Code goes on without waiting for the hook. What is said last is waited
 /// for: after it the process may end. `WorktreeCreate` is none, since its hook must answer with a path.
@@ -44,12 +46,12 @@ pub(super) const EVENTS: [(&str, bool); 17] = [
 const TIMEOUT: usize = 5;
 
 fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
-    let settings = place.file(VARIABLE, ".claude", "settings.json");
+    let settings = place.file(&FOLDER, "settings.json");
     let mut plan = Plan {
         steps: vec!["restart running sessions of Claude Code"],
         ..Plan::default()
     };
-    let user_settings = place.folder(VARIABLE, ".claude").join("settings.json");
+    let user_settings = place.folder(&FOLDER).join("settings.json");
     let mut ours = wish;
     for path in [&settings, &user_settings] {
         if wish == Wish::Install && has_plugin(path)? {
@@ -76,9 +78,13 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
     plan.add(place.json(settings, ours, &set_hooks)?);
 
     if !place.is_project() {
-        let servers = match place.moved(VARIABLE) {
-            Some(folder) => folder.join(".claude.json"),
-            None => place.home().join(".claude.json"),
+        let folder = place.folder(&FOLDER);
+        // Its older place counts where there is one.
+        let older = folder.join(".config.json");
+        let servers = match (older.exists(), place::moved("CLAUDE_CONFIG_DIR")) {
+            (true, _) => older,
+            (false, Some(_)) => folder.join(".claude.json"),
+            (false, None) => place.home().join(".claude.json"),
         };
         super::add_server(&mut plan, place, &servers, "mcpServers", ours, &|| {
             server(place, &[("type", "stdio")])

@@ -4,24 +4,25 @@ use std::path::Path;
 
 use jsonc_parser::cst::CstInputValue;
 use kubeagents_core::hook::Tool;
-use toml_edit::{
-    Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value,
-};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
 
 use super::file::{Refusal, read};
-use super::json::{Json, SERVER};
-use super::{
-    Agent, MCP, Place, Plan, Warning, Wish, group, handler, program_name, runs_hook, runs_mcp,
-};
+use super::json::Json;
+use super::place::{Folder, Moved};
+use super::toml::{has_foreign_server, parse, set_server};
+use super::{Agent, Place, Plan, Warning, Wish, group, handler, program_name, runs_hook};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::Codex,
     title: "Codex CLI",
     programs: &["codex"],
-    folder: ".codex",
+    folder: FOLDER,
+    others: super::no_others,
     plan,
     warnings,
 };
+
+const FOLDER: Folder = Folder::new(".codex", Moved::Itself("CODEX_HOME"));
 
 const EVENTS: [&str; 12] = [
     "SessionStart",
@@ -49,8 +50,8 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         ],
         ..Plan::default()
     };
-    let hooks = place.file(Some("CODEX_HOME"), ".codex", "hooks.json");
-    let config = place.file(Some("CODEX_HOME"), ".codex", "config.toml");
+    let hooks = place.file(&FOLDER, "hooks.json");
+    let config = place.file(&FOLDER, "config.toml");
     let command = place.hook_command("codex");
 
     let text = read(&config)?.unwrap_or_default();
@@ -98,7 +99,7 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
 
 /// Warns of hooks that are not trusted: Codex keeps a hash of each that is, which is its own affair.
 fn warnings(place: &Place) -> Vec<Warning> {
-    let config = place.file(Some("CODEX_HOME"), ".codex", "config.toml");
+    let config = place.file(&FOLDER, "config.toml");
     let text = read(&config).ok().flatten().unwrap_or_default();
     let Ok(document) = parse(&text) else {
         return Vec::new();
@@ -129,14 +130,6 @@ fn warnings(place: &Place) -> Vec<Warning> {
         });
     }
     warnings
-}
-
-fn parse(text: &str) -> Result<DocumentMut, String> {
-    text.parse().map_err(|error: toml_edit::TomlError| {
-        let before = error.span().and_then(|span| text.get(..span.start));
-        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
-        format!("{} on line {line}", error.message())
-    })
 }
 
 /// Checks whether there are hooks: Codex keeps there too which hooks are trusted.
@@ -275,73 +268,4 @@ fn inline_group(command: &str) -> Value {
     let mut group = InlineTable::new();
     group.insert("hooks", Value::Array(Array::from_iter([handler])));
     Value::InlineTable(group)
-}
-
-/// Checks whether a server's table is just `kubeagents mcp`.
-fn is_our_server(server: &Item) -> bool {
-    let Some(server) = server.as_table_like() else {
-        return false;
-    };
-    let program = server.get("command").and_then(Item::as_str);
-    program.is_some_and(|program| program_name(Path::new(program)))
-        && runs_mcp(&arguments(server))
-        && !server.contains_key("env")
-}
-
-/// The arguments in a server's table.
-fn arguments(server: &dyn TableLike) -> Vec<&str> {
-    let args = server.get("args").and_then(Item::as_array);
-    args.into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
-}
-
-fn has_foreign_server(document: &DocumentMut) -> bool {
-    let servers = document.get("mcp_servers").and_then(Item::as_table_like);
-    let server = servers.and_then(|servers| servers.get(SERVER));
-    server.is_some_and(|server| !is_our_server(server))
-}
-
-/// Makes the servers hold ours, for a removal, or where there is no program to name, not.
-fn set_server(document: &mut DocumentMut, program: Option<&str>, wish: Wish) -> Result<(), String> {
-    if has_foreign_server(document) {
-        return Ok(());
-    }
-    let install = program.filter(|_| wish == Wish::Install);
-    if install.is_some() && !document.contains_key("mcp_servers") {
-        let mut servers = Table::new();
-        servers.set_implicit(true);
-        document.insert("mcp_servers", Item::Table(servers));
-    }
-    let Some(servers) = document.get_mut("mcp_servers") else {
-        return Ok(());
-    };
-    let servers = servers
-        .as_table_like_mut()
-        .ok_or("mcp_servers must be a table")?;
-    match install {
-        None => {
-            if servers.remove(SERVER).is_some() && servers.is_empty() {
-                document.remove("mcp_servers");
-            }
-        }
-        Some(program) => match servers.get_mut(SERVER).and_then(Item::as_table_like_mut) {
-            Some(server) => {
-                if server.get("command").and_then(Item::as_str) != Some(program) {
-                    server.insert("command", value(program));
-                }
-                if arguments(server) != MCP {
-                    server.insert("args", value(Array::from_iter(MCP)));
-                }
-            }
-            None => {
-                let mut server = Table::new();
-                server.insert("command", value(program));
-                server.insert("args", value(Array::from_iter(MCP)));
-                servers.insert(SERVER, Item::Table(server));
-            }
-        },
-    }
-    Ok(())
 }

@@ -5,18 +5,20 @@ use kubeagents_core::hook::Tool;
 
 use super::file::Refusal;
 use super::json::Json;
+use super::place::{Folder, Moved};
 use super::{Agent, Place, Plan, Wish, server};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::Copilot,
     title: "Copilot CLI",
     programs: &["copilot"],
-    folder: ".copilot",
+    folder: FOLDER,
+    others: super::no_others,
     plan,
     warnings: super::no_warnings,
 };
 
-const VARIABLE: Option<&str> = Some("COPILOT_HOME");
+const FOLDER: Folder = Folder::new(".copilot", Moved::Itself("COPILOT_HOME"));
 
 /// The events. A failing hook of `preToolUse` denies the tool, and `permissionRequest` comes before the
 /// rules that answer it.
@@ -40,9 +42,7 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
     };
     let path = match place.project() {
         Some(root) => root.join(".github/hooks/kubeagents.json"),
-        None => place
-            .folder(VARIABLE, ".copilot")
-            .join("hooks/kubeagents.json"),
+        None => place.folder(&FOLDER).join("hooks/kubeagents.json"),
     };
     let command = place.hook_command("copilot");
     let hooks = EVENTS.map(|event| {
@@ -64,7 +64,7 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         })
     })?);
     if !place.is_project() {
-        let path = place.folder(VARIABLE, ".copilot").join("mcp-config.json");
+        let path = place.folder(&FOLDER).join("mcp-config.json");
         super::add_server(&mut plan, place, &path, "mcpServers", wish, &|| {
             let mut entry = server(place, &[("type", "local")]);
             if let CstInputValue::Object(fields) = &mut entry {

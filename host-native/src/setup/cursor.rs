@@ -5,16 +5,26 @@ use kubeagents_core::hook::Tool;
 
 use super::file::Refusal;
 use super::json::Json;
+use super::place::{self, Folder, Moved};
 use super::{Agent, Place, Plan, Wish};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::Cursor,
     title: "Cursor",
     programs: &["cursor", "cursor-agent"],
-    folder: ".cursor",
+    folder: FOLDER,
+    others: |place| {
+        // The settings of the desktop, and those of the command.
+        let configuration = place.folder(&Folder::new(".config", Moved::Itself("XDG_CONFIG_HOME")));
+        let mut others = vec![configuration.join("Cursor"), configuration.join("cursor")];
+        others.extend(place::moved("CURSOR_CONFIG_DIR"));
+        others
+    },
     plan,
     warnings: super::no_warnings,
 };
+
+const FOLDER: Folder = Folder::new(".cursor", Moved::Never);
 
 const EVENTS: [&str; 8] = [
     "sessionStart",
@@ -43,14 +53,14 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         ];
         (event, CstInputValue::Object(handler))
     });
-    let path = place.file(None, ".cursor", "hooks.json");
+    let path = place.file(&FOLDER, "hooks.json");
     plan.add(place.json(path, wish, &|json: &Json, wish| {
         super::versioned(json, wish, &|| {
             json.set_hooks(&["hooks"], "cursor", &hooks, wish)
         })
     })?);
     if !place.is_project() {
-        let path = place.file(None, ".cursor", "mcp.json");
+        let path = place.file(&FOLDER, "mcp.json");
         super::add_server(&mut plan, place, &path, "mcpServers", wish, &|| {
             CstInputValue::Object(vec![
                 ("command".into(), place.program().into()),

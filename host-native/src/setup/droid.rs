@@ -6,16 +6,20 @@ use kubeagents_core::hook::Tool;
 
 use super::file::Refusal;
 use super::json::Json;
+use super::place::{Folder, Moved};
 use super::{Agent, Place, Plan, Wish, group, handler, server};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::Droid,
     title: "Factory Droid",
     programs: &["droid"],
-    folder: ".factory",
+    folder: FOLDER,
+    others: super::no_others,
     plan,
     warnings: super::no_warnings,
 };
+
+const FOLDER: Folder = Folder::new(".factory", Moved::WithHome("FACTORY_HOME_OVERRIDE"));
 
 const EVENTS: [&str; 9] = [
     "SessionStart",
@@ -40,8 +44,8 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
     let command = place.hook_command("droid");
     let timeout: [(&str, CstInputValue); 1] = [("timeout", TIMEOUT.into())];
     let hooks = EVENTS.map(|event| (event, group(handler(command.clone(), &timeout))));
-    let own = place.file(None, ".factory", "hooks.json");
-    let settings = place.file(None, ".factory", "settings.json");
+    let own = place.file(&FOLDER, "hooks.json");
+    let settings = place.file(&FOLDER, "settings.json");
     let set_hooks = |json: &Json, wish| json.set_hooks(&["hooks"], "droid", &hooks, wish);
     let set_own = |json: &Json, wish| {
         // The events stand at the top of this file, or, as in the other, under `hooks`.
@@ -58,7 +62,7 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         false => plan.add(place.json(settings, wish, &set_hooks)?),
     }
     if !place.is_project() {
-        let path = place.file(None, ".factory", "mcp.json");
+        let path = place.file(&FOLDER, "mcp.json");
         super::add_server(&mut plan, place, &path, "mcpServers", wish, &|| {
             server(place, &[("type", "stdio")])
         })?;

@@ -10,6 +10,12 @@ use tempfile::NamedTempFile;
 
 use super::Wish;
 
+/// The most bytes of a file that is changed.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What some editors begin a text with. It stays.
+pub(super) const BOM: char = '\u{feff}';
+
 /// What the name of a copy of a file as it was ends in.
 const BACKUP: &str = ".before-kubeagents";
 
@@ -58,6 +64,10 @@ impl Change {
         edit: Edit<'_>,
     ) -> Result<Self, Refusal> {
         let before = read(&path)?;
+        let edit: Edit<'_> = &|text, wish| match text.strip_prefix(BOM) {
+            Some(rest) => Ok(format!("{BOM}{}", edit(rest, wish)?)),
+            None => edit(text, wish),
+        };
         let refuse = |problem| Refusal::new(&path, problem);
         let after = match (&before, wish) {
             (None, Wish::Remove) => None,
@@ -110,11 +120,21 @@ impl Change {
             .to_string()
     }
 
-    /// Makes the change, and says what was done.
+    /// Checks whether there is nothing of others in the file.
+    pub(super) fn is_ours_alone(&self) -> bool {
+        self.before.is_some() && self.after.is_none()
+    }
+
+    /// The text of the file as it is.
+    pub(super) fn text(&self) -> &str {
+        self.before.as_deref().unwrap_or_default()
+    }
+
+    /// Makes the change, and says what was done and which folders were made for it.
     ///
     /// # Errors
     /// [`Refusal`] for a file that has changed meanwhile or cannot be written.
-    pub(super) fn make(&self) -> Result<String, Refusal> {
+    pub(super) fn make(&self) -> Result<(String, Vec<PathBuf>), Refusal> {
         let refuse = |error: io::Error| Refusal::new(&self.path, error);
         if read(&self.path)? != self.before {
             return Err(Refusal::new(
@@ -126,7 +146,7 @@ impl Change {
         let backup = backup(&self.path);
         let Some(after) = &self.after else {
             fs::remove_file(&self.path).map_err(refuse)?;
-            return Ok(format!("removed {shown}"));
+            return Ok((format!("removed {shown}"), Vec::new()));
         };
         let mut done = match self.before {
             Some(_) => format!("changed {shown}"),
@@ -139,8 +159,8 @@ impl Change {
             put(&backup, before, Some(&self.path)).map_err(refuse)?;
             done += &format!(", which is kept as {}", backup.display());
         }
-        put(&self.path, after, None).map_err(refuse)?;
-        Ok(done)
+        let made = put(&self.path, after, None).map_err(refuse)?;
+        Ok((done, made))
     }
 
     /// Removes the copy of the file as it was, when the file is just that again.
@@ -161,6 +181,14 @@ impl Change {
 /// # Errors
 /// [`Refusal`] for a file that cannot be read or is no text.
 pub(super) fn read(path: &Path) -> Result<Option<String>, Refusal> {
+    match fs::metadata(path) {
+        // Opening a pipe would wait.
+        Ok(file) if !file.is_file() => return Err(Refusal::new(path, "is no file")),
+        Ok(file) if file.len() > MAX_BYTES => {
+            return Err(Refusal::new(path, "is larger than 64 MiB"));
+        }
+        _ => {}
+    }
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -177,10 +205,13 @@ fn backup(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Puts a file in place at once, with the mode and the owner that it has, or that `like` has.
-fn put(path: &Path, text: &str, like: Option<&Path>) -> io::Result<()> {
+/// Puts a file in place at once, with the mode and the owner that it has, or that `like` has; the folders
+/// that were made for it.
+fn put(path: &Path, text: &str, like: Option<&Path>) -> io::Result<Vec<PathBuf>> {
     let target = target(path);
     let folder = target.parent().unwrap_or(Path::new("/"));
+    let missing = folder.ancestors().take_while(|folder| !folder.exists());
+    let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -198,7 +229,7 @@ fn put(path: &Path, text: &str, like: Option<&Path>) -> io::Result<()> {
     }
     file.as_file().sync_all()?;
     file.persist(&target)?;
-    Ok(())
+    Ok(missing)
 }
 
 /// The file that a path leads to, through links, whether there is one or not.

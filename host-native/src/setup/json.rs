@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use jsonc_parser::ParseOptions;
+use jsonc_parser::ast;
+use jsonc_parser::common::Ranged;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstRootNode};
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Value};
 
+use super::file::BOM;
 use super::{Wish, program_name, runs_hook, runs_mcp};
 
 /// What there is of a file that is missing.
@@ -35,11 +38,13 @@ impl Json {
     /// # Errors
     /// What is wrong with the text, and in which line.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.strip_prefix(BOM).unwrap_or(text);
         let text = match text.trim().is_empty() {
             true => BLANK,
             false => text,
         };
         let root = CstRootNode::parse(text, &OPTIONS).map_err(|error| error.to_string())?;
+        check_names(text)?;
         match root.object_value() {
             Some(_) => Ok(Self(root)),
             None => Err("must hold an object on line 1".into()),
@@ -92,6 +97,25 @@ impl Json {
         let root = self.0.object_value_or_set();
         if root.get(name).is_none() {
             root.insert(0, name, value);
+        }
+    }
+
+    /// Sets texts, or removes a set of just these names.
+    pub(super) fn set_texts(&self, texts: &[(&str, &str)], wish: Wish) {
+        let root = self.0.object_value_or_set();
+        for (name, text) in texts {
+            match (root.get(name), wish) {
+                (Some(property), Wish::Remove) => property.remove(),
+                (Some(property), Wish::Install) => {
+                    if property.to_serde_value() != Some(Value::from(*text)) {
+                        property.set_value((*text).into());
+                    }
+                }
+                (None, Wish::Remove) => {}
+                (None, Wish::Install) => {
+                    root.append(name, (*text).into());
+                }
+            }
         }
     }
 
@@ -222,6 +246,49 @@ impl Json {
         }
         Ok(())
     }
+}
+
+/// Names of the file that are changed, and whose names are.
+const CHANGED: [&str; 3] = ["hooks", "mcpServers", "mcp"];
+
+/// Checks that no name occurs twice where something is changed: which of both counts is the agent's
+/// choice.
+///
+/// # Errors
+/// The name, and its lines.
+fn check_names(text: &str) -> Result<(), String> {
+    let parsed = parse_to_ast(text, &CollectOptions::default(), &OPTIONS);
+    let Ok(Some(ast::Value::Object(root))) = parsed.map(|parsed| parsed.value) else {
+        return Ok(());
+    };
+    let line = |property: &ast::ObjectProp<'_>| {
+        let before = text.get(..property.start()).unwrap_or_default();
+        before.matches('\n').count() + 1
+    };
+    let check = |object: &ast::Object<'_>, place: &str, names: Option<&[&str]>| {
+        for (index, property) in object.properties.iter().enumerate() {
+            let name = property.name.as_str();
+            let earlier = object.properties[..index]
+                .iter()
+                .find(|earlier| earlier.name.as_str() == name);
+            let counts = names.is_none_or(|names| names.contains(&name));
+            if let Some(earlier) = earlier.filter(|_| counts) {
+                return Err(format!(
+                    "{place}{name} is there twice, on line {} and on line {}: make one of them",
+                    line(earlier),
+                    line(property)
+                ));
+            }
+        }
+        Ok(())
+    };
+    check(&root, "", Some(&CHANGED))?;
+    for name in CHANGED {
+        if let Some(inner) = root.get_object(name) {
+            check(inner, &format!("{name}."), None)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks whether a list or an object holds nothing, not even a comment, by its children.

@@ -5,16 +5,30 @@ use kubeagents_core::hook::Tool;
 use serde_json::Value;
 
 use super::file::Refusal;
+use super::place::{self, Folder, Moved};
 use super::{Agent, Place, Plan, Wish};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::OpenCode,
     title: "OpenCode",
     programs: &["opencode"],
-    folder: ".config/opencode",
+    folder: FOLDER,
+    others: |place| {
+        let own = |variable| place::moved(variable);
+        let mut others = vec![place.home().join(".opencode")];
+        others.extend(
+            ["OPENCODE_CONFIG_DIR", "OPENCODE_CONFIG"]
+                .into_iter()
+                .filter_map(own),
+        );
+        others
+    },
     plan,
     warnings: super::no_warnings,
 };
+
+/// Read wherever other variables say that there is more configuration.
+const FOLDER: Folder = Folder::new(".config/opencode", Moved::WithConfiguration);
 
 /// The plugin, with a place for this program's path.
 const PLUGIN: &str = include_str!("opencode.js");
@@ -27,10 +41,9 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         steps: vec!["restart OpenCode"],
         ..Plan::default()
     };
-    let folder = match (place.project(), place.moved(Some("XDG_CONFIG_HOME"))) {
-        (Some(root), _) => root.join(".opencode"),
-        (None, Some(configuration)) => configuration.join("opencode"),
-        (None, None) => place.home().join(".config/opencode"),
+    let folder = match place.project() {
+        Some(root) => root.join(".opencode"),
+        None => place.folder(&FOLDER),
     };
     // Both names are read: the one that is there is used.
     let plugins = match folder.join("plugin").is_dir() && !folder.join("plugins").is_dir() {

@@ -8,7 +8,39 @@ use crate::config::ConfigError;
 /// This program's name, as it is found by a shell.
 const NAME: &str = "kubeagents";
 
+/// The folder of an agent.
+pub(crate) struct Folder {
+    /// Its path below the home, and below a repository.
+    pub(super) name: &'static str,
+    pub(super) moved: Moved,
+}
+
+/// What moves the user's folder of an agent. A relative path moves it to another place for every working
+/// folder, so it does not count.
+pub(crate) enum Moved {
+    Never,
+    /// This variable names the folder.
+    Itself(&'static str),
+    /// This variable names what stands for the home.
+    WithHome(&'static str),
+    /// `XDG_CONFIG_HOME` stands for `.config`.
+    WithConfiguration,
+}
+
+impl Folder {
+    pub(super) const fn new(name: &'static str, moved: Moved) -> Self {
+        Self { name, moved }
+    }
+}
+
+/// The absolute path that a variable holds.
+pub(super) fn moved(variable: &str) -> Option<PathBuf> {
+    let moved = PathBuf::from(env::var_os(variable)?);
+    moved.is_absolute().then_some(moved)
+}
+
 /// A user's home or a repository, and how this program is called from there.
+#[derive(Clone)]
 pub(crate) struct Place {
     home: PathBuf,
     /// The repository, for its own files.
@@ -63,29 +95,38 @@ impl Place {
         &self.home
     }
 
+    /// The user's, whatever the repository.
+    pub(super) fn without_project(&self) -> Self {
+        Self {
+            project: None,
+            ..self.clone()
+        }
+    }
+
     pub(super) fn is_project(&self) -> bool {
         self.project.is_some()
     }
 
-    /// A file of the repository, or of the user's folder of an agent: `folder` below the home, or what
-    /// the variable that moves it says.
-    pub(super) fn file(&self, variable: Option<&str>, folder: &str, file: &str) -> PathBuf {
+    /// A file of the repository's folder of an agent, or of the user's.
+    pub(super) fn file(&self, folder: &Folder, file: &str) -> PathBuf {
         match &self.project {
-            Some(root) => root.join(folder).join(file),
-            None => self.folder(variable, folder).join(file),
+            Some(root) => root.join(folder.name).join(file),
+            None => self.folder(folder).join(file),
         }
     }
 
     /// The user's folder of an agent.
-    pub(super) fn folder(&self, variable: Option<&str>, folder: &str) -> PathBuf {
-        self.moved(variable)
-            .unwrap_or_else(|| self.home.join(folder))
-    }
-
-    /// Where a variable moves a user's folder to.
-    pub(super) fn moved(&self, variable: Option<&str>) -> Option<PathBuf> {
-        let moved = PathBuf::from(env::var_os(variable?)?);
-        moved.is_absolute().then_some(moved)
+    pub(super) fn folder(&self, folder: &Folder) -> PathBuf {
+        let moved = match folder.moved {
+            Moved::Never => None,
+            Moved::Itself(variable) => moved(variable),
+            Moved::WithHome(variable) => moved(variable).map(|home| home.join(folder.name)),
+            Moved::WithConfiguration => moved("XDG_CONFIG_HOME").and_then(|configuration| {
+                let name = Path::new(folder.name).strip_prefix(".config").ok()?;
+                Some(configuration.join(name))
+            }),
+        };
+        moved.unwrap_or_else(|| self.home.join(folder.name))
     }
 
     /// The repository, for its own files.
@@ -125,6 +166,11 @@ impl Place {
     /// What hooks start.
     pub(crate) fn hook_program(&self) -> String {
         self.mcp_program()
+    }
+
+    /// Checks whether a command of hooks starts this program.
+    pub(crate) fn runs_as(&self, command: &str) -> bool {
+        command == self.mcp_program() || command == self.program()
     }
 
     /// This program's path.

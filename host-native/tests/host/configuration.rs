@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -375,4 +376,58 @@ async fn health_tells_a_server_from_none() {
     let (code, _, stderr) = ask();
     assert_eq!(code, Some(1));
     assert!(stderr.starts_with("the server does not answer"), "{stderr}");
+}
+
+#[tokio::test]
+async fn the_demonstration_has_sessions_in_every_state_and_goes_on() {
+    // What is configured for a server of one's own is no matter.
+    let variables = [
+        ("PORT", "0"),
+        ("AUTH_MODE", "required"),
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing"),
+    ];
+    let server = Server::of(command(&variables).arg("demo"));
+    let shown = || async { server.get("/api/sessions").await.body };
+    let first = shown().await;
+    let sessions = first["sessions"].as_array().unwrap();
+    let has = |field: &str, value: &str| {
+        let found = sessions.iter().any(|session| session[field] == value);
+        assert!(found, "no session has the {field} {value}");
+    };
+    for state in ["active", "idle", "ended", "expired"] {
+        has("state", state);
+    }
+    for status in ["running", "pending", "success", "failed"] {
+        has("current_status", status);
+    }
+    for reason in [
+        "permission",
+        "question",
+        "plan",
+        "interrupted",
+        "background",
+        "turn",
+        "stopped",
+    ] {
+        has("reason", reason);
+    }
+    for key in ["parent", "mode"] {
+        assert!(
+            sessions
+                .iter()
+                .any(|session| session["context"].get(key).is_some())
+        );
+    }
+    let mut created: Vec<&str> = sessions
+        .iter()
+        .map(|session| session["created"].as_str().unwrap())
+        .collect();
+    created.sort_unstable();
+    let hours: BTreeSet<&str> = created.iter().map(|time| &time[..13]).collect();
+    assert!(hours.len() > 6, "they began at many hours: {hours:?}");
+    let deadline = Instant::now() + PATIENCE;
+    while shown().await == first {
+        assert!(Instant::now() < deadline, "nothing happens");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

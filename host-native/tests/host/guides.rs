@@ -174,7 +174,8 @@ fn calls(text: &str) -> Vec<String> {
             }
         }
     }
-    commands.retain(|command| command.contains(PRINTED));
+    // A stream has no end that could be waited for.
+    commands.retain(|command| command.contains(PRINTED) && !command.contains("curl -N"));
     commands
 }
 

@@ -545,6 +545,28 @@ fn only_the_answer_of_a_kubeagents_server_counts() {
     }
 }
 
+#[test]
+fn what_another_server_shows_is_no_list_of_agents() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            request(&stream);
+            let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"message\":\"Welcome!\"}";
+            let _ = (&stream).write_all(answer.as_bytes());
+        }
+    });
+    let mut agent = Agent::start(port, &[]);
+    for tool in ["list_agents", "list_sessions", "get_session"] {
+        let (is_error, text) = agent.call(tool, "t", json!({}));
+        assert!(
+            is_error && text.contains("not as kubeagents does"),
+            "{tool}: {text}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn every_line_that_wants_an_answer_gets_one() {
     let server = Server::start(&[("AUTH_MODE", "open")]);

@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,7 +21,7 @@ use tempfile::TempDir;
 use crate::support::{Server, root};
 
 /// Tools that are set up, and the folder of each below the home.
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 13] = [
     ("claude-code", ".claude"),
     ("codex", ".codex"),
     ("cursor", ".cursor"),
@@ -27,6 +30,11 @@ const TOOLS: [(&str, &str); 8] = [
     ("opencode", ".config/opencode"),
     ("qwen", ".qwen"),
     ("droid", ".factory"),
+    ("kimi", ".kimi-code"),
+    ("grok", ".grok"),
+    ("devin", ".config/devin"),
+    ("goose", ".agents/plugins/kubeagents"),
+    ("deepagents", ".deepagents"),
 ];
 
 /// A user's home, and a folder of `PATH` where this program is.
@@ -74,14 +82,14 @@ impl Home {
 
     /// Every file but the program and our own configuration, with its text.
     fn files(&self) -> BTreeMap<PathBuf, String> {
-        fn visit(folder: &Path, files: &mut BTreeMap<PathBuf, String>) {
+        fn visit(folder: &Path, self_bin: &Path, files: &mut BTreeMap<PathBuf, String>) {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                if path.ends_with("bin") || path.ends_with(".config/kubeagents") {
+                if path == self_bin || path.ends_with(".config/kubeagents") {
                     continue;
                 }
                 match path.is_dir() {
-                    true => visit(&path, files),
+                    true => visit(&path, self_bin, files),
                     false => {
                         files.insert(path.clone(), fs::read_to_string(path).unwrap());
                     }
@@ -89,7 +97,7 @@ impl Home {
             }
         }
         let mut files = BTreeMap::new();
-        visit(self.folder.path(), &mut files);
+        visit(self.folder.path(), &self.path("bin"), &mut files);
         files
     }
 
@@ -166,6 +174,16 @@ const GEMINI_SETTINGS: &str = "{\n\t// My theme.\n\t\"ui\": { \"theme\": \"GitHu
 
 const OPENCODE_CONFIG: &str = "{\r\n  \"$schema\": \"https://opencode.ai/config.json\",\r\n  /* the\r\n     model */\r\n  \"model\": \"anthropic/claude-sonnet-4-5\"\r\n}\r\n";
 
+const KIMI_CONFIG: &str = r#"default_model = "kimi" # mine
+
+[[hooks]]
+event = "Stop"
+command = "say done"
+
+[providers.kimi]
+type = "kimi"
+"#;
+
 /// A home in which every agent has a configuration that somebody has worked on.
 fn lived_in() -> Home {
     let home = Home::new();
@@ -179,6 +197,17 @@ fn lived_in() -> Home {
     home.put(".config/opencode/opencode.jsonc", OPENCODE_CONFIG);
     home.put(".qwen/settings.json", "{}");
     home.put(".factory/settings.json", "{\n  \"model\": \"opus\"\n}\n");
+    home.put(".kimi-code/config.toml", KIMI_CONFIG);
+    home.put(".grok/config.toml", "# Mine.\n[ui]\ntheme = \"dark\"\n");
+    home.put(
+        ".config/devin/config.json",
+        "{\n  // Mine.\n  \"agent\": { \"model\": \"x\" }\n}\n",
+    );
+    home.put(".config/goose/config.yaml", "GOOSE_MODE: auto\n");
+    home.put(
+        ".deepagents/.mcp.json",
+        "\u{feff}{\n  \"mcpServers\": {}\n}\n",
+    );
     home
 }
 
@@ -206,6 +235,11 @@ fn agents_that_are_found_are_set_up_and_all_else_stays() {
         "OpenCode",
         "Qwen Code",
         "Factory Droid",
+        "Kimi Code",
+        "Grok CLI",
+        "Devin",
+        "Goose",
+        "Deep Agents Code",
     ] {
         assert!(said.contains(&format!("{title}: set up.\n")), "{said}");
     }
@@ -302,7 +336,37 @@ fn agents_that_are_found_are_set_up_and_all_else_stays() {
             .contains("const PROGRAM = \"kubeagents\"")
     );
 
-    for path in [".qwen/settings.json", ".factory/settings.json"] {
+    let config = home.text(".kimi-code/config.toml");
+    assert!(
+        config.starts_with("default_model = \"kimi\" # mine\n"),
+        "{config}"
+    );
+    assert!(config.contains("command = \"say done\""), "{config}");
+    let hook =
+        "[[hooks]]\nevent = \"Interrupt\"\ncommand = \"kubeagents hook kimi\"\ntimeout = 5\n";
+    assert!(config.contains(hook), "{config}");
+    assert!(home.text(".deepagents/.mcp.json").starts_with('\u{feff}'));
+    assert!(
+        home.text(".grok/config.toml").contains(server),
+        "servers as Codex has them"
+    );
+
+    for path in [
+        ".qwen/settings.json",
+        ".factory/settings.json",
+        ".grok/hooks/kubeagents.json",
+        ".config/devin/config.json",
+        ".agents/plugins/kubeagents/hooks/hooks.json",
+        ".deepagents/hooks.json",
+    ] {
+        if path.contains("devin") {
+            let text = home.text(path);
+            assert!(
+                text.contains("// Mine.") && text.contains("kubeagents hook devin"),
+                "{text}"
+            );
+            continue;
+        }
         assert_eq!(commands(&home.json(path), "Stop").len(), 1, "{path}");
     }
 }
@@ -333,7 +397,158 @@ fn a_second_time_changes_nothing_and_a_removal_gives_every_byte_back() {
 
     home.setup(&["--uninstall"]);
     assert_eq!(home.files(), before);
-    assert_eq!(home.setup(&["--uninstall"]), "");
+    assert_eq!(
+        home.setup(&["--uninstall"]),
+        "There is nothing to remove.\n"
+    );
+    let said = home.setup(&["--uninstall", "codex"]);
+    assert_eq!(said, "Codex CLI: there is nothing to remove.\n");
+}
+
+#[test]
+fn a_removal_leaves_no_folder_that_was_made_and_what_was_made_is_no_agent() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".codex/mine")).unwrap();
+    let all: Vec<&str> = TOOLS.iter().map(|(tool, _)| *tool).collect();
+    home.setup(&all);
+    let said = home.setup(&[]);
+    assert!(said.contains("No coding agent was found"), "{said}");
+    home.setup(&["--uninstall"]);
+    for (tool, folder) in TOOLS {
+        assert_eq!(home.path(folder).exists(), tool == "codex", "{tool}");
+    }
+    assert!(home.path(".codex/mine").is_dir(), "it was there before");
+    assert!(!home.path(".agents").exists());
+    assert!(!home.path(".config/kubeagents/folders").exists());
+    home.put(".grok/auth.json", "{}");
+    assert!(home.setup(&[]).contains("Grok CLI: set up."));
+}
+
+#[test]
+fn agents_are_found_where_their_variables_say() {
+    for (variable, path, tool, written) in [
+        (
+            "CLAUDE_CONFIG_DIR",
+            "moved/history.jsonl",
+            "Claude Code",
+            "moved/settings.json",
+        ),
+        (
+            "CODEX_HOME",
+            "moved/auth.json",
+            "Codex CLI",
+            "moved/hooks.json",
+        ),
+        (
+            "COPILOT_HOME",
+            "moved/config.json",
+            "Copilot CLI",
+            "moved/hooks/kubeagents.json",
+        ),
+        (
+            "GEMINI_CLI_HOME",
+            "moved/.gemini/id",
+            "Gemini CLI",
+            "moved/.gemini/settings.json",
+        ),
+        ("QWEN_HOME", "moved/id", "Qwen Code", "moved/settings.json"),
+        (
+            "FACTORY_HOME_OVERRIDE",
+            "moved/.factory/id",
+            "Factory Droid",
+            "moved/.factory/settings.json",
+        ),
+        (
+            "XDG_CONFIG_HOME",
+            "moved/opencode/tui.json",
+            "OpenCode",
+            "moved/opencode/opencode.json",
+        ),
+        (
+            "OPENCODE_CONFIG_DIR",
+            "moved/tui.json",
+            "OpenCode",
+            ".config/opencode/opencode.json",
+        ),
+        (
+            "OPENCODE_CONFIG",
+            "moved",
+            "OpenCode",
+            ".config/opencode/opencode.json",
+        ),
+        (
+            "CURSOR_CONFIG_DIR",
+            "moved/cli-config.json",
+            "Cursor",
+            ".cursor/hooks.json",
+        ),
+        (
+            "KIMI_CODE_HOME",
+            "moved/tui.toml",
+            "Kimi Code",
+            "moved/config.toml",
+        ),
+        (
+            "GROK_HOME",
+            "moved/auth.json",
+            "Grok CLI",
+            "moved/config.toml",
+        ),
+        (
+            "DEEPAGENTS_HOME",
+            "moved/id",
+            "Deep Agents Code",
+            "moved/hooks.json",
+        ),
+    ] {
+        let home = Home::new();
+        home.put(path, "{}");
+        let bin = home.path("bin");
+        let mut command = home.command(bin.join("kubeagents"), &bin);
+        let said = said(command.arg("setup").env(variable, home.path("moved")));
+        assert_eq!(said.code, Some(0), "{}", said.text);
+        assert!(
+            said.text.contains(&format!("{tool}: set up.\n")),
+            "{variable}: {}",
+            said.text
+        );
+        assert!(home.path(written).is_file(), "{variable}: {}", said.text);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_stays() {
+    let home = Home::new();
+    let json = format!("\u{feff}{CLAUDE_SETTINGS}");
+    let toml = format!("\u{feff}{CODEX_CONFIG}");
+    home.put(".claude/settings.json", &json);
+    home.put(".codex/config.toml", &toml);
+    home.setup(&[]);
+    for path in [".claude/settings.json", ".codex/config.toml"] {
+        let text = home.text(path);
+        assert!(
+            text.starts_with('\u{feff}') && text.matches('\u{feff}').count() == 1,
+            "{text}"
+        );
+    }
+    home.setup(&["--uninstall"]);
+    assert_eq!(home.text(".claude/settings.json"), json);
+    assert_eq!(home.text(".codex/config.toml"), toml);
+}
+
+#[test]
+fn what_is_no_file_is_refused() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".claude/settings.json/inner")).unwrap();
+    home.put(".claude/settings.json/inner/x", "");
+    let said = home.run(&["claude-code", "codex"]);
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert!(
+        said.text.contains("settings.json: is no file"),
+        "{}",
+        said.text
+    );
+    assert!(said.text.contains("Codex CLI: set up."), "{}", said.text);
 }
 
 #[test]
@@ -426,9 +641,9 @@ fn a_tool_that_is_named_is_set_up_also_where_it_is_not_found() {
     home.setup(&["--uninstall"]);
     assert_eq!(home.files(), BTreeMap::new());
 
-    let said = home.run(&["goose"]);
+    let said = home.run(&["junie"]);
     assert_eq!(said.code, Some(2));
-    assert!(said.text.contains("kubeagents hook goose"), "{}", said.text);
+    assert!(said.text.contains("~/.junie/mcp/mcp.json"), "{}", said.text);
     let said = home.run(&["emacs"]);
     assert_eq!(said.code, Some(2));
     assert!(said.text.contains("claude-code, codex"), "{}", said.text);
@@ -454,6 +669,21 @@ fn a_broken_file_is_refused_with_its_line_and_the_others_are_set_up() {
             ".qwen/settings.json",
             "{\"hooks\": {\"Stop\": 1}}",
             "hooks.Stop must be a list",
+        ),
+        (
+            ".claude/settings.json",
+            "{\n  \"hooks\": {},\n  \"a\": 1,\n  \"hooks\": {}\n}\n",
+            "hooks is there twice, on line 2 and on line 4",
+        ),
+        (
+            ".cursor/hooks.json",
+            "{\"hooks\": {\n\"stop\": [],\n\"stop\": []}}",
+            "hooks.stop is there twice, on line 2 and on line 3",
+        ),
+        (
+            ".kimi-code/config.toml",
+            "a = 1\nhooks = 1\n",
+            "hooks must be given as tables",
         ),
     ] {
         home.put(path, text);
@@ -588,7 +818,11 @@ fn servers_from_before_they_only_read_are_replaced() {
             replaced += 1;
         }
     }
-    assert_eq!(replaced, TOOLS.len());
+    assert_eq!(
+        replaced,
+        TOOLS.len() - 1,
+        "all but Goose, which has servers in YAML"
+    );
     home.setup(&[]);
     assert_eq!(home.files(), after);
     home.setup(&["--uninstall"]);
@@ -607,7 +841,20 @@ fn a_repositorys_hooks_do_nothing_where_the_program_is_missing() {
     for path in changed.keys().filter(|path| !before.contains_key(*path)) {
         assert!(path.starts_with(&home.project), "{}", path.display());
     }
-    let mut lines = Vec::new();
+    let mut lines = vec![
+        home.json("work/.devin/hooks.v1.json")["Stop"][0]["hooks"][0]["command"]
+            .as_str()
+            .unwrap()
+            .to_owned(),
+    ];
+    for path in [
+        "grok/hooks/kubeagents",
+        "deepagents/hooks",
+        "agents/plugins/kubeagents/hooks/hooks",
+    ] {
+        let hooks = home.json(&format!("work/.{path}.json"));
+        lines.push(commands(&hooks, "Stop")[0].to_owned());
+    }
     for path in
         ["claude", "gemini", "qwen", "factory"].map(|tool| format!("work/.{tool}/settings.json"))
     {
@@ -852,14 +1099,14 @@ async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     );
 
     // Found, but not set up.
-    fs::create_dir(home.path(".claude")).unwrap();
+    home.put(".claude/history.jsonl", "");
     home.setup(&["cursor", "--url", &url, "--key", key, "--host", "desk"]);
     let partly = doctor(&home, &[]);
     assert_eq!(partly.code, Some(1), "{}", partly.text);
     assert!(
         partly
             .text
-            .contains("problem  Claude Code: no hooks\n         kubeagents setup claude-code\n"),
+            .contains("problem  Claude Code: no hooks. To do: kubeagents setup claude-code\n"),
         "{}",
         partly.text
     );
@@ -872,11 +1119,15 @@ async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     );
 
     home.setup(&[]);
+    let config = home.path(".config/kubeagents/config.toml");
+    let config = config.display();
     let well = doctor(&home, &[]);
     assert_eq!(well.code, Some(0), "{}", well.text);
     for line in [
-        format!("ok       the server {url} answers"),
-        "ok       the key may report".into(),
+        format!("ok       the server {url} (url in {config}) answers"),
+        format!("ok       key in {config} may report (scope report)"),
+        format!("ok       key in {config} may read (scope read)"),
+        "ok       nothing waits to be sent; no watcher runs".into(),
         format!(
             "ok       hooks run kubeagents: kubeagents {}",
             env!("CARGO_PKG_VERSION")
@@ -893,12 +1144,7 @@ async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     let told = server.send(Method::POST, path, Some(key), &prompt).await;
     assert_eq!(told.status, StatusCode::OK, "{told:?}");
     let told = doctor(&home, &[]);
-    assert!(
-        told.text
-            .contains("ok       Claude Code: claude-code@desk reported last at 20"),
-        "{}",
-        told.text
-    );
+    assert!(told.text.contains(" s ago (20"), "{}", told.text);
 
     // What keeps hooks from running.
     let config = home.path(".config/kubeagents/config.toml");
@@ -912,7 +1158,7 @@ async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     let ill = doctor(&home, &[]);
     assert_eq!(ill.code, Some(1), "{}", ill.text);
     for part in [
-        "others can read it\n         chmod 600",
+        "others can read it. To do: chmod 600",
         "Claude Code: hooks are of another version or incomplete",
         "disableAllHooks",
         "Codex CLI: no hook is trusted",
@@ -920,4 +1166,79 @@ async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     ] {
         assert!(ill.text.contains(part), "{part} is not in\n{}", ill.text);
     }
+}
+
+#[test]
+fn the_doctor_says_what_is_lost_and_whose_answer_it_was() {
+    let home = Home::new();
+    // Whatever answers here is no kubeagents server.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let foreign = doctor(&home, &[("KUBEAGENTS_SERVER_URL", &url)]);
+    assert_eq!(foreign.code, Some(1), "{}", foreign.text);
+    let expected = format!(
+        "problem  {url} answers 200 OK, but not as kubeagents does: is KUBEAGENTS_SERVER_URL right? To do: \
+         give the address"
+    );
+    assert!(foreign.text.contains(&expected), "{}", foreign.text);
+    home.setup(&["cursor", "--url", &url]);
+    let stored = doctor(&home, &[]);
+    assert!(stored.text.contains("is url in /"), "{}", stored.text);
+    assert!(!stored.text.contains("create a key"), "{}", stored.text);
+
+    home.put("state", "a file where a folder should be");
+    let state = home.path("state");
+    let lost = doctor(&home, &[("XDG_STATE_HOME", state.to_str().unwrap())]);
+    assert!(
+        lost.text
+            .contains("so all that hooks tell is lost. To do: "),
+        "{}",
+        lost.text
+    );
+
+    let unset = doctor(&home, &[("HOOK_DETAIL", "all")]);
+    assert_eq!(unset.code, Some(2), "{}", unset.text);
+    let lines: Vec<&str> = unset.text.lines().collect();
+    let line = lines
+        .iter()
+        .find(|line| line.contains("HOOK_DETAIL"))
+        .unwrap();
+    assert!(
+        line.starts_with("problem  ") && line.contains("hooks report nothing"),
+        "{line}"
+    );
+    assert!(
+        unset.text.contains("Cursor: hooks are in place"),
+        "{}",
+        unset.text
+    );
+
+    // Another program's hooks.
+    let hooks = home.text(".cursor/hooks.json");
+    let own = format!("{} hook", home.path("bin/kubeagents").display());
+    home.put(
+        ".cursor/hooks.json",
+        &hooks.replace(&own, "/old/kubeagents hook"),
+    );
+    let bin = home.path("bin");
+    let mut command = home.command(bin.join("kubeagents"), &bin);
+    let told = said(command.args(["doctor", "--json"]));
+    assert_eq!(told.code, Some(1), "{}", told.text);
+    let told: Value = serde_json::from_str(&told.text).unwrap();
+    assert_eq!(told["ok"], false);
+    let findings = told["findings"].as_array().unwrap();
+    let finding = findings
+        .iter()
+        .find(|it| it["finding"].as_str().unwrap().contains("/old/kubeagents"))
+        .unwrap();
+    assert_eq!(finding["level"], "problem");
+    assert_eq!(finding["to_do"], "kubeagents setup cursor");
 }
