@@ -25,6 +25,13 @@ const ROUTES = [
   { path: "/activity", load: () => import("./views/activity.js") },
   { path: "/agents/:agent", load: () => import("./views/agent.js") },
   { path: "/sessions/:agent/:topic", load: () => import("./views/session.js") },
+  { path: "/settings", load: () => import("./views/settings.js") },
+  { path: "/settings/:part", load: () => import("./views/settings.js") },
+  { path: "/login", load: () => import("./views/login.js") },
+  { path: "/register", load: () => import("./views/register.js") },
+  { path: "/verify", load: () => import("./views/verify.js") },
+  { path: "/forgot", load: () => import("./views/forgot.js") },
+  { path: "/reset", load: () => import("./views/reset.js") },
   { path: "*", load: () => import("./views/missing.js") },
 ];
 

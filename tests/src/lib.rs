@@ -31,6 +31,7 @@ mod notifications;
 pub mod openapi;
 mod operations;
 mod page;
+pub mod page_in_browser;
 mod paging;
 mod paths;
 mod process;

@@ -80,7 +80,8 @@ export async function go(to, { replace = false } = {}) {
     history.replaceState({ scroll: scrollY }, "");
     history.pushState(null, "", next);
   }
-  await render(0);
+  // Before the start there is nothing to show it with: the start shows it.
+  if (routes.length) await render(0);
 }
 
 /**

@@ -18,6 +18,7 @@ mod mail;
 mod mcp;
 mod notifications;
 mod openapi;
+mod page;
 mod postgres;
 mod setup;
 mod shutdown;

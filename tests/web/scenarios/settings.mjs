@@ -1,0 +1,118 @@
+// Settings of an account.
+
+import assert from "node:assert/strict";
+
+import { fill, logIn, look, scenario } from "../browser.mjs";
+import { PASSWORD } from "../server.mjs";
+
+const REQUIRED = { AUTH_MODE: "required" };
+const EMAIL = "ann@example.com";
+
+const alert = (page, words) => page.getByRole("alert").filter({ hasText: words }).waitFor();
+
+scenario("a key is made, shown once with what an agent needs, works, and is revoked", { variables: REQUIRED, context: { permissions: ["clipboard-read", "clipboard-write"] } }, async ({ server, page }) => {
+  await server.account(EMAIL);
+  await logIn(page, EMAIL);
+  await page.getByRole("link", { name: "Settings" }).click();
+  await page.getByRole("link", { name: "API keys" }).click();
+  await page.getByText("There are no keys yet.").waitFor();
+  await fill(page, { "Name of the key": "Laptop <b>" });
+  await page.getByLabel("Read").check();
+  await page.getByLabel("Expires").selectOption("30");
+  await page.getByRole("button", { name: "Make the key" }).click();
+  await page.getByRole("heading", { name: "Your new key" }).waitFor();
+  await page.getByRole("button", { name: "Copy" }).first().click();
+  const key = await page.evaluate(() => navigator.clipboard.readText());
+  assert.match(key, /^[\w-]{43}=$/);
+  await page.getByText(`kubeagents setup --url ${server.url} --key ${key}`).waitFor();
+  await look(page, "keys");
+  await server.report({}, key);
+  const row = page.getByRole("listitem").filter({ hasText: "Laptop <b>" });
+  await row.getByText("Report, Read").waitFor();
+  await row.getByRole("button", { name: "Revoke Laptop <b>" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
+  await row.waitFor({ state: "detached" });
+  await assert.rejects(server.report({}, key), /401/);
+  await page.reload();
+  await page.getByText("There are no keys yet.").waitFor();
+  assert.equal(await page.getByText(key).count(), 0);
+});
+
+scenario("a key needs something that it may do", { variables: REQUIRED, refused: [400] }, async ({ server, page }) => {
+  await server.account(EMAIL);
+  await logIn(page, EMAIL);
+  await page.goto("/settings/keys");
+  await fill(page, { "Name of the key": "Laptop" });
+  await page.getByLabel("Report").uncheck();
+  await page.getByRole("button", { name: "Make the key" }).click();
+  await alert(page, "Choose what the key may do.");
+});
+
+scenario("the plain webhook is set, refused and cleared", { variables: REQUIRED, refused: [400] }, async ({ server, page }) => {
+  await server.account(EMAIL);
+  await logIn(page, EMAIL);
+  await page.goto("/settings/account");
+  const save = page.getByRole("button", { name: "Save" });
+  await fill(page, { URL: "ftp://example.com" });
+  await save.click();
+  await alert(page, "notification_webhook_url");
+  await fill(page, { URL: "https://example.com/hook" });
+  await save.click();
+  await page.getByText("Saved").first().waitFor();
+  await page.reload();
+  await page.getByRole("heading", { name: "Plain webhook" }).waitFor();
+  assert.equal(await page.getByLabel("URL").inputValue(), "https://example.com/hook");
+  await look(page, "account");
+});
+
+scenario("a changed password keeps this browser in, and is the one that counts", { variables: REQUIRED }, async ({ server, page }) => {
+  await server.account(EMAIL);
+  await logIn(page, EMAIL);
+  await page.goto("/settings/account");
+  const form = page.locator("form").filter({ hasText: "New password" });
+  await form.getByLabel("Present password").fill("not the password");
+  await form.getByLabel("New password").fill("another horse battery");
+  await form.getByRole("button").click();
+  await alert(page, "This is not your present password.");
+  await form.getByLabel("Present password").fill(PASSWORD);
+  await form.getByRole("button").click();
+  await page.getByText("The password is changed.").waitFor();
+  await page.reload();
+  await page.getByRole("heading", { name: "Plain webhook" }).waitFor();
+  await assert.rejects(server.send("POST", "/api/auth/login", { body: { email: EMAIL, password: PASSWORD } }), /401/);
+  await server.send("POST", "/api/auth/login", { body: { email: EMAIL, password: "another horse battery" } });
+});
+
+scenario("a deleted account is gone", { variables: REQUIRED }, async ({ server, page }) => {
+  await server.account(EMAIL);
+  await logIn(page, EMAIL);
+  await page.goto("/settings/account");
+  const form = page.locator("form").filter({ hasText: "Delete for good" });
+  await form.getByLabel("Present password").fill(PASSWORD);
+  await form.getByRole("button").click();
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  await form.getByRole("button").click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete for good" }).click();
+  await page.waitForURL(/\/login/);
+  await assert.rejects(server.send("POST", "/api/auth/login", { body: { email: EMAIL, password: PASSWORD } }), /401/);
+});
+
+scenario("an open server says what an account is for", {}, async ({ page }) => {
+  await page.goto("/settings");
+  await page.getByText("This server is open").waitFor();
+  await look(page, "settings-open");
+});
+
+scenario("settings are there in Chinese, in the dark and on a phone", { variables: REQUIRED, context: { locale: "zh-CN", colorScheme: "dark", viewport: { width: 390, height: 844 } } }, async ({ server, page }) => {
+  await server.account(EMAIL);
+  await page.goto("/login");
+  await fill(page, { 邮箱: EMAIL, 密码: PASSWORD });
+  await look(page, "login-zh");
+  await page.getByRole("button", { name: "登录" }).click();
+  await page.getByRole("link", { name: "设置" }).click();
+  await page.getByRole("heading", { name: "普通 Webhook" }).waitFor();
+  await look(page, "account-zh");
+  await page.getByRole("link", { name: "API 密钥" }).click();
+  await page.getByRole("heading", { name: "新建密钥" }).waitFor();
+  await look(page, "keys-zh");
+});
