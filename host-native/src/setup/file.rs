@@ -145,7 +145,8 @@ impl Change {
         let shown = self.path.display();
         let backup = backup(&self.path);
         let Some(after) = &self.after else {
-            fs::remove_file(&self.path).map_err(refuse)?;
+            // A link that leads there stays, as it was there first.
+            fs::remove_file(target(&self.path)).map_err(refuse)?;
             return Ok((format!("removed {shown}"), Vec::new()));
         };
         let mut done = match self.before {

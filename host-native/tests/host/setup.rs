@@ -739,6 +739,15 @@ fn links_are_followed_and_modes_kept() {
     home.setup(&["--uninstall"]);
     assert!(home.path(".claude/settings.json").is_symlink());
     assert_eq!(home.text("dotfiles/claude.json"), CLAUDE_SETTINGS);
+
+    // A link to what is not there yet is left so again.
+    let link = home.path(".claude/settings.json");
+    fs::remove_file(&link).unwrap();
+    symlink("../elsewhere/claude.json", &link).unwrap();
+    home.setup(&["claude-code"]);
+    assert!(home.path("elsewhere/claude.json").is_file());
+    home.setup(&["--uninstall"]);
+    assert!(link.is_symlink() && !home.path("elsewhere").exists());
 }
 
 #[test]
