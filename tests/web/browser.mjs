@@ -3,15 +3,12 @@
 
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { after, test } from "node:test";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 
+import { launch, require } from "./chromium.mjs";
 import { OwnServer, PASSWORD, Server } from "./server.mjs";
 
-// The packages are installed where the script is started, not where it is kept.
-const require = createRequire(pathToFileURL(`${process.cwd()}/package.json`));
-const { chromium } = require("playwright-core");
 const AXE = require.resolve("axe-core/axe.min.js");
 
 const SCREENSHOTS = fileURLToPath(new URL("../../target/screenshots", import.meta.url));
@@ -19,22 +16,12 @@ const SCREENSHOTS = fileURLToPath(new URL("../../target/screenshots", import.met
 /** Only what hangs takes so long. */
 const DEADLINE = 60_000;
 
-const { PAGE_SERVER: program, PAGE_URL: url, PAGE_CHROMIUM: executablePath = "/usr/bin/chromium" } = process.env;
+const { PAGE_SERVER: program, PAGE_URL: url } = process.env;
 
 let launched;
 
 function browser() {
-  launched ??= chromium.launch({
-    executablePath,
-    args: [
-      "--headless",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  launched ??= launch();
   return launched;
 }
 

@@ -51,9 +51,9 @@ export class OwnServer extends Server {
   #process;
   #log = "";
 
-  constructor(program, variables) {
+  constructor(program, variables, command) {
     super("");
-    this.#process = spawn(program, [], {
+    this.#process = spawn(program, command, {
       env: { PORT: "0", ...variables },
       stdio: ["ignore", "ignore", "pipe"],
     });
@@ -61,8 +61,8 @@ export class OwnServer extends Server {
   }
 
   /** Starts one, and waits for its address. */
-  static async start(program, variables) {
-    const server = new OwnServer(program, variables);
+  static async start(program, variables, command = []) {
+    const server = new OwnServer(program, variables, command);
     const listening = () => server.#log.split("\n").find((line) => line.includes("listening"));
     const line = await until("a server that listens", listening);
     server.url = /address=(http:\S+)/.exec(line)[1];
