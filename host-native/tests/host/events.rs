@@ -58,37 +58,45 @@ impl Reader {
     /// Reads more; false at the end.
     async fn more(&mut self) -> bool {
         let mut bytes = vec![0; 64 << 10];
-        let read = timeout(PATIENCE, self.stream.read(&mut bytes)).await;
-        let count = read.expect("an event or a comment in time").unwrap_or(0);
+        let count = self.stream.read(&mut bytes).await.unwrap_or(0);
         self.text.push_str(str::from_utf8(&bytes[..count]).unwrap());
         count > 0
     }
 
     /// The text up to the end of `needle`.
     async fn until(&mut self, needle: &str) -> String {
-        loop {
-            if let Some(place) = self.text.find(needle) {
-                let rest = self.text.split_off(place + needle.len());
-                return std::mem::replace(&mut self.text, rest);
+        let reading = async {
+            loop {
+                if let Some(place) = self.text.find(needle) {
+                    let rest = self.text.split_off(place + needle.len());
+                    return std::mem::replace(&mut self.text, rest);
+                }
+                assert!(self.more().await, "no {needle} in {}", self.text);
             }
-            assert!(self.more().await, "no {needle} in {}", self.text);
-        }
+        };
+        let found = timeout(PATIENCE, reading).await;
+        found.unwrap_or_else(|_| panic!("no {needle} in time"))
     }
 
     /// Reads to the end of the stream, or of the connection. Returns whether it was that of the
     /// stream.
     async fn end(mut self) -> bool {
-        while !self.text.ends_with("\r\n0\r\n\r\n") {
-            if !self.more().await {
-                return false;
+        let reading = async {
+            while !self.text.ends_with("\r\n0\r\n\r\n") {
+                if !self.more().await {
+                    return false;
+                }
             }
-        }
-        true
+            true
+        };
+        timeout(PATIENCE, reading).await.expect("an end in time")
     }
 
     /// The next event, `reset` or the state of a session.
     async fn event(&mut self) -> Event {
+        let start = Instant::now();
         loop {
+            assert!(start.elapsed() < PATIENCE, "nothing but comments");
             let block = self.until("\n\n").await;
             let field = |name: &str| {
                 let mut lines = block.lines();
@@ -110,13 +118,17 @@ impl Reader {
 
     /// The state of a session with this topic as soon as `is_such`.
     async fn state(&mut self, topic: &str, is_such: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let event = self.event().await;
-            assert_eq!(event.name, "session", "{event:?}");
-            if event.data["session_topic"] == topic && is_such(&event.data) {
-                return event.data;
+        let reading = async {
+            loop {
+                let event = self.event().await;
+                assert_eq!(event.name, "session", "{event:?}");
+                if event.data["session_topic"] == topic && is_such(&event.data) {
+                    return event.data;
+                }
             }
-        }
+        };
+        let found = timeout(PATIENCE, reading).await;
+        found.unwrap_or_else(|_| panic!("{topic} is not so in time"))
     }
 
     async fn topic(&mut self, topic: &str) -> Value {
