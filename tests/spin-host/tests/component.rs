@@ -13,6 +13,7 @@ use futures::future::{Either, join_all, select};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use kubeagents_contract::page_in_browser;
 use kubeagents_spin_tests::{Built, Compiled, Options, Reuse, SpinHost, store_suite};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -172,6 +173,15 @@ async fn the_store_suite_passes_on_postgresql() {
     let database = kubeagents_test_postgres::database();
     let options = Options::new(directory.path());
     passes_the_store_suite(on_postgres(options, &database.url())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_shows_the_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = start(&open_mode(&directory)).await;
+    let url = host.url();
+    let played = tokio::task::spawn_blocking(move || page_in_browser::play_at(&url));
+    played.await.unwrap();
 }
 
 #[tokio::test]
