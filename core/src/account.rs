@@ -51,7 +51,7 @@ pub struct NewAccount {
     pub id: AccountId,
     /// The address as given.
     pub email: String,
-    /// The address as compared, see [`email_key`].
+    /// The address as compared, see [`email_key`](crate::email_key).
     pub email_key: String,
     /// The bcrypt hash of its password.
     pub password_hash: String,
@@ -87,11 +87,6 @@ impl MailedToken {
     }
 }
 
-/// The form in which addresses are compared: two addresses that differ in case are one.
-pub fn email_key(email: &str) -> String {
-    crate::search_key(email)
-}
-
 /// An account as its owner sees it.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "User")]
@@ -103,6 +98,11 @@ pub(crate) struct UserView<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     notification_webhook_url: &'a str,
     email_verified: bool,
+    /// Present and true if the account may work in the shared workspace, too: with
+    /// `X-Workspace: shared`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    shared_workspace: bool,
     #[serde(serialize_with = "crate::time::serialize")]
     created_at: Timestamp,
     #[serde(serialize_with = "crate::time::serialize")]
@@ -110,13 +110,23 @@ pub(crate) struct UserView<'a> {
 }
 
 impl Account {
-    pub(crate) fn view(&self) -> UserView<'_> {
+    /// What others know its owner by: the name, else the address.
+    pub(crate) fn called(&self) -> &str {
+        match self.name.trim() {
+            "" => &self.email,
+            name => name,
+        }
+    }
+
+    /// What its owner is shown; `is_member` of the shared workspace or not.
+    pub(crate) fn view(&self, is_member: bool) -> UserView<'_> {
         UserView {
             id: &self.id,
             email: &self.email,
             name: &self.name,
             notification_webhook_url: &self.notification_webhook_url,
             email_verified: self.email_verified,
+            shared_workspace: is_member,
             created_at: self.created_at,
             updated_at: self.updated_at,
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
-use crate::{AccountId, Timestamp};
+use crate::{AccountId, Timestamp, WorkspaceChoice};
 
 /// One thing that a credential may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -123,6 +123,8 @@ pub struct ApiKey {
     pub key_prefix: String,
     /// What it may do.
     pub scopes: Scopes,
+    /// Where it works.
+    pub workspace: WorkspaceChoice,
     /// When it stops working; `None`: never.
     #[serde(serialize_with = "crate::time::serialize_option")]
     pub expires_at: Option<Timestamp>,

@@ -13,6 +13,9 @@ pub type Context = BTreeMap<String, String>;
 /// The key of the machine that a session runs on.
 pub(crate) const HOST: &str = "host";
 
+/// The key of the person whose agent works on a session, where a workspace has several people.
+pub(crate) const USER: &str = "user";
+
 /// The most keys of a session's context.
 pub(crate) const MAX_KEYS: usize = 20;
 
@@ -72,6 +75,24 @@ pub(crate) fn merged(context: &Context, patch: &Context, room: usize) -> Context
         }
     }
     merged
+}
+
+/// The context of a session that this person's agent reports on. Where there is no room, the last of the
+/// other keys makes some, but for the machine's.
+pub(crate) fn of_user(mut context: Context, user: &str) -> Context {
+    let value = user.chars().take(MAX_VALUE).collect();
+    context.insert(USER.to_owned(), value);
+    while context.len() > MAX_KEYS {
+        let mut others = context.keys().rev();
+        let Some(last) = others
+            .find(|key| ![USER, HOST].contains(&key.as_str()))
+            .cloned()
+        else {
+            break;
+        };
+        context.remove(&last);
+    }
+    context
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use serde::de::DeserializeOwned;
+use url::Url;
 
 pub use body::{BodyTimeout, MAX_BODY_BYTES, body_patience};
 pub use events::{EventStream, Reply};
@@ -226,15 +227,15 @@ impl<P: Ports> App<P> {
         match access {
             Access::Public => Ok(Caller::anonymous()),
             Access::Scope(scope) => {
-                let caller = self.authenticate(&parts.headers).await?;
+                let caller = self.authenticate(parts).await?;
                 match caller.scopes.contains(scope) {
                     true => Ok(caller),
                     false => Err(ApiError::missing_scope(scope)),
                 }
             }
-            Access::Workspace => self.authenticate(&parts.headers).await,
+            Access::Workspace => self.authenticate(parts).await,
             Access::Management => {
-                let caller = self.authenticate(&parts.headers).await?;
+                let caller = self.authenticate(parts).await?;
                 match caller.by_api_key {
                     false => Ok(caller),
                     true => Err(ApiError::forbidden("API keys cannot manage channels")),
@@ -286,6 +287,31 @@ impl<P: Ports> App<P> {
         match is_own_page || cors::allows(&self.cors, Some(origin)) || is_local_tool() {
             true => Ok(()),
             false => Err(ApiError::origin_not_allowed()),
+        }
+    }
+
+    /// The address that links in mails begin with: the one that is configured, or the instance's own.
+    /// Where that is unknown, it is what the request asks for under a name that the server is known to
+    /// have: any other name may be made up by who wants to be sent the links of others.
+    fn page_url(&self, request: &Admitted<'_>) -> String {
+        let Settings {
+            values, own_url, ..
+        } = &self.settings;
+        if let Some(url) = values.app_base_url.as_ref().or(own_url.as_ref()) {
+            return url.clone();
+        }
+        let (parts, client) = (request.parts, request.client);
+        let host = host::asked(parts).unwrap_or_default();
+        let scheme = match origin::is_secure(parts, client) {
+            true => "https",
+            false => "http",
+        };
+        let asked = Some(host)
+            .filter(|host| self.is_own_name(host))
+            .and_then(|host| Url::parse(&format!("{scheme}://{host}")).ok());
+        match asked {
+            Some(url) => url.origin().ascii_serialization(),
+            None => format!("http://localhost:{}", self.settings.host.usual_port()),
         }
     }
 

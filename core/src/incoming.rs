@@ -27,6 +27,16 @@ impl From<Intent> for Incoming {
 }
 
 impl Incoming {
+    /// The same, as it comes from this person, where a workspace has several.
+    pub(crate) fn by_user(mut self, user: Option<&str>) -> Self {
+        let place = match &mut self {
+            Self::Report(report) => &mut report.user,
+            Self::Hook(intent) => &mut intent.user,
+        };
+        *place = user.map(str::to_owned);
+        self
+    }
+
     /// The session that it is on.
     pub fn session_key(&self, workspace: &Workspace) -> SessionKey {
         match self {

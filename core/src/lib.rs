@@ -21,6 +21,7 @@ mod channel;
 mod context;
 mod decide;
 pub mod delivery;
+mod email;
 pub mod events;
 mod fair_queue;
 mod hash;
@@ -46,7 +47,7 @@ mod validation;
 mod workspace;
 mod yielding;
 
-pub use account::{Account, AccountId, MailedToken, NewAccount, email_key};
+pub use account::{Account, AccountId, MailedToken, NewAccount};
 pub use agent::{Agent, search_key};
 pub use api_key::{ApiKey, Scope, Scopes};
 pub use causes::causes;
@@ -56,6 +57,7 @@ pub use decide::{
     AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, RefreshDecision, SessionHead,
     Snapshot, StatusEntry, Unstored, decide, decide_hook, decide_refresh,
 };
+pub use email::email_key;
 pub use fair_queue::FairQueue;
 pub use hash::sha256_hex;
 pub use http::{
@@ -74,5 +76,5 @@ pub use store::{Store, StoreError};
 pub use time::{Timestamp, format_go_duration, parse_go_duration};
 pub use token::RefreshToken;
 pub use validation::{InvalidField, Rule};
-pub use workspace::Workspace;
+pub use workspace::{Workspace, WorkspaceChoice};
 pub use yielding::yield_now;

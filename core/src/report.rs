@@ -37,6 +37,8 @@ pub struct Report {
     pub context: Context,
     /// Its place among the reports of the machine that it comes from, 1 to 2^53 - 1.
     pub sequence: Option<u64>,
+    /// Whose account it comes from, where a workspace has several people.
+    pub user: Option<String>,
 }
 
 impl Report {
@@ -59,6 +61,7 @@ impl Report {
             reason: String::new(),
             context: Context::new(),
             sequence: None,
+            user: None,
         }
     }
 }
@@ -208,6 +211,7 @@ impl RawReport {
             reason,
             context,
             sequence: sequence.transpose()?,
+            user: None,
         })
     }
 }

@@ -8,6 +8,7 @@ mod client;
 mod cors;
 mod database;
 mod host_names;
+mod members;
 mod networks;
 mod parse;
 mod receivers;
@@ -20,6 +21,7 @@ pub use cors::{CorsPolicy, OriginPattern};
 pub use database::DatabaseUrl;
 pub use host_names::HostNames;
 pub(crate) use host_names::{is_ip_authority, is_loopback_authority, is_origin_of, is_same_origin};
+pub use members::Members;
 pub use networks::Networks;
 pub use receivers::AllowedHost;
 pub use secret::JWT_SECRET_NAME;
@@ -58,6 +60,8 @@ pub struct Settings {
     /// then, in open mode, requests whose `Host` is neither a loopback name nor among
     /// [`Values::allowed_hosts`] are refused, against DNS rebinding.
     pub loopback_only: bool,
+    /// The address of the instance's own page, `http://host:port`, where the instance knows it.
+    pub own_url: Option<String>,
     /// What signs tokens.
     pub jwt_secret: String,
 }

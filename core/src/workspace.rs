@@ -1,5 +1,8 @@
 //! What a caller sees and writes: a workspace holds agents, and nothing crosses its border.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::AccountId;
 
 /// The set of agents that a caller works in. Agent ids are unique within a workspace only.
@@ -35,5 +38,35 @@ impl Workspace {
             Self::Shared => None,
             Self::Account(id) => Some(id),
         }
+    }
+}
+
+/// One of the two workspaces that an account may work in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkspaceChoice {
+    /// The account's own.
+    Own,
+    /// The shared one, if the account is a member.
+    Shared,
+}
+
+impl WorkspaceChoice {
+    /// The words for them.
+    pub(crate) const WORDS: [&str; 2] = ["own", "shared"];
+
+    /// The word used on the wire and in storage.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Shared => "shared",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Own, Self::Shared]
+            .into_iter()
+            .find(|choice| choice.as_str() == word)
     }
 }

@@ -372,6 +372,21 @@ impl Config {
         Ok(config)
     }
 
+    /// The address of the server's own page.
+    pub(crate) fn own_url(&self) -> String {
+        let (host, port) = (self.values.host, self.values.port);
+        match host.is_unspecified() {
+            true => format!("http://localhost:{port}"),
+            false => format!("http://{}", SocketAddr::new(host, port)),
+        }
+    }
+
+    /// The address that people reach the page under.
+    pub(crate) fn page_url(&self) -> String {
+        let configured = self.values.app_base_url.clone();
+        configured.unwrap_or_else(|| self.own_url())
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::new(self.values.host, self.values.port)
     }
@@ -399,6 +414,7 @@ impl Config {
             host: Host::Native,
             mode: self.mode(),
             loopback_only: self.values.host.is_loopback(),
+            own_url: Some(self.own_url()),
             jwt_secret,
         }
     }
@@ -408,6 +424,14 @@ impl Config {
         if mode == AuthMode::Open && !self.values.host.is_loopback() {
             tracing::warn!(
                 "AUTH_MODE is open and HOST is not loopback: whoever reaches this server may report and read"
+            );
+        }
+        if self.values.smtp_host.is_some()
+            && self.values.app_base_url.is_none()
+            && !self.values.host.is_loopback()
+        {
+            tracing::warn!(
+                "APP_BASE_URL is not set: links in mails lead to this machine's localhost"
             );
         }
         for (variables, without, there) in [

@@ -36,7 +36,10 @@ use futures_util::stream::unfold;
 use http::{Request, Response};
 use kubeagents_core::ports::{Clock, Reports};
 use kubeagents_core::store::MemoryStore;
-use kubeagents_core::{App, Outage, Reply, ReportPolicy, Settings, Store, StoreError, causes};
+use kubeagents_core::{
+    App, AuthMode, Outage, Reply, ReportPolicy, Settings, Store, StoreError, causes,
+};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -189,8 +192,12 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
             hub.close();
         }
     };
-    let base_url = config.values.app_base_url.clone();
-    let (mail, mailing) = mail::set_up(config.smtp.take(), base_url)?;
+    let listen_error = |error| StartError::Listen(config.address(), error);
+    let listener = server::listen(config.address()).map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+    // Where any free port was asked for, it is known only now.
+    config.values.port = address.port();
+    let (mail, mailing) = mail::set_up(config.smtp.take(), config.page_url())?;
     let mut background: Vec<JoinHandle<()>> = Vec::new();
 
     let config = &config;
@@ -228,7 +235,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(app)
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            listen(config, warnings, places, opening, handle, stop).await?;
+            serve_on(listener, config, warnings, places, opening, handle, stop).await?;
         }
         Storage::Sqlite(path) => {
             let opening = async {
@@ -259,7 +266,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(app)
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            listen(config, warnings, places, opening, handle, stop).await?;
+            serve_on(listener, config, warnings, places, opening, handle, stop).await?;
         }
         Storage::Postgres(database) => {
             let opening = async {
@@ -289,7 +296,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(app)
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            listen(config, warnings, places, opening, handle, stop).await?;
+            serve_on(listener, config, warnings, places, opening, handle, stop).await?;
         }
     }
 
@@ -312,9 +319,10 @@ const QUICK_START: Duration = Duration::from_secs(1);
 #[error("storage is being made ready")]
 struct Starting;
 
-/// Listens, and serves with `handle` what comes of `opening`. Until then `/health` says that the
+/// Serves with `handle` what comes of `opening`. Until then `/health` says that the
 /// process lives, and whoever asks for more is told to come back.
-async fn listen<A, H, F, T>(
+async fn serve_on<A, H, F, T>(
+    listener: TcpListener,
     config: &Config,
     warnings: &[String],
     places: Places,
@@ -333,11 +341,12 @@ where
         keep_alive: config.values.keep_alive,
         shutdown_delay: config.values.shutdown_delay,
     };
-    let listen_error = |error| StartError::Listen(config.address(), error);
-    let listener = server::listen(config.address()).map_err(listen_error)?;
-    let address = listener.local_addr().map_err(listen_error)?;
-    let address = format!("http://{address}");
+    let address = format!("http://{}", config.address());
     let mode = config.mode();
+    // In open mode people may look at once.
+    let is_shown = mode == AuthMode::Open && config.values.dashboard_enabled;
+    let page = is_shown.then(|| format!("{}/", config.page_url()));
+    let page = page.as_ref().map(tracing::field::display);
     let opened = Arc::new(OnceLock::<A>::new());
     let respond = {
         let cors = Arc::new(config.values.cors_policy(mode));
@@ -376,6 +385,7 @@ where
     let _ = opened.set(app);
     tracing::info!(
         %address,
+        page,
         storage = %config.storage(),
         auth = %mode.as_str(),
         version = %env!("CARGO_PKG_VERSION"),

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use kubeagents_contract::{Arguments, Host, Mode, Process, Receiver, SETTINGS, Trial, run, trials};
+use kubeagents_contract::{
+    Arguments, Host, MEMBERS, Mode, Process, Receiver, SETTINGS, Trial, run, trials,
+};
 use kubeagents_test_postgres::database;
 
 const STATIC_KEY: &str = "static-key-of-the-contract";
@@ -120,6 +122,7 @@ fn server(mode: Mode, environment: &[(&str, &str)]) -> Result<(Process, Host), B
         jwt_secret: Some(JWT_SECRET.to_owned()),
         log: Some(process.log()),
         instance_receiver: Some(receiver),
+        has_members: true,
         ..Host::new(address(&process, &[])?, mode)
     };
     Ok((process, host))
@@ -145,6 +148,7 @@ fn command(receiver: &Receiver, environment: &[(&str, &str)]) -> Command {
         .env("PORT", "0")
         .env("KUBEAGENTS_API_KEY", STATIC_KEY)
         .env("JWT_SECRET", JWT_SECRET)
+        .env(MEMBERS.0, MEMBERS.1)
         .env("NOTIFICATION_WEBHOOK_URL", receiver.instance_url())
         .envs(environment.iter().copied());
     command

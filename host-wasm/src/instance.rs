@@ -85,6 +85,7 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
             host: config.host,
             mode: config.mode,
             loopback_only: true,
+            own_url: None,
         };
         let waker = Waker::default();
         let delivery = Delivery::new(

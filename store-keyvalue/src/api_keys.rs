@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use kubeagents_core::store::{ApiKeyCreation, ApiKeyCursor, ApiKeys, Page};
-use kubeagents_core::{AccountId, ApiKey, Scopes, StoreError, Timestamp};
+use kubeagents_core::{AccountId, ApiKey, Scopes, StoreError, Timestamp, WorkspaceChoice};
 use serde::{Deserialize, Serialize};
 
 use crate::documents::{Change, Document, key};
@@ -19,6 +19,9 @@ pub(crate) struct KeyDocument {
     hash: String,
     prefix: String,
     scopes: String,
+    /// Empty: its account's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    workspace: String,
     #[serde(with = "micros::option")]
     expires: Option<Timestamp>,
     #[serde(with = "micros::option")]
@@ -37,6 +40,10 @@ impl From<&ApiKey> for KeyDocument {
             hash: key.key_hash.clone(),
             prefix: key.key_prefix.clone(),
             scopes: key.scopes.to_text(),
+            workspace: match key.workspace {
+                WorkspaceChoice::Own => String::new(),
+                WorkspaceChoice::Shared => key.workspace.as_str().to_owned(),
+            },
             expires: key.expires_at,
             used: key.last_used_at,
             created: key.created_at,
@@ -51,6 +58,11 @@ impl TryFrom<KeyDocument> for ApiKey {
     fn try_from(document: KeyDocument) -> Result<Self, StoreError> {
         let scopes = Scopes::from_text(&document.scopes)
             .ok_or_else(|| StoreError::unavailable("an API key has unknown scopes"))?;
+        let workspace = match document.workspace.as_str() {
+            "" => WorkspaceChoice::Own,
+            word => WorkspaceChoice::parse(word)
+                .ok_or_else(|| StoreError::unavailable("an API key has an unknown workspace"))?,
+        };
         Ok(Self {
             id: document.id,
             account_id: AccountId::new(document.account),
@@ -58,6 +70,7 @@ impl TryFrom<KeyDocument> for ApiKey {
             key_hash: document.hash,
             key_prefix: document.prefix,
             scopes,
+            workspace,
             expires_at: document.expires,
             last_used_at: document.used,
             created_at: document.created,

@@ -12,7 +12,8 @@ use kubeagents_core::store::{
 };
 use kubeagents_core::{
     AccountId, ApiKey, MailedToken, NewAccount, Notification, RefreshToken, Report, Scopes,
-    SessionKey, Snapshot, StatusKind, Store, StoreError, Timestamp, Workspace, decide,
+    SessionKey, Snapshot, StatusKind, Store, StoreError, Timestamp, Workspace, WorkspaceChoice,
+    decide,
 };
 
 use crate::KeyValueStore;
@@ -488,6 +489,7 @@ fn api_key() -> ApiKey {
         key_hash: "key hash".into(),
         key_prefix: "prefix".into(),
         scopes: Scopes::REPORT,
+        workspace: WorkspaceChoice::Own,
         expires_at: None,
         last_used_at: None,
         created_at: start(),

@@ -46,7 +46,7 @@ impl ApiKeyCache for () {
 macro_rules! columns {
     () => {
         "id, account_id, name, key_hash, key_prefix, scopes, expires_at, last_used_at, \
-            created_at, revoked"
+            created_at, revoked, workspace"
     };
 }
 
@@ -65,7 +65,7 @@ const INSERT: &str = concat!(
     ) INSERT INTO kubeagents_data.api_keys (",
     columns!(),
     ") SELECT $1::text, account.id, $3::text, $4::text, $5::text, $6::text, $7::bigint, \
-        $8::bigint, $9::bigint, $10::boolean FROM account RETURNING id"
+        $8::bigint, $9::bigint, $10::boolean, $12::text FROM account RETURNING id"
 );
 
 /// The most races for an account's keys that one creation loses before it gives up.
@@ -119,6 +119,7 @@ impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
                 key.created_at.into(),
                 key.revoked.into(),
                 Value::from(&version),
+                key.workspace.as_str().into(),
             ];
             if self.query.returns_row(INSERT, &params).await? {
                 return Ok(ApiKeyCreation::Created);

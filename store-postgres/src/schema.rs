@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 8;
+pub const VERSION: i64 = 9;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,7 @@ pub const MIGRATIONS: [&str; VERSION as usize] = [
     migration!(6, "0006_outbox_turns.sql"),
     migration!(7, "0007_channels.sql"),
     migration!(8, "0008_changes.sql"),
+    migration!(9, "0009_key_workspaces.sql"),
 ];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";

@@ -5,6 +5,7 @@ use kubeagents_core::store::LeasedNotification;
 use kubeagents_core::{
     Account, AccountId, Agent, ApiKey, Channel, Context, Events, Format, NamedSession,
     Notification, Receiver, RefreshToken, Scopes, Session, SessionHead, Snapshot, Workspace,
+    WorkspaceChoice,
 };
 
 use serde::Serialize;
@@ -64,6 +65,8 @@ impl Row {
             last_used_at: self.optional_instant()?,
             created_at: self.instant()?,
             revoked: self.bool()?,
+            workspace: WorkspaceChoice::parse(&self.text()?)
+                .ok_or(UnexpectedResult("an unknown workspace"))?,
         })
     }
 

@@ -9,7 +9,7 @@ use crate::{Connection, SqliteStore, Value};
 
 /// ?11 the most valid keys of the account.
 const CREATE_API_KEY: &str = "
-    INSERT INTO api_keys SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10
+    INSERT INTO api_keys SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12
     WHERE (
         SELECT count(*) FROM api_keys
         WHERE account_id = ?2 AND NOT revoked AND (expires_at IS NULL OR expires_at > ?9)
@@ -20,7 +20,7 @@ macro_rules! select_api_keys {
     ($rest:literal) => {
         concat!(
             "SELECT id, account_id, name, key_hash, key_prefix, scopes, expires_at, last_used_at,
-                created_at, revoked
+                created_at, revoked, workspace
             FROM api_keys ",
             $rest
         )
@@ -59,6 +59,7 @@ impl<C: Connection> ApiKeys for SqliteStore<C> {
             key.created_at.into(),
             u32::from(key.revoked).into(),
             most.into(),
+            key.workspace.as_str().into(),
         ];
         let created = self.writer.run(CREATE_API_KEY, parameters).await?;
         Ok(match created.is_empty() {

@@ -362,7 +362,9 @@ impl Answer {
             self.path
         );
         if self.status == StatusCode::UNAUTHORIZED && !self.is_sign_in() {
-            assert_eq!(self.header("www-authenticate").as_deref(), Some("Bearer"));
+            let challenge = self.header("www-authenticate").unwrap_or_default();
+            let scheme = challenge.split(' ').next();
+            assert_eq!(scheme, Some("Bearer"), "{self}");
         }
         body
     }

@@ -162,10 +162,21 @@ async fn an_access_token_reports_and_reads(world: Arc<World>) {
 async fn account_routes_accept_access_tokens_only(world: Arc<World>) {
     let account = world.account(0).await;
     let client = account.with_scopes(&["report", "read"]).await;
-    for request in account_routes(&client) {
-        request.await.error_code(401, "unauthorized");
+    assert_wrong_kind(&client).await;
+}
+
+/// Account routes refuse a key, and say that it is of the wrong kind.
+async fn assert_wrong_kind(client: &Client) {
+    for request in account_routes(client).into_iter().chain([logout(client)]) {
+        let answer = request.await;
+        let challenge = answer.header("www-authenticate").unwrap_or_default();
+        assert_eq!(
+            challenge,
+            "Bearer error=\"invalid_token\", error_description=\"an access token from \
+             /api/auth/login is needed here, not an API key\""
+        );
+        answer.error(401, "unauthorized", INVALID);
     }
-    logout(&client).await.error_code(401, "unauthorized");
 }
 
 async fn the_static_key_reports_and_reads(world: Arc<World>) {
@@ -184,10 +195,7 @@ async fn the_static_key_reports_and_reads(world: Arc<World>) {
 async fn account_routes_refuse_the_static_key(world: Arc<World>) {
     let key = world.host.static_key.as_ref().unwrap();
     let client = world.anonymous().with_token(key);
-    for request in account_routes(&client) {
-        request.await.error_code(401, "unauthorized");
-    }
-    logout(&client).await.error_code(401, "unauthorized");
+    assert_wrong_kind(&client).await;
     let client = world.anonymous().with_token(&format!("{key}x"));
     client
         .get("/api/agents")

@@ -35,6 +35,8 @@ pub struct Host {
     pub access_token_expiry: Duration,
     /// Set if the instance runs with [`SETTINGS`]. Only the scenarios for those then apply.
     pub has_settings: bool,
+    /// Set if the instance runs with [`MEMBERS`].
+    pub has_members: bool,
     /// Set if the server knows that it listens on a loopback address, which a component cannot.
     pub knows_its_address: bool,
     /// Set if the server knows its clients' addresses, which not every platform tells.
@@ -66,6 +68,7 @@ impl Host {
             instance_receiver: None,
             access_token_expiry: Duration::from_secs(15 * 60),
             has_settings: false,
+            has_members: false,
             knows_its_address: true,
             knows_clients: true,
             notifies_loopback: true,
@@ -76,6 +79,9 @@ impl Host {
         }
     }
 }
+
+/// Who works in the shared workspace, as an environment variable.
+pub const MEMBERS: (&str, &str) = ("SHARED_WORKSPACE_MEMBERS", "@members.example.com");
 
 /// Settings that differ from the default, as environment variables.
 pub const SETTINGS: [(&str, &str); 6] = [

@@ -43,12 +43,13 @@ mod reports;
 mod scenario;
 mod sessions;
 mod settings;
+mod teams;
 mod tokens;
 mod tools;
 mod workspaces;
 mod world;
 
-pub use host::{Host, Mode, SETTINGS};
+pub use host::{Host, MEMBERS, Mode, SETTINGS};
 pub use libtest_mimic::{Arguments, Conclusion, Trial};
 pub use process::{Log, Process};
 pub use receiver::Receiver;

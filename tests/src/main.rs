@@ -35,6 +35,11 @@ struct Options {
     #[arg(long)]
     log: Option<PathBuf>,
 
+    /// The server's SHARED_WORKSPACE_MEMBERS is @members.example.com. Without it, scenarios with members
+    /// are ignored.
+    #[arg(long)]
+    members: bool,
+
     /// The server does not deliver notifications to this machine's loopback addresses.
     #[arg(long)]
     no_notifications: bool,
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
         static_key: options.api_key,
         jwt_secret: options.jwt_secret,
         log: options.log.map(Log::file),
+        has_members: options.members,
         notifies_loopback: !options.no_notifications,
         streams: !options.no_streams,
         ..Host::new("", options.mode)

@@ -22,6 +22,8 @@ pub(crate) enum Need {
     Accounts,
     /// A server with [`SETTINGS`](crate::SETTINGS).
     Settings,
+    /// A server with [`MEMBERS`](crate::MEMBERS).
+    Members,
     /// A server that knows that it listens on a loopback address.
     Loopback,
     /// A server that delivers notifications after its answer.
@@ -49,6 +51,7 @@ impl Need {
             Self::Required => host.mode == Mode::Required,
             Self::Accounts => host.log.is_some(),
             Self::Settings => host.has_settings,
+            Self::Members => host.has_members,
             Self::Loopback => host.knows_its_address,
             Self::DeliveryAfterAnswer => host.answers_before_delivering,
             Self::Clients => host.knows_clients,
@@ -146,6 +149,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("channels", crate::channels::scenarios()),
         ("credentials", crate::credentials::scenarios()),
         ("workspaces", crate::workspaces::scenarios()),
+        ("teams", crate::teams::scenarios()),
         ("notifications", crate::notifications::scenarios()),
         ("reports", crate::reports::scenarios()),
         ("report_fields", crate::report_fields::scenarios()),

@@ -239,7 +239,7 @@ fn decide_effect(
     let before_clock = before.filter(|_| clock_error.is_none());
     let now = before_clock.map_or(clock, |head| clock.max(head.last_updated));
 
-    let context = context_after(before, &report.context, effect.is_some())?;
+    let context = context_after(before, report, effect.is_some())?;
     let sequence = sequence_after(before, report.sequence, &context, clock, now)?;
     let run_started = match (report.status, before) {
         (StatusKind::Running, Some(head)) => Some(head.run_started.unwrap_or(now)),
@@ -319,7 +319,7 @@ fn decide_effect(
 /// beyond them is left out.
 fn context_after(
     before: Option<&SessionHead>,
-    patch: &Context,
+    report: &Report,
     is_cut: bool,
 ) -> Result<Context, Unstored> {
     let none = Context::new();
@@ -328,13 +328,18 @@ fn context_after(
         true => context::MAX_KEYS,
         false => usize::MAX,
     };
-    let merged = context::merged(before, patch, room);
-    match merged.len() > context::MAX_KEYS {
+    let merged = context::merged(before, &report.context, room);
+    // The server sets this key, and no report is refused for it.
+    let of_server = report.user.is_some() && merged.contains_key(context::USER);
+    match merged.len() - usize::from(of_server) > context::MAX_KEYS {
         true => {
             let rule = Rule::MaxKeys(context::MAX_KEYS);
             Err(Unstored::Refused(rule.broken_by("context")))
         }
-        false => Ok(merged),
+        false => Ok(match &report.user {
+            Some(user) => context::of_user(merged, user),
+            None => merged,
+        }),
     }
 }
 

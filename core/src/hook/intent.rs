@@ -45,6 +45,8 @@ pub struct Intent {
     pub(super) event: Event,
     pub(super) context: Context,
     pub(super) sequence: Option<u64>,
+    /// Whose account it comes from, where a workspace has several people.
+    pub(crate) user: Option<String>,
 }
 
 /// A hook's body that is no JSON object.
@@ -80,6 +82,7 @@ impl Intent {
             event,
             context,
             sequence: sender.sequence,
+            user: None,
         }))
     }
 
@@ -123,6 +126,7 @@ impl Intent {
             reason: resolved.reason,
             context: resolved.context,
             sequence: self.sequence,
+            user: self.user.clone(),
         };
         let effect = HookEffect {
             state: resolved.state,

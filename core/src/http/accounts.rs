@@ -21,7 +21,7 @@ use crate::token::TokenType;
 use crate::validation::{STORABLE, storable};
 use crate::{
     Account, AccountId, InvalidField, MailedToken, NewAccount, RefreshDecision, RefreshToken, Rule,
-    Settings, Timestamp, causes, decide_refresh, email_key, password, sha256_hex,
+    Settings, Timestamp, causes, decide_refresh, email, email_key, password, sha256_hex,
 };
 
 pub(super) const MIN_PASSWORD_CHARACTERS: usize = 8;
@@ -45,7 +45,7 @@ const REVOKED_REFRESH: &str = "refresh token has been revoked";
 #[serde(default)]
 #[schemars(extend("required" = ["email", "password"]))]
 pub(super) struct RegisterRequest {
-    #[schemars(required, length(max = MAX_EMAIL_CHARACTERS), regex(pattern = EMAIL))]
+    #[schemars(required, length(max = MAX_EMAIL_CHARACTERS), regex(pattern = email::PATTERN))]
     email: Option<String>,
     /// At most 72 bytes.
     #[schemars(required, length(min = MIN_PASSWORD_CHARACTERS, max = password::MAX_BYTES))]
@@ -167,7 +167,7 @@ impl<P: Ports> App<P> {
             Some(_) => mailer.wake(),
             None => {
                 let to = account.email.clone();
-                self.mail(MailKind::Verification, id.clone(), to, &token);
+                self.mail(&request, MailKind::Verification, id.clone(), to, &token);
             }
         }
         self.purge_deleted_within(TimeDelta::zero()).await;
@@ -219,7 +219,8 @@ impl<P: Ports> App<P> {
         let store = self.ports.store();
         store.set_verification(&id, &verification).await?;
         if let Some(account) = account {
-            self.mail(MailKind::Verification, account.id, account.email, &token);
+            let (id, to) = (account.id, account.email);
+            self.mail(&request, MailKind::Verification, id, to, &token);
         }
         self.wait_in_silence(asked).await;
         confirm("如果该邮箱已注册，您将收到一封验证邮件")
@@ -292,7 +293,7 @@ impl<P: Ports> App<P> {
     pub(super) async fn get_me(&self, request: Admitted<'_>) -> Answer {
         let id = request.caller.account()?;
         let account = self.ports.store().account(id).await?;
-        ok(&account.ok_or_else(Self::unknown_account)?.view())
+        ok(&self.view(&account.ok_or_else(Self::unknown_account)?))
     }
 
     pub(super) async fn put_me(&self, request: Admitted<'_>) -> Answer {
@@ -307,7 +308,7 @@ impl<P: Ports> App<P> {
         let id = request.caller.account()?;
         let store = self.ports.store();
         let account = store.set_notification_url(id, url, self.now()).await?;
-        ok(&account.ok_or_else(Self::unknown_account)?.view())
+        ok(&self.view(&account.ok_or_else(Self::unknown_account)?))
     }
 
     pub(super) async fn delete_me(&self, request: Admitted<'_>) -> Answer {
@@ -329,6 +330,11 @@ impl<P: Ports> App<P> {
         let mut answer = confirm("account deleted")?;
         self.cookie(&request).clear(&mut answer);
         Ok(answer)
+    }
+
+    /// An account as its owner sees it.
+    fn view<'a>(&self, account: &'a Account) -> UserView<'a> {
+        account.view(self.is_member(account))
     }
 
     /// Removes what deleted accounts have left, part by part for this long, at least one part. A
@@ -474,7 +480,7 @@ impl<P: Ports> App<P> {
             revoked: false,
         };
         let tokens = Tokens {
-            user: account.view(),
+            user: self.view(account),
             access_token,
             refresh_token: Some(refresh_token),
             expires_in: settings.jwt_access_token_expiry.num_seconds(),
@@ -498,9 +504,16 @@ impl<P: Ports> App<P> {
         MailedToken::new(kind, self.now(), self.ports.entropy())
     }
 
-    pub(super) fn mail(&self, kind: MailKind, account_id: AccountId, to: String, token: &str) {
-        let base_url = &self.settings.values.app_base_url;
-        let mail = Mail::new(kind, account_id, to, base_url, token);
+    pub(super) fn mail(
+        &self,
+        request: &Admitted<'_>,
+        kind: MailKind,
+        account_id: AccountId,
+        to: String,
+        token: &str,
+    ) {
+        let page = self.page_url(request);
+        let mail = Mail::new(kind, account_id, to, &page, token);
         self.ports.mailer().send(mail);
     }
 
@@ -522,7 +535,7 @@ fn check_registration(email: &str, password: &str, name: &str) -> Result<(), Inv
     if email.trim().is_empty() {
         return Err(Rule::Required.broken_by("email"));
     }
-    if !is_email(email) {
+    if !email::is_email(email) {
         return Err(Rule::Email.broken_by("email"));
     }
     if email.chars().count() > MAX_EMAIL_CHARACTERS {
@@ -543,41 +556,6 @@ pub(super) fn check_password(field: &'static str, password: &str) -> Result<(), 
         return Err(Rule::MaxBytes(password::MAX_BYTES).broken_by(field));
     }
     Ok(())
-}
-
-/// What [`is_email`] takes, as JSON Schema writes it.
-const EMAIL: &str = concat!(
-    r"^[A-Za-z0-9_%+-]+(\.[A-Za-z0-9_%+-]+)*@",
-    r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,}$"
-);
-
-/// Whether a text has the form of an address that mail on the internet reaches: `local@host.tld` in
-/// ASCII, the form that the Go server takes. Whether anyone reads it, the verification mail tells.
-fn is_email(text: &str) -> bool {
-    let Some((local, domain)) = text.split_once('@') else {
-        return false;
-    };
-    let Some((host, tld)) = domain.rsplit_once('.') else {
-        return false;
-    };
-    let are_parts = |text: &str, allowed: fn(&str) -> bool| text.split('.').all(allowed);
-    are_parts(local, is_local_part)
-        && are_parts(host, is_host_label)
-        && tld.len() >= 2
-        && tld.bytes().all(|byte| byte.is_ascii_alphabetic())
-}
-
-fn is_local_part(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_%+-".contains(&byte);
-    !text.is_empty() && text.bytes().all(allowed)
-}
-
-fn is_host_label(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    (1..=63).contains(&text.len())
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && text.bytes().all(allowed)
 }
 
 #[cfg(test)]

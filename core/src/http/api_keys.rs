@@ -13,7 +13,7 @@ use crate::json::integer;
 use crate::ports::{Events, Ports, random, random_uuid};
 use crate::store::{Accounts, ApiKeyCreation, ApiKeys};
 use crate::validation::{NOT_BLANK, storable};
-use crate::{ApiKey, InvalidField, Rule, Scope, Scopes, Timestamp, sha256_hex};
+use crate::{ApiKey, InvalidField, Rule, Scope, Scopes, Timestamp, WorkspaceChoice, sha256_hex};
 
 /// The longest that a key may work, in days, unless it works for ever.
 const MAX_EXPIRY_DAYS: i64 = 36_500;
@@ -36,6 +36,10 @@ pub(super) struct CreateRequest {
     /// `report` where nothing is given.
     #[schemars(with = "Option<Vec<Scope>>", length(min = 1))]
     scopes: Option<Vec<String>>,
+    /// Where the key works: in the account's `own` workspace, where nothing is given, or in the
+    /// `shared` one, if the account is a member.
+    #[schemars(with = "Option<WorkspaceChoice>")]
+    workspace: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -58,12 +62,15 @@ pub(super) struct KeyList {
 
 impl<P: Ports> App<P> {
     pub(super) async fn create_api_key(&self, request: Admitted<'_>) -> Answer {
-        let (name, expires_in, scopes) = check(request.fields()?)?;
+        let (name, expires_in, scopes, workspace) = check(request.fields()?)?;
 
         let account_id = request.caller.account()?;
         let store = self.ports.store();
         let account = store.account(account_id).await?;
         let account = account.ok_or_else(Self::unknown_account)?;
+        if workspace == WorkspaceChoice::Shared && !self.is_member(&account) {
+            return Err(ApiError::no_member());
+        }
 
         let entropy = self.ports.entropy();
         let key_text = URL_SAFE.encode(random::<32>(entropy));
@@ -75,6 +82,7 @@ impl<P: Ports> App<P> {
             key_hash: sha256_hex(&key_text),
             key_prefix: key_text[..8].to_owned(),
             scopes,
+            workspace,
             expires_at: expires_in.map(|expiry| now + expiry),
             last_used_at: None,
             created_at: now,
@@ -129,7 +137,9 @@ impl<P: Ports> App<P> {
 }
 
 /// Checks the fields in the order of the contract's table.
-fn check(body: CreateRequest) -> Result<(String, Option<TimeDelta>, Scopes), InvalidField> {
+fn check(
+    body: CreateRequest,
+) -> Result<(String, Option<TimeDelta>, Scopes, WorkspaceChoice), InvalidField> {
     let name = body.name.unwrap_or_default();
     if name.trim().is_empty() {
         return Err(Rule::Required.broken_by("name"));
@@ -148,5 +158,10 @@ fn check(body: CreateRequest) -> Result<(String, Option<TimeDelta>, Scopes), Inv
         Some(words) => Scopes::parse(words.iter().map(String::as_str))
             .ok_or(Rule::Scopes.broken_by("scopes"))?,
     };
-    Ok((name, expires_in, scopes))
+    let workspace = match &body.workspace {
+        None => WorkspaceChoice::Own,
+        Some(word) => WorkspaceChoice::parse(word)
+            .ok_or(Rule::Words(&WorkspaceChoice::WORDS).broken_by("workspace"))?,
+    };
+    Ok((name, expires_in, scopes, workspace))
 }

@@ -96,7 +96,7 @@ impl<P: Ports> App<P> {
         request: &Admitted<'_>,
         wanted: Option<bool>,
     ) -> Result<Option<Cookie<'_>>, ApiError> {
-        let dashboard = &self.settings.values.app_base_url;
+        let dashboard = self.settings.values.app_base_url.as_deref();
         match wanted == Some(true) {
             false => Ok(None),
             true if origin::is_own(request.parts, request.client, dashboard) => {

@@ -30,11 +30,11 @@ pub(super) fn preflight(
                 match route {
                     Some(route) if route.leads_to(Endpoint::Mcp) => {
                         "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, \
-                         MCP-Protocol-Version, Mcp-Session-Id, X-CSRF-Token"
+                         MCP-Protocol-Version, Mcp-Session-Id, X-CSRF-Token, X-Workspace"
                     }
                     _ => {
                         "Accept, Authorization, Content-Type, If-None-Match, Last-Event-ID, \
-                         X-CSRF-Token"
+                         X-CSRF-Token, X-Workspace"
                     }
                 },
             ),

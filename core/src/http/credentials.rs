@@ -2,16 +2,25 @@
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::request::Parts;
 
-use super::{ApiError, App};
+use super::known_accounts::Membership;
+use super::{ApiError, App, query_parameter};
 use crate::ports::Ports;
 use crate::store::{Accounts, ApiKeys};
 use crate::token::TokenType;
-use crate::{AccountId, AuthMode, Scopes, Timestamp, Workspace, hash, sha256_hex};
+use crate::{
+    Account, AccountId, ApiKey, AuthMode, Rule, Scopes, Timestamp, Workspace, WorkspaceChoice,
+    hash, sha256_hex,
+};
 
 const MISSING: &str = "missing authorization header";
 const MALFORMED: &str = "invalid authorization format";
 const INVALID: &str = "invalid or expired token";
+
+/// Where a request says which workspace it is for: in a header, or in its query.
+pub(super) const WORKSPACE_HEADER: &str = "X-Workspace";
+pub(super) const WORKSPACE_PARAMETER: &str = "workspace";
 
 /// How long a key's use is not noted again, in seconds.
 const TOUCH_INTERVAL_SECONDS: i64 = 60;
@@ -23,6 +32,8 @@ pub(super) struct Caller {
     pub(super) workspace: Workspace,
     /// What they may do there.
     pub(super) scopes: Scopes,
+    /// What they are called there, where others work, too.
+    pub(super) user: Option<String>,
     /// Whether they hold an API key, which does not speak for a person.
     pub(super) by_api_key: bool,
     /// Whose account it is, where the route asks for one.
@@ -35,6 +46,7 @@ impl Caller {
         Self {
             workspace: Workspace::Shared,
             scopes: Scopes::ALL,
+            user: None,
             by_api_key: false,
             account: None,
         }
@@ -63,40 +75,118 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     }
 }
 
+/// The workspace that a request asks for.
+///
+/// # Errors
+/// 400 for a word that is none, and for two that differ.
+fn wanted(parts: &Parts) -> Result<Option<WorkspaceChoice>, ApiError> {
+    let header = parts.headers.get(WORKSPACE_HEADER);
+    let header = header.map(|value| value.to_str().unwrap_or("?").trim().to_owned());
+    let query = query_parameter(&parts.uri, WORKSPACE_PARAMETER);
+    let mut wanted = None;
+    let given = header
+        .map(|word| (WORKSPACE_HEADER, word))
+        .into_iter()
+        .chain(query.map(|word| (WORKSPACE_PARAMETER, word)));
+    for (name, word) in given.filter(|(_, word)| !word.is_empty()) {
+        let choice = WorkspaceChoice::parse(&word)
+            .filter(|choice| wanted.is_none_or(|wanted| wanted == *choice))
+            .ok_or(Rule::Words(&WorkspaceChoice::WORDS).broken_by(name))?;
+        wanted = Some(choice);
+    }
+    Ok(wanted)
+}
+
+/// What a token proves.
+struct Proof {
+    /// Whose it is; `None`: the instance's.
+    account: Option<AccountId>,
+    /// The one workspace that it is for; `None`: any of its account's.
+    made_for: Option<WorkspaceChoice>,
+    /// Whether the account may work in the shared workspace, where that was asked.
+    membership: Membership,
+    scopes: Scopes,
+    by_api_key: bool,
+}
+
 impl<P: Ports> App<P> {
     /// Whoever may work in a workspace: by access token, API key or static key; in open mode also
     /// without credentials, but not with invalid ones.
-    pub(super) async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    pub(super) async fn authenticate(&self, parts: &Parts) -> Result<Caller, ApiError> {
         let open = self.settings.mode == AuthMode::Open;
-        let Some(token) = bearer(headers)? else {
+        let Some(token) = bearer(&parts.headers)? else {
             return match open {
-                true => Ok(Caller::anonymous()),
+                true => wanted(parts).map(|_| Caller::anonymous()),
                 false => Err(ApiError::unauthorized(MISSING)),
             };
         };
-        let is_static_key = |key: &String| hash::equal(key, token);
-        let mut by_api_key = false;
-        let (workspace, scopes) = if self
-            .settings
-            .values
-            .kubeagents_api_key
-            .as_ref()
-            .is_some_and(is_static_key)
-        {
-            (Workspace::Shared, Scopes::ALL)
-        } else if let Some(id) = self.signer.verify(TokenType::Access, token, self.now()) {
-            self.check_existence(&id).await?;
-            (Workspace::Account(id), Scopes::ALL)
-        } else {
-            by_api_key = true;
-            self.authenticate_key(token).await?
+        let proof = self.prove(token).await?;
+        let wanted = wanted(parts)?;
+        let choice = wanted.or(proof.made_for).unwrap_or(WorkspaceChoice::Own);
+        if !open && proof.made_for.is_some_and(|made_for| made_for != choice) {
+            return Err(ApiError::forbidden(format!(
+                "this key does not work in the workspace {}",
+                choice.as_str()
+            )));
+        }
+        let (workspace, user) = match (choice, proof.account) {
+            (WorkspaceChoice::Own, Some(id)) => (Workspace::Account(id), None),
+            (WorkspaceChoice::Shared, Some(_)) if proof.membership.is_none() && !open => {
+                return Err(ApiError::no_member());
+            }
+            _ => (Workspace::Shared, proof.membership),
         };
         Ok(Caller {
             workspace: if open { Workspace::Shared } else { workspace },
-            scopes,
-            by_api_key,
+            scopes: proof.scopes,
+            user,
+            by_api_key: proof.by_api_key,
             account: None,
         })
+    }
+
+    async fn prove(&self, token: &str) -> Result<Proof, ApiError> {
+        if self.is_static_key(token) {
+            return Ok(Proof {
+                account: None,
+                made_for: Some(WorkspaceChoice::Shared),
+                membership: None,
+                scopes: Scopes::ALL,
+                by_api_key: false,
+            });
+        }
+        if let Some(id) = self.signer.verify(TokenType::Access, token, self.now()) {
+            return Ok(Proof {
+                membership: self.check_existence(&id).await?,
+                account: Some(id),
+                made_for: None,
+                scopes: Scopes::ALL,
+                by_api_key: false,
+            });
+        }
+        let key = self.authenticate_key(token).await?;
+        let membership = match key.workspace {
+            WorkspaceChoice::Own => None,
+            WorkspaceChoice::Shared => self.check_existence(&key.account_id).await?,
+        };
+        Ok(Proof {
+            account: Some(key.account_id),
+            made_for: Some(key.workspace),
+            membership,
+            scopes: key.scopes,
+            by_api_key: true,
+        })
+    }
+
+    fn is_static_key(&self, token: &str) -> bool {
+        let key = self.settings.values.kubeagents_api_key.as_ref();
+        key.is_some_and(|key| hash::equal(key, token))
+    }
+
+    /// Checks whether an account may work in the shared workspace.
+    pub(super) fn is_member(&self, account: &Account) -> bool {
+        let members = self.settings.values.shared_workspace_members.as_ref();
+        account.email_verified && members.is_some_and(|members| members.contains(&account.email))
     }
 
     /// The owner of an account, by access token and nothing else.
@@ -105,48 +195,62 @@ impl<P: Ports> App<P> {
         headers: &HeaderMap,
     ) -> Result<Caller, ApiError> {
         let token = bearer(headers)?.ok_or_else(|| ApiError::unauthorized(MISSING))?;
-        let id = self
-            .signer
-            .verify(TokenType::Access, token, self.now())
-            .ok_or_else(|| ApiError::unauthorized(INVALID))?;
+        let Some(id) = self.signer.verify(TokenType::Access, token, self.now()) else {
+            let is_key = self.is_static_key(token) || self.find_key(token).await?.is_some();
+            return Err(match is_key {
+                true => ApiError::wrong_kind(INVALID),
+                false => ApiError::unauthorized(INVALID),
+            });
+        };
         self.check_existence(&id).await?;
         Ok(Caller {
             workspace: Workspace::Account(id.clone()),
             scopes: Scopes::ALL,
+            user: None,
             by_api_key: false,
             account: Some(id),
         })
     }
 
-    /// Refuses the token of an account that has been deleted: by this host at once, by another one
-    /// within seconds.
-    async fn check_existence(&self, id: &AccountId) -> Result<(), ApiError> {
+    /// The membership of an account. Refuses the token of one that has been deleted: by this host at
+    /// once, by another one within seconds.
+    async fn check_existence(&self, id: &AccountId) -> Result<Membership, ApiError> {
         let now = self.now();
-        if self.known_accounts.contains(id, now) {
-            return Ok(());
+        if let Some(membership) = self.known_accounts.find(id, now) {
+            return Ok(membership);
         }
         let deletions = self.known_accounts.deletions();
         let account = self.ports.store().account(id).await?;
         let account = account.ok_or_else(Self::unknown_account)?;
-        self.known_accounts.remember(account.id, now, deletions);
-        Ok(())
+        let membership = self
+            .is_member(&account)
+            .then(|| account.called().to_owned());
+        self.known_accounts
+            .remember(account.id, membership.clone(), now, deletions);
+        Ok(membership)
     }
 
-    async fn authenticate_key(&self, token: &str) -> Result<(Workspace, Scopes), ApiError> {
-        let now = self.now();
-        let store = self.ports.store();
-        let key = store
+    /// The API key that this is, if it is valid.
+    async fn find_key(&self, token: &str) -> Result<Option<ApiKey>, ApiError> {
+        let key = self
+            .ports
+            .store()
             .api_key_by_hash(&sha256_hex(token))
-            .await?
-            .filter(|key| key.is_valid(now))
-            .ok_or_else(|| ApiError::unauthorized(INVALID))?;
+            .await?;
+        Ok(key.filter(|key| key.is_valid(self.now())))
+    }
+
+    async fn authenticate_key(&self, token: &str) -> Result<ApiKey, ApiError> {
+        let key = self.find_key(token).await?;
+        let key = key.ok_or_else(|| ApiError::unauthorized(INVALID))?;
+        let now = self.now();
         let fresh = |used: Timestamp| (now - used).num_seconds() < TOUCH_INTERVAL_SECONDS;
         if !key.last_used_at.is_some_and(fresh)
-            && let Err(error) = store.touch_api_key(&key, now).await
+            && let Err(error) = self.ports.store().touch_api_key(&key, now).await
         {
             tracing::warn!(%error, "the use of an API key was not noted");
         }
-        Ok((Workspace::Account(key.account_id), key.scopes))
+        Ok(key)
     }
 
     /// The answer to an account that no longer exists, or never did in this storage.

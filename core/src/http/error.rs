@@ -14,6 +14,10 @@ use crate::{InvalidField, Scope, StoreError, causes};
 
 use super::response::json;
 
+/// What `WWW-Authenticate` says of an API key where only an access token will do, in the form of RFC 6750.
+const WRONG_KIND: &str = "Bearer error=\"invalid_token\", error_description=\"an access token from \
+                          /api/auth/login is needed here, not an API key\"";
+
 /// Why a request is refused or failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{status}: {message}")]
@@ -25,6 +29,8 @@ pub(crate) struct ApiError {
     allow: Option<HeaderValue>,
     /// The seconds to wait, with 429.
     wait: Option<u32>,
+    /// Whether the credentials are valid, and of a kind that is of no use here; with 401.
+    is_wrong_kind: bool,
     /// What went wrong inside. For the log only.
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -49,6 +55,7 @@ impl ApiError {
             message: message.into(),
             allow: None,
             wait: None,
+            is_wrong_kind: false,
             source: None,
         }
     }
@@ -66,6 +73,14 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
+    /// The answer to an API key where only an access token will do.
+    pub(crate) fn wrong_kind(message: &'static str) -> Self {
+        Self {
+            is_wrong_kind: true,
+            ..Self::unauthorized(message)
+        }
+    }
+
     /// The answer where a caller proves by their password who they are.
     pub(crate) fn invalid_password() -> Self {
         Self::unauthorized("invalid password")
@@ -78,6 +93,13 @@ impl ApiError {
     pub(crate) fn origin_not_allowed() -> Self {
         Self::forbidden(
             "origin is not allowed: the setting CORS_ALLOWED_ORIGINS names those that are",
+        )
+    }
+
+    pub(crate) fn no_member() -> Self {
+        Self::forbidden(
+            "this account is no member of the shared workspace: the setting \
+             SHARED_WORKSPACE_MEMBERS names those that are",
         )
     }
 
@@ -227,7 +249,11 @@ impl ApiError {
         let headers = response.headers_mut();
         match self.status {
             StatusCode::UNAUTHORIZED => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                let challenge = match self.is_wrong_kind {
+                    true => WRONG_KIND,
+                    false => "Bearer",
+                };
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

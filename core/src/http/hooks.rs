@@ -34,7 +34,7 @@ impl<P: Ports> App<P> {
         let intent = Intent::read(tool, &request.body, sender, detail);
         let intent = intent.map_err(|error| ApiError::bad_request(error.to_string()))?;
         let told = match intent {
-            Some(intent) => Some(self.record(&request.caller.workspace, intent).await?),
+            Some(intent) => Some(self.record(&request.caller, intent).await?),
             None => None,
         };
         let mut answer = ok(&HookAnswer {})?;

@@ -21,9 +21,18 @@ pub(super) struct KnownAccounts(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    found: HashMap<AccountId, Timestamp>,
+    found: HashMap<AccountId, Known>,
     deletions: u64,
 }
+
+#[derive(Debug)]
+struct Known {
+    found: Timestamp,
+    membership: Membership,
+}
+
+/// Whether an account may work in the shared workspace, and what it is called there.
+pub(super) type Membership = Option<String>;
 
 impl KnownAccounts {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -31,11 +40,12 @@ impl KnownAccounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks whether an account was found within the last four seconds.
-    pub(super) fn contains(&self, id: &AccountId, now: Timestamp) -> bool {
+    /// The membership of an account that was found within the last four seconds.
+    pub(super) fn find(&self, id: &AccountId, now: Timestamp) -> Option<Membership> {
         let state = self.lock();
-        let found = state.found.get(id);
-        found.is_some_and(|&found| found <= now && now - found < LIFETIME)
+        let known = state.found.get(id);
+        let known = known.filter(|known| known.found <= now && now - known.found < LIFETIME);
+        known.map(|known| known.membership.clone())
     }
 
     /// The number of deletions by this instance so far.
@@ -45,7 +55,13 @@ impl KnownAccounts {
 
     /// Remembers an account that was found after `deletions` had been asked for; not, if there was
     /// another deletion since: the account may be the one.
-    pub(super) fn remember(&self, id: AccountId, now: Timestamp, deletions: u64) {
+    pub(super) fn remember(
+        &self,
+        id: AccountId,
+        membership: Membership,
+        now: Timestamp,
+        deletions: u64,
+    ) {
         let mut state = self.lock();
         if state.deletions != deletions {
             return;
@@ -53,7 +69,8 @@ impl KnownAccounts {
         if state.found.len() >= CAPACITY {
             state.found.clear();
         }
-        state.found.insert(id, now);
+        let found = now;
+        state.found.insert(id, Known { found, membership });
     }
 
     /// Forgets an account that has been deleted.
@@ -75,17 +92,21 @@ mod tests {
         let known = KnownAccounts::default();
         let (id, other) = (AccountId::new("a"), AccountId::new("b"));
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        known.remember(id.clone(), now, known.deletions());
-        known.remember(other.clone(), now, known.deletions());
-        assert!(known.contains(&id, now));
-        assert!(known.contains(&id, now + LIFETIME - TimeDelta::microseconds(1)));
-        assert!(!known.contains(&id, now + LIFETIME));
-        assert!(!known.contains(&id, now - TimeDelta::microseconds(1)));
+        known.remember(id.clone(), Some("Ann".into()), now, known.deletions());
+        known.remember(other.clone(), None, now, known.deletions());
+        assert_eq!(known.find(&id, now), Some(Some("Ann".into())));
+        assert!(
+            known
+                .find(&id, now + LIFETIME - TimeDelta::microseconds(1))
+                .is_some()
+        );
+        assert!(known.find(&id, now + LIFETIME).is_none());
+        assert!(known.find(&id, now - TimeDelta::microseconds(1)).is_none());
 
         let before = known.deletions();
         known.forget(&id);
-        known.remember(id.clone(), now, before);
-        assert!(!known.contains(&id, now), "read before the deletion");
-        assert!(known.contains(&other, now));
+        known.remember(id.clone(), None, now, before);
+        assert!(known.find(&id, now).is_none(), "read before the deletion");
+        assert!(known.find(&other, now).is_some());
     }
 }

@@ -192,7 +192,7 @@ impl<P: Ports> App<P> {
         };
         match call {
             Call::Report(report) => {
-                self.record(&caller.workspace, report).await?;
+                self.record(caller, report).await?;
                 Ok(Told::stored())
             }
             Call::ListAgents(call) => self.show_agents(call, room, caller).await,

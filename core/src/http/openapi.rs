@@ -13,10 +13,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::agents::MAX_LIMIT;
+use super::credentials::{WORKSPACE_HEADER, WORKSPACE_PARAMETER};
 use super::endpoints::{Access, Endpoint, Operation, Row, TABLE};
 use super::error::ErrorBody;
 use super::response::Answer;
 use super::{Admitted, App};
+use crate::WorkspaceChoice;
 use crate::ports::Ports;
 use crate::validation::STORABLE;
 
@@ -336,7 +338,24 @@ fn parameters(row: &Row, operation: &Operation) -> Vec<Value> {
             "schema": (parameter.schema)(),
         })
     });
-    in_path.chain(in_query).collect()
+    let works_in_workspace = match row.access {
+        Access::Public | Access::Account => false,
+        Access::Scope(_) | Access::Workspace | Access::Management => true,
+    };
+    let of_workspace = [(WORKSPACE_HEADER, "header"), (WORKSPACE_PARAMETER, "query")]
+        .into_iter()
+        .filter(|_| works_in_workspace)
+        .map(|(name, place)| {
+            json!({
+                "name": name,
+                "in": place,
+                "description": "The workspace to work in: the account's `own`, or the `shared` one \
+                    for its members.",
+                "required": false,
+                "schema": {"type": "string", "enum": WorkspaceChoice::WORDS},
+            })
+        });
+    in_path.chain(in_query).chain(of_workspace).collect()
 }
 
 /// The responses of an operation. Those that many have are put down in `refusals`.

@@ -57,8 +57,8 @@ fn own_origin(parts: &Parts, client: Client) -> Option<&str> {
 }
 
 /// Checks whether a request comes from a page of the server, or of the dashboard at this address.
-pub(super) fn is_own(parts: &Parts, client: Client, dashboard: &str) -> bool {
-    let is_dashboard = |origin| is_same_origin(origin, dashboard);
+pub(super) fn is_own(parts: &Parts, client: Client, dashboard: Option<&str>) -> bool {
+    let is_dashboard = |origin| dashboard.is_some_and(|url| is_same_origin(origin, url));
     is_same_site(parts)
         || own_origin(parts, client).is_some()
         || header(parts, ORIGIN.as_str()).is_some_and(is_dashboard)

@@ -75,7 +75,7 @@ impl<P: Ports> App<P> {
         let id = id.unwrap_or_else(|| self.nobody());
         self.ports.store().set_reset(&id, &reset).await?;
         if let Some(account) = account {
-            self.mail(MailKind::Reset, account.id, account.email, &token);
+            self.mail(&request, MailKind::Reset, account.id, account.email, &token);
         }
         self.wait_in_silence(asked).await;
         confirm("if the address is registered, a mail is on its way")

@@ -5,12 +5,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::body::explain;
+use super::credentials::Caller;
 use super::response::{Answer, ok};
 use super::{Admitted, ApiError, App};
 use crate::json::parse;
 use crate::ports::{Notifier, Ports, Reports};
 use crate::report::{RawReport, ReportRules};
-use crate::{Incoming, Recorded, Unstored, Workspace};
+use crate::{Incoming, Recorded, Unstored};
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Reported {
@@ -27,7 +28,7 @@ impl<P: Ports> App<P> {
             ApiError::bad_request(format!("Invalid JSON: {reason}"))
         })?;
         let report = raw.validate(&ReportRules::WEBHOOK)?;
-        let told = self.record(&request.caller.workspace, report).await?;
+        let told = self.record(&request.caller, report).await?;
         ok(&Reported {
             success: true,
             message: told.message,
@@ -37,10 +38,12 @@ impl<P: Ports> App<P> {
     /// Records what has come in and sets off the notifications that it queued; returns what to tell of it.
     pub(super) async fn record(
         &self,
-        workspace: &Workspace,
+        caller: &Caller,
         incoming: impl Into<Incoming>,
     ) -> Result<Told, ApiError> {
-        match self.ports.reports().record(workspace, incoming).await? {
+        let incoming = incoming.into().by_user(caller.user.as_deref());
+        let reports = self.ports.reports();
+        match reports.record(&caller.workspace, incoming).await? {
             Recorded::Stored {
                 notifications,
                 ttl_minutes,

@@ -14,6 +14,17 @@ pub enum Host {
     Wasmcloud,
 }
 
+impl Host {
+    /// The port that it serves on unless it is told another.
+    pub(crate) const fn usual_port(self) -> u16 {
+        match self {
+            Self::Native => 8080,
+            Self::Spin => 3000,
+            Self::Wasmcloud => 8000,
+        }
+    }
+}
+
 /// One setting: a row of the table.
 #[derive(Debug)]
 pub struct Setting {

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use super::Unset::{Described, Nothing, Value};
 use super::setting::{self, settings};
 use super::{
-    AllowedHost, AuthMode, CorsPolicy, DatabaseUrl, Host, HostNames, Networks, Setting,
+    AllowedHost, AuthMode, CorsPolicy, DatabaseUrl, Host, HostNames, Members, Networks, Setting,
     SettingError, Texts, parse,
 };
 use crate::hook::Detail;
@@ -84,6 +84,11 @@ settings! {
     /// Whether new accounts may register.
     registration_enabled: bool = "REGISTRATION_ENABLED", parse::switch, Value("true"), EVERY;
 
+    /// Accounts that may work in the shared workspace too, by verified e-mail addresses or their
+    /// domains: `ann@example.com, @example.org`.
+    shared_workspace_members: Option<Members> = "SHARED_WORKSPACE_MEMBERS", Members::parse, Nothing,
+        EVERY;
+
     /// Failed passwords for one e-mail address from one client address in a minute, and ten times as
     /// many from all clients together; 0: any number.
     login_attempts_per_minute: u32 = "LOGIN_ATTEMPTS_PER_MINUTE", parse::limit, Value("10"), EVERY;
@@ -136,8 +141,10 @@ settings! {
     /// Whether the server shows its page, the dashboard.
     dashboard_enabled: bool = "DASHBOARD_ENABLED", parse::switch, Value("true"), EVERY;
 
-    /// Address of the dashboard: verification links begin with it.
-    app_base_url: String = "APP_BASE_URL", parse::base_url, Value("http://localhost:5173"), EVERY;
+    /// Address of the page, under which people reach it: links in mails begin with it. Needed behind a
+    /// proxy and on components.
+    app_base_url: Option<String> = "APP_BASE_URL", parse::base_url,
+        Described("the server's own address"), EVERY;
 
     /// Secret that signs tokens, at least 32 bytes.
     jwt_secret: Option<String> = "JWT_SECRET", parse::jwt_secret,

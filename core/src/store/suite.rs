@@ -46,8 +46,8 @@ use crate::batch::Chain;
 use crate::{
     Account, AccountId, Agent, ApiKey, Channel, Commit, Context, HookEffect, LAST_SEEN_LEAD,
     MailedToken, NamedSession, NewAccount, Notification, Receiver, RefreshToken, Report, Scopes,
-    Session, SessionKey, SessionState, Snapshot, Status, StatusKind, Timestamp, Workspace, decide,
-    decide_hook, email_key, search_key, sha256_hex,
+    Session, SessionKey, SessionState, Snapshot, Status, StatusKind, Timestamp, Workspace,
+    WorkspaceChoice, decide, decide_hook, email_key, search_key, sha256_hex,
 };
 
 /// `store_suite!(run)` makes a `#[test]` of every case. `run` is a function that takes a case's name

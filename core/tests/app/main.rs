@@ -3,6 +3,7 @@
 
 mod cookies;
 mod limits;
+mod links;
 mod mcp;
 mod openapi;
 mod pages;
@@ -10,4 +11,5 @@ mod reads;
 mod server;
 mod sessions;
 mod settings;
+mod teams;
 mod tokens;

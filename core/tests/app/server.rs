@@ -172,6 +172,7 @@ pub(crate) fn settings(mode: AuthMode) -> Settings {
         host: Host::Native,
         mode,
         loopback_only: false,
+        own_url: Some("http://127.0.0.1:8080".into()),
         jwt_secret: JWT_SECRET.into(),
     }
 }
@@ -195,7 +196,15 @@ impl Reply {
 
 impl Server {
     pub(crate) fn new(settings: Settings) -> Self {
-        let store = MemoryStore::default();
+        Self::on(MemoryStore::default(), settings)
+    }
+
+    /// Another server on the same storage.
+    pub(crate) fn beside(&self, settings: Settings) -> Self {
+        Self::on(self.app.ports().store.clone(), settings)
+    }
+
+    fn on(store: MemoryStore, settings: Settings) -> Self {
         let clock = TestClock(Arc::new(AtomicI64::new(1_800_000_000_000_000)));
         let entropy = CountingEntropy::default();
         let recorder = Recorder {
@@ -270,10 +279,15 @@ impl Server {
         mails.iter().filter(|mail| mail.to == email).count()
     }
 
+    /// The link of the newest mail.
+    pub(crate) fn mailed_link(&self) -> String {
+        let mails = self.app.ports().mails.lock().unwrap();
+        mails.last().unwrap().link.clone()
+    }
+
     /// The token of the newest verification mail.
     pub(crate) fn mailed_token(&self) -> String {
-        let mails = self.app.ports().mails.lock().unwrap();
-        let link = &mails.last().unwrap().link;
+        let link = self.mailed_link();
         link.split_once("token=").unwrap().1.to_owned()
     }
 }

@@ -104,7 +104,7 @@ fn a_password_in_a_database_url_is_encoded_or_the_url_refused() {
 
 #[test]
 fn addresses_are_normalised_or_refused() {
-    let base = |text| read("APP_BASE_URL", text, |values| values.app_base_url);
+    let base = |text| read("APP_BASE_URL", text, |values| values.app_base_url.unwrap());
     for (text, url) in [
         (" https://App.example.com/ ", "https://app.example.com"),
         ("https://example.com/a b/", "https://example.com/a%20b"),

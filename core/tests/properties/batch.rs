@@ -329,6 +329,7 @@ fn report(
         reason: String::new(),
         context: BTreeMap::new(),
         sequence,
+        user: None,
     }
 }
 

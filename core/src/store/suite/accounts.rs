@@ -365,6 +365,7 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
             key_hash: sha256_hex(format!("{tag} key")),
             key_prefix: "prefix_8".into(),
             scopes: Scopes::ALL,
+            workspace: WorkspaceChoice::Own,
             expires_at: None,
             last_used_at: None,
             created_at: start(),

@@ -13,6 +13,7 @@ fn numbered(tag: &str, account_id: &AccountId, n: usize) -> ApiKey {
         key_hash: sha256_hex(format!("{tag} key {n}")),
         key_prefix: "prefix_8".into(),
         scopes: Scopes::REPORT,
+        workspace: WorkspaceChoice::Own,
         expires_at: None,
         last_used_at: None,
         created_at: start(),
@@ -118,6 +119,10 @@ pub async fn api_keys_are_listed_found_touched_and_revoked<S: Store>(store: &S, 
         key_hash: sha256_hex(format!("{tag} key {n}")),
         key_prefix: "prefix_8".into(),
         scopes: if n == 0 { Scopes::REPORT } else { Scopes::ALL },
+        workspace: match n {
+            2 => WorkspaceChoice::Shared,
+            _ => WorkspaceChoice::Own,
+        },
         expires_at: (n == 1).then(|| start() + TimeDelta::days(1)),
         last_used_at: None,
         created_at: start() + seconds(n.into()),
@@ -129,10 +134,10 @@ pub async fn api_keys_are_listed_found_touched_and_revoked<S: Store>(store: &S, 
     }
     assert_eq!(keys(store, &id).await, [key(2), key(1), key(0)]);
     assert!(keys(store, &stranger).await.is_empty());
-    assert_eq!(
-        store.api_key_by_hash(&key(1).key_hash).await.unwrap(),
-        Some(key(1))
-    );
+    for n in [1, 2] {
+        let found = store.api_key_by_hash(&key(n).key_hash).await.unwrap();
+        assert_eq!(found, Some(key(n)));
+    }
 
     let used = start() + seconds(90);
     store.touch_api_key(&key(1), used).await.unwrap();

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use kubeagents_contract::{
-    Arguments, Host, Mode, Receiver, SETTINGS, Trial, mcp_clients, run, trials,
+    Arguments, Host, MEMBERS, Mode, Receiver, SETTINGS, Trial, mcp_clients, run, trials,
 };
 use kubeagents_test_postgres::Database;
 use kubeagents_wasmcloud_tests::{Instances, Nats, Storage, Wash};
@@ -123,6 +123,7 @@ fn server(
         log: Some(wash.log()),
         instance_receiver: Some(receiver),
         has_settings: !settings.is_empty(),
+        has_members: true,
         knows_its_address: false,
         knows_clients: false,
         answers_before_delivering: stays,
@@ -162,6 +163,7 @@ fn environment<'a>(
         ("AUTH_MODE", mode),
         ("KUBEAGENTS_API_KEY", STATIC_KEY),
         ("JWT_SECRET", JWT_SECRET),
+        MEMBERS,
         ("NOTIFICATION_WEBHOOK_URL", receiver),
     ];
     environment.extend(settings);
