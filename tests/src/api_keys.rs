@@ -69,6 +69,7 @@ async fn a_key_is_shown_at_its_creation(world: Arc<World>) {
             "name": "laptop 💻",
             "key_prefix": key[..8],
             "scopes": ["report"],
+            "workspace": "own",
             "expires_at": null,
             "last_used_at": null,
             "created_at": created["created_at"],

@@ -150,7 +150,8 @@ async fn a_preflight_says_what_is_allowed(world: Arc<World>) {
                 "content-type",
                 "if-none-match",
                 "last-event-id",
-                "x-csrf-token"
+                "x-csrf-token",
+                "x-workspace"
             ]
         );
         assert_eq!(

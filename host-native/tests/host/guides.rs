@@ -206,7 +206,10 @@ async fn the_printed_commands_work() {
         if commands.is_empty() {
             continue;
         }
-        let mut settings = vec![("KUBEAGENTS_API_KEY", KEY)];
+        let mut settings = vec![
+            ("KUBEAGENTS_API_KEY", KEY),
+            ("SHARED_WORKSPACE_MEMBERS", "alice@example.com"),
+        ];
         // In open mode the pages send no credentials.
         if commands.iter().any(|command| command.contains("Bearer")) {
             settings.push(("AUTH_MODE", "required"));
