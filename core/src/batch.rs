@@ -15,15 +15,15 @@
 mod chain;
 mod queue;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
 
 use crate::ports::{Clock, Entropy};
-use crate::store::{Accounts, CommitOutcome, Sessions};
+use crate::store::{Accounts, Channels, CommitOutcome, Sessions};
 use crate::{
-    Decision, Incoming, Receiver, Recorded, Recorder, SessionKey, Snapshot, StoreError, Unstored,
+    Decision, Incoming, Listeners, Recorded, Recorder, SessionKey, Snapshot, StoreError, Unstored,
     Workspace, causes,
 };
 
@@ -109,7 +109,7 @@ type Decisions = Vec<Result<Decision, Unstored>>;
 #[error("a group of reports failed: {0}")]
 struct GroupFailed(String);
 
-impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
+impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
     /// A batcher with an empty queue.
     pub fn new(recorder: Recorder<S, C, E>) -> Self {
         Self {
@@ -231,20 +231,20 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
             .zip(snapshots)
             .map(|(claim, snapshot)| self.decide(&claim.taken, snapshot))
             .collect();
-        let receivers = self.receivers(group, &decisions).await?;
+        let listeners = self.listeners(group, &decisions).await?;
+        let nobody = Listeners::default();
         let mut chains = Vec::new();
         let mut recorded: Vec<Vec<Recorded>> = Vec::with_capacity(group.len());
         // The places of the chains in the group: where nothing is to be stored, there is none.
         let mut places = Vec::new();
         for (place, (claim, decisions)) in group.iter().zip(decisions).enumerate() {
-            let receivers = receivers.get(&claim.key().workspace);
-            let receivers = receivers.map_or(&[][..], Vec::as_slice);
+            let listeners = listeners.get(&claim.key().workspace).unwrap_or(&nobody);
             let mut commits = Vec::new();
             let mut results = Vec::new();
             for decision in decisions {
                 results.push(match decision {
                     Ok(decision) => {
-                        let commit = self.recorder.commit(decision, receivers);
+                        let commit = self.recorder.commit(decision, listeners);
                         let result = Recorded::of(&commit);
                         commits.push(commit);
                         result
@@ -290,23 +290,22 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Batcher<S, C, E> {
         session.waiting.iter().map(decide).collect()
     }
 
-    /// Receivers of notifications, of those workspaces that have any to send.
-    async fn receivers(
+    /// Who is to be told, in each workspace where there is something to tell.
+    async fn listeners(
         &self,
         group: &[Claim],
         decisions: &[Decisions],
-    ) -> Result<HashMap<Workspace, Vec<Receiver>>, StoreError> {
-        let with_transition: HashSet<&Workspace> = group
-            .iter()
-            .zip(decisions)
-            .filter(|(_, decisions)| decisions.iter().flatten().any(|d| d.transition.is_some()))
-            .map(|(claim, _)| &claim.key().workspace)
-            .collect();
-        let mut receivers = HashMap::new();
-        for workspace in with_transition {
-            let of_workspace = self.recorder.receivers(workspace).await?;
-            receivers.insert(workspace.clone(), of_workspace);
+    ) -> Result<HashMap<Workspace, Listeners>, StoreError> {
+        let mut of_workspaces: HashMap<&Workspace, Vec<&Decision>> = HashMap::new();
+        for (claim, decisions) in group.iter().zip(decisions) {
+            let of_workspace = of_workspaces.entry(&claim.key().workspace).or_default();
+            of_workspace.extend(decisions.iter().flatten());
         }
-        Ok(receivers)
+        let mut listeners = HashMap::new();
+        for (workspace, decisions) in of_workspaces {
+            let of_workspace = self.recorder.listeners(workspace, decisions).await?;
+            listeners.insert(workspace.clone(), of_workspace);
+        }
+        Ok(listeners)
     }
 }

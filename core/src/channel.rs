@@ -5,13 +5,14 @@ mod place;
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::hook::Detail;
 use crate::{Timestamp, Workspace};
 
 pub use place::Format;
-pub(crate) use place::{check_place, url_hint};
+use place::url_hint;
+pub(crate) use place::{chat_id, check_place, mail_address, signing_key, topic};
 
 /// The most channels of one workspace.
 pub const MAX_CHANNELS: usize = 20;
@@ -62,7 +63,9 @@ impl std::fmt::Debug for Channel {
 }
 
 /// Something that people may want to be told of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "ChannelEvent")]
 pub enum Event {

@@ -16,6 +16,11 @@ pub(crate) const HOST: &str = "host";
 /// The key of the person whose agent works on a session, where a workspace has several people.
 pub(crate) const USER: &str = "user";
 
+/// Checks whether nobody sits in front of a session.
+pub(crate) fn is_headless(context: &Context) -> bool {
+    context.get("mode").is_some_and(|mode| mode == "headless")
+}
+
 /// The most keys of a session's context.
 pub(crate) const MAX_KEYS: usize = 20;
 

@@ -1,6 +1,7 @@
 //! Delivering notifications: to whom, how, how often, and when to give up. Hosts do the posting.
 
 mod address;
+mod channels;
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
@@ -15,10 +16,12 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::ports::{Clock, Entropy, random, random_uuid};
-use crate::store::{LeaseRequest, LeasedNotification};
-use crate::{Notification, Store, StoreError, Timestamp, causes};
+use crate::store::{Failure, LeaseRequest, LeasedNotification};
+use crate::{ChannelMail, Notification, Store, StoreError, Timestamp, causes};
 
 pub use address::{Reach, is_loopback, reach, reach_by_name};
+pub use channels::ChannelRules;
+pub(crate) use channels::send_sample;
 
 /// The pauses between the first attempts, which one host makes in a row on one lease.
 const QUICK_RETRIES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(200)];
@@ -58,6 +61,9 @@ pub trait Poster {
     /// Posts once. Follows no redirect, and gives up when the configured time is over.
     fn post(&self, request: Request<Bytes>) -> impl Future<Output = Result<Answer, PostError>>;
 
+    /// Sends a mail once; what the mail server says counts as an answer.
+    fn mail(&self, mail: ChannelMail) -> impl Future<Output = Result<Answer, PostError>>;
+
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 }
@@ -67,6 +73,7 @@ pub trait Poster {
 pub struct Answer {
     status: StatusCode,
     retry_after: Option<HeaderValue>,
+    body: Bytes,
 }
 
 impl Answer {
@@ -76,7 +83,13 @@ impl Answer {
         Self {
             status,
             retry_after,
+            body: Bytes::new(),
         }
+    }
+
+    /// The same answer with the beginning of its body, in which some providers say what went wrong.
+    pub fn with_body(self, body: Bytes) -> Self {
+        Self { body, ..self }
     }
 
     /// The wait that the receiver asks for, in seconds or as a date. The answer of a receiver that
@@ -121,9 +134,19 @@ pub async fn deliver<S: Store>(
     poster: &impl Poster,
     clock: &impl Clock,
     entropy: &impl Entropy,
+    rules: &ChannelRules,
     leased: &LeasedNotification,
 ) {
     let notification = &leased.notification;
+    if !notification.channel.is_empty() {
+        let random = u32::from_le_bytes(random(entropy));
+        let told = channels::tell(store, poster, clock, random, rules, leased).await;
+        if let Err(error) = told {
+            let (id, causes) = (&notification.id, causes(&error));
+            tracing::warn!(%id, %causes, "what became of a notification is not stored");
+        }
+        return;
+    }
     let mut outcome = post(poster, notification).await;
     for pause in QUICK_RETRIES {
         let attempt = Attempt::of(&outcome, clock.now());
@@ -172,7 +195,8 @@ async fn settle<S: Store>(
     match after_failure(attempt, leased.round, *created_at, now, S::DURABLE, random) {
         Next::After(pause) => {
             tracing::warn!(%id, %receiver, %reason, ?pause, "notification failed, will be tried again");
-            store.notification_failed(id, now, pause).await
+            let failure = Failure::default();
+            store.notification_failed(id, now, pause, &failure).await
         }
         Next::Abandon => {
             tracing::error!(%id, %receiver, %reason, "notification failed and is given up");
@@ -181,9 +205,15 @@ async fn settle<S: Store>(
     }
 }
 
-/// The request that delivers a notification. A user and password in the URL go into a header.
+/// The request that delivers a notification.
 fn request(notification: &Notification) -> Result<Request<Bytes>, PostError> {
-    let mut url = Url::parse(&notification.url).map_err(|error| PostError::Url(error.into()))?;
+    let url = Url::parse(&notification.url).map_err(|error| PostError::Url(error.into()))?;
+    let body = notification.body.clone().into();
+    post_to(url, &notification.id, body).map_err(|error| PostError::Url(error.into()))
+}
+
+/// The request that posts JSON. A user and password in the URL go into a header.
+pub(crate) fn post_to(mut url: Url, id: &str, body: Bytes) -> Result<Request<Bytes>, http::Error> {
     let credentials = basic_credentials(&url);
     // Only a URL without a host refuses, and a receiver has one.
     let _ = url.set_username("").and_then(|()| url.set_password(None));
@@ -195,10 +225,9 @@ fn request(notification: &Notification) -> Result<Request<Bytes>, PostError> {
             concat!("kubeagents/", env!("CARGO_PKG_VERSION")),
         )
         // Some platforms send a body in chunks otherwise, which simple receivers take for none.
-        .header(CONTENT_LENGTH, notification.body.len())
-        .header(ID_HEADER, &notification.id)
-        .body(notification.body.clone().into())
-        .map_err(|error| PostError::Url(error.into()))?;
+        .header(CONTENT_LENGTH, body.len())
+        .header(ID_HEADER, id)
+        .body(body)?;
     if let Some(credentials) = credentials {
         request.headers_mut().insert(AUTHORIZATION, credentials);
     }
@@ -485,7 +514,9 @@ mod tests {
             url: url.into(),
             host: "example.com:443".into(),
             body: "{}".into(),
+            channel: String::new(),
             created_at: START,
+            delay: chrono::TimeDelta::zero(),
         };
         request(&notification).unwrap()
     }
@@ -520,7 +551,9 @@ mod tests {
             url: String::new(),
             host: host.to_owned(),
             body: String::new(),
+            channel: String::new(),
             created_at: START,
+            delay: chrono::TimeDelta::zero(),
         }
     }
 

@@ -65,9 +65,11 @@ pub use http::{
     Stopping, body_patience, openapi_document,
 };
 pub use incoming::Incoming;
-pub use notification::{Notification, Receiver, Transition};
+pub use notification::{
+    ChannelMail, Delivery, DeliveryState, Happening, Notification, Receiver, Transition,
+};
 pub use ports::Ports;
-pub use recorder::{Recorded, Recorder, ReportPolicy, Witness, conflict_pause};
+pub use recorder::{Listeners, Recorded, Recorder, ReportPolicy, Witness, conflict_pause};
 pub use report::{MAX_TTL_MINUTES, Report};
 pub use session::{NamedSession, Session, SessionKey, SessionState};
 pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};

@@ -1,7 +1,32 @@
-//! What a user's webhook is told when a task stops running.
+//! What people are told of sessions: by the account's plain webhook when a task stops running, and by
+//! channels, each in its own form.
 
+mod delivery;
+mod dingtalk;
+mod discord;
+mod feishu;
+mod format;
+mod happening;
+mod message;
+mod ntfy;
+mod pagerduty;
+mod slack;
+mod teams;
+mod telegram;
+mod text;
+mod webhook;
+mod wecom;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{SecondsFormat, TimeDelta};
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
+use sha2::Sha256;
+
+pub use delivery::{Delivery, DeliveryState};
+pub use format::ChannelMail;
+pub(crate) use format::{Rendered, Verdict, render};
+pub use happening::Happening;
 
 use crate::{Rule, StatusKind, Timestamp, Workspace, format_go_duration};
 
@@ -42,14 +67,19 @@ pub struct Notification {
     pub id: String,
     /// The receiver's workspace, whose turn and room it takes.
     pub workspace: Workspace,
-    /// Where it goes.
+    /// Where it goes; empty where a channel says that.
     pub url: String,
     /// The receiving host, `host:port`. A workspace's hosts take turns.
     pub host: String,
-    /// The body to post, JSON.
+    /// The body to post, JSON; for a channel a [`Happening`], which is written and signed when it is
+    /// delivered.
     pub body: String,
-    /// When the transition happened.
+    /// The channel that it is for; empty for the plain webhook of an account or the instance.
+    pub channel: String,
+    /// When it happened.
     pub created_at: Timestamp,
+    /// How long after that it is due. Storage that gives it out need not know any more.
+    pub delay: TimeDelta,
 }
 
 impl Transition {
@@ -84,9 +114,21 @@ impl Transition {
             url: url.clone(),
             host: receiver_host(url)?,
             body: self.body(),
+            channel: String::new(),
             created_at: self.timestamp,
+            delay: TimeDelta::zero(),
         })
     }
+}
+
+/// HMAC-SHA256, in base64.
+fn hmac_base64(key: &[u8], text: &[u8]) -> String {
+    // A key may have any length.
+    let code = Hmac::<Sha256>::new_from_slice(key).map(|mut code| {
+        code.update(text);
+        code.finalize().into_bytes()
+    });
+    code.map(|code| STANDARD.encode(code)).unwrap_or_default()
 }
 
 /// `host:port` of an HTTP URL.

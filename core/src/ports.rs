@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::TimeDelta;
 
+use crate::delivery::Poster;
 use crate::{AccountId, Incoming, Recorded, Store, StoreError, Timestamp, Workspace};
 
 /// The host's clock, the only authority for what is stored.
@@ -263,6 +264,8 @@ pub trait Ports {
     type Reports: Reports;
     /// The live events.
     type Events: Events;
+    /// What posts to receivers.
+    type Poster: Poster;
 
     /// Where state lives.
     fn store(&self) -> &Self::Store;
@@ -280,6 +283,8 @@ pub trait Ports {
     fn reports(&self) -> &Self::Reports;
     /// The live events.
     fn events(&self) -> &Self::Events;
+    /// What posts to receivers.
+    fn poster(&self) -> &Self::Poster;
 
     /// Waits.
     fn pause(&self, duration: Duration) -> impl Future<Output = ()>;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ports::{Clock, Entropy, random_uuid};
-use crate::store::{Accounts, Audience, CommitOutcome, Sessions};
+use crate::settings::Host;
+use crate::store::{Accounts, Audience, Channels, CommitOutcome, Sessions};
 use crate::{
-    AuthMode, Commit, Decision, Incoming, Receiver, SessionKey, Settings, Snapshot, StoreError,
-    Unstored, Workspace,
+    AuthMode, Channel, Commit, Decision, Incoming, Receiver, SessionKey, Settings, Snapshot,
+    StoreError, Unstored, Workspace,
 };
 
 /// What the instance's configuration says about reports.
@@ -20,6 +21,17 @@ pub struct ReportPolicy {
     pub mode: AuthMode,
     /// Who else is told of what happens in the shared workspace.
     pub notification_webhook_url: Option<String>,
+    /// Whether the host delivers by itself what is due later, without a request.
+    pub has_timer: bool,
+}
+
+/// Who is to be told of what happens in a workspace.
+#[derive(Debug, Clone, Default)]
+pub struct Listeners {
+    /// Who is told of transitions.
+    pub receivers: Vec<Receiver>,
+    /// Who is told of what they ask for.
+    pub channels: Vec<Channel>,
 }
 
 impl ReportPolicy {
@@ -29,6 +41,7 @@ impl ReportPolicy {
             default_ttl_minutes: settings.values.default_ttl_minutes,
             mode: settings.mode,
             notification_webhook_url: settings.values.notification_webhook_url.clone(),
+            has_timer: settings.host == Host::Native,
         }
     }
 }
@@ -96,21 +109,18 @@ pub struct Recorder<S, C, E> {
     pub witness: Witness,
 }
 
-impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
-    /// A decision as it is to be stored, receivers of notifications included.
+impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Recorder<S, C, E> {
+    /// A decision as it is to be stored, notifications included.
     ///
     /// # Errors
-    /// Those of reading the receivers' addresses, which is done only on a transition.
+    /// Those of reading who is told, which is done only where there is something to tell.
     async fn prepare(
         &self,
         workspace: &Workspace,
         decision: Decision,
     ) -> Result<Commit, StoreError> {
-        let receivers = match decision.transition {
-            Some(_) => self.receivers(workspace).await?,
-            None => Vec::new(),
-        };
-        Ok(self.commit(decision, &receivers))
+        let listeners = self.listeners(workspace, [&decision]).await?;
+        Ok(self.commit(decision, &listeners))
     }
 
     /// Works out what a report changes of a session in this state, by the host's clock.
@@ -136,19 +146,26 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
         Ok(decision)
     }
 
-    /// A decision with a notification of its transition, if it has one, to each of these receivers.
-    pub fn commit(&self, decision: Decision, receivers: &[Receiver]) -> Commit {
+    /// A decision with the notifications of what it tells to these listeners.
+    pub fn commit(&self, decision: Decision, listeners: &Listeners) -> Commit {
         let Decision {
             mut commit,
+            happenings,
             transition,
             ..
         } = decision;
+        let Listeners {
+            receivers,
+            channels,
+        } = listeners;
+        let notifications = &mut commit.notifications;
         if let Some(transition) = transition {
-            commit.notifications.extend(
-                receivers
-                    .iter()
-                    .filter_map(|to| transition.notification(random_uuid(&self.entropy), to)),
-            );
+            let to = |to| transition.notification(random_uuid(&self.entropy), to);
+            notifications.extend(receivers.iter().filter_map(to));
+        }
+        for happening in happenings {
+            let to = |to| happening.notification(&commit.key, to, self.policy.has_timer);
+            notifications.extend(channels.iter().filter_map(to));
         }
         commit
     }
@@ -205,11 +222,33 @@ impl<S: Sessions + Accounts, C: Clock, E: Entropy> Recorder<S, C, E> {
         })
     }
 
-    /// Where notifications of what happens in a workspace go.
+    /// Who is to be told of these decisions in a workspace. They are read only where there is
+    /// something to tell.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn receivers(&self, workspace: &Workspace) -> Result<Vec<Receiver>, StoreError> {
+    pub async fn listeners<'d>(
+        &self,
+        workspace: &Workspace,
+        decisions: impl IntoIterator<Item = &'d Decision>,
+    ) -> Result<Listeners, StoreError> {
+        let (mut for_receivers, mut for_channels) = (false, false);
+        for decision in decisions {
+            for_receivers |= decision.transition.is_some();
+            for_channels |= !decision.happenings.is_empty();
+        }
+        let mut listeners = Listeners::default();
+        if for_receivers {
+            listeners.receivers = self.receivers(workspace).await?;
+        }
+        if for_channels {
+            listeners.channels = self.store.channels(workspace).await?;
+        }
+        Ok(listeners)
+    }
+
+    /// Where notifications of transitions in a workspace go.
+    async fn receivers(&self, workspace: &Workspace) -> Result<Vec<Receiver>, StoreError> {
         let audience = match (workspace, self.policy.mode) {
             (Workspace::Account(id), _) => Some(Audience::Account(id.clone())),
             (Workspace::Shared, AuthMode::Open) => Some(Audience::EveryAccount),

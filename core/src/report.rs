@@ -119,7 +119,7 @@ pub(crate) struct RawReport {
 }
 
 /// The reason of a failure that a person brought about.
-const STOPPED: &str = "stopped";
+pub(crate) const STOPPED: &str = "stopped";
 
 /// The longest title, in characters.
 const MAX_TITLE: usize = 200;

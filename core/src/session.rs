@@ -66,7 +66,7 @@ impl NamedSession {
 }
 
 /// The reason of a success after which the conversation goes on.
-const TURN: &str = "turn";
+pub(crate) const TURN: &str = "turn";
 
 /// The instant at which a session expires if nothing renews it.
 pub(crate) fn expires_at(last_updated: Timestamp, ttl_minutes: u32) -> Timestamp {

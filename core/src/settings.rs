@@ -67,6 +67,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Where the dashboard is, where that is configured.
+    pub(crate) fn dashboard(&self) -> Option<&str> {
+        self.values.app_base_url.as_deref()
+    }
+
     /// Which web pages may use the instance, by what is configured or by the mode.
     pub fn cors_policy(&self) -> CorsPolicy {
         self.values.cors_policy(self.mode)

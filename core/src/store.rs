@@ -25,7 +25,10 @@ pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use buckets::Buckets;
 pub use channels::{ChannelCreation, Channels};
 pub use memory::MemoryStore;
-pub use outbox::{LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full};
+pub use outbox::{
+    Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, Outbox, log_full,
+    newest,
+};
 pub use registration_mails::RegistrationMails;
 pub use session_walk::SessionWalk;
 pub use sessions::{

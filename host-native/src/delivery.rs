@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use kubeagents_core::delivery::{InFlight, deliver};
+use kubeagents_core::delivery::{ChannelRules, InFlight, deliver};
 use kubeagents_core::ports::{Clock, Notifier};
 use kubeagents_core::store::{LeaseRequest, LeasedNotification};
-use kubeagents_core::{Notification, Store, causes};
+use kubeagents_core::{Notification, Settings, Store, causes};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 use crate::ports::{SystemClock, SystemEntropy};
-use client::WebhookClient;
-pub(crate) use client::{tcp, tls_config, tls_config_with};
+pub(crate) use client::{WebhookClient, tcp, tls_config, tls_config_with};
 pub(crate) use proxies::Proxies;
 
 /// Interval at which the outbox is polled: pauses end, and other hosts die or fill it.
@@ -37,39 +36,24 @@ impl Notifier for Waker {
     }
 }
 
-/// Rules for delivering notifications.
-#[derive(Debug, Clone)]
-pub(crate) struct DeliveryPolicy {
-    /// Time limit of one attempt.
-    pub(crate) timeout: Duration,
-    /// Allows connections to private and loopback addresses.
-    pub(crate) allow_private: bool,
-    /// Proxies that notifications leave by.
-    pub(crate) proxies: Proxies,
-}
-
 /// Takes notifications from a store's outbox and posts them.
 pub(crate) struct Deliverer<S> {
     store: S,
     waker: Waker,
     client: WebhookClient,
+    rules: ChannelRules,
     timeout: Duration,
 }
 
 impl<S: Store> Deliverer<S> {
-    /// # Errors
-    /// When TLS cannot be set up.
-    pub(crate) fn new(
-        store: S,
-        waker: Waker,
-        policy: DeliveryPolicy,
-    ) -> Result<Self, rustls::Error> {
-        Ok(Self {
+    pub(crate) fn new(store: S, waker: Waker, client: WebhookClient, settings: &Settings) -> Self {
+        Self {
             store,
             waker,
-            client: WebhookClient::new(policy.timeout, policy.allow_private, policy.proxies)?,
-            timeout: policy.timeout,
-        })
+            client,
+            rules: ChannelRules::new(settings),
+            timeout: settings.values.notification_timeout,
+        }
     }
 
     /// Delivers until `stop` turns true and nothing is left that could be delivered now.
@@ -126,7 +110,8 @@ impl<S: Store> Deliverer<S> {
     /// Tries to deliver a notification, and returns it.
     async fn deliver(&self, leased: LeasedNotification) -> Notification {
         let (store, client) = (&self.store, &self.client);
-        deliver(store, client, &SystemClock, &SystemEntropy, &leased).await;
+        let rules = &self.rules;
+        deliver(store, client, &SystemClock, &SystemEntropy, rules, &leased).await;
         leased.notification
     }
 }

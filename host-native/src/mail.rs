@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use http::{HeaderMap, StatusCode};
+use kubeagents_core::delivery::{Answer, PostError};
 use kubeagents_core::ports::{Clock, Mail, MailKind, Mailer};
 use kubeagents_core::store::RegistrationMails;
-use kubeagents_core::{Account, MailedToken, Store, StoreError, Timestamp, causes};
+use kubeagents_core::{Account, ChannelMail, MailedToken, Store, StoreError, Timestamp, causes};
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
@@ -51,7 +53,52 @@ pub(crate) enum MailSender {
     Worker {
         queue: mpsc::Sender<Mail>,
         registered: Arc<Notify>,
+        postbox: Postbox,
     },
+}
+
+/// Sends mails to channels, one at a time and at once.
+#[derive(Clone)]
+pub(crate) struct Postbox {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+}
+
+impl Postbox {
+    /// Sends a mail once. What the mail server takes or refuses for good counts as an answer.
+    pub(crate) async fn send(&self, mail: ChannelMail) -> Result<Answer, PostError> {
+        let to = mail
+            .to
+            .parse()
+            .map_err(|error| PostError::Url(Box::new(error)))?;
+        // The same for every attempt, so that a mail which comes twice is shown once.
+        let id = format!("<{}@kubeagents>", mail.id);
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, to))
+            .subject(mail.subject)
+            .message_id(Some(id))
+            .header(ContentType::TEXT_PLAIN)
+            .body(format!("{}\n", mail.text))
+            .map_err(|error| PostError::Url(Box::new(error)))?;
+        let answer = |status| Answer::new(status, &HeaderMap::new());
+        match self.transport.send(message).await {
+            Ok(_) => Ok(answer(StatusCode::OK)),
+            Err(error) if error.is_permanent() => Ok(answer(StatusCode::FORBIDDEN)),
+            Err(error) if error.is_timeout() => Err(PostError::Timeout),
+            Err(error) => Err(PostError::Failed(Box::new(error))),
+        }
+    }
+}
+
+impl MailSender {
+    /// What sends mails to channels, where there is a mail server.
+    pub(crate) fn postbox(&self) -> Option<Postbox> {
+        match self {
+            Self::Log => None,
+            Self::Worker { postbox, .. } => Some(postbox.clone()),
+        }
+    }
 }
 
 impl Mailer for MailSender {
@@ -87,8 +134,7 @@ impl Mailer for MailSender {
 /// Sends mail: those of registrations first, which storage holds until they are sent, then what is
 /// queued.
 pub(crate) struct MailWorker {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
-    from: Mailbox,
+    postbox: Postbox,
     /// Address of the dashboard, where links lead.
     base_url: String,
     queue: mpsc::Receiver<Mail>,
@@ -109,15 +155,23 @@ pub(crate) fn set_up(
     let transport = transport(&smtp)?;
     let (sender, queue) = mpsc::channel(QUEUE);
     let registered = Arc::new(Notify::new());
-    let worker = MailWorker {
+    let postbox = Postbox {
         transport,
         from: smtp.from,
+    };
+    let worker = MailWorker {
+        postbox: postbox.clone(),
         base_url,
         queue,
         registered: registered.clone(),
     };
     let queue = sender;
-    Ok((MailSender::Worker { queue, registered }, Some(worker)))
+    let sender = MailSender::Worker {
+        queue,
+        registered,
+        postbox,
+    };
+    Ok((sender, Some(worker)))
 }
 
 /// What became of a mail.
@@ -210,7 +264,8 @@ impl MailWorker {
 
     async fn send(&self, mail: &Mail) -> Outcome {
         let account = mail.account_id.as_str();
-        let message = match message(&self.from, mail) {
+        let Postbox { transport, from } = &self.postbox;
+        let message = match message(from, mail) {
             Ok(message) => message,
             Err(error) => {
                 tracing::error!(account, %error, "a mail cannot be written");
@@ -219,7 +274,7 @@ impl MailWorker {
         };
         let mut pauses = RETRIES.iter();
         loop {
-            let error = match self.transport.send(message.clone()).await {
+            let error = match transport.send(message.clone()).await {
                 Ok(_) => {
                     tracing::info!(account, "a mail is sent");
                     return Outcome::Sent;

@@ -47,7 +47,7 @@ use tokio::time::timeout;
 use answer::Content;
 use body::RequestBody;
 use config::{Cli, Config, ConfigError, Storage, Task};
-use delivery::{Deliverer, DeliveryPolicy, Waker};
+use delivery::{Deliverer, Waker, WebhookClient};
 use events::{Changes, Hub, NativeEvents, publish};
 use mail::MailSender;
 use passwords::PasswordThreads;
@@ -435,12 +435,13 @@ fn assemble<S: Changes + Clone, R: Reports>(
     hub: Hub,
 ) -> Result<(NativeApp<S, R>, Deliverer<S>), StartError> {
     let notifier = Waker::default();
-    let policy = DeliveryPolicy {
-        timeout: config.values.notification_timeout,
-        allow_private: config.values.allows_private_receivers(settings.mode),
-        proxies: config.proxies.clone(),
-    };
-    let deliverer = Deliverer::new(store.clone(), notifier.clone(), policy)?;
+    let client = WebhookClient::new(
+        config.values.notification_timeout,
+        config.values.allows_private_receivers(settings.mode),
+        config.proxies.clone(),
+        mail.postbox(),
+    )?;
+    let deliverer = Deliverer::new(store.clone(), notifier.clone(), client.clone(), &settings);
     let ports = NativePorts {
         events: NativeEvents::new(hub, store.clone()),
         store,
@@ -448,6 +449,7 @@ fn assemble<S: Changes + Clone, R: Reports>(
         passwords: PasswordThreads::start().map_err(StartError::Runtime)?,
         mail,
         notifier,
+        client,
     };
     Ok((Arc::new(App::new(ports, settings)), deliverer))
 }

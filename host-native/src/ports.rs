@@ -9,7 +9,7 @@ use kubeagents_core::{
     Incoming, Ports, Recorded, Recorder, ReportPolicy, StoreError, Timestamp, Witness, Workspace,
 };
 
-use crate::delivery::Waker;
+use crate::delivery::{Waker, WebhookClient};
 use crate::events::{Changes, NativeEvents};
 use crate::mail::MailSender;
 use crate::passwords::PasswordThreads;
@@ -74,6 +74,7 @@ pub(crate) struct NativePorts<S, R> {
     pub(crate) mail: MailSender,
     pub(crate) notifier: Waker,
     pub(crate) events: NativeEvents<S>,
+    pub(crate) client: WebhookClient,
 }
 
 impl<S: Changes, R: Reports> Ports for NativePorts<S, R> {
@@ -85,6 +86,7 @@ impl<S: Changes, R: Reports> Ports for NativePorts<S, R> {
     type Notifier = Waker;
     type Reports = R;
     type Events = NativeEvents<S>;
+    type Poster = WebhookClient;
 
     fn store(&self) -> &S {
         &self.store
@@ -109,6 +111,9 @@ impl<S: Changes, R: Reports> Ports for NativePorts<S, R> {
     }
     fn events(&self) -> &NativeEvents<S> {
         &self.events
+    }
+    fn poster(&self) -> &WebhookClient {
+        &self.client
     }
 
     async fn pause(&self, duration: Duration) {

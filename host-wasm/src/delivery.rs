@@ -11,15 +11,13 @@ use futures_util::future::{Either, select};
 use futures_util::lock::Mutex;
 use futures_util::stream::FuturesUnordered;
 use http::Request;
-use kubeagents_core::delivery::{
-    Answer, InFlight, PostError, Poster, Reach, deliver, reach_by_name,
-};
+use kubeagents_core::delivery::{Answer, ChannelRules, InFlight, PostError, Poster, deliver};
 use kubeagents_core::ports::Clock;
 use kubeagents_core::store::LeasedNotification;
-use kubeagents_core::{Store, causes};
+use kubeagents_core::{ChannelMail, Settings, Store, causes};
 
 use crate::Platform;
-use crate::ports::{SystemEntropy, Waker, WallClock};
+use crate::ports::{NO_MAIL, SystemEntropy, Waker, WallClock, post_within};
 
 /// The most notifications that a request delivers before its answer.
 const BEFORE_ANSWER: usize = 4;
@@ -37,6 +35,7 @@ pub(crate) struct Delivery<S, P> {
     platform: P,
     waker: Waker,
     timeout: Duration,
+    rules: ChannelRules,
     looked: Cell<Option<Instant>>,
     /// Held while leasing, so that requests at once do not each take what one may.
     leasing: Mutex<()>,
@@ -63,12 +62,13 @@ impl Drop for UnderWay<'_> {
 }
 
 impl<S: Store, P: Platform> Delivery<S, P> {
-    pub(crate) fn new(store: S, platform: P, waker: Waker, timeout: Duration) -> Self {
+    pub(crate) fn new(store: S, platform: P, waker: Waker, settings: &Settings) -> Self {
         Self {
             store,
             platform,
             waker,
-            timeout,
+            timeout: settings.values.notification_timeout,
+            rules: ChannelRules::new(settings),
             looked: Cell::default(),
             leasing: Mutex::default(),
             in_flight: RefCell::new(InFlight::new(&SystemEntropy)),
@@ -116,8 +116,9 @@ impl<S: Store, P: Platform> Delivery<S, P> {
                 Some(begun) => {
                     rest -= 1;
                     under_way.push(async move {
-                        let (store, leased) = (&self.store, &begun.leased);
-                        deliver(store, attempts, &WallClock, &SystemEntropy, leased).await;
+                        let (store, rules, leased) = (&self.store, &self.rules, &begun.leased);
+                        let entropy = &SystemEntropy;
+                        deliver(store, attempts, &WallClock, entropy, rules, leased).await;
                     });
                 }
                 None if under_way.next().await.is_none() => return,
@@ -181,21 +182,15 @@ impl<S, P> Attempts<'_, S, P> {
 
 impl<S: Store, P: Platform> Poster for Attempts<'_, S, P> {
     async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
-        // Names are the platform's to judge, by its allowed hosts.
-        let reach = reach_by_name(request.uri());
-        if reach == Reach::Forbidden {
-            return Err(PostError::Forbidden(reach.refusal()));
-        }
         if self.are_over() {
             return Err(PostError::Timeout);
         }
-        let platform = &self.delivery.platform;
-        let answer = pin!(platform.post(request));
-        let timeout = pin!(platform.sleep(self.limit(self.delivery.timeout)));
-        match select(answer, timeout).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => Err(PostError::Timeout),
-        }
+        let limit = self.limit(self.delivery.timeout);
+        post_within(&self.delivery.platform, request, limit).await
+    }
+
+    async fn mail(&self, _: ChannelMail) -> Result<Answer, PostError> {
+        Err(PostError::Forbidden(NO_MAIL))
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -210,8 +205,9 @@ mod tests {
 
     use http::{HeaderMap, StatusCode};
     use kubeagents_core::delivery::MAX_IN_FLIGHT_PER_HOST;
+    use kubeagents_core::settings::{Host, Texts, Values};
     use kubeagents_core::store::{CommitOutcome, MemoryStore, Outbox, Sessions};
-    use kubeagents_core::{Notification, Snapshot, StatusKind, Workspace, decide};
+    use kubeagents_core::{AuthMode, Notification, Snapshot, StatusKind, Workspace, decide};
 
     use super::*;
 
@@ -261,7 +257,10 @@ mod tests {
                 url: "https://example.com/hook".into(),
                 host: "example.com:443".into(),
                 body: "{}".into(),
+                channel: String::new(),
+
                 created_at: now,
+                delay: chrono::TimeDelta::zero(),
             })
             .collect();
         let committed = store.commit(&commit).await.unwrap();
@@ -269,10 +268,27 @@ mod tests {
         store
     }
 
+    fn settings() -> Settings {
+        Settings {
+            values: Values::read(Host::Wasmcloud, Texts::new()).unwrap(),
+            host: Host::Wasmcloud,
+            mode: AuthMode::Open,
+            loopback_only: true,
+            jwt_secret: String::new(),
+        }
+    }
+
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn delivery(store: &MemoryStore, platform: &Receivers) -> Delivery<MemoryStore, Receivers> {
-        Delivery::new(store.clone(), platform.clone(), Waker::default(), HOUR)
+        let mut delivery = Delivery::new(
+            store.clone(),
+            platform.clone(),
+            Waker::default(),
+            &settings(),
+        );
+        delivery.timeout = HOUR;
+        delivery
     }
 
     #[tokio::test]

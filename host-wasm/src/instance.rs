@@ -16,7 +16,7 @@ use kubeagents_core::{
 
 use crate::body::RequestBody;
 use crate::delivery::Delivery;
-use crate::ports::{InlinePasswords, SystemEntropy, Waker, WallClock};
+use crate::ports::{InlinePasswords, PlatformPoster, SystemEntropy, Waker, WallClock};
 use crate::reports::GroupedReports;
 use crate::{Config, ConfigError, Platform, WasmPorts};
 
@@ -88,12 +88,7 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
             own_url: None,
         };
         let waker = Waker::default();
-        let delivery = Delivery::new(
-            store.clone(),
-            platform.clone(),
-            waker.clone(),
-            settings.values.notification_timeout,
-        );
+        let delivery = Delivery::new(store.clone(), platform.clone(), waker.clone(), &settings);
         let recorder = Recorder {
             store,
             clock: WallClock,
@@ -105,6 +100,10 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
             reports: GroupedReports::new(recorder, platform.clone()),
             waker,
             passwords: InlinePasswords::default(),
+            poster: PlatformPoster {
+                platform: platform.clone(),
+                timeout: settings.values.notification_timeout,
+            },
         };
         Ok(Self {
             app: App::new(ports, settings),

@@ -17,6 +17,6 @@ mod reports;
 pub use config::{Config, ConfigError};
 pub use instance::{Instance, StartError};
 pub use kubeagents_core::delivery::{Answer, PostError};
-pub use platform::Platform;
+pub use platform::{Platform, answer};
 pub use ports::WasmPorts;
 pub use reports::GroupedReports;

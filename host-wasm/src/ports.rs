@@ -2,13 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use http::Request;
+use kubeagents_core::delivery::{Answer, PostError, Poster, Reach, reach_by_name};
 use kubeagents_core::ports::{
     Clock, Entropy, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports,
 };
-use kubeagents_core::{FairQueue, Store, Timestamp, password, yield_now};
+use kubeagents_core::{ChannelMail, FairQueue, Store, Timestamp, password, yield_now};
 use tokio::sync::oneshot;
 
 use crate::Platform;
@@ -19,6 +24,49 @@ pub struct WasmPorts<S, P> {
     pub(crate) reports: GroupedReports<S, P>,
     pub(crate) waker: Waker,
     pub(crate) passwords: InlinePasswords,
+    pub(crate) poster: PlatformPoster<P>,
+}
+
+/// Posts by the platform, each time within this limit.
+pub struct PlatformPoster<P> {
+    pub(crate) platform: P,
+    pub(crate) timeout: Duration,
+}
+
+/// Why no mail is sent.
+pub(crate) const NO_MAIL: &str = "this host sends no mail";
+
+impl<P: Platform> Poster for PlatformPoster<P> {
+    async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
+        post_within(&self.platform, request, self.timeout).await
+    }
+
+    async fn mail(&self, _: ChannelMail) -> Result<Answer, PostError> {
+        Err(PostError::Forbidden(NO_MAIL))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.platform.sleep(duration).await;
+    }
+}
+
+/// Posts once, to a place that is not known to be forbidden, and gives up after `limit`.
+pub(crate) async fn post_within(
+    platform: &impl Platform,
+    request: Request<Bytes>,
+    limit: Duration,
+) -> Result<Answer, PostError> {
+    // Names are the platform's to judge, by its allowed hosts.
+    let reach = reach_by_name(request.uri());
+    if reach == Reach::Forbidden {
+        return Err(PostError::Forbidden(reach.refusal()));
+    }
+    let answer = pin!(platform.post(request));
+    let timeout = pin!(platform.sleep(limit));
+    match select(answer, timeout).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), _)) => Err(PostError::Timeout),
+    }
 }
 
 /// The platform's clock.
@@ -169,6 +217,7 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
     type Notifier = Waker;
     type Reports = GroupedReports<S, P>;
     type Events = NoEvents;
+    type Poster = PlatformPoster<P>;
 
     fn store(&self) -> &S {
         self.reports.store()
@@ -200,6 +249,10 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
 
     fn events(&self) -> &NoEvents {
         &NoEvents
+    }
+
+    fn poster(&self) -> &PlatformPoster<P> {
+        &self.poster
     }
 
     async fn pause(&self, duration: Duration) {

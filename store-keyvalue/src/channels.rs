@@ -92,6 +92,9 @@ impl<K: KeyValue> KeyValueStore<K> {
 
     /// Removes the channels of a workspace.
     pub(crate) async fn delete_channels(&self, workspace: &Workspace) -> Result<(), StoreError> {
+        for channel in self.channels(workspace).await? {
+            self.forget_deliveries(workspace, &channel.id).await?;
+        }
         self.documents.delete(&channels_key(workspace)).await
     }
 }
@@ -147,6 +150,10 @@ impl<K: KeyValue> Channels for KeyValueStore<K> {
             channels.retain(|channel| channel.id != id);
             channels.len() < before
         };
-        self.change_channels(workspace, delete).await
+        let deleted = self.change_channels(workspace, delete).await?;
+        if deleted {
+            self.forget_deliveries(workspace, id).await?;
+        }
+        Ok(deleted)
     }
 }

@@ -11,6 +11,7 @@ mod api_keys;
 mod buckets;
 mod channels;
 mod deletion;
+mod deliveries;
 mod documents;
 mod key_value;
 mod log;

@@ -8,8 +8,10 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use kubeagents_core::store::{LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full};
-use kubeagents_core::{Commit, Notification, StoreError, Timestamp, Workspace};
+use kubeagents_core::store::{
+    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full, newest,
+};
+use kubeagents_core::{Commit, Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
 
 use crate::documents::{Change, Document, json_size};
@@ -21,9 +23,9 @@ use crate::{KeyValue, KeyValueStore, micros};
 const SHARDS: u8 = 4;
 
 /// The most notifications that wait in one shard, of one workspace and of all. An entry takes less
-/// than 540 bytes.
+/// than 700 bytes.
 const WORKSPACE_SHARE: usize = MAX_WAITING / SHARDS as usize;
-const SHARD_CAPACITY: usize = 1900;
+const SHARD_CAPACITY: usize = 1400;
 
 /// The most bytes of addresses that one report notifies.
 const ADDRESS_BYTES: usize = 96 * 1024;
@@ -41,13 +43,15 @@ pub(crate) struct Outgoing {
 struct Receiver {
     id: String,
     url: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    channel: String,
 }
 
 /// The notifications of one report whose addresses there is room for.
 fn within_room(notifications: &[Notification]) -> Vec<&Notification> {
     let mut room = ADDRESS_BYTES;
     let fits = |notification: &&Notification| {
-        let size = json_size(&notification.url) + 60;
+        let size = json_size(&notification.url) + 120;
         if size > room {
             tracing::error!(
                 receiver = notification.host,
@@ -70,6 +74,7 @@ impl Outgoing {
                 id,
                 url,
                 body,
+                channel,
                 created_at,
                 ..
             } = *notification;
@@ -81,13 +86,14 @@ impl Outgoing {
             of_body.to.push(Receiver {
                 id: id.clone(),
                 url: url.clone(),
+                channel: channel.clone(),
             });
         }
         outgoing.into_values().collect()
     }
 
     pub(crate) fn size(&self) -> usize {
-        let addresses = self.to.iter().map(|to| json_size(&to.url) + 60);
+        let addresses = self.to.iter().map(|to| json_size(&to.url) + 120);
         json_size(&self.body) + addresses.sum::<usize>() + 60
     }
 }
@@ -103,6 +109,14 @@ pub(crate) struct Waiting {
     #[serde(with = "micros")]
     due: Timestamp,
     round: u32,
+    /// The channel that it is for; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    channel: String,
+    /// What the last attempt came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    error: String,
     /// The agent whose history holds it, the page it is on and its place.
     pub(crate) agent: String,
     page: u64,
@@ -215,6 +229,7 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
         id: &str,
         now: Timestamp,
         pause: Duration,
+        failure: &Failure,
     ) -> Result<(), StoreError> {
         let due = after(now, pause);
         self.documents
@@ -224,6 +239,8 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
                     return (Change::Keep, ());
                 };
                 entry.due = due;
+                entry.status = failure.status;
+                entry.error.clone_from(&failure.error);
                 (Change::Write(entries), ())
             })
             .await
@@ -231,6 +248,117 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
         self.end(id).await
+    }
+
+    async fn lease_others(
+        &self,
+        leased: &Notification,
+        now: Timestamp,
+        duration: Duration,
+        limit: usize,
+    ) -> Result<Vec<LeasedNotification>, StoreError> {
+        let mut waiting = self.waiting_for(&leased.channel).await?;
+        waiting.retain(|waiting| waiting.due <= now);
+        waiting.sort_by(|a, b| (a.due, &a.id).cmp(&(b.due, &b.id)));
+        waiting.truncate(limit);
+        let mut found = BTreeMap::new();
+        for waiting in &waiting {
+            match self.find(waiting).await? {
+                Found::Undecided => {}
+                Found::Void => self.end(&waiting.id).await?,
+                Found::Committed(notification) => {
+                    found.insert(waiting.id.clone(), notification);
+                }
+            }
+        }
+        let until = after(now, duration);
+        let mut others = Vec::new();
+        for shard in 0..SHARDS {
+            let take = |entries: Option<Shard>| {
+                let mut entries = entries.unwrap_or_default();
+                let mut taken = Vec::new();
+                for entry in &mut entries {
+                    if entry.due <= now && found.contains_key(&entry.id) {
+                        entry.due = until;
+                        entry.round += 1;
+                        taken.push((entry.id.clone(), entry.round));
+                    }
+                }
+                match taken.is_empty() {
+                    true => (Change::Keep, taken),
+                    false => (Change::Write(entries), taken),
+                }
+            };
+            let taken = self.documents.update(&shard_key(shard), take).await?;
+            others.extend(taken.into_iter().filter_map(|(id, round)| {
+                Some(LeasedNotification {
+                    notification: found.get(&id)?.clone(),
+                    round,
+                })
+            }));
+        }
+        others.sort_by_key(|other| (other.notification.created_at, other.notification.id.clone()));
+        Ok(others)
+    }
+
+    async fn put_off(
+        &self,
+        leased: &Notification,
+        now: Timestamp,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let until = after(now, pause);
+        for shard in 0..SHARDS {
+            let put_off = |entries: Option<Shard>| {
+                let mut entries = entries.unwrap_or_default();
+                let mut changed = false;
+                for entry in &mut entries {
+                    let is_leased = entry.id == leased.id;
+                    if is_leased || entry.channel == leased.channel && entry.due <= now {
+                        entry.due = until;
+                        entry.round = entry.round.saturating_sub(is_leased.into());
+                        changed = true;
+                    }
+                }
+                match changed {
+                    true => (Change::Write(entries), ()),
+                    false => (Change::Keep, ()),
+                }
+            };
+            self.documents.update(&shard_key(shard), put_off).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_deliveries(&self, deliveries: &[Delivery]) -> Result<(), StoreError> {
+        self.keep_deliveries(deliveries).await?;
+        for delivery in deliveries {
+            self.end(&delivery.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn deliveries(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let mut pending = Vec::new();
+        // First what waits: what is finished meanwhile is in both.
+        let mut waiting = self.waiting_for(channel).await?;
+        waiting.retain(|waiting| waiting.workspace == workspace.key());
+        for waiting in waiting {
+            if let Found::Committed(notification) = self.find(&waiting).await? {
+                let delivery = Delivery::pending(&notification, waiting.round);
+                pending.extend(delivery.map(|delivery| Delivery {
+                    status: waiting.status,
+                    error: waiting.error.clone(),
+                    ..delivery
+                }));
+            }
+        }
+        let finished = self.finished_deliveries(workspace, channel).await?;
+        Ok(newest(pending, finished))
     }
 }
 
@@ -253,8 +381,11 @@ impl<K: KeyValue> KeyValueStore<K> {
                     id: notification.id.clone(),
                     workspace: notification.workspace.key().to_owned(),
                     host: notification.host.clone(),
-                    due: notification.created_at,
+                    due: notification.created_at + notification.delay,
                     round: 0,
+                    channel: notification.channel.clone(),
+                    status: None,
+                    error: String::new(),
                     agent: agent.to_owned(),
                     page: head.history.pages,
                     place,
@@ -318,7 +449,9 @@ impl<K: KeyValue> KeyValueStore<K> {
                 url: to.url,
                 host: waiting.host.clone(),
                 body,
+                channel: to.channel,
                 created_at,
+                delay: TimeDelta::zero(),
             }),
             None => Found::Void,
         })
@@ -346,6 +479,14 @@ impl<K: KeyValue> KeyValueStore<K> {
             (Change::Write(entries), Some(round))
         };
         self.documents.update_from(&key, shard, take).await
+    }
+
+    /// What waits for a channel.
+    async fn waiting_for(&self, channel: &str) -> Result<Vec<Waiting>, StoreError> {
+        let keys = (0..SHARDS).map(shard_key);
+        let shards = self.documents.read_all::<Shard>(keys).await?;
+        let entries = shards.into_iter().flatten().flat_map(|shard| shard.value);
+        Ok(entries.filter(|entry| entry.channel == channel).collect())
     }
 
     /// Removes those that wait and of which this is true.

@@ -115,7 +115,10 @@ async fn record_group(
                         url: "https://example.com/hook".into(),
                         host: "example.com:443".into(),
                         body: transition.body(),
+                        channel: String::new(),
+
                         created_at: transition.timestamp,
+                        delay: chrono::TimeDelta::zero(),
                     }));
                 commit
             });
@@ -285,7 +288,10 @@ fn a_report_costs_at_most_eight_operations_however_much_there_is() {
                         url: to.url,
                         host: "example.com:443".into(),
                         body: transition.body(),
+                        channel: String::new(),
+
                         created_at: now,
+                        delay: chrono::TimeDelta::zero(),
                     });
                 }
             }

@@ -35,8 +35,15 @@ UPDATE kubeagents_data.channels SET name = $3::text, url = $4::text, format = $5
     enabled = $10::boolean, gone = $11::boolean, created_at = $12::bigint, updated_at = $13::bigint \
 WHERE workspace = $2::text AND id = $1::text AND updated_at = $14::bigint RETURNING id";
 
+/// What became of what the channel was told goes with it.
 const DELETE: &str = "\
-DELETE FROM kubeagents_data.channels WHERE workspace = $1::text AND id = $2::text RETURNING id";
+WITH deleted AS (\
+    DELETE FROM kubeagents_data.channels WHERE workspace = $1::text AND id = $2::text \
+    RETURNING id), \
+forgotten AS (\
+    DELETE FROM kubeagents_data.deliveries AS delivery USING deleted \
+    WHERE delivery.channel = deleted.id) \
+SELECT id FROM deleted";
 
 /// The columns of a channel, and one more parameter.
 fn params<'a>(channel: &'a Channel, events: &'a str, last: Value<'a>) -> [Value<'a>; 14] {

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use kubeagents_core::{
-    StoreError, Timestamp,
-    store::{LeaseRequest, LeasedNotification, Outbox},
+    Delivery, Notification, StoreError, Timestamp, Workspace,
+    store::{Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, Outbox, newest},
 };
+use kubeagents_store_sql::FinishedDelivery;
 
 use crate::query::Fetch;
 use crate::value::saturating;
@@ -47,16 +48,75 @@ leased AS (\
     UPDATE kubeagents_data.outbox AS entry \
     SET ready = false, due_at = kubeagents_data.now_micros() + $1::bigint, rounds = rounds + 1 \
     FROM next WHERE entry.id = next.id \
-    RETURNING entry.id, entry.workspace, entry.host, entry.url, entry.body, entry.created_at, \
-        entry.rounds) \
+    RETURNING entry.id, entry.workspace, entry.host, entry.url, entry.body, entry.channel, \
+        entry.created_at, entry.rounds) \
 SELECT resumed.count, leased.* \
 FROM (SELECT count(*) FROM resumed) AS resumed(count) LEFT JOIN leased ON true";
 
 const DELETE: &str = "DELETE FROM kubeagents_data.outbox WHERE id = $1::text";
 
 const FAILED: &str = "\
-UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint \
+UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint, \
+    last_status = $3::bigint, last_error = $4::text \
 WHERE id = $1::text";
+
+/// `$1`: the channel; `$2`: lease in microseconds; `$3`: how many.
+const LEASE_OTHERS: &str = "\
+WITH due AS MATERIALIZED (\
+    SELECT id FROM kubeagents_data.outbox \
+    WHERE channel = $1::text AND channel <> '' AND ready \
+    AND due_at <= kubeagents_data.now_micros() \
+    ORDER BY due_at, created_at, id LIMIT $3::bigint FOR UPDATE SKIP LOCKED), \
+leased AS (\
+    UPDATE kubeagents_data.outbox AS entry \
+    SET ready = false, due_at = kubeagents_data.now_micros() + $2::bigint, rounds = rounds + 1 \
+    FROM due WHERE entry.id = due.id \
+    RETURNING entry.id, entry.workspace, entry.host, entry.url, entry.body, entry.channel, \
+        entry.created_at, entry.rounds) \
+SELECT * FROM leased ORDER BY created_at, id";
+
+/// `$1`: the leased entry; `$2`: its channel; `$3`: the pause in microseconds.
+const PUT_OFF: &str = "\
+UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $3::bigint, \
+    ready = false, rounds = rounds - CASE id WHEN $1::text THEN 1 ELSE 0 END \
+WHERE id = $1::text OR channel = $2::text AND channel <> '' AND ready \
+    AND due_at <= kubeagents_data.now_micros()";
+
+/// `$1`: deliveries in JSON; `$2`: their channel; `$3`: how many of it stay beside them.
+const FINISH: &str = "\
+WITH finished AS MATERIALIZED (\
+    SELECT * FROM jsonb_to_recordset($1::text::jsonb) AS delivery(\
+        id text, workspace text, channel text, event text, agent_id text, session_topic text, \
+        attempts bigint, status bigint, error text, state text, created_at bigint, \
+        finished_at bigint)), \
+ended AS (\
+    DELETE FROM kubeagents_data.outbox AS entry USING finished WHERE entry.id = finished.id), \
+old AS (\
+    DELETE FROM kubeagents_data.deliveries WHERE id IN (\
+        SELECT id FROM kubeagents_data.deliveries \
+        WHERE channel = $2::text AND id NOT IN (SELECT id FROM finished) \
+        ORDER BY created_at DESC, id OFFSET $3::bigint)) \
+INSERT INTO kubeagents_data.deliveries AS stored (id, workspace, channel, event, agent_id, \
+    session_topic, attempts, status, error, state, created_at, finished_at) \
+SELECT id, workspace, channel, event, agent_id, session_topic, attempts, status, error, state, \
+    created_at, finished_at \
+FROM finished ON CONFLICT (id) DO UPDATE SET attempts = excluded.attempts, \
+    status = excluded.status, error = excluded.error, state = excluded.state, \
+    created_at = excluded.created_at, finished_at = excluded.finished_at";
+
+/// `$1`: workspace; `$2`: channel; `$3`: how many.
+const PENDING: &str = "\
+SELECT id, workspace, host, url, body, channel, created_at, rounds, last_status, last_error \
+FROM kubeagents_data.outbox \
+WHERE channel = $2::text AND channel <> '' AND workspace = $1::text \
+ORDER BY created_at DESC, id LIMIT $3::bigint";
+
+/// `$1`: workspace; `$2`: channel; `$3`: how many.
+const FINISHED: &str = "\
+SELECT id, workspace, channel, event, agent_id, session_topic, attempts, status, error, state, \
+    created_at, finished_at \
+FROM kubeagents_data.deliveries WHERE channel = $2::text AND workspace = $1::text \
+ORDER BY created_at DESC, id LIMIT $3::bigint";
 
 fn micros(duration: Duration) -> Value<'static> {
     saturating(duration.as_micros()).into()
@@ -99,12 +159,76 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
         id: &str,
         _now: Timestamp,
         pause: Duration,
+        failure: &Failure,
     ) -> Result<(), StoreError> {
-        let params = [id.into(), micros(pause)];
+        let params = [
+            id.into(),
+            micros(pause),
+            Value::Int(failure.status.map(i64::from)),
+            Value::from(&failure.error),
+        ];
         self.query.execute(FAILED, &params).await
     }
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
         self.query.execute(DELETE, &[id.into()]).await
+    }
+
+    async fn lease_others(
+        &self,
+        leased: &Notification,
+        _now: Timestamp,
+        duration: Duration,
+        limit: usize,
+    ) -> Result<Vec<LeasedNotification>, StoreError> {
+        let params = [
+            Value::from(&leased.channel),
+            micros(duration),
+            saturating(limit).into(),
+        ];
+        let others = self.query.all(LEASE_OTHERS, &params, Row::optional_lease);
+        Ok(others.await?.into_iter().flatten().collect())
+    }
+
+    async fn put_off(
+        &self,
+        leased: &Notification,
+        _now: Timestamp,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let params = [
+            Value::from(&leased.id),
+            Value::from(&leased.channel),
+            micros(pause),
+        ];
+        self.query.execute(PUT_OFF, &params).await
+    }
+
+    async fn finish_deliveries(&self, deliveries: &[Delivery]) -> Result<(), StoreError> {
+        let Some(first) = deliveries.first() else {
+            return Ok(());
+        };
+        let finished: Vec<_> = deliveries.iter().map(FinishedDelivery::from).collect();
+        let finished = serde_json::json!(finished).to_string();
+        let params = [
+            Value::from(&finished),
+            Value::from(&first.channel),
+            saturating(MAX_DELIVERIES.saturating_sub(deliveries.len())).into(),
+        ];
+        self.query.execute(FINISH, &params).await
+    }
+
+    async fn deliveries(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let limit = saturating(MAX_DELIVERIES).into();
+        let params = [workspace.key().into(), channel.into(), limit];
+        // First what waits: what is finished meanwhile is in both.
+        let pending = self.query.all(PENDING, &params, Row::pending_delivery);
+        let pending = pending.await?.into_iter().flatten().collect();
+        let finished = self.query.all(FINISHED, &params, Row::delivery).await?;
+        Ok(newest(pending, finished))
     }
 }

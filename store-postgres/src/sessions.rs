@@ -6,7 +6,8 @@
 /// The columns of notifications in JSON, as `n`.
 macro_rules! queued_columns {
     () => {
-        "AS n(id text, workspace text, host text, url text, body text, created_at bigint)"
+        "AS n(id text, workspace text, host text, url text, body text, channel text, \
+            created_at bigint, delay bigint)"
     };
 }
 
@@ -29,10 +30,13 @@ macro_rules! queue_place {
 macro_rules! insert_queued {
     ($limit:literal) => {
         concat!(
-            "INSERT INTO kubeagents_data.outbox (id, workspace, host, url, body, created_at) \
-            SELECT id, workspace, host, url, body, created_at FROM queued WHERE place <= ",
+            "INSERT INTO kubeagents_data.outbox (id, workspace, host, url, body, channel, \
+                created_at, due_at, ready) \
+            SELECT id, workspace, host, url, body, channel, created_at, \
+                kubeagents_data.now_micros() + delay, delay = 0 \
+            FROM queued WHERE place <= ",
             $limit,
-            "::bigint"
+            "::bigint ON CONFLICT (id) DO NOTHING"
         )
     };
 }

@@ -1,11 +1,12 @@
 //! Records whose columns every store selects in the order of their fields.
 
+use chrono::TimeDelta;
 use kubeagents_core::hook::Detail;
 use kubeagents_core::store::LeasedNotification;
 use kubeagents_core::{
-    Account, AccountId, Agent, ApiKey, Channel, Context, Events, Format, NamedSession,
-    Notification, Receiver, RefreshToken, Scopes, Session, SessionHead, Snapshot, Workspace,
-    WorkspaceChoice,
+    Account, AccountId, Agent, ApiKey, Channel, Context, Delivery, DeliveryState, Event, Events,
+    Format, NamedSession, Notification, Receiver, RefreshToken, Scopes, Session, SessionHead,
+    Snapshot, Workspace, WorkspaceChoice,
 };
 
 use serde::Serialize;
@@ -164,10 +165,52 @@ impl Row {
                 host: self.text()?,
                 url: self.text()?,
                 body: self.text()?,
+                channel: self.text()?,
                 created_at: self.instant()?,
+                delay: TimeDelta::zero(),
             },
             round: self.int()?,
         }))
+    }
+
+    /// The next fields: a notification that waits, as [`Row::optional_lease`] reads it, and what its
+    /// last attempt came to.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn pending_delivery(&mut self) -> Result<Option<Delivery>, UnexpectedResult> {
+        let Some(waiting) = self.optional_lease()? else {
+            return Ok(None);
+        };
+        let (status, error) = (self.optional_int()?, self.text()?);
+        let pending = Delivery::pending(&waiting.notification, waiting.round);
+        Ok(pending.map(|pending| Delivery {
+            status,
+            error,
+            ..pending
+        }))
+    }
+
+    /// The next fields: a delivery that is finished.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn delivery(&mut self) -> Result<Delivery, UnexpectedResult> {
+        Ok(Delivery {
+            id: self.text()?,
+            workspace: Workspace::from_key(self.text()?),
+            channel: self.text()?,
+            event: Event::parse(&self.text()?).ok_or(UnexpectedResult("an unknown event"))?,
+            agent_id: self.text()?,
+            session_topic: self.text()?,
+            attempts: self.int()?,
+            status: self.optional_int()?,
+            error: self.text()?,
+            state: DeliveryState::parse(&self.text()?)
+                .ok_or(UnexpectedResult("an unknown state"))?,
+            created_at: self.instant()?,
+            finished_at: self.optional_instant()?,
+        })
     }
 
     /// The next fields: a place that an account's notifications go to.
@@ -230,7 +273,9 @@ pub struct QueuedNotification<'a> {
     host: &'a str,
     url: &'a str,
     body: &'a str,
+    channel: &'a str,
     created_at: i64,
+    delay: i64,
 }
 
 impl<'a> From<&'a Notification> for QueuedNotification<'a> {
@@ -241,7 +286,45 @@ impl<'a> From<&'a Notification> for QueuedNotification<'a> {
             host: &notification.host,
             url: &notification.url,
             body: &notification.body,
+            channel: &notification.channel,
             created_at: notification.created_at.timestamp_micros(),
+            delay: notification.delay.num_microseconds().unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// A finished delivery as statements read it from JSON.
+#[derive(Serialize)]
+pub struct FinishedDelivery<'a> {
+    id: &'a str,
+    workspace: &'a str,
+    channel: &'a str,
+    event: &'a str,
+    agent_id: &'a str,
+    session_topic: &'a str,
+    attempts: u32,
+    status: Option<u16>,
+    error: &'a str,
+    state: &'a str,
+    created_at: i64,
+    finished_at: Option<i64>,
+}
+
+impl<'a> From<&'a Delivery> for FinishedDelivery<'a> {
+    fn from(delivery: &'a Delivery) -> Self {
+        Self {
+            id: &delivery.id,
+            workspace: delivery.workspace.key(),
+            channel: &delivery.channel,
+            event: delivery.event.as_str(),
+            agent_id: &delivery.agent_id,
+            session_topic: &delivery.session_topic,
+            attempts: delivery.attempts,
+            status: delivery.status,
+            error: &delivery.error,
+            state: delivery.state.as_str(),
+            created_at: delivery.created_at.timestamp_micros(),
+            finished_at: delivery.finished_at.map(|end| end.timestamp_micros()),
         }
     }
 }

@@ -30,8 +30,9 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 5] = [
+const CONTENTS: [&str; 6] = [
     delete_some!("channels", "id"),
+    delete_some!("deliveries", "id"),
     delete_some!("outbox", "id"),
     delete_some!("statuses", "agent_id, topic, seq"),
     delete_some!("sessions", "agent_id, topic"),

@@ -4,11 +4,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use kubeagents_core::delivery::MAX_IN_FLIGHT_PER_HOST;
-use kubeagents_core::store::{LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full};
-use kubeagents_core::{Notification, StoreError, Timestamp, Workspace};
+use kubeagents_core::store::{
+    Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, Outbox, log_full,
+    newest,
+};
+use kubeagents_core::{Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde_json::json;
 
-use kubeagents_store_sql::Row;
+use kubeagents_store_sql::{FinishedDelivery, Row};
 
 use crate::{Connection, SqliteStore, Value};
 
@@ -43,7 +46,7 @@ const LEASE: &str = "
         )
         ORDER BY host IN (SELECT value FROM json_each(?5)), due_at, created_at, id LIMIT 1
     )
-    RETURNING id, workspace, host, url, body, created_at, round";
+    RETURNING id, workspace, host, url, body, channel, created_at, round";
 
 /// Of the workspaces of these notifications, those that the last of their places was just taken in:
 /// one of the notifications is there, and there is room for no other.
@@ -56,7 +59,50 @@ const FULL: &str = "
 const DELETE_NOTIFICATION: &str = "DELETE FROM outbox WHERE id = ?1";
 
 const NOTIFICATION_FAILED: &str = "
-    UPDATE outbox SET due_at = ?2, leased = FALSE WHERE id = ?1";
+    UPDATE outbox SET due_at = ?2, leased = FALSE, last_status = ?3, last_error = ?4 WHERE id = ?1";
+
+/// ?1 the channel, ?2 now, ?3 until when, ?4 how many.
+const LEASE_OTHERS: &str = "
+    UPDATE outbox SET due_at = ?3, round = round + 1, leased = TRUE, ready = FALSE
+    WHERE id IN (
+        SELECT id FROM outbox WHERE channel = ?1 AND channel <> '' AND ready AND due_at <= ?2
+        ORDER BY due_at, created_at, id LIMIT ?4
+    )
+    RETURNING id, workspace, host, url, body, channel, created_at, round";
+
+/// ?1 the leased entry, ?2 its channel, ?3 now, ?4 until when.
+const PUT_OFF: &str = "
+    UPDATE outbox SET due_at = ?4, round = round - (id = ?1), leased = FALSE, ready = FALSE
+    WHERE id = ?1 OR channel = ?2 AND channel <> '' AND ready AND due_at <= ?3";
+
+/// Triggers remove what is finished from the outbox, and the oldest deliveries. ?1 deliveries as a JSON
+/// array.
+const FINISH: &str = "
+    INSERT OR REPLACE INTO deliveries (
+        id, workspace, channel, event, agent_id, session_topic, attempts, status, error, state,
+        created_at, finished_at
+    ) SELECT value ->> 'id', value ->> 'workspace', value ->> 'channel', value ->> 'event',
+            value ->> 'agent_id', value ->> 'session_topic', value ->> 'attempts',
+            value ->> 'status', value ->> 'error', value ->> 'state', value ->> 'created_at',
+            value ->> 'finished_at'
+        FROM json_each(?1)";
+
+/// ?1 workspace, ?2 channel, ?3 how many.
+const PENDING: &str = "
+    SELECT id, workspace, host, url, body, channel, created_at, round, last_status, last_error
+    FROM outbox WHERE channel = ?2 AND channel <> '' AND workspace = ?1
+    ORDER BY created_at DESC, id LIMIT ?3";
+
+/// ?1 workspace, ?2 channel, ?3 how many.
+const FINISHED: &str = "
+    SELECT id, workspace, channel, event, agent_id, session_topic, attempts, status, error, state,
+        created_at, finished_at
+    FROM deliveries WHERE channel = ?2 AND workspace = ?1
+    ORDER BY created_at DESC, id LIMIT ?3";
+
+fn after(now: Timestamp, pause: Duration) -> Value {
+    Value::Integer(now.timestamp_micros().saturating_add(micros(pause)))
+}
 
 fn micros(duration: Duration) -> i64 {
     duration.as_micros().try_into().unwrap_or(i64::MAX)
@@ -118,10 +164,16 @@ impl<C: Connection> Outbox for SqliteStore<C> {
         id: &str,
         now: Timestamp,
         pause: Duration,
+        failure: &Failure,
     ) -> Result<(), StoreError> {
-        let due_at = now.timestamp_micros().saturating_add(micros(pause));
+        let parameters = [
+            id.into(),
+            after(now, pause),
+            failure.status.map(u32::from).into(),
+            (&failure.error).into(),
+        ];
         self.writer
-            .run(NOTIFICATION_FAILED, [id.into(), Value::Integer(due_at)])
+            .run(NOTIFICATION_FAILED, parameters)
             .await
             .map(drop)
     }
@@ -131,5 +183,63 @@ impl<C: Connection> Outbox for SqliteStore<C> {
             .run(DELETE_NOTIFICATION, [id.into()])
             .await
             .map(drop)
+    }
+
+    async fn lease_others(
+        &self,
+        leased: &Notification,
+        now: Timestamp,
+        duration: Duration,
+        limit: usize,
+    ) -> Result<Vec<LeasedNotification>, StoreError> {
+        let parameters = [
+            (&leased.channel).into(),
+            now.into(),
+            after(now, duration),
+            limit.into(),
+        ];
+        let others = self
+            .writer
+            .all(LEASE_OTHERS, parameters, Row::optional_lease);
+        let mut others: Vec<_> = others.await?.into_iter().flatten().collect();
+        // What a statement returns of its changes has no order.
+        others.sort_by_key(|other| (other.notification.created_at, other.notification.id.clone()));
+        Ok(others)
+    }
+
+    async fn put_off(
+        &self,
+        leased: &Notification,
+        now: Timestamp,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let parameters = [
+            (&leased.id).into(),
+            (&leased.channel).into(),
+            now.into(),
+            after(now, pause),
+        ];
+        self.writer.run(PUT_OFF, parameters).await.map(drop)
+    }
+
+    async fn finish_deliveries(&self, deliveries: &[Delivery]) -> Result<(), StoreError> {
+        let finished: Vec<_> = deliveries.iter().map(FinishedDelivery::from).collect();
+        let parameters = [(&json!(finished).to_string()).into()];
+        self.writer.run(FINISH, parameters).await.map(drop)
+    }
+
+    async fn deliveries(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let parameters = || [workspace.into(), channel.into(), MAX_DELIVERIES.into()];
+        // First what waits: what is finished meanwhile is in both.
+        let pending = self
+            .lookups
+            .all(PENDING, parameters(), Row::pending_delivery);
+        let pending = pending.await?.into_iter().flatten().collect();
+        let finished = self.lookups.all(FINISHED, parameters(), Row::delivery);
+        Ok(newest(pending, finished.await?))
     }
 }

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use http::Method;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::receiver::Delivery;
 use crate::scenario::{assert_answer_snapshot, scenarios};
-use crate::world::{World, text, texts, time};
+use crate::world::{World, eventually, report, text, texts, time, with};
 
 scenarios! {
     a_channel_is_shown_without_what_is_secret [Accounts, Required],
@@ -22,6 +25,15 @@ scenarios! {
     a_change_is_validated_with_what_stays [Accounts, Required],
     channels_of_others_are_out_of_sight [Accounts, Required],
     a_workspace_has_at_most_20_channels_oldest_first [Accounts, Required],
+    a_channel_is_told_in_its_format [Accounts, Required, Notifications],
+    a_webhook_is_signed [Accounts, Required, Notifications],
+    a_channel_is_told_what_it_asks_for [Accounts, Required, Notifications],
+    what_does_not_last_is_dropped [Accounts, Required, Notifications],
+    many_at_once_are_counted_in_few_messages [Accounts, Required, Notifications],
+    a_receiver_that_is_gone_disables_its_channel [Accounts, Required, Notifications],
+    an_error_in_a_200_is_a_failure [Accounts, Required, Notifications],
+    a_test_says_what_came_of_it [Accounts, Required, Notifications],
+    a_channel_is_tested_ten_times_a_minute [Accounts, Required],
 }
 
 const SLACK: &str = "https://hooks.slack.com/services/T0/B0/secret-abcd";
@@ -325,4 +337,403 @@ async fn channels_of_others_are_out_of_sight(world: Arc<World>) {
     }
     assert_eq!(found(&client, &created).await, created);
     delete(&client, &created).await;
+}
+
+/// A channel of the account that tells the receiver at `path` of these events at once.
+async fn telling(world: &World, client: &Client, path: &str, change: Value) -> Value {
+    let mut channel = json!({
+        "name": path, "url": world.receiver().await.url(path), "delay_seconds": 0,
+    });
+    for (field, value) in change.as_object().unwrap() {
+        channel[field] = value.clone();
+    }
+    create(client, &channel).await
+}
+
+/// Waits for `count` requests to `path`: of those that are repeated, the first.
+async fn told(world: &World, client: &Client, path: &str, count: usize) -> Vec<Delivery> {
+    let receiver = world.receiver().await;
+    let requests = || {
+        let mut ids = std::collections::HashSet::new();
+        let mut requests = receiver.requests(path);
+        requests.retain(|request| ids.insert(request.webhook_id().map(str::to_owned)));
+        requests
+    };
+    eventually(&format!("{count} requests to {path}"), async || {
+        // Some hosts deliver only while they serve requests.
+        client.get("/api/agents?limit=1").await.ok();
+        requests().len() >= count
+    })
+    .await;
+    requests()
+}
+
+/// Waits until this many deliveries of a channel are in none but these states; the newest first.
+async fn finished(client: &Client, channel: &Value, count: usize, states: &[&str]) -> Vec<Value> {
+    let path = format!("/api/channels/{}/deliveries", text(&channel["id"]));
+    let listed = std::sync::Mutex::new(Vec::new());
+    eventually(&format!("{count} deliveries {states:?}"), async || {
+        let deliveries = client.get(&path).await.ok()["deliveries"].take();
+        let deliveries = deliveries.as_array().unwrap().clone();
+        let is_wanted = |one: &Value| states.contains(&one["state"].as_str().unwrap());
+        let done = deliveries.len() == count && deliveries.iter().all(is_wanted);
+        *listed.lock().unwrap() = deliveries;
+        done
+    })
+    .await;
+    listed.into_inner().unwrap()
+}
+
+/// A report that a session with marks of every mark-up has failed.
+fn failure(agent: &str) -> Value {
+    let mut failure = report(agent, "0198-topic", "failed");
+    failure["agent_name"] = json!("Bob");
+    failure["session_title"] = json!("<fix> *login* & @everyone <!channel> @all 中");
+    failure["message"] = json!("line [one](https://example.com)\n_two_");
+    failure["reason"] = json!("rate_limit");
+    failure["context"] = json!({"repo": "shop", "branch": "main", "host": "mac"});
+    failure
+}
+
+async fn a_channel_is_told_in_its_format(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let place = world.name("f");
+    let path = |format: &str| format!("/{place}/{format}");
+    for (format, url_path, secret) in [
+        ("webhook", path("webhook"), ""),
+        ("slack", path("slack"), ""),
+        ("discord", path("discord"), ""),
+        ("teams", path("teams"), ""),
+        ("feishu", path("feishu"), "feishu-secret"),
+        (
+            "dingtalk",
+            format!("{}?access_token=x", path("dingtalk")),
+            "SECding",
+        ),
+        ("wecom", format!("{}?key=x", path("wecom")), ""),
+        ("telegram", format!("{}?chat_id=-100", path("telegram")), ""),
+        ("ntfy", path("ntfy/my_topic"), ""),
+        ("pagerduty", path("pagerduty"), "routing-key"),
+    ] {
+        let change = json!({"format": format, "secret": secret});
+        telling(&world, client, &url_path, change).await;
+    }
+    let agent = world.name("agent");
+    client.report(&failure(&agent)).await;
+
+    let body = async |path: &str| told(&world, client, path, 1).await.remove(0);
+    let webhook = body(&path("webhook")).await;
+    assert_eq!(webhook.headers["content-type"], "application/json");
+    let sent = webhook.json();
+    assert_eq!(sent["type"], "session.failed");
+    assert_eq!(
+        sent["data"],
+        json!({
+            "agent_id": agent, "agent_name": "Bob", "session_topic": "0198-topic",
+            "title": "<fix> *login* & @everyone <!channel> @all 中", "status": "failed",
+            "reason": "rate_limit", "message": "line [one](https://example.com)\n_two_",
+            "context": {"repo": "shop", "branch": "main", "host": "mac"},
+        })
+    );
+    time(&sent["timestamp"]);
+
+    let slack = body(&path("slack")).await.json();
+    let shown = text(&slack["blocks"][0]["text"]["text"]);
+    assert!(shown.contains("&lt;fix&gt; *login* &amp; @"), "{shown}");
+    assert!(
+        shown.contains("has failed (rate_limit)\nAgent: Bob\nWhere: shop@"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("<!channel>") && !shown.contains("@everyone"),
+        "{shown}"
+    );
+
+    let discord = body(&path("discord")).await.json();
+    assert_eq!(discord["allowed_mentions"], json!({"parse": []}));
+    let title = text(&discord["embeds"][0]["title"]);
+    assert!(title.contains(r"\<fix\> \*login\* & @"), "{title}");
+
+    let teams = body(&path("teams")).await.json();
+    let card = &teams["attachments"][0]["content"];
+    assert_eq!(card["type"], "AdaptiveCard");
+    assert!(text(&card["body"][0]["text"]).contains(r"\<fix\> \*login\*"));
+
+    let feishu = body(&path("feishu")).await.json();
+    let shown = text(&feishu["content"]["text"]);
+    assert!(
+        shown.contains("fix> *login* &") && !shown.contains("@all"),
+        "{shown}"
+    );
+    let key = format!("{}\nfeishu-secret", text(&feishu["timestamp"]));
+    assert_eq!(feishu["sign"], hmac(key.as_bytes(), b""));
+
+    let dingtalk = body(&path("dingtalk")).await;
+    assert_eq!(dingtalk.json()["msgtype"], "text");
+    let query: std::collections::HashMap<_, _> =
+        url::form_urlencoded::parse(dingtalk.query.as_bytes()).collect();
+    assert_eq!(query["access_token"], "x");
+    let signed = format!("{}\nSECding", query["timestamp"]);
+    assert_eq!(query["sign"], hmac(b"SECding", signed.as_bytes()));
+
+    let wecom = body(&path("wecom")).await;
+    assert_eq!(wecom.query, "key=x");
+    assert!(!text(&wecom.json()["text"]["content"]).contains("@all"));
+
+    let telegram = body(&path("telegram/sendMessage")).await;
+    assert_eq!(
+        (&*telegram.query, &telegram.json()["chat_id"]),
+        ("", &json!("-100"))
+    );
+    assert!(text(&telegram.json()["text"]).contains("&lt;fix&gt; *login* &amp; @"));
+
+    let ntfy = body(&path("ntfy")).await.json();
+    assert_eq!(
+        (&ntfy["topic"], &ntfy["priority"]),
+        (&json!("my_topic"), &json!(4))
+    );
+    assert!(text(&ntfy["title"]).starts_with("<fix> *login* & @everyone"));
+
+    let pagerduty = body(&path("pagerduty")).await.json();
+    assert_eq!(pagerduty["routing_key"], "routing-key");
+    assert_eq!(pagerduty["event_action"], "trigger");
+    assert_eq!(pagerduty["payload"]["severity"], "error");
+    client
+        .report(&report(&agent, "0198-topic", "running"))
+        .await;
+    let resolved = told(&world, client, &path("pagerduty"), 2).await[1].json();
+    assert_eq!(resolved["event_action"], "resolve");
+    assert_eq!(resolved["dedup_key"], pagerduty["dedup_key"]);
+}
+
+fn hmac(key: &[u8], text: &[u8]) -> String {
+    use hmac::{Hmac, KeyInit, Mac};
+    let mut code = Hmac::<sha2::Sha256>::new_from_slice(key).unwrap();
+    code.update(text);
+    STANDARD.encode(code.finalize().into_bytes())
+}
+
+async fn a_webhook_is_signed(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let path = format!("/{}", world.name("signed"));
+    let key = [7; 32];
+    let secret = format!("whsec_{}", STANDARD.encode(key));
+    telling(&world, client, &path, json!({"secret": secret})).await;
+    client.report(&failure(&world.name("agent"))).await;
+
+    let request = told(&world, client, &path, 1).await.remove(0);
+    let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
+    let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp"));
+    let age = chrono::Utc::now().timestamp() - timestamp.parse::<i64>().unwrap();
+    assert!((-60..300).contains(&age), "{timestamp}");
+    let signed = [format!("{id}.{timestamp}.").as_bytes(), &request.body].concat();
+    assert_eq!(
+        header("webhook-signature"),
+        format!("v1,{}", hmac(&key, &signed))
+    );
+}
+
+async fn a_channel_is_told_what_it_asks_for(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let path = format!("/{}", world.name("events"));
+    let change = json!({"events": ["started", "waiting", "finished"], "detail": "none"});
+    let channel = telling(&world, client, &path, change).await;
+    let agent = world.name("agent");
+    for status in [
+        "running", "pending", "running", "failed", "running", "success",
+    ] {
+        client
+            .report(&report(&agent, "a secret topic", status))
+            .await;
+    }
+    let headless = with(
+        report(&agent, "h", "pending"),
+        "context",
+        json!({"mode": "headless"}),
+    );
+    client.report(&headless).await;
+    let listed = finished(client, &channel, 3, &["delivered"]).await;
+    assert_eq!(
+        texts(&json!(listed), "event"),
+        ["finished", "waiting", "started"]
+    );
+    for delivery in &listed {
+        assert_eq!(
+            (&delivery["attempts"], &delivery["status"]),
+            (&json!(1), &json!(200))
+        );
+        assert_eq!(delivery["agent_id"], json!(agent));
+        assert!(time(&delivery["finished_at"]) >= time(&delivery["created_at"]));
+    }
+    let bodies = told(&world, client, &path, 3).await;
+    assert_eq!(bodies.len(), 3);
+    for body in bodies {
+        assert_eq!(body.json()["data"].get("title"), None);
+    }
+    let disabled = json!({"enabled": false});
+    let place = format!("/api/channels/{}", text(&channel["id"]));
+    client.put(&place, &disabled).await.ok();
+    client.report(&report(&agent, "another", "success")).await;
+    assert_eq!(finished(client, &channel, 3, &["delivered"]).await, listed);
+}
+
+async fn what_does_not_last_is_dropped(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let path = format!("/{}", world.name("lasting"));
+    let channel = telling(&world, client, &path, json!({"delay_seconds": 2})).await;
+    let agent = world.name("agent");
+    client.report(&report(&agent, "short", "running")).await;
+    client.report(&report(&agent, "short", "pending")).await;
+    client.report(&report(&agent, "short", "running")).await;
+    client.report(&report(&agent, "long", "running")).await;
+    client
+        .report(&with(report(&agent, "long", "pending"), "reason", "plan"))
+        .await;
+    client
+        .report(&with(
+            report(&agent, "long", "pending"),
+            "reason",
+            "question",
+        ))
+        .await;
+
+    let listed = finished(client, &channel, 2, &["delivered", "dropped"]).await;
+    let states: Vec<_> = listed
+        .iter()
+        .map(|one| (text(&one["session_topic"]), text(&one["state"])))
+        .collect();
+    let expected = [("long", "delivered"), ("short", "dropped")];
+    assert_eq!(
+        states,
+        expected.map(|(topic, state)| (topic.to_owned(), state.to_owned()))
+    );
+    assert_eq!(listed[1]["error"], "it did not last");
+    let bodies = told(&world, client, &path, 1).await;
+    assert_eq!(bodies.len(), 1);
+    assert_eq!(bodies[0].json()["data"]["session_topic"], "long");
+}
+
+async fn many_at_once_are_counted_in_few_messages(world: Arc<World>) {
+    const SESSIONS: usize = 60;
+    let client = &world.new_account().await.client;
+    let path = format!("/{}", world.name("storm"));
+    let change = json!({"format": "slack", "events": ["failed"]});
+    let channel = telling(&world, client, &path, change).await;
+    let agent = world.name("agent");
+    let failures: Vec<_> = (0..SESSIONS)
+        .map(|n| report(&agent, &format!("task {n}"), "failed"))
+        .collect();
+    join_all(failures.iter().map(|failure| client.report(failure))).await;
+
+    let listed = finished(client, &channel, SESSIONS, &["delivered", "merged"]).await;
+    let merged = listed.iter().filter(|one| one["state"] == "merged").count();
+    let messages = told(&world, client, &path, SESSIONS - merged).await;
+    assert!(messages.len() <= 10, "{} messages", messages.len());
+    let counted: usize = messages
+        .iter()
+        .map(|message| {
+            let headline = text(&message.json()["text"]);
+            let count = headline.split(' ').nth(1).unwrap();
+            count.parse().unwrap_or(1)
+        })
+        .sum();
+    assert!(counted >= SESSIONS, "{counted}");
+}
+
+async fn a_receiver_that_is_gone_disables_its_channel(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let path = format!("/{}", world.name("gone"));
+    world.receiver().await.answer(&path, 410, "", "");
+    let channel = telling(&world, client, &path, json!({})).await;
+    client.report(&failure(&world.name("agent"))).await;
+    let listed = finished(client, &channel, 1, &["failed"]).await;
+    assert_eq!(listed[0]["status"], 410);
+    assert_eq!(listed[0]["error"], "the receiver is gone");
+    let found = found(client, &channel).await;
+    assert_eq!(
+        (&found["enabled"], &found["gone"]),
+        (&json!(false), &json!(true))
+    );
+
+    let place = format!("/api/channels/{}", text(&channel["id"]));
+    let enabled = client.put(&place, &json!({"enabled": true})).await.ok();
+    assert_eq!(enabled.get("gone"), None);
+}
+
+async fn an_error_in_a_200_is_a_failure(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let receiver = world.receiver().await;
+    for (format, body) in [
+        ("feishu", r#"{"code":19021,"msg":"sign match fail"}"#),
+        (
+            "dingtalk",
+            r#"{"errcode":310000,"errmsg":"sign not match"}"#,
+        ),
+        (
+            "wecom",
+            r#"{"errcode":93000,"errmsg":"invalid webhook url"}"#,
+        ),
+        ("telegram", r#"{"ok":false,"description":"chat not found"}"#),
+        (
+            "teams",
+            "Webhook message delivery failed with error: too large",
+        ),
+    ] {
+        let path = format!("/{}{format}", world.name("refused"));
+        let sends_to = match format {
+            "telegram" => format!("{path}/sendMessage"),
+            _ => path.clone(),
+        };
+        receiver.answer(&sends_to, 200, "", body);
+        let url = format!("{path}?chat_id=1");
+        let channel = telling(&world, client, &url, json!({"format": format})).await;
+        let test = format!("/api/channels/{}/test", text(&channel["id"]));
+        let tested = client.post(&test, &json!({})).await.ok();
+        let expected = json!({
+            "delivered": false, "status": 200, "error": "the receiver refused the message",
+        });
+        assert_eq!(tested, expected, "{format}");
+    }
+}
+
+async fn a_test_says_what_came_of_it(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let receiver = world.receiver().await;
+    for (status, expected) in [
+        (204, json!({"delivered": true, "status": 204})),
+        (
+            404,
+            json!({"delivered": false, "status": 404, "error": "the receiver refused the message"}),
+        ),
+        (
+            500,
+            json!({"delivered": false, "status": 500, "error": "the receiver failed"}),
+        ),
+        (
+            429,
+            json!({"delivered": false, "status": 429, "error": "the receiver takes no more for now"}),
+        ),
+    ] {
+        let path = format!("/{}{status}", world.name("test"));
+        receiver.answer(&path, status, "", "");
+        let channel = telling(&world, client, &path, json!({"enabled": false})).await;
+        let test = format!("/api/channels/{}/test", text(&channel["id"]));
+        assert_eq!(client.post(&test, &json!({})).await.ok(), expected);
+        let sample = receiver.requests(&path).remove(0).json();
+        assert_eq!(sample["data"]["title"], "Test of this channel");
+    }
+}
+
+async fn a_channel_is_tested_ten_times_a_minute(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let url = "https://nowhere.invalid/x";
+    let channel = create(client, &json!({"name": "n", "url": url, "format": "slack"})).await;
+    let test = format!("/api/channels/{}/test", text(&channel["id"]));
+    for _ in 0..10 {
+        let tested = client.post(&test, &json!({})).await.ok();
+        assert_eq!(tested["delivered"], false);
+    }
+    let refused = client.post(&test, &json!({})).await;
+    assert!(refused.header("retry-after").is_some());
+    refused.error_code(429, "too_many_requests");
 }

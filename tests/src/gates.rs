@@ -31,7 +31,7 @@ scenarios! {
 }
 
 /// Every route, and its methods but for `HEAD` and `OPTIONS`.
-const ROUTES: [(&str, &[&str]); 28] = [
+const ROUTES: [(&str, &[&str]); 30] = [
     ("/api/openapi.json", &["get"]),
     ("/health", &["get"]),
     ("/ready", &["get"]),
@@ -60,6 +60,8 @@ const ROUTES: [(&str, &[&str]); 28] = [
     ("/api/apikeys/k", &["delete"]),
     ("/api/channels", &["get", "post"]),
     ("/api/channels/c", &["delete", "put"]),
+    ("/api/channels/c/deliveries", &["get"]),
+    ("/api/channels/c/test", &["post"]),
 ];
 
 const TOO_LARGE: usize = 1024 * 1024 + 1;

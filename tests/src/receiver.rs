@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -29,6 +29,7 @@ pub struct Receiver {
 struct State {
     deliveries: Mutex<Vec<Delivery>>,
     replies: Mutex<HashMap<String, Reply>>,
+    answers: Mutex<HashMap<String, Answer>>,
     held: watch::Sender<HashSet<String>>,
     abandoned: Mutex<Vec<String>>,
 }
@@ -42,11 +43,21 @@ pub(crate) enum Reply {
     Redirect,
 }
 
+/// What the receiver answers at a path.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// `Retry-After`; empty for none.
+    pub(crate) retry_after: &'static str,
+    pub(crate) body: &'static str,
+}
+
 /// One request that the receiver got.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -99,6 +110,30 @@ impl Receiver {
         replies.insert(agent.to_owned(), reply);
     }
 
+    /// Answers requests to `path` so from now on.
+    pub(crate) fn answer(
+        &self,
+        path: &str,
+        status: u16,
+        retry_after: &'static str,
+        body: &'static str,
+    ) {
+        let mut answers = self.state.answers.lock().unwrap();
+        let answer = Answer {
+            status,
+            retry_after,
+            body,
+        };
+        answers.insert(path.to_owned(), answer);
+    }
+
+    /// Every request to `path`, oldest first.
+    pub(crate) fn requests(&self, path: &str) -> Vec<Delivery> {
+        let deliveries = self.state.deliveries.lock().unwrap();
+        let wanted = deliveries.iter().filter(|d| d.path == path);
+        wanted.cloned().collect()
+    }
+
     /// Leaves requests for `agent` unanswered until [`Receiver::release`].
     pub(crate) fn hold(&self, agent: &str) {
         self.state.held.send_modify(|held| {
@@ -131,17 +166,25 @@ impl Receiver {
     async fn receive(
         self,
         request: Request<Incoming>,
-    ) -> Result<Response<Empty<Bytes>>, Infallible> {
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes());
         let delivery = Delivery {
             method: parts.method,
+            query: parts.uri.query().unwrap_or_default().to_owned(),
             path: parts.uri.path().to_owned(),
             headers: parts.headers,
             body: body.unwrap_or_default(),
         };
         let agent = delivery.agent();
         let reply = self.state.replies.lock().unwrap().get(&agent).copied();
+        let answer = self
+            .state
+            .answers
+            .lock()
+            .unwrap()
+            .get(&delivery.path)
+            .cloned();
         let before = {
             let mut deliveries = self.state.deliveries.lock().unwrap();
             let id = delivery.webhook_id().map(str::to_owned);
@@ -161,7 +204,20 @@ impl Receiver {
         drop(held.wait_for(|held| !held.contains(&agent)).await);
         waiting.agent = None;
 
-        let mut response = Response::new(Empty::new());
+        let mut response = Response::new(Full::default());
+        if let Some(Answer {
+            status,
+            retry_after,
+            body,
+        }) = answer
+        {
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            *response.body_mut() = Full::from(body);
+            if !retry_after.is_empty() {
+                let wait = header::HeaderValue::from_static(retry_after);
+                response.headers_mut().insert(header::RETRY_AFTER, wait);
+            }
+        }
         match reply {
             Some(Reply::FailFirst(failures)) if before < failures => {
                 *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -192,6 +248,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Delivery {
+    /// The body, JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a body in JSON")
+    }
+
     /// The notification's text for people.
     pub(crate) fn text(&self) -> String {
         let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();

@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 
 use crate::{
-    Context, InvalidField, MAX_TTL_MINUTES, Notification, Report, Rule, SessionKey, StatusKind,
-    Timestamp, Transition, Workspace, agent::search_key, context, session::expires_at,
+    Context, Happening, InvalidField, MAX_TTL_MINUTES, Notification, Report, Rule, SessionKey,
+    StatusKind, Timestamp, Transition, Workspace, agent::search_key, context, session::expires_at,
     time::truncate,
 };
 
@@ -160,6 +160,8 @@ pub struct Decision {
     /// What is to be stored, without notifications yet: their receivers are not the state
     /// machine's business.
     pub commit: Commit,
+    /// What channels are to be told.
+    pub happenings: Vec<Happening>,
     /// The transition that receivers are to be told, if there is one.
     pub transition: Option<Transition>,
     /// How far ahead of the clock the session's stored time was, where that is taken for the error
@@ -274,16 +276,16 @@ fn decide_effect(
             .or_else(|| kept(|head| &head.hook))
             .unwrap_or_default(),
     };
+    let key = report.session_key(workspace);
+    let agent_name = (report.agent_name.as_ref()).or(snapshot.agent_name.as_ref());
+    let agent_name = agent_name.map_or("", String::as_str);
+    let happenings = Happening::all(&key, agent_name, before, &session);
     let transition = before
         .filter(|head| head.status == StatusKind::Running && report.status != StatusKind::Running)
         .filter(|_| !report.is_told_to_nobody())
         .map(|head| Transition {
             agent_id: report.agent_id.clone(),
-            agent_name: report
-                .agent_name
-                .clone()
-                .or_else(|| snapshot.agent_name.clone())
-                .unwrap_or_default(),
+            agent_name: agent_name.to_owned(),
             session_topic: report.session_topic.clone(),
             to: report.status,
             timestamp: now,
@@ -293,7 +295,7 @@ fn decide_effect(
         });
     Ok(Decision {
         commit: Commit {
-            key: report.session_key(workspace),
+            key,
             expected_seq: session.seq - 1,
             agent: AgentPatch {
                 name: report.agent_name.clone(),
@@ -310,6 +312,7 @@ fn decide_effect(
             }),
             notifications: Vec::new(),
         },
+        happenings,
         transition,
         clock_error,
     })

@@ -76,7 +76,7 @@ pub(super) fn resolve(
         return None;
     }
     let context = patch(context, known);
-    let is_headless = |of: &Context| of.get("mode").is_some_and(|mode| mode == "headless");
+    let is_headless = crate::context::is_headless;
     let session = Session {
         event,
         known,

@@ -8,14 +8,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::response::{Answer, confirm, ok, secret};
 use super::{Admitted, ApiError, App};
 use crate::channel::{ChannelView, check_place};
+use crate::delivery::send_sample;
 use crate::hook::Detail;
 use crate::json::integer;
 use crate::ports::{Ports, random_uuid};
-use crate::store::{ChannelCreation, Channels};
+use crate::store::{ChannelCreation, Channels, Outbox};
 use crate::validation::{NOT_BLANK, limited, required};
 use crate::{
-    Channel, Event, Events, Format, InvalidField, MAX_CHANNELS, MAX_DELAY_SECONDS, Rule, Settings,
-    StoreError, Workspace,
+    Channel, Delivery, Event, Events, Format, InvalidField, MAX_CHANNELS, MAX_DELAY_SECONDS, Rule,
+    Settings, StoreError, Workspace,
 };
 
 const MAX_NAME_CHARACTERS: usize = 100;
@@ -57,6 +58,24 @@ fn given_integer<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<i64>>, D::Error> {
     integer(deserializer).map(Some)
+}
+
+/// What a sample came to.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Tested {
+    delivered: bool,
+    /// What the receiver answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    /// Why it is not delivered.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    error: String,
+}
+
+/// The last hundred, newest first.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct DeliveryList {
+    deliveries: Vec<Delivery>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -116,6 +135,28 @@ impl<P: Ports> App<P> {
             }
         }
         Err(StoreError::Contended.into())
+    }
+
+    pub(super) async fn test_channel(&self, request: Admitted<'_>) -> Answer {
+        let id = request.route.parameter("id")?;
+        let channel = self.channel(&request.caller.workspace, &id).await?;
+        self.draw_test(&channel.workspace).await?;
+        let id = random_uuid(self.ports.entropy());
+        let (poster, base_url) = (self.ports.poster(), self.settings.dashboard());
+        let sample = send_sample(poster, &channel, &id, self.now(), base_url).await;
+        ok(&Tested {
+            delivered: sample.delivered,
+            status: sample.status,
+            error: sample.error,
+        })
+    }
+
+    pub(super) async fn list_deliveries(&self, request: Admitted<'_>) -> Answer {
+        let id = request.route.parameter("id")?;
+        let workspace = &request.caller.workspace;
+        self.channel(workspace, &id).await?;
+        let deliveries = self.ports.store().deliveries(workspace, &id).await?;
+        ok(&DeliveryList { deliveries })
     }
 
     pub(super) async fn delete_channel(&self, request: Admitted<'_>) -> Answer {

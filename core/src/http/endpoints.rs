@@ -14,7 +14,7 @@ use super::accounts::{
 };
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, StatusList};
 use super::api_keys::{CreateRequest, Created, KeyList};
-use super::channels::{ChannelList, ChannelRequest};
+use super::channels::{ChannelList, ChannelRequest, DeliveryList, Tested};
 use super::error::ErrorBody;
 use super::events::EventText;
 use super::hooks::{HookAnswer, HookPayload};
@@ -243,6 +243,12 @@ endpoints! {
         takes ChannelRequest, answers 200 ChannelView<'static>, fails [404];
     DeleteChannel: DELETE "/api/channels/{id}", Access::Management => delete_channel,
         "Deletes a channel", answers 200 Confirmation, fails [404];
+    TestChannel: POST "/api/channels/{id}/test", Access::Management => test_channel,
+        "Sends a sample to a channel, and waits for what comes of it",
+        answers 200 Tested, fails [404, 429];
+    ListDeliveries: GET "/api/channels/{id}/deliveries", Access::Management => list_deliveries,
+        "Lists what a channel was told and is to be told, newest first",
+        answers 200 DeliveryList, fails [404];
 
     OpenApi: GET "/api/openapi.json", Access::Public => openapi,
         "Shows this document", answers 200 OpenApi;

@@ -8,14 +8,18 @@ use super::{ApiError, App};
 use crate::limits::{Draw, Drawn, Rate};
 use crate::ports::Ports;
 use crate::store::Buckets;
-use crate::{causes, sha256_hex};
+use crate::{Workspace, causes, sha256_hex};
 
 const TOO_MANY_LOGINS: &str =
     "too many failed log-ins for this address: the limit is LOGIN_ATTEMPTS_PER_MINUTE";
 const TOO_MANY_REGISTRATIONS: &str =
     "too many registrations by this client: the limit is REGISTRATIONS_PER_HOUR";
+const TOO_MANY_TESTS: &str = "too many tests of channels: at most 10 a minute";
 const TOO_MANY_MAILS: &str =
     "too many mails to this address: the limit is VERIFICATION_MAILS_PER_HOUR";
+
+/// How often the channels of a workspace may be tested in a minute.
+const TESTS_PER_MINUTE: u32 = 10;
 
 /// How many clients may try at the passwords of one address at once, as many times as each may: so
 /// nobody locks another out cheaply.
@@ -60,6 +64,18 @@ impl<P: Ports> App<P> {
             self.draw(draw, TOO_MANY_REGISTRATIONS).await?;
         }
         Ok(draw.into_iter().collect())
+    }
+
+    /// Counts a test of a workspace's channels.
+    pub(super) async fn draw_test(&self, workspace: &Workspace) -> Result<(), ApiError> {
+        let rate = Rate {
+            times: TESTS_PER_MINUTE,
+            per: TimeDelta::minutes(1),
+        };
+        match Draw::new(&["test of a channel", workspace.key()], rate) {
+            Some(draw) => self.draw(&draw, TOO_MANY_TESTS).await,
+            None => Ok(()),
+        }
     }
 
     /// Counts a mail to an address.

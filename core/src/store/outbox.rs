@@ -5,7 +5,10 @@ use std::ops::Bound::Excluded;
 use std::time::Duration;
 
 use super::StoreError;
-use crate::{Notification, Timestamp, Workspace};
+use crate::{Delivery, Notification, Timestamp, Workspace};
+
+/// The most deliveries of a channel that are listed, and kept after their end.
+pub const MAX_DELIVERIES: usize = 100;
 
 /// The most notifications that wait for the receivers of one workspace. Further ones are dropped.
 ///
@@ -64,6 +67,26 @@ pub struct LeasedNotification {
     pub round: u32,
 }
 
+/// What an attempt came to that has failed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Failure {
+    /// The status that the receiver answered with.
+    pub status: Option<u16>,
+    /// Why it is a failure.
+    pub error: String,
+}
+
+/// The newest [`MAX_DELIVERIES`] of these: by when it happened, then by id. What is finished waits no
+/// more.
+pub fn newest(pending: Vec<Delivery>, finished: Vec<Delivery>) -> Vec<Delivery> {
+    let mut deliveries = pending;
+    deliveries.retain(|pending| finished.iter().all(|finished| finished.id != pending.id));
+    deliveries.extend(finished);
+    deliveries.sort_by(|a, b| (b.created_at, &a.id).cmp(&(a.created_at, &b.id)));
+    deliveries.truncate(MAX_DELIVERIES);
+    deliveries
+}
+
 /// Notifications that wait for delivery, at most [`MAX_WAITING`] for a workspace.
 pub trait Outbox {
     /// Leases the notification whose turn it is: of the first workspace that has a due one for a host
@@ -77,16 +100,51 @@ pub trait Outbox {
     /// Ends a lease: delivered.
     fn notification_delivered(&self, id: &str) -> impl Future<Output = Result<(), StoreError>>;
 
-    /// Ends a lease: not delivered, due again after `pause`.
+    /// Ends a lease: not delivered, due again after `pause`. For a channel's, what it came to is shown
+    /// meanwhile.
     fn notification_failed(
         &self,
         id: &str,
         now: Timestamp,
         pause: Duration,
+        failure: &Failure,
     ) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Ends a lease: not delivered, and given up.
     fn notification_abandoned(&self, id: &str) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Leases what else is due for the channel of a leased notification, the longest first.
+    fn lease_others(
+        &self,
+        leased: &Notification,
+        now: Timestamp,
+        duration: Duration,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<LeasedNotification>, StoreError>>;
+
+    /// Ends the lease of a channel's notification as if it had not been: it is due again after
+    /// `pause`, and so is what else is due for the channel.
+    fn put_off(
+        &self,
+        leased: &Notification,
+        now: Timestamp,
+        pause: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Ends leases of one channel's notifications for good, and keeps what became of them: the newest
+    /// [`MAX_DELIVERIES`] of the channel.
+    fn finish_deliveries(
+        &self,
+        deliveries: &[Delivery],
+    ) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// What became of what a channel was told, and what waits: the newest first, then by id, at most
+    /// [`MAX_DELIVERIES`].
+    fn deliveries(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+    ) -> impl Future<Output = Result<Vec<Delivery>, StoreError>>;
 }
 
 /// Logs that a workspace has as many notifications waiting as it may have. Stores call this when the

@@ -38,16 +38,18 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::{
-    AgentQuery, ApiKeyCreation, Audience, ChannelCreation, CommitOutcome, Expiry, HistoryCursor,
-    LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_PAGE_BYTES, MAX_WAITING, MemoryStore, Page,
-    Registration, RegistrationMails, SessionQuery, Store, StoreError, WorkspaceQuery,
+    AgentQuery, ApiKeyCreation, Audience, ChannelCreation, CommitOutcome, Expiry, Failure,
+    HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_PAGE_BYTES, MAX_WAITING,
+    MemoryStore, Page, Registration, RegistrationMails, SessionQuery, Store, StoreError,
+    WorkspaceQuery,
 };
 use crate::batch::Chain;
 use crate::{
-    Account, AccountId, Agent, ApiKey, Channel, Commit, Context, HookEffect, LAST_SEEN_LEAD,
-    MailedToken, NamedSession, NewAccount, Notification, Receiver, RefreshToken, Report, Scopes,
-    Session, SessionKey, SessionState, Snapshot, Status, StatusKind, Timestamp, Workspace,
-    WorkspaceChoice, decide, decide_hook, email_key, search_key, sha256_hex,
+    Account, AccountId, Agent, ApiKey, Channel, Commit, Context, Delivery, DeliveryState, Event,
+    Happening, HookEffect, LAST_SEEN_LEAD, MailedToken, NamedSession, NewAccount, Notification,
+    Receiver, RefreshToken, Report, Scopes, Session, SessionKey, SessionState, Snapshot, Status,
+    StatusKind, Timestamp, Workspace, WorkspaceChoice, decide, decide_hook, email_key, search_key,
+    sha256_hex,
 };
 
 /// `store_suite!(run)` makes a `#[test]` of every case. `run` is a function that takes a case's name
@@ -126,6 +128,9 @@ macro_rules! store_suite {
             workspaces_take_turns
             a_workspace_that_names_thousands_of_hosts_harms_itself_only
             hosts_that_lease_at_once_get_different_notifications
+            deliveries_of_a_channel_are_listed_newest_first
+            a_delayed_notification_is_due_when_its_delay_is_over
+            what_is_due_for_a_channel_is_leased_or_put_off_together
             random_operations_match_the_model
         }
     };

@@ -10,14 +10,15 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
+use kubeagents_core::delivery::{Answer, PostError, Poster};
 use kubeagents_core::ports::{
     Clock, Entropy, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports, Reports,
 };
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
-    App, AuthMode, Incoming, Peer, Recorded, Recorder, ReportPolicy, Settings, StoreError,
-    Timestamp, Witness, Workspace, password,
+    App, AuthMode, ChannelMail, Incoming, Peer, Recorded, Recorder, ReportPolicy, Settings,
+    StoreError, Timestamp, Witness, Workspace, password,
 };
 use serde_json::{Value, json};
 
@@ -104,6 +105,18 @@ impl Notifier for TestPorts {
     fn wake(&self) {}
 }
 
+impl Poster for TestPorts {
+    async fn post(&self, _: Request<Bytes>) -> Result<Answer, PostError> {
+        Err(PostError::Timeout)
+    }
+    async fn mail(&self, _: ChannelMail) -> Result<Answer, PostError> {
+        Err(PostError::Timeout)
+    }
+    async fn sleep(&self, duration: Duration) {
+        self.clock.advance(TimeDelta::from_std(duration).unwrap());
+    }
+}
+
 impl Reports for TestPorts {
     async fn record(
         &self,
@@ -123,6 +136,7 @@ impl Ports for TestPorts {
     type Passwords = Self;
     type Mailer = Self;
     type Notifier = Self;
+    type Poster = Self;
     type Reports = Self;
     type Events = NoEvents;
 
@@ -149,6 +163,9 @@ impl Ports for TestPorts {
     }
     fn events(&self) -> &NoEvents {
         &NoEvents
+    }
+    fn poster(&self) -> &Self {
+        self
     }
 
     async fn pause(&self, duration: Duration) {

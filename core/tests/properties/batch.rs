@@ -13,14 +13,14 @@ use futures_executor::block_on;
 use kubeagents_core::batch::{Batcher, Chain, Pending};
 use kubeagents_core::ports::{Clock, Entropy};
 use kubeagents_core::store::{
-    Accounts, AgentCursor, AgentQuery, Audience, CommitOutcome, HistoryCursor, MemoryStore, Page,
-    Registration, SessionCursor, SessionHistory, SessionQuery, Sessions, WorkspaceCursor,
-    WorkspaceQuery,
+    Accounts, AgentCursor, AgentQuery, Audience, ChannelCreation, Channels, CommitOutcome,
+    HistoryCursor, MemoryStore, Page, Registration, SessionCursor, SessionHistory, SessionQuery,
+    Sessions, WorkspaceCursor, WorkspaceQuery,
 };
 use kubeagents_core::{
-    Account, AccountId, Agent, AuthMode, Incoming, MailedToken, NamedSession, NewAccount, Receiver,
-    Recorded, Recorder, Report, ReportPolicy, Session, SessionKey, Snapshot, Status, StatusKind,
-    StoreError, Timestamp, Unstored, Witness, Workspace, decide,
+    Account, AccountId, Agent, AuthMode, Channel, Incoming, MailedToken, NamedSession, NewAccount,
+    Receiver, Recorded, Recorder, Report, ReportPolicy, Session, SessionKey, Snapshot, Status,
+    StatusKind, StoreError, Timestamp, Unstored, Witness, Workspace, decide,
 };
 use proptest::prelude::*;
 
@@ -203,6 +203,32 @@ impl Sessions for &Moody {
         limit: usize,
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
         self.store.history(workspace, agent_id, before, limit).await
+    }
+}
+
+impl Channels for &Moody {
+    async fn channels(&self, workspace: &Workspace) -> Result<Vec<Channel>, StoreError> {
+        self.store.channels(workspace).await
+    }
+
+    async fn create_channel(
+        &self,
+        channel: &Channel,
+        most: usize,
+    ) -> Result<ChannelCreation, StoreError> {
+        self.store.create_channel(channel, most).await
+    }
+
+    async fn update_channel(
+        &self,
+        channel: &Channel,
+        version: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.store.update_channel(channel, version).await
+    }
+
+    async fn delete_channel(&self, workspace: &Workspace, id: &str) -> Result<bool, StoreError> {
+        self.store.delete_channel(workspace, id).await
     }
 }
 
@@ -401,6 +427,7 @@ proptest! {
                 default_ttl_minutes: 60,
                 mode: AuthMode::Required,
                 notification_webhook_url: Some("https://example.com/hook".into()),
+                has_timer: true,
             },
             witness: Witness::default(),
         });

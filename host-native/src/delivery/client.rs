@@ -20,6 +20,7 @@ use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kubeagents_core::ChannelMail;
 use kubeagents_core::delivery::{Answer, PostError, Poster, Reach, reach, reach_by_name};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -27,6 +28,7 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::Proxies;
+use crate::mail::Postbox;
 
 /// How long an idle connection to a receiver is kept for the next notification.
 const IDLE: Duration = Duration::from_secs(15);
@@ -37,10 +39,11 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// Posts notifications, to addresses that may be connected to.
 #[derive(Clone)]
-pub(super) struct WebhookClient {
+pub(crate) struct WebhookClient {
     client: Client<HttpsConnector<GuardedConnector>, Full<Bytes>>,
     proxies: Proxies,
     timeout: Duration,
+    mail: Option<Postbox>,
 }
 
 /// The receiver's address is one that this host must not connect to, by what that would mean.
@@ -49,15 +52,17 @@ pub(super) struct WebhookClient {
 struct ForbiddenAddress(Reach);
 
 impl WebhookClient {
-    /// A client with the system's certificate authorities. `timeout` limits one attempt.
+    /// A client with the system's certificate authorities. `timeout` limits one attempt. `mail`: what
+    /// sends mail, where there is a mail server.
     /// `allow_private`: whether private and loopback addresses may be connected to.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub(super) fn new(
+    pub(crate) fn new(
         timeout: Duration,
         allow_private: bool,
         proxies: Proxies,
+        mail: Option<Postbox>,
     ) -> Result<Self, rustls::Error> {
         let guard = Guard { allow_private };
         let connector = GuardedConnector {
@@ -79,6 +84,7 @@ impl WebhookClient {
             client,
             proxies,
             timeout,
+            mail,
         })
     }
 }
@@ -109,9 +115,18 @@ impl Poster for WebhookClient {
             })?;
         let answer = Answer::new(response.status(), response.headers());
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect();
-        // What the receiver says is of no interest, only that the connection is free again.
-        let _ = timeout(ANSWER_TIME, body).await;
-        Ok(answer)
+        // Also so that the connection is free again.
+        Ok(match timeout(ANSWER_TIME, body).await {
+            Ok(Ok(body)) => answer.with_body(body.to_bytes()),
+            _ => answer,
+        })
+    }
+
+    async fn mail(&self, mail: ChannelMail) -> Result<Answer, PostError> {
+        match &self.mail {
+            Some(postbox) => postbox.send(mail).await,
+            None => Err(PostError::Forbidden("there is no mail server")),
+        }
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -373,7 +388,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let connect = async |host: &str, allow_private| {
             let patience = Duration::from_secs(5);
-            let client = WebhookClient::new(patience, allow_private, Proxies::default()).unwrap();
+            let client =
+                WebhookClient::new(patience, allow_private, Proxies::default(), None).unwrap();
             let request = Request::get(format!("http://{host}:{port}/")).body(Bytes::new());
             client.post(request.unwrap()).await
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use kubeagents_host_wasm::{Answer, Platform, PostError};
+use kubeagents_host_wasm::{Answer, Platform, PostError, answer};
 use spin_sdk::wasip3::http::types::ErrorCode;
 
 #[derive(Clone)]
@@ -22,7 +22,7 @@ impl Platform for Spin {
 
     async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
         match spin_sdk::http::send(request.map(Full::new)).await {
-            Ok(response) => Ok(Answer::new(response.status(), response.headers())),
+            Ok(response) => Ok(answer(self, response).await),
             Err(ErrorCode::HttpRequestDenied) => Err(PostError::Forbidden(
                 "it is neither https nor the place that notification_host names",
             )),

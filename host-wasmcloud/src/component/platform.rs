@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use kubeagents_host_wasm::{Answer, Platform, PostError};
+use kubeagents_host_wasm::{Answer, Platform, PostError, answer};
 use wasip3::clocks::monotonic_clock;
 use wasip3::http::client;
 use wasip3::http::types::ErrorCode;
@@ -34,6 +34,6 @@ impl Platform for Wasi {
         let request = http_into_wasi_request(request.map(Full::new)).map_err(failed)?;
         let response = client::send(request).await.map_err(failed)?;
         let response = http_from_wasi_response(response).map_err(failed)?;
-        Ok(Answer::new(response.status(), response.headers()))
+        Ok(answer(self, response).await)
     }
 }

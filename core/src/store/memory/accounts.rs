@@ -240,7 +240,9 @@ impl Accounts for MemoryStore {
         let mut left = Vec::new();
         for (id, _) in &deleted {
             let workspace = Workspace::Account(id.clone());
-            state.channels.remove(&workspace);
+            for channel in state.channels.remove(&workspace).into_iter().flatten() {
+                state.outbox.forget_channel(&channel.id);
+            }
             state.outbox.remove_workspace(&workspace);
             left.push(state.sessions.remove(&workspace));
         }

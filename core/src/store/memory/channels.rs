@@ -49,6 +49,9 @@ impl Channels for MemoryStore {
         if channels.is_empty() {
             state.channels.remove(workspace);
         }
+        if deleted {
+            state.outbox.forget_channel(id);
+        }
         Ok(deleted)
     }
 }

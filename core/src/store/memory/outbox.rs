@@ -3,8 +3,10 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use super::MemoryStore;
-use crate::store::{LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, StoreError, log_full};
-use crate::{Notification, Timestamp, Workspace};
+use crate::store::{
+    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, StoreError, log_full, newest,
+};
+use crate::{Delivery, Notification, Timestamp, Workspace};
 
 /// The most notifications that wait for all workspaces together.
 const CAPACITY: usize = 10_000;
@@ -17,6 +19,10 @@ pub(super) struct Queue {
     entries: HashMap<String, Entry>,
     /// All that waits for a workspace, by age.
     waiting: HashMap<String, Schedule>,
+    /// Ids of what waits for a channel.
+    of_channels: HashMap<String, BTreeSet<String>>,
+    /// What became of what channels were told, by channel.
+    finished: HashMap<String, Vec<Delivery>>,
     /// What can be taken on, by workspace and by when it fell due.
     ready: BTreeMap<String, Schedule>,
     /// What cannot yet, by when its pause is over or its lease runs out.
@@ -30,6 +36,7 @@ struct Entry {
     round: u32,
     due: Timestamp,
     ready: bool,
+    failure: Failure,
 }
 
 impl Entry {
@@ -52,18 +59,23 @@ impl Queue {
     pub(super) fn add(&mut self, notification: &Notification) {
         let workspace = &notification.workspace;
         let waiting = self.waiting.entry(workspace.key().to_owned()).or_default();
-        if waiting.len() >= MAX_WAITING {
+        if waiting.len() >= MAX_WAITING || self.entries.contains_key(&notification.id) {
             return;
         }
         let entry = Entry {
             notification: notification.clone(),
             round: 0,
-            due: notification.created_at,
-            ready: true,
+            due: notification.created_at + notification.delay,
+            ready: notification.delay.is_zero(),
+            failure: Failure::default(),
         };
         waiting.insert(entry.age());
         if waiting.len() == MAX_WAITING {
             log_full(workspace);
+        }
+        if !notification.channel.is_empty() {
+            let of_channel = self.of_channels.entry(notification.channel.clone());
+            of_channel.or_default().insert(notification.id.clone());
         }
         self.schedule(&entry);
         self.entries.insert(notification.id.clone(), entry);
@@ -132,6 +144,13 @@ impl Queue {
     fn remove(&mut self, id: &str) {
         if let Some(entry) = self.entries.remove(id) {
             self.unschedule(&entry);
+            let channel = &entry.notification.channel;
+            if let Some(of_channel) = self.of_channels.get_mut(channel) {
+                of_channel.remove(id);
+                if of_channel.is_empty() {
+                    self.of_channels.remove(channel);
+                }
+            }
             if let Some(waiting) = self.waiting.get_mut(entry.workspace()) {
                 waiting.remove(&entry.age());
                 if waiting.is_empty() {
@@ -146,6 +165,34 @@ impl Queue {
         for (_, id) in waiting.unwrap_or_default() {
             self.remove(&id);
         }
+    }
+
+    /// Ids of what is due for a channel, the longest first.
+    fn due_for(&self, channel: &str, now: Timestamp) -> Vec<String> {
+        let ids = self.of_channels.get(channel).into_iter().flatten();
+        let entries = ids.filter_map(|id| self.entries.get(id));
+        let mut due: Vec<&Entry> = entries
+            .filter(|entry| entry.ready && entry.due <= now)
+            .collect();
+        due.sort_by_key(|entry| entry.due());
+        due.into_iter()
+            .map(|entry| entry.notification.id.clone())
+            .collect()
+    }
+
+    /// Leases an entry until this instant.
+    fn take(&mut self, id: &str, until: Timestamp) -> Option<LeasedNotification> {
+        self.rest(id, until);
+        let entry = self.entries.get_mut(id)?;
+        entry.round += 1;
+        Some(LeasedNotification {
+            notification: entry.notification.clone(),
+            round: entry.round,
+        })
+    }
+
+    pub(super) fn forget_channel(&mut self, channel: &str) {
+        self.finished.remove(channel);
     }
 
     /// Makes ready what has rested until now.
@@ -190,14 +237,7 @@ impl Outbox for MemoryStore {
         let Some(id) = outbox.next(request).map(str::to_owned) else {
             return Ok(None);
         };
-        outbox.rest(&id, instant_after(request.now, request.duration));
-        Ok(outbox.entries.get_mut(&id).map(|entry| {
-            entry.round += 1;
-            LeasedNotification {
-                notification: entry.notification.clone(),
-                round: entry.round,
-            }
-        }))
+        Ok(outbox.take(&id, instant_after(request.now, request.duration)))
     }
 
     async fn notification_delivered(&self, id: &str) -> Result<(), StoreError> {
@@ -210,14 +250,86 @@ impl Outbox for MemoryStore {
         id: &str,
         now: Timestamp,
         pause: Duration,
+        failure: &Failure,
     ) -> Result<(), StoreError> {
-        self.lock().outbox.rest(id, instant_after(now, pause));
+        let outbox = &mut self.lock().outbox;
+        outbox.rest(id, instant_after(now, pause));
+        if let Some(entry) = outbox.entries.get_mut(id) {
+            failure.clone_into(&mut entry.failure);
+        }
         Ok(())
     }
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {
         self.lock().outbox.remove(id);
         Ok(())
+    }
+
+    async fn lease_others(
+        &self,
+        leased: &Notification,
+        now: Timestamp,
+        duration: Duration,
+        limit: usize,
+    ) -> Result<Vec<LeasedNotification>, StoreError> {
+        let outbox = &mut self.lock().outbox;
+        let until = instant_after(now, duration);
+        let due = outbox.due_for(&leased.channel, now);
+        let due = due.iter().take(limit);
+        Ok(due.filter_map(|id| outbox.take(id, until)).collect())
+    }
+
+    async fn put_off(
+        &self,
+        leased: &Notification,
+        now: Timestamp,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let outbox = &mut self.lock().outbox;
+        if let Some(entry) = outbox.entries.get_mut(&leased.id) {
+            entry.round = entry.round.saturating_sub(1);
+        }
+        let mut ids = outbox.due_for(&leased.channel, now);
+        ids.push(leased.id.clone());
+        for id in ids {
+            outbox.rest(&id, instant_after(now, pause));
+        }
+        Ok(())
+    }
+
+    async fn finish_deliveries(&self, deliveries: &[Delivery]) -> Result<(), StoreError> {
+        let outbox = &mut self.lock().outbox;
+        for delivery in deliveries {
+            outbox.remove(&delivery.id);
+            let finished = outbox.finished.entry(delivery.channel.clone()).or_default();
+            *finished = newest(std::mem::take(finished), vec![delivery.clone()]);
+        }
+        Ok(())
+    }
+
+    async fn deliveries(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let outbox = &self.lock().outbox;
+        let ids = outbox.of_channels.get(channel).into_iter().flatten();
+        let pending = ids.filter_map(|id| {
+            let entry = outbox.entries.get(id)?;
+            let Failure { status, error } = entry.failure.clone();
+            let pending = Delivery::pending(&entry.notification, entry.round)?;
+            Some(Delivery {
+                status,
+                error,
+                ..pending
+            })
+        });
+        let finished = outbox.finished.get(channel).into_iter().flatten().cloned();
+        let own = |delivery: &Delivery| delivery.workspace == *workspace;
+        Ok(newest(
+            pending.filter(own).collect(),
+            finished.filter(own).collect(),
+        ))
     }
 }
 
@@ -232,7 +344,9 @@ mod tests {
             url: "http://receiver".to_owned(),
             host: "receiver:80".to_owned(),
             body: String::new(),
+            channel: String::new(),
             created_at: Timestamp::UNIX_EPOCH,
+            delay: chrono::TimeDelta::zero(),
         }
     }
 

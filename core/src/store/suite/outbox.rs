@@ -18,7 +18,10 @@ pub(super) fn notification(workspace: &Workspace, n: &str, host: &str) -> Notifi
         url: format!("https://{host}/{n}"),
         host: host.to_owned(),
         body: format!("{{\"text\":\"→ {n}\"}}"),
+        channel: String::new(),
+
         created_at: start(),
+        delay: TimeDelta::zero(),
     }
 }
 
@@ -120,7 +123,7 @@ pub async fn a_lease_excludes_others_until_it_ends<S: Store>(store: &S, tag: &st
     assert!(first.iter().all(|(_, round)| *round == 1));
 
     store
-        .notification_failed(&all[0].id, now, moment)
+        .notification_failed(&all[0].id, now, moment, &Failure::default())
         .await
         .unwrap();
     store.notification_delivered(&all[2].id).await.unwrap();
@@ -130,7 +133,7 @@ pub async fn a_lease_excludes_others_until_it_ends<S: Store>(store: &S, tag: &st
 
     // A lease that ends by itself, as after the death of its host.
     store
-        .notification_failed(&all[0].id, now, moment)
+        .notification_failed(&all[0].id, now, moment, &Failure::default())
         .await
         .unwrap();
     let round = eventually(store, &own, &all[0].id, moment).await;
@@ -279,4 +282,173 @@ pub async fn hosts_that_lease_at_once_get_different_notifications<S: Store>(stor
     let rest = lease_all(store, &own, &request).await;
     leased.extend(rest.into_iter().map(|(id, _)| id));
     assert_eq!(leased.len(), 40);
+}
+
+/// An entry for a channel, of what happened to the session `n` so many seconds after the start.
+fn told(workspace: &Workspace, channel: &str, n: usize, at: i64, delay: i64) -> Notification {
+    let happening = Happening {
+        event: Event::Failed,
+        agent_id: "outbox".into(),
+        agent_name: String::new(),
+        session_topic: format!("t{n:03} \u{e9}"),
+        title: String::new(),
+        status: StatusKind::Failed,
+        reason: String::new(),
+        message: "\"quoted\"".into(),
+        context: Context::new(),
+        seq: 1,
+        at: start() + seconds(at),
+        ran_seconds: None,
+    };
+    Notification {
+        id: uuid_of(&format!("{channel} {n}")),
+        url: String::new(),
+        body: serde_json::to_string(&happening).unwrap(),
+        channel: channel.to_owned(),
+        created_at: happening.at,
+        delay: seconds(delay),
+        ..notification(workspace, &n.to_string(), &host(channel, "chat"))
+    }
+}
+
+/// What waits for a channel is listed with what its attempts came to, then what became of it; both go
+/// with the channel.
+pub async fn deliveries_of_a_channel_are_listed_newest_first<S: Store>(store: &S, tag: &str) {
+    let [own] = neighbours(tag);
+    let (channel, other) = (uuid_of(tag), uuid_of(&format!("{tag} other")));
+    let entries: Vec<_> = (0..3).map(|n| told(&own, &channel, n, 0, 0)).collect();
+    queue(store, &own, &entries).await;
+    queue(store, &own, &[told(&own, &other, 9, 0, 0)]).await;
+    // Queued twice, it is there once.
+    queue(store, &own, &entries[..1]).await;
+    let listed = async |channel: &str| store.deliveries(&own, channel).await.unwrap();
+    let mut expected: Vec<_> = entries
+        .iter()
+        .map(|entry| Delivery::pending(entry, 0).unwrap())
+        .collect();
+    expected.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(listed(&channel).await, expected);
+    let stranger = workspace(&format!("{tag} stranger"));
+    assert_eq!(store.deliveries(&stranger, &channel).await.unwrap(), []);
+
+    let owns = std::slice::from_ref(&own);
+    let leased = lease(store, owns, &request(owns)).await.unwrap();
+    let failure = Failure {
+        status: Some(500),
+        error: "it failed".into(),
+    };
+    let id = &leased.notification.id;
+    let (now, hour) = (start() + seconds(1), Duration::from_secs(3600));
+    store
+        .notification_failed(id, now, hour, &failure)
+        .await
+        .unwrap();
+    let failed = listed(&leased.notification.channel).await;
+    let failed = failed.iter().find(|delivery| delivery.id == *id).unwrap();
+    assert_eq!((failed.status, failed.attempts), (Some(500), 1));
+    assert_eq!(failed.error, "it failed");
+
+    let finish = |delivery: &Delivery, state| Delivery {
+        state,
+        attempts: 2,
+        status: Some(204),
+        finished_at: Some(start() + seconds(5)),
+        ..delivery.clone()
+    };
+    let finished = [
+        finish(&expected[0], DeliveryState::Delivered),
+        finish(&expected[1], DeliveryState::Merged),
+    ];
+    store.finish_deliveries(&finished).await.unwrap();
+    let now_listed = listed(&channel).await;
+    assert_eq!(now_listed[..2], finished);
+    assert_eq!(now_listed[2].state, DeliveryState::Pending);
+
+    // The newest hundred stay.
+    let many: Vec<_> = (10..120)
+        .map(|n| told(&own, &channel, n, n as i64, 0))
+        .collect();
+    let many: Vec<_> = many
+        .iter()
+        .map(|entry| Delivery::pending(entry, 0).unwrap())
+        .collect();
+    let many: Vec<_> = many
+        .iter()
+        .map(|one| finish(one, DeliveryState::Failed))
+        .collect();
+    for some in many.chunks(30) {
+        store.finish_deliveries(some).await.unwrap();
+    }
+    let mut newest: Vec<Delivery> = many[10..].to_vec();
+    newest.reverse();
+    assert_eq!(listed(&channel).await, newest);
+}
+
+/// What a channel is told later is due only then.
+pub async fn a_delayed_notification_is_due_when_its_delay_is_over<S: Store>(store: &S, tag: &str) {
+    let [own] = neighbours(tag);
+    let owns = std::slice::from_ref(&own);
+    // Stores shared by several machines go by their own clock.
+    queue(store, &own, &[told(&own, &uuid_of(tag), 0, 0, 3600)]).await;
+    queue(store, &own, &[told(&own, &uuid_of(tag), 1, 0, 0)]).await;
+    let due = lease(store, owns, &request(owns)).await.unwrap();
+    assert!(due.notification.id == told(&own, &uuid_of(tag), 1, 0, 0).id);
+    assert_eq!(lease(store, owns, &request(owns)).await, None);
+}
+
+/// Of a channel everything that is due is leased or put off at once, and nothing of another.
+pub async fn what_is_due_for_a_channel_is_leased_or_put_off_together<S: Store>(
+    store: &S,
+    tag: &str,
+) {
+    let [own] = neighbours(tag);
+    let owns = std::slice::from_ref(&own);
+    let (channel, other) = (uuid_of(tag), uuid_of(&format!("{tag} other")));
+    let mut entries: Vec<_> = (0..5).map(|n| told(&own, &channel, n, 0, 0)).collect();
+    entries.push(told(&own, &channel, 5, 0, 3600));
+    queue(store, &own, &entries).await;
+    let request = request(owns);
+    let first = lease(store, owns, &request).await.unwrap();
+    assert_eq!(
+        (first.notification.channel.as_str(), first.round),
+        (&*channel, 1)
+    );
+
+    // As if there had been no lease, and the others not due.
+    let (now, moment) = (request.now, Duration::from_millis(1));
+    store
+        .put_off(&first.notification, now, moment)
+        .await
+        .unwrap();
+    queue(store, &own, &[told(&own, &other, 9, 0, 0)]).await;
+    let mut later = request.clone();
+    later.now += seconds(1);
+    let mut leased = Vec::new();
+    // By the database's clock they are due again in a moment.
+    while leased.len() < 2 {
+        leased.extend(lease(store, owns, &later).await);
+    }
+    leased.sort_by_key(|leased| leased.notification.channel != channel);
+    let (again, foreign) = (&leased[0], &leased[1]);
+    assert_eq!(
+        (again.notification.channel.as_str(), again.round),
+        (&*channel, 1)
+    );
+    assert_eq!(foreign.notification.channel, other);
+
+    let others = async |most| {
+        let others = store.lease_others(&again.notification, later.now, LEASE, most);
+        others.await.unwrap()
+    };
+    let some = others(3).await;
+    assert_eq!(some.len(), 3);
+    let rest = others(250).await;
+    assert_eq!(rest.len(), 1);
+    assert!(
+        some.iter()
+            .chain(&rest)
+            .all(|other| { other.round == 1 && other.notification.channel == channel })
+    );
+    assert_eq!(others(250).await, []);
+    assert_eq!(lease(store, owns, &later).await, None);
 }

@@ -1,0 +1,451 @@
+//! Telling channels: whether what has happened still holds, how often, and what an answer means.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use http::StatusCode;
+use url::Url;
+
+use super::{
+    Answer, Attempt, MAX_PAUSE, Next, PostError, Poster, QUICK_RETRIES, after_failure,
+    lease_duration,
+};
+use crate::notification::{Rendered, Verdict, render};
+use crate::ports::Clock;
+use crate::settings::{Host, Settings};
+use crate::store::{Failure, LeasedNotification};
+use crate::{
+    Channel, Context, Delivery, DeliveryState, Event, Format, Happening, Notification, SessionKey,
+    StatusKind, Store, StoreError, Timestamp, causes,
+};
+
+/// The pauses between attempts, in seconds, as Standard Webhooks proposes them: over three days.
+const SCHEDULE: [u64; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
+
+/// The most that one message stands for.
+const MOST_MERGED: usize = 250;
+
+/// The number of statuses that are read at once to see whether something lasts.
+const STATUSES_AT_ONCE: usize = 200;
+
+/// How channels are told, as the instance is configured, and when each was told last.
+#[derive(Debug)]
+pub struct ChannelRules {
+    base_url: Option<String>,
+    has_timer: bool,
+    timeout: Duration,
+    /// When each channel may be told again.
+    paces: Mutex<HashMap<String, Timestamp>>,
+}
+
+impl ChannelRules {
+    /// The rules that follow from these settings.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            base_url: settings.dashboard().map(str::to_owned),
+            has_timer: settings.host == Host::Native,
+            timeout: settings.values.notification_timeout,
+            paces: Mutex::default(),
+        }
+    }
+
+    /// Takes a channel's turn; how long it is until then if it is not there yet.
+    fn take_turn(&self, channel: &Channel, now: Timestamp) -> Result<(), Duration> {
+        let interval = TimeDelta::from_std(channel.format.interval()).unwrap_or_default();
+        if interval.is_zero() {
+            return Ok(());
+        }
+        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that went back must not silence a channel.
+        paces.retain(|_, next| now < *next && *next <= now + TimeDelta::minutes(1));
+        match paces.get(&channel.id) {
+            Some(next) => Err((*next - now).to_std().unwrap_or_default()),
+            None => {
+                paces.insert(channel.id.clone(), now + interval);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What an attempt at a channel came to.
+struct Told {
+    attempt: Attempt,
+    failure: Failure,
+}
+
+impl Told {
+    fn of(format: Format, outcome: &Result<Answer, PostError>, now: Timestamp) -> Self {
+        let status = outcome.as_ref().ok().map(|answer| answer.status.as_u16());
+        let (attempt, error) = match outcome {
+            Ok(answer) => match format.verdict(answer.status, &answer.body) {
+                Verdict::Busy(wait) => (Attempt::Busy(wait), "the receiver takes no more for now"),
+                Verdict::Refused => (Attempt::Failed, "the receiver refused the message"),
+                Verdict::Status => {
+                    let attempt = Attempt::of(outcome, now);
+                    (attempt, said(answer.status, attempt))
+                }
+            },
+            Err(error) => (Attempt::of(outcome, now), wrong(error)),
+        };
+        let error = error.to_owned();
+        let failure = Failure { status, error };
+        Self { attempt, failure }
+    }
+}
+
+/// What a status says, in words of our own.
+fn said(status: StatusCode, attempt: Attempt) -> &'static str {
+    match attempt {
+        Attempt::Busy(_) => "the receiver takes no more for now",
+        _ if attempt.is_success() => "",
+        _ if status == StatusCode::GONE => "the receiver is gone",
+        _ if status.is_redirection() => "the receiver is elsewhere, and redirects are not followed",
+        _ if status.is_client_error() => "the receiver refused the message",
+        _ => "the receiver failed",
+    }
+}
+
+/// Why there is no answer, in words of our own.
+fn wrong(error: &PostError) -> &'static str {
+    match error {
+        PostError::Forbidden(_) => "the address is not allowed",
+        PostError::Url(_) => "the URL is invalid",
+        PostError::Timeout => "no answer in time",
+        PostError::Failed(_) => "no connection",
+    }
+}
+
+/// Sends what tells a channel of this.
+async fn send(
+    poster: &impl Poster,
+    channel: &Channel,
+    happenings: &[Happening],
+    id: &str,
+    now: Timestamp,
+    base_url: Option<&str>,
+) -> Result<Answer, PostError> {
+    match render(channel, happenings, id, now, base_url) {
+        Some(Rendered::Request(request)) => poster.post(request).await,
+        Some(Rendered::Mail(mail)) => poster.mail(mail).await,
+        None => Err(PostError::Url("it is no URL".into())),
+    }
+}
+
+/// What a sample came to.
+pub(crate) struct Sample {
+    pub(crate) delivered: bool,
+    pub(crate) status: Option<u16>,
+    /// One of a fixed list; empty when it is delivered.
+    pub(crate) error: String,
+}
+
+/// Sends a sample to a channel, once.
+pub(crate) async fn send_sample(
+    poster: &impl Poster,
+    channel: &Channel,
+    id: &str,
+    now: Timestamp,
+    base_url: Option<&str>,
+) -> Sample {
+    let sample = Happening {
+        event: Event::Waiting,
+        agent_id: "kubeagents".into(),
+        agent_name: "kubeagents".into(),
+        session_topic: "test".into(),
+        title: "Test of this channel".into(),
+        status: StatusKind::Pending,
+        reason: "input".into(),
+        message: "If you can read this, the channel works. Nobody waits for you.".into(),
+        context: Context::new(),
+        seq: 0,
+        at: now,
+        ran_seconds: None,
+    };
+    let outcome = send(poster, channel, &[sample], id, now, base_url).await;
+    let Told { attempt, failure } = Told::of(channel.format, &outcome, now);
+    Sample {
+        delivered: attempt.is_success(),
+        status: failure.status,
+        error: failure.error,
+    }
+}
+
+/// Tells a channel of what is leased, and of what else there is to tell it by then if one message may
+/// stand for several; stores what came of it.
+pub(super) async fn tell<S: Store>(
+    store: &S,
+    poster: &impl Poster,
+    clock: &impl Clock,
+    random: u32,
+    rules: &ChannelRules,
+    leased: &LeasedNotification,
+) -> Result<(), StoreError> {
+    let entry = &leased.notification;
+    let channels = store.channels(&entry.workspace).await?;
+    let channel = channels
+        .into_iter()
+        .find(|channel| channel.id == entry.channel);
+    let Some(channel) = channel else {
+        // It has been deleted, and what became of its deliveries with it.
+        return store.notification_abandoned(&entry.id).await;
+    };
+    if !channel.enabled {
+        return drop_entry(store, clock, leased, "the channel is disabled").await;
+    }
+    let Some(first) = lasting(store, clock, rules, &channel, leased).await? else {
+        return drop_entry(store, clock, leased, "it did not last").await;
+    };
+    if let Err(pause) = rules.take_turn(&channel, clock.now()) {
+        return store.put_off(entry, clock.now(), pause).await;
+    }
+    let mut told = vec![(leased.clone(), first)];
+    if channel.format.merges() {
+        let duration = lease_duration(rules.timeout);
+        let others = store.lease_others(entry, clock.now(), duration, MOST_MERGED);
+        for other in others.await? {
+            match lasting(store, clock, rules, &channel, &other).await? {
+                Some(happening) => told.push((other, happening)),
+                None => drop_entry(store, clock, &other, "it did not last").await?,
+            }
+        }
+    }
+    let happenings: Vec<Happening> = told.iter().map(|(_, one)| one.clone()).collect();
+    let base_url = rules.base_url.as_deref();
+    let attempt = async || {
+        let now = clock.now();
+        let outcome = send(poster, &channel, &happenings, &entry.id, now, base_url).await;
+        if let Err(error @ (PostError::Failed(_) | PostError::Url(_))) = &outcome {
+            let (id, causes) = (&entry.id, causes(error));
+            tracing::debug!(%id, receiver = receiver(&channel), %causes, "a channel is not reached");
+        }
+        Told::of(channel.format, &outcome, clock.now())
+    };
+    let mut last = attempt().await;
+    // Where what waits survives the process, the schedule sees to the rest.
+    for pause in QUICK_RETRIES.iter().filter(|_| !S::DURABLE) {
+        let is_over = last.attempt.is_success() || last.attempt.is_final();
+        if is_over || last.attempt.wait() > *pause {
+            break;
+        }
+        poster.sleep(*pause).await;
+        last = attempt().await;
+    }
+    settle(store, clock.now(), random, &channel, &told, &last).await
+}
+
+/// What to tell of an entry, unless it has not lasted for as long as the channel wants, or is of
+/// another version.
+async fn lasting<S: Store>(
+    store: &S,
+    clock: &impl Clock,
+    rules: &ChannelRules,
+    channel: &Channel,
+    leased: &LeasedNotification,
+) -> Result<Option<Happening>, StoreError> {
+    let entry = &leased.notification;
+    let Ok(happening) = serde_json::from_str::<Happening>(&entry.body) else {
+        return Ok(None);
+    };
+    let is_delayed = !happening.delay(channel, rules.has_timer).is_zero();
+    // What has been tried once has lasted.
+    let lasts = leased.round > 1 || !is_delayed || lasts(store, clock, entry, &happening).await?;
+    Ok(lasts.then_some(happening))
+}
+
+/// Checks whether a session is still as it was when this happened: the same spell of its status.
+async fn lasts<S: Store>(
+    store: &S,
+    clock: &impl Clock,
+    entry: &Notification,
+    happening: &Happening,
+) -> Result<bool, StoreError> {
+    let key = SessionKey {
+        workspace: entry.workspace.clone(),
+        agent_id: happening.agent_id.clone(),
+        session_topic: happening.session_topic.clone(),
+    };
+    let mut before = None;
+    loop {
+        let Some(found) = store.session(&key, before, STATUSES_AT_ONCE).await? else {
+            return Ok(false);
+        };
+        let session = found.session;
+        if happening.event == Event::Silent {
+            let still = session.current_status == happening.status;
+            return Ok(still && session.is_expired(clock.now()));
+        }
+        if session.current_status != happening.status {
+            return Ok(false);
+        }
+        for status in &found.history.items {
+            if status.seq <= happening.seq {
+                return Ok(true);
+            }
+            if status.status != happening.status {
+                return Ok(false);
+            }
+        }
+        before = found.history.next;
+        if before.is_none() {
+            return Ok(true);
+        }
+    }
+}
+
+async fn drop_entry<S: Store>(
+    store: &S,
+    clock: &impl Clock,
+    leased: &LeasedNotification,
+    why: &str,
+) -> Result<(), StoreError> {
+    // It has not been tried in this round.
+    let attempts = leased.round.saturating_sub(1);
+    match Delivery::pending(&leased.notification, attempts) {
+        Some(pending) => {
+            let dropped = Delivery {
+                error: why.to_owned(),
+                state: DeliveryState::Dropped,
+                finished_at: Some(crate::time::truncate(clock.now())),
+                ..pending
+            };
+            store.finish_deliveries(&[dropped]).await
+        }
+        None => store.notification_abandoned(&leased.notification.id).await,
+    }
+}
+
+/// Where the receiver is, not what its path or query give away.
+fn receiver(channel: &Channel) -> String {
+    Url::parse(&channel.url)
+        .map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
+}
+
+async fn settle<S: Store>(
+    store: &S,
+    now: Timestamp,
+    random: u32,
+    channel: &Channel,
+    told: &[(LeasedNotification, Happening)],
+    last: &Told,
+) -> Result<(), StoreError> {
+    let (receiver, count, status) = (receiver(channel), told.len(), last.failure.status);
+    let channel_id = &channel.id;
+    if last.attempt == Attempt::Answered(410) {
+        disable(store, channel, now).await?;
+    }
+    let mut finished = Vec::new();
+    for (place, (leased, _)) in told.iter().enumerate() {
+        let entry = &leased.notification;
+        let state = match last.attempt.is_success() {
+            true if place == 0 => DeliveryState::Delivered,
+            true => DeliveryState::Merged,
+            false => {
+                let round = leased.round;
+                match next_round(
+                    last.attempt,
+                    round,
+                    entry.created_at,
+                    now,
+                    S::DURABLE,
+                    random,
+                ) {
+                    Next::After(pause) => {
+                        let (id, failure) = (&entry.id, &last.failure);
+                        store.notification_failed(id, now, pause, failure).await?;
+                        continue;
+                    }
+                    Next::Abandon => DeliveryState::Failed,
+                }
+            }
+        };
+        finished.extend(
+            Delivery::pending(entry, leased.round).map(|pending| Delivery {
+                status,
+                error: last.failure.error.clone(),
+                state,
+                finished_at: Some(crate::time::truncate(now)),
+                ..pending
+            }),
+        );
+    }
+    let error = &last.failure.error;
+    match (last.attempt.is_success(), finished.is_empty()) {
+        (true, _) => tracing::debug!(%channel_id, %receiver, count, "channel told"),
+        (false, true) => {
+            tracing::warn!(%channel_id, %receiver, count, status, %error, "a channel is not told yet");
+        }
+        (false, false) => {
+            tracing::error!(%channel_id, %receiver, count, status, %error, "a channel is not told");
+        }
+    }
+    match finished.is_empty() {
+        true => Ok(()),
+        false => store.finish_deliveries(&finished).await,
+    }
+}
+
+/// Disables a channel whose receiver is gone for good, unless somebody has changed it meanwhile.
+async fn disable<S: Store>(store: &S, channel: &Channel, now: Timestamp) -> Result<(), StoreError> {
+    let version = channel.updated_at;
+    let disabled = Channel {
+        enabled: false,
+        gone: true,
+        updated_at: crate::time::truncate(now).max(version + TimeDelta::microseconds(1)),
+        ..channel.clone()
+    };
+    store.update_channel(&disabled, version).await?;
+    tracing::warn!(
+        channel_id = channel.id,
+        "a channel is disabled: its receiver is gone"
+    );
+    Ok(())
+}
+
+/// Decides on a channel's entry after its failed round `round` (counted from 1), as [`after_failure`]
+/// does on others. Where entries survive a restart, the pauses are [`SCHEDULE`]'s.
+fn next_round(
+    last: Attempt,
+    round: u32,
+    created_at: Timestamp,
+    now: Timestamp,
+    durable: bool,
+    random: u32,
+) -> Next {
+    if !durable {
+        return after_failure(last, round, created_at, now, durable, random);
+    }
+    let pause = SCHEDULE.get(round.saturating_sub(1) as usize);
+    match pause.filter(|_| !last.is_final()) {
+        None => Next::Abandon,
+        Some(seconds) => {
+            let full = Duration::from_secs(*seconds);
+            let jitter = full / 5 * (random % 1000) / 1000;
+            Next::After((full - jitter).max(last.wait().min(MAX_PAUSE)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_those_of_standard_webhooks() {
+        let start = Timestamp::UNIX_EPOCH;
+        let next = |last, round| next_round(last, round, start, start, true, 0);
+        let hours = |seconds: u64| Next::After(Duration::from_secs(seconds));
+        let pauses = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
+        for (round, seconds) in (1..).zip(pauses) {
+            assert_eq!(next(Attempt::Failed, round), hours(seconds), "{round}");
+        }
+        assert_eq!(next(Attempt::Failed, 10), Next::Abandon);
+        assert_eq!(next(Attempt::Answered(410), 1), Next::Abandon);
+        assert_eq!(next(Attempt::Busy(Duration::from_secs(90)), 1), hours(90));
+        assert_eq!(next(Attempt::Answered(500), 1), hours(5));
+        let jittered = next_round(Attempt::Failed, 2, start, start, true, 999);
+        assert_eq!(jittered, Next::After(Duration::from_millis(240_060)));
+    }
+}
