@@ -53,7 +53,7 @@ pub(crate) enum MailSender {
     Worker {
         queue: mpsc::Sender<Mail>,
         registered: Arc<Notify>,
-        postbox: Postbox,
+        postbox: Box<Postbox>,
     },
 }
 
@@ -96,7 +96,7 @@ impl MailSender {
     pub(crate) fn postbox(&self) -> Option<Postbox> {
         match self {
             Self::Log => None,
-            Self::Worker { postbox, .. } => Some(postbox.clone()),
+            Self::Worker { postbox, .. } => Some((**postbox).clone()),
         }
     }
 }
@@ -169,7 +169,7 @@ pub(crate) fn set_up(
     let sender = MailSender::Worker {
         queue,
         registered,
-        postbox,
+        postbox: Box::new(postbox),
     };
     Ok((sender, Some(worker)))
 }

@@ -154,3 +154,253 @@ impl Format {
 fn is_connector_failure(body: &[u8]) -> bool {
     String::from_utf8_lossy(body).contains("Webhook message delivery failed")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::tests::waiting;
+    use super::*;
+    use crate::hook::Detail;
+    use crate::{Events, Workspace};
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn channel(format: Format) -> Channel {
+        let url = match format {
+            Format::Email => "mailto:someone@example.com",
+            Format::Telegram => "https://api.telegram.org/bot1:x?chat_id=5",
+            _ => "https://user:pass@example.com/topic",
+        };
+        Channel {
+            id: "c".into(),
+            workspace: Workspace::Shared,
+            name: "n".into(),
+            url: url.into(),
+            format,
+            secret: String::new(),
+            events: Events::default(),
+            delay_seconds: None,
+            detail: Detail::Full,
+            enabled: true,
+            gone: false,
+            created_at: NOW,
+            updated_at: NOW,
+        }
+    }
+
+    fn request(format: Format, happenings: &[Happening]) -> (String, Value, usize) {
+        let base_url = Some("https://k.example.com");
+        match render(&channel(format), happenings, "the id", NOW, base_url) {
+            Some(Rendered::Request(request)) => {
+                assert_eq!(request.headers()["webhook-id"], "the id");
+                let body = serde_json::from_slice(request.body()).unwrap();
+                (request.uri().to_string(), body, request.body().len())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_at_the_limit_of_each_format() {
+        type Text = fn(&Value) -> &Value;
+        let longest = Happening {
+            title: "<é*🦀&".repeat(40),
+            message: "\u{1}<@🦀&".repeat(200),
+            session_topic: "\u{1}🦀".repeat(250),
+            ..waiting()
+        };
+        let several = vec![longest.clone(); 250];
+        let table: [(Format, usize, Text, fn(&str) -> usize); 8] = [
+            (
+                Format::Slack,
+                3000,
+                |body| &body["blocks"][0]["text"]["text"],
+                |text| text.chars().count(),
+            ),
+            (
+                Format::Discord,
+                256,
+                |body| &body["embeds"][0]["title"],
+                |text| text.encode_utf16().count(),
+            ),
+            (
+                Format::Discord,
+                4096,
+                |body| &body["embeds"][0]["description"],
+                |text| text.encode_utf16().count(),
+            ),
+            (
+                Format::Feishu,
+                8000,
+                |body| &body["content"]["text"],
+                str::len,
+            ),
+            (
+                Format::Dingtalk,
+                8000,
+                |body| &body["text"]["content"],
+                str::len,
+            ),
+            (
+                Format::Wecom,
+                2048,
+                |body| &body["text"]["content"],
+                str::len,
+            ),
+            (
+                Format::Telegram,
+                4096,
+                |body| &body["text"],
+                |text| text.encode_utf16().count(),
+            ),
+            (Format::Ntfy, 4096, |body| &body["message"], str::len),
+        ];
+        for happenings in [std::slice::from_ref(&longest), &several] {
+            for (format, limit, text, measure) in table {
+                let (_, body, _) = request(format, happenings);
+                let text = text(&body).as_str().unwrap();
+                assert!(
+                    !text.is_empty() && measure(text) <= limit,
+                    "{format:?} {text}"
+                );
+            }
+            for format in Format::ALL
+                .into_iter()
+                .filter(|format| *format != Format::Email)
+            {
+                let (_, _, bytes) = request(format, happenings);
+                assert!(bytes <= 28_000, "{format:?}: {bytes}");
+            }
+            let (_, _, bytes) = request(Format::Webhook, happenings);
+            assert!(bytes < 20_000, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_mentioned() {
+        let shouting = Happening {
+            title: "@everyone @here <!channel> <@U1> @all <at user_id=\"all\">".into(),
+            ..waiting()
+        };
+        for format in [
+            Format::Slack,
+            Format::Discord,
+            Format::Teams,
+            Format::Feishu,
+            Format::Dingtalk,
+            Format::Wecom,
+            Format::Telegram,
+        ] {
+            let (_, body, _) = request(format, std::slice::from_ref(&shouting));
+            let body = body.to_string();
+            for mention in ["@everyone", "@here", "<!channel>", "<@U1>", "@all"] {
+                assert!(!body.contains(mention), "{format:?}: {body}");
+            }
+            assert!(format != Format::Feishu || !body.contains("<at "), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_request_goes_where_its_format_takes_it() {
+        for (format, url) in [
+            (Format::Webhook, "https://example.com/topic"),
+            (
+                Format::Telegram,
+                "https://api.telegram.org/bot1:x/sendMessage",
+            ),
+            (Format::Ntfy, "https://example.com/"),
+        ] {
+            assert_eq!(request(format, &[waiting()]).0, url);
+        }
+        let (_, body, _) = request(Format::Ntfy, &[waiting()]);
+        assert_eq!(body["topic"], "topic");
+        assert_eq!(
+            body["title"],
+            "fix the login page waits for your permission"
+        );
+
+        let mail = render(&channel(Format::Email), &[waiting()], "id", NOW, None);
+        let Some(Rendered::Mail(mail)) = mail else {
+            panic!("{mail:?}");
+        };
+        assert_eq!(mail.to, "someone@example.com");
+        assert_eq!(
+            mail.subject,
+            "⏳ fix the login page waits for your permission"
+        );
+    }
+
+    #[test]
+    fn a_webhook_is_signed_with_its_id_and_time() {
+        // As the test vectors of Standard Webhooks' libraries have it.
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let mut request = Request::post("https://example.com/")
+            .body(Bytes::from(r#"{"test": 2432232314}"#))
+            .unwrap();
+        let now = Timestamp::from_timestamp(1_614_265_330, 0).unwrap();
+        webhook::sign(&mut request, "msg_p5jXN8AQM9LWM0D4loKWxJek", secret, now);
+        assert_eq!(request.headers()["webhook-timestamp"], "1614265330");
+        assert_eq!(
+            request.headers()["webhook-signature"],
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+    }
+
+    #[test]
+    fn what_providers_say_in_the_body_counts() {
+        let minute = Verdict::Busy(Duration::from_secs(60));
+        for (format, status, body, verdict) in [
+            (Format::Feishu, 200, r#"{"code":0}"#, Verdict::Status),
+            (
+                Format::Feishu,
+                200,
+                r#"{"StatusCode":0,"StatusMessage":"success"}"#,
+                Verdict::Status,
+            ),
+            (Format::Feishu, 200, r#"{"code":19021}"#, Verdict::Refused),
+            (Format::Feishu, 200, r#"{"code":11232}"#, minute),
+            (
+                Format::Dingtalk,
+                200,
+                r#"{"errcode":0,"errmsg":"ok"}"#,
+                Verdict::Status,
+            ),
+            (
+                Format::Dingtalk,
+                200,
+                r#"{"errcode":310000}"#,
+                Verdict::Refused,
+            ),
+            (
+                Format::Dingtalk,
+                200,
+                r#"{"errcode":130101}"#,
+                Verdict::Busy(Duration::from_secs(600)),
+            ),
+            (Format::Wecom, 200, r#"{"errcode":93000}"#, Verdict::Refused),
+            (Format::Wecom, 200, r#"{"errcode":45009}"#, minute),
+            (
+                Format::Telegram,
+                429,
+                r#"{"ok":false,"parameters":{"retry_after":60}}"#,
+                minute,
+            ),
+            (Format::Telegram, 400, r#"{"ok":false}"#, Verdict::Status),
+            (Format::Discord, 429, r#"{"retry_after":60.0}"#, minute),
+            (Format::Discord, 429, "no JSON", Verdict::Status),
+            (Format::Slack, 200, "ok", Verdict::Status),
+            (
+                Format::Webhook,
+                200,
+                r#"{"code":1,"errcode":1,"ok":false}"#,
+                Verdict::Status,
+            ),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(
+                format.verdict(status, body.as_bytes()),
+                verdict,
+                "{format:?} {body}"
+            );
+        }
+    }
+}
