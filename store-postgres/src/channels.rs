@@ -79,8 +79,11 @@ impl<Q: Query, C> Channels for PostgresStore<Q, C> {
         let (events, most) = (channel.events.to_text(), saturating(most));
         for _ in 0..MAX_ROUNDS {
             let params = params(channel, &events, most.into());
-            if self.query.returns_row(INSERT, &params).await? {
-                return Ok(ChannelCreation::Created);
+            match self.query.returns_row(INSERT, &params).await {
+                Ok(true) => return Ok(ChannelCreation::Created),
+                // Others were at the same slot, for a moment or for longer.
+                Ok(false) | Err(StoreError::Contended) => {}
+                Err(error) => return Err(error),
             }
             let params = [channel.workspace.key().into(), most.into()];
             if self.query.one(COUNT, &params, Row::int::<i64>).await? >= most {
