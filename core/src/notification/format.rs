@@ -202,6 +202,7 @@ mod tests {
     #[test]
     fn texts_are_cut_at_the_limit_of_each_format() {
         type Text = fn(&Value) -> &Value;
+        type Length = fn(&str) -> usize;
         let longest = Happening {
             title: "<é*🦀&".repeat(40),
             message: "\u{1}<@🦀&".repeat(200),
@@ -209,7 +210,7 @@ mod tests {
             ..waiting()
         };
         let several = vec![longest.clone(); 250];
-        let table: [(Format, usize, Text, fn(&str) -> usize); 8] = [
+        let table: [(Format, usize, Text, Length); 8] = [
             (
                 Format::Slack,
                 3000,
