@@ -1,7 +1,5 @@
 //! Telling channels: whether what has happened still holds, how often, and what an answer means.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -12,6 +10,7 @@ use super::{
     Answer, Attempt, MAX_PAUSE, Next, PostError, Poster, QUICK_RETRIES, after_failure,
     lease_duration,
 };
+use crate::limits::{Draw, Drawn, Rate};
 use crate::notification::{Rendered, Verdict, render};
 use crate::ports::Clock;
 use crate::settings::{Host, Settings};
@@ -30,14 +29,12 @@ const MOST_MERGED: usize = 250;
 /// The number of statuses that are read at once to see whether something lasts.
 const STATUSES_AT_ONCE: usize = 200;
 
-/// How channels are told, as the instance is configured, and when each was told last.
+/// How channels are told, as the instance is configured.
 #[derive(Debug)]
 pub struct ChannelRules {
     base_url: Option<String>,
     has_timer: bool,
     timeout: Duration,
-    /// When each channel may be told again.
-    paces: Mutex<HashMap<String, Timestamp>>,
 }
 
 impl ChannelRules {
@@ -47,27 +44,27 @@ impl ChannelRules {
             base_url: settings.dashboard().map(str::to_owned),
             has_timer: settings.host == Host::Native,
             timeout: settings.values.notification_timeout,
-            paces: Mutex::default(),
         }
     }
+}
 
-    /// Takes a channel's turn; how long it is until then if it is not there yet.
-    fn take_turn(&self, channel: &Channel, now: Timestamp) -> Result<(), Duration> {
-        let interval = TimeDelta::from_std(channel.format.interval()).unwrap_or_default();
-        if interval.is_zero() {
-            return Ok(());
-        }
-        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that went back must not silence a channel.
-        paces.retain(|_, next| now < *next && *next <= now + TimeDelta::minutes(1));
-        match paces.get(&channel.id) {
-            Some(next) => Err((*next - now).to_std().unwrap_or_default()),
-            None => {
-                paces.insert(channel.id.clone(), now + interval);
-                Ok(())
-            }
-        }
-    }
+/// Takes a channel's turn, which all hosts on one storage share; how long it is until then if it is not
+/// there yet.
+async fn take_turn<S: Store>(
+    store: &S,
+    channel: &Channel,
+    now: Timestamp,
+) -> Result<Option<Duration>, StoreError> {
+    let per = TimeDelta::from_std(channel.format.interval()).unwrap_or_default();
+    let rate = Rate { times: 1, per };
+    let draw = Draw::new(&["channel", &channel.id], rate).filter(|_| !per.is_zero());
+    let Some(draw) = draw else {
+        return Ok(None);
+    };
+    Ok(match store.draw(&draw, now).await? {
+        Drawn::Allowed => None,
+        Drawn::Refused(wait) => Some(wait.to_std().unwrap_or_default()),
+    })
 }
 
 /// What an attempt at a channel came to.
@@ -198,7 +195,7 @@ pub(super) async fn tell<S: Store>(
     let Some(first) = lasting(store, clock, rules, &channel, leased).await? else {
         return drop_entry(store, clock, leased, "it did not last").await;
     };
-    if let Err(pause) = rules.take_turn(&channel, clock.now()) {
+    if let Some(pause) = take_turn(store, &channel, clock.now()).await? {
         return store.put_off(entry, clock.now(), pause).await;
     }
     let mut told = vec![(leased.clone(), first)];
