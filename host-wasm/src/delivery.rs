@@ -274,6 +274,7 @@ mod tests {
             host: Host::Wasmcloud,
             mode: AuthMode::Open,
             loopback_only: true,
+            own_url: None,
             jwt_secret: String::new(),
         }
     }
