@@ -5,10 +5,11 @@ import { h } from "../lib/dom.js";
 import { t } from "../lib/text.js";
 import { view as missing } from "./missing.js";
 
-const PARTS = /** @type {const} */ (["account", "keys"]);
+const PARTS = /** @type {const} */ (["channels", "keys", "account"]);
 
 /** @type {Record<string, () => Promise<{ part: () => Node | Promise<Node> }>>} */
 const LOAD = {
+  channels: () => import("./settings/channels.js"),
   account: () => import("./settings/account.js"),
   keys: () => import("./settings/keys.js"),
 };
@@ -28,7 +29,8 @@ export async function view(context) {
       { class: "settings" },
       h("h1", {}, t("nav.settings")),
       h("nav", { class: "parts", "aria-label": t("settings.parts") }, ...links),
-      user.value ? await part() : stranger(),
+      // The shared workspace of an open server is everybody's.
+      user.value || (name === "channels" && mode.value === "open") ? await part() : stranger(),
     ),
   };
 }

@@ -1,6 +1,7 @@
 // Settings of an account.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 
 import { fill, logIn, look, scenario } from "../browser.mjs";
 import { PASSWORD } from "../server.mjs";
@@ -97,8 +98,44 @@ scenario("a deleted account is gone", { variables: REQUIRED }, async ({ server, 
   await assert.rejects(server.send("POST", "/api/auth/login", { body: { email: EMAIL, password: PASSWORD } }), /401/);
 });
 
+scenario("a channel is added, tested, looked at, changed, turned off and deleted", {}, async ({ page }) => {
+  const received = [];
+  const receiver = createServer((request, response) => {
+    let text = "";
+    request.on("data", (piece) => (text += piece)).on("end", () => received.push(text));
+    response.end("ok");
+  });
+  await new Promise((resolve) => receiver.listen(0, "127.0.0.1", resolve));
+  try {
+    await page.goto("/settings/channels");
+    await page.getByText("There are no channels yet.").waitFor();
+    const secret = "very-secret-path";
+    await fill(page, { "Name of the channel": "Phone", Address: `http://127.0.0.1:${receiver.address().port}/${secret}` });
+    await page.getByRole("button", { name: "Add the channel" }).click();
+    const channel = page.getByRole("listitem").filter({ hasText: "Phone" });
+    await channel.getByRole("button", { name: "Send a test" }).click();
+    await channel.getByText("The test has arrived.").waitFor();
+    assert.equal(received.length, 1);
+    assert.equal(await page.getByText(secret).count(), 0, "the address is shown");
+    await channel.getByRole("button", { name: "Deliveries" }).click();
+    await channel.getByText("Nothing has been told yet.").waitFor();
+    await look(page, "channels");
+    await channel.getByRole("button", { name: "Edit" }).click();
+    await channel.getByLabel("Name of the channel").fill("Phone of Ann");
+    await channel.getByRole("button", { name: "Save" }).click();
+    await page.getByText("Phone of Ann").waitFor();
+    await channel.getByRole("button", { name: "Turn off" }).click();
+    await channel.getByText("Turned off").waitFor();
+    await channel.getByRole("button", { name: "Delete" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+    await page.getByText("There are no channels yet.").waitFor();
+  } finally {
+    receiver.close();
+  }
+});
+
 scenario("an open server says what an account is for", {}, async ({ page }) => {
-  await page.goto("/settings");
+  await page.goto("/settings/account");
   await page.getByText("This server is open").waitFor();
   await look(page, "settings-open");
 });
@@ -110,6 +147,9 @@ scenario("settings are there in Chinese, in the dark and on a phone", { variable
   await look(page, "login-zh");
   await page.getByRole("button", { name: "登录" }).click();
   await page.getByRole("link", { name: "设置" }).click();
+  await page.getByRole("heading", { name: "新建渠道" }).waitFor();
+  await look(page, "channels-zh");
+  await page.getByRole("link", { name: "账户" }).click();
   await page.getByRole("heading", { name: "普通 Webhook" }).waitFor();
   await look(page, "account-zh");
   await page.getByRole("link", { name: "API 密钥" }).click();
