@@ -23,7 +23,7 @@ pub trait Platform: Clone + Unpin + 'static {
     /// Waits, without holding up the instance's other requests.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
 
-    /// Sends a request and waits for the [answer](answer); redirects are not followed. May take for ever: the caller gives up by dropping the future.
+    /// Sends a request and waits for the [answer]; redirects are not followed. May take for ever: the caller gives up by dropping the future.
     ///
     /// # Errors
     /// [`PostError`], when there is no answer.
