@@ -209,6 +209,8 @@ async fn the_printed_commands_work() {
         let mut settings = vec![
             ("KUBEAGENTS_API_KEY", KEY),
             ("SHARED_WORKSPACE_MEMBERS", "alice@example.com"),
+            // The receivers that pages name are not asked.
+            ("HTTPS_PROXY", "http://127.0.0.1:1"),
         ];
         // In open mode the pages send no credentials.
         if commands.iter().any(|command| command.contains("Bearer")) {
@@ -219,6 +221,8 @@ async fn the_printed_commands_work() {
         let mut variables = BTreeMap::from([
             ("TOKEN", KEY.to_owned()),
             ("KUBEAGENTS_API_KEY", KEY.to_owned()),
+            // Until somebody logs in: it manages channels, too.
+            ("ACCESS", KEY.to_owned()),
         ]);
         for command in &commands {
             let answer = run(&command.replace(PRINTED, &url), &variables);
@@ -226,6 +230,7 @@ async fn the_printed_commands_work() {
                 ("access_token", "ACCESS"),
                 ("refresh_token", "REFRESH"),
                 ("id", "KEY_ID"),
+                ("id", "ID"),
             ];
             for (field, variable) in keep {
                 if let Some(value) = answer[field].as_str() {
