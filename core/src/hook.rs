@@ -159,11 +159,13 @@ impl Tool {
 }
 
 /// Reads an event that the client makes up, in the same form for every tool:
-/// `{"hook_event_name": "kubeagents.renew", "session_id": …}` while the agent's process lives, and
+/// `{"hook_event_name": "kubeagents.renew", "session_id": …}` while the agent's process lives,
+/// `"kubeagents.context"` where only the session's context may be news, and
 /// `{"hook_event_name": "kubeagents.exited", "session_id": …, "exit": …}` when it is gone.
 fn synthetic(payload: &Payload) -> Option<Event> {
     let happening = match payload.text(&["hook_event_name"])? {
         "kubeagents.renew" => Happening::Renewed,
+        "kubeagents.context" => Happening::Started,
         "kubeagents.exited" => Happening::Exited {
             code: payload.get(&["exit"]).and_then(serde_json::Value::as_i64),
         },

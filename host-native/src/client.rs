@@ -9,9 +9,12 @@ mod process;
 mod ps;
 mod report;
 mod run;
+mod sending;
 pub(crate) mod server;
 mod spool;
+mod statusline;
 pub(crate) mod surroundings;
+mod tail;
 mod watcher;
 
 use std::env;
@@ -27,7 +30,7 @@ pub(crate) const NOT_DONE: u8 = 1;
 pub(crate) const NOT_UNDERSTOOD: u8 = 2;
 
 /// The commands, for the program's help and arguments.
-pub(crate) fn commands() -> [Command; 6] {
+pub(crate) fn commands() -> [Command; 7] {
     let command = |name: &'static str, about: &'static str| Command::new(name).about(about);
     [
         command(
@@ -37,6 +40,17 @@ pub(crate) fn commands() -> [Command; 6] {
         )
         .arg(Arg::new("TOOL").required(true).help("The agent, such as claude-code"))
         .arg(Arg::new("PAYLOAD").help("The JSON, where it does not come on standard input")),
+        command(
+            "statusline",
+            "Pass on to Claude Code's status line what another command prints, and report what it shows: \
+             model, cost, tokens.",
+        )
+        .arg(
+            Arg::new("COMMAND")
+                .help("The command that prints the line, and its arguments")
+                .num_args(0..)
+                .last(true),
+        ),
         command("run", "Run a command, and report that it runs and how it ends.").args(run::arguments()),
         command("report", "Report once, for scripts: exit code 0 when it is stored, 1 when it is not, 2 when it cannot be.")
             .args(report::arguments()),
@@ -51,13 +65,26 @@ pub(crate) fn run_at_once() -> Option<ExitCode> {
     let mut arguments = env::args_os().skip(1);
     let command = arguments.next()?;
     if command == outlet::WATCHER {
-        return Some(watcher::run());
+        return Some(watch());
+    }
+    if command == outlet::SENDER {
+        return Some(sending::run());
     }
     let arguments: Vec<OsString> = arguments.collect();
     let wants_help = arguments
         .first()
         .is_some_and(|first| first == "--help" || first == "-h");
-    (command == "hook" && !wants_help).then(|| hook::run(&arguments))
+    match command.to_str()? {
+        _ if wants_help => None,
+        "hook" => Some(hook::run(&arguments)),
+        "statusline" => Some(statusline::run(&arguments)),
+        _ => None,
+    }
+}
+
+/// Sends what hooks take, and watches their agents.
+pub(crate) fn watch() -> ExitCode {
+    watcher::run()
 }
 
 /// Does a command that is one of these.

@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 
 use crate::client::condition::Condition;
 use crate::client::config::{ClientConfig, Sources};
+use crate::client::outlet::{self, ClientSettings};
 use crate::client::server::{Answer, Server};
-use crate::client::{NOT_DONE, NOT_UNDERSTOOD, blocking, outlet};
+use crate::client::{NOT_DONE, NOT_UNDERSTOOD, blocking};
 use crate::ports::SystemClock;
 use crate::setup::{AGENTS, Agent, Place, Wish};
 
@@ -146,10 +147,17 @@ pub(crate) fn run(matches: &ArgMatches) -> ExitCode {
 fn check(findings: &mut Findings) -> Result<bool, String> {
     let place = Place::of_user().map_err(|error| error.to_string())?;
     let (reports, is_understood) = match outlet::settings() {
-        Ok((values, stored)) => {
+        Ok(ClientSettings {
+            values,
+            stored,
+            problems,
+        }) => {
+            for problem in &problems {
+                findings.bad(problem, "set it right");
+            }
             let sources = stored.sources(&outlet::given());
             let reports = blocking(check_server(&values, &stored, sources, findings))?;
-            (reports, true)
+            (reports, problems.is_empty())
         }
         Err(error) => {
             findings.bad(
@@ -285,7 +293,8 @@ fn check_stored(stored: &ClientConfig, findings: &mut Findings) {
 fn check_condition(is_answered: bool, findings: &mut Findings) {
     let Some(condition) = Condition::find() else {
         findings.bad(
-            "there is no folder for what hooks tell, so all of it is lost",
+            "there is no folder for what hooks tell: nothing is kept while the server is away, and agents that \
+             die are not noticed",
             "set HOME, or XDG_STATE_HOME to an absolute path",
         );
         return;
@@ -293,7 +302,10 @@ fn check_condition(is_answered: bool, findings: &mut Findings) {
     let state = condition.state.display();
     if let Some(problem) = &condition.problem {
         findings.bad(
-            format!("{state} cannot be written ({problem}), so all that hooks tell is lost"),
+            format!(
+                "{state} cannot be written ({problem}): nothing that hooks tell is kept while the server is \
+                 away, and agents that die are not noticed"
+            ),
             "make this user its owner, or set XDG_STATE_HOME to another folder",
         );
         return;

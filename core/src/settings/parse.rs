@@ -145,6 +145,9 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, InvalidSetting> {
 
 /// An absolute HTTP URL as programs write it: trimmed, the host in ASCII, spaces encoded.
 fn http_url(text: &str) -> Result<Url, InvalidSetting> {
+    if Url::parse(text) == Err(url::ParseError::InvalidPort) {
+        return Err("must be a URL whose port is a number up to 65535".into());
+    }
     crate::notification::check_webhook_url(text)
         .ok()
         .and_then(|()| Url::parse(text).ok())
@@ -223,6 +226,13 @@ mod tests {
         assert!(static_key("sixteen-characte").is_ok());
         assert!(static_key("sixteen characte").is_err());
         assert_eq!(base_url("http://x/app/"), Ok("http://x/app".into()));
+        for port in ["http://x:99999", "http://x:80a"] {
+            let refused = base_url(port).unwrap_err().to_string();
+            assert_eq!(
+                refused, "must be a URL whose port is a number up to 65535",
+                "{port}"
+            );
+        }
         assert!(switch("yes").is_err());
         assert!(auth_mode("Open").is_err());
     }

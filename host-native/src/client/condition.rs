@@ -14,7 +14,7 @@ use super::spool::Spool;
 pub(crate) struct Condition {
     /// The folder that everything is kept in.
     pub(crate) state: PathBuf,
-    /// Why nothing can be kept, so that every event is lost.
+    /// Why nothing can be kept, so that each event is sent at once or lost.
     pub(crate) problem: Option<io::Error>,
     /// How many events wait to be sent.
     pub(crate) waiting: usize,

@@ -16,10 +16,10 @@ use super::folders;
 use crate::config::ConfigError;
 
 /// Variables of the settings that the file holds values of.
-const URL: &str = "KUBEAGENTS_SERVER_URL";
-const KEY: &str = "KUBEAGENTS_API_KEY";
+pub(super) const URL: &str = "KUBEAGENTS_SERVER_URL";
+pub(super) const KEY: &str = "KUBEAGENTS_API_KEY";
 const HOST: &str = "KUBEAGENTS_HOST";
-const DETAIL: &str = "HOOK_DETAIL";
+pub(super) const DETAIL: &str = "HOOK_DETAIL";
 
 /// What the file holds.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -46,48 +46,63 @@ impl ClientConfig {
     /// [`ConfigError`] for a file that cannot be read or understood.
     pub(crate) fn read() -> Result<Self, ConfigError> {
         match Self::path() {
-            Some(path) => Self::read_from(&path),
+            Some(path) => Self::read_from(&path, &mut Err),
             None => Ok(Self::default()),
         }
     }
 
-    fn read_from(path: &Path) -> Result<Self, ConfigError> {
+    /// Reads the file, and notes what is wrong in it and need not be known: a machine's name is then none,
+    /// and of details the least counts.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a file that cannot be read, and for a server or a key that is no text.
+    pub(super) fn read_leniently(problems: &mut Vec<String>) -> Result<Self, ConfigError> {
+        let mut pass_over = |problem: ConfigError| {
+            problems.push(problem.to_string());
+            Ok(())
+        };
+        match Self::path() {
+            Some(path) => Self::read_from(&path, &mut pass_over),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Reads a file. `pass_over` is asked what to do about what need not be known.
+    fn read_from(
+        path: &Path,
+        pass_over: &mut dyn FnMut(ConfigError) -> Result<(), ConfigError>,
+    ) -> Result<Self, ConfigError> {
         let text = text_of(path)?;
         let document =
             Document::parse(text.as_str()).map_err(|error| not_toml(path, &text, &error))?;
-        let line_of = |name: &str| {
-            let start = document
-                .get(name)
-                .and_then(Item::span)
-                .map(|span| span.start);
-            line(&text, start)
+        let wrong = |name: &str, item: &Item, rule: &str| {
+            let line = line(&text, item.span().map(|span| span.start));
+            refusal(path, format!("{name} on line {line} {rule}"))
         };
         let text = |name: &str| match document.get(name) {
             None => Ok(None),
             Some(item) => match item.as_str() {
                 Some(text) => Ok(Some(text.to_owned()).filter(|text| !text.is_empty())),
-                None => Err(refusal(
-                    path,
-                    format!("{name} on line {} must be a text in quotes", line_of(name)),
-                )),
+                None => Err(wrong(name, item, "must be a text in quotes")),
             },
         };
-        let detail = match text("detail")? {
-            None => None,
-            Some(word) => Some(Detail::parse(&word).ok_or_else(|| {
-                refusal(
-                    path,
-                    format!(
-                        "detail on line {} must be full, title or none, not {word:?}",
-                        line_of("detail")
-                    ),
-                )
-            })?),
+        let host = match text("host") {
+            Ok(host) => host,
+            Err(problem) => pass_over(problem).map(|()| None)?,
+        };
+        let detail = document.get("detail").map(|item| {
+            let word = item.as_str().unwrap_or_default();
+            let rule = format!("must be full, title or none, not {word:?}");
+            Detail::parse(word).ok_or_else(|| wrong("detail", item, &rule))
+        });
+        let detail = match detail.transpose() {
+            Ok(detail) => detail,
+            Err(problem) => pass_over(problem).map(|()| Some(Detail::None))?,
         };
         Ok(Self {
             url: text("url")?,
             key: text("key")?,
-            host: text("host")?,
+            host,
             detail,
         })
     }
@@ -329,7 +344,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new").join("config.toml");
         stored().write_to(&path).unwrap();
-        assert!(ClientConfig::read_from(&path).unwrap() == stored());
+        assert!(ClientConfig::read_from(&path, &mut Err).unwrap() == stored());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
@@ -362,12 +377,41 @@ mod tests {
             ),
         ] {
             fs::write(&path, text).unwrap();
-            let error = ClientConfig::read_from(&path).err().unwrap();
+            let error = ClientConfig::read_from(&path, &mut Err).err().unwrap();
             assert_eq!(error.to_string(), format!("{}: {problem}", path.display()));
         }
+        let missing = folder.path().join("none");
+        assert!(ClientConfig::read_from(&missing, &mut Err).unwrap() == ClientConfig::default());
+    }
+
+    #[test]
+    fn a_mistake_in_what_need_not_be_known_is_passed_over_and_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        fs::write(
+            &path,
+            "url = \"u\"\nkey = \"k\"\nhost = 7\ndetail = \"all\"\n",
+        )
+        .unwrap();
+        let mut problems = Vec::new();
+        let read = ClientConfig::read_from(&path, &mut |problem| {
+            problems.push(problem.to_string());
+            Ok(())
+        });
+        let expected = ClientConfig {
+            url: Some("u".into()),
+            key: Some("k".into()),
+            host: None,
+            detail: Some(Detail::None),
+        };
+        assert!(read.unwrap() == expected);
         assert!(
-            ClientConfig::read_from(&folder.path().join("none")).unwrap()
-                == ClientConfig::default()
+            problems[0].ends_with("host on line 3 must be a text in quotes"),
+            "{problems:?}"
+        );
+        assert!(
+            problems[1].contains("detail on line 4 must be"),
+            "{problems:?}"
         );
     }
 }

@@ -8,20 +8,26 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kubeagents_core::hook::{Detail, Moment, Reduced, Tool, reduce};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use url::form_urlencoded::Serializer;
 
 use super::outlet::{Outlet, settings};
 use super::process::Process;
 use super::spool::{Event, Message, Watched};
-use super::surroundings::{self, Context, is_headless};
+use super::surroundings::{self, Context, is_agent, is_headless};
 
 /// The most of a payload that is read, in bytes.
 const MAX_PAYLOAD: u64 = 32 << 20;
+
+/// How long nothing may come on standard input until what has come is all: where it is whole, and where it
+/// is not.
+const PAUSE: Duration = Duration::from_millis(50);
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long the end of a session is waited for: what this process leaves behind may end with it.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -39,13 +45,7 @@ fn take(arguments: &[OsString]) -> Option<()> {
     // An agent that writes to a closed pipe may fail, so what it writes is read in any case.
     let payload = match arguments.iter().skip(1).next_back() {
         Some(payload) => payload.to_str()?.as_bytes().to_owned(),
-        None => {
-            let mut payload = Vec::new();
-            let input = std::io::stdin().lock();
-            // What could be read may be enough.
-            let _ = input.take(MAX_PAYLOAD).read_to_end(&mut payload);
-            payload
-        }
+        None => read_input(),
     };
     let tool = Tool::parse(arguments.first()?.to_str()?)?;
     // Devin runs the hooks of Claude Code too, and has hooks of its own.
@@ -56,7 +56,8 @@ fn take(arguments: &[OsString]) -> Option<()> {
         // The agent may not have waited for it.
         let _ = std::io::stdout().write_all(answer.as_bytes());
     }
-    let (values, stored) = settings().ok()?;
+    let settings = settings().ok()?;
+    let values = &settings.values;
     // What works in a pipeline is told only where the pipeline says to whom.
     if is_set("CI") && env::var_os("KUBEAGENTS_SERVER_URL").is_none() {
         return None;
@@ -70,15 +71,49 @@ fn take(arguments: &[OsString]) -> Option<()> {
         values.host.clone(),
         values.hook_detail,
     );
-    let outlet = Outlet::new(&values, &stored)?;
+    let outlet = Outlet::new(&settings);
     let moment = reduced.moment;
     let is_headless = context.contains_key("mode");
     let event = event(tool, reduced, agent, &context, values.hook_detail, &outlet)?;
-    let number = outlet.take(&event).ok()?;
+    let taken = outlet.take(&event).ok()?;
     if moment == Moment::Ended || moment == Moment::TurnOver && is_headless {
-        outlet.wait(number, LAST_WORD);
+        taken.wait(LAST_WORD);
     }
     Some(())
+}
+
+/// What comes on standard input. Some agents do not close it.
+pub(super) fn read_input() -> Vec<u8> {
+    let (sender, chunks) = channel();
+    thread::spawn(move || {
+        let mut input = std::io::stdin().lock().take(MAX_PAYLOAD);
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = input.read(&mut buffer) {
+            if sender.send(buffer[..length].to_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut payload = Vec::new();
+    let mut last = Instant::now();
+    let mut is_looked_at = false;
+    loop {
+        match chunks.recv_timeout(PAUSE) {
+            Ok(chunk) => {
+                payload.extend(chunk);
+                (last, is_looked_at) = (Instant::now(), false);
+            }
+            Err(RecvTimeoutError::Disconnected) => return payload,
+            Err(RecvTimeoutError::Timeout) => {
+                let is_whole =
+                    !is_looked_at && serde_json::from_slice::<Map<String, Value>>(&payload).is_ok();
+                is_looked_at = true;
+                if is_whole || last.elapsed() >= SILENCE {
+                    return payload;
+                }
+            }
+        }
+    }
 }
 
 /// What a tool wants to read.
@@ -132,11 +167,16 @@ fn event(
     detail: Detail,
     outlet: &Outlet,
 ) -> Option<Event> {
+    let body: Value = serde_json::from_str(&reduced.json).ok()?;
+    let opening = match reduced.moment {
+        Moment::Started => ["model", "session_title"].as_slice(),
+        _ => &[],
+    };
+    let opening = opening
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), body.get(*field)?.clone())));
     let host = context.get("host").map_or("", String::as_str);
-    let agent_id: String = format!("{}@{host}", tool.name())
-        .chars()
-        .take(100)
-        .collect();
+    let agent_id = agent_id(tool, host);
     let mut query = Serializer::new(String::new());
     query
         .append_pair("agent_id", &agent_id)
@@ -148,23 +188,29 @@ fn event(
         body: json!({"hook_event_name": name, "session_id": reduced.session}),
     };
     let watched = agent.map(|process| Watched {
-        is_settled: process.is_settled(),
+        is_settled: is_agent(tool, &process.words()) || process.is_settled(),
         process,
-        session: Some(session_path(&agent_id, &reduced.session)),
         renewal: Some(made_up("kubeagents.renew")),
         farewell: made_up("kubeagents.exited"),
     });
     let session = format!("{agent_id}\n{}", reduced.session);
     Some(Event {
         to: outlet.to.clone(),
+        opening: opening.collect(),
         message: Message {
             path: path(query.extend_pairs(context).finish()),
-            body: serde_json::from_str(&reduced.json).ok()?,
+            body,
         },
         session,
         stage: reduced.moment.into(),
         watched,
     })
+}
+
+/// The agent that a tool is on a machine.
+pub(super) fn agent_id(tool: Tool, host: &str) -> String {
+    let id = format!("{}@{host}", tool.name());
+    id.chars().take(100).collect()
 }
 
 fn query_of_host(agent_id: &str, host: &str) -> String {
@@ -173,16 +219,6 @@ fn query_of_host(agent_id: &str, host: &str) -> String {
         .append_pair("agent_id", agent_id)
         .append_pair("host", host);
     query.finish()
-}
-
-/// The path of a session, for what its server says of it.
-fn session_path(agent_id: &str, topic: &str) -> String {
-    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    format!(
-        "/api/agents/{}/sessions/{}?limit=1",
-        encoded(agent_id),
-        encoded(topic)
-    )
 }
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use http::{HeaderValue, StatusCode};
 use kubeagents_core::ports::Clock;
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use unicode_width::UnicodeWidthStr;
 
-use super::outlet::settings;
+use super::outlet::{ClientSettings, settings};
 use super::server::Server;
 use super::{NOT_DONE, NOT_UNDERSTOOD, blocking};
 use crate::ports::SystemClock;
@@ -22,8 +23,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// The most sessions that are shown.
 const MOST: usize = 1000;
 
-/// What a screen is wide where that is not known.
-const WIDTH: usize = 120;
+/// What a terminal is wide that does not say it.
+const WIDTH: usize = 80;
 
 /// The arguments.
 pub(super) fn arguments() -> [Arg; 3] {
@@ -42,7 +43,7 @@ pub(super) fn arguments() -> [Arg; 3] {
 pub(super) fn run(matches: &ArgMatches) -> ExitCode {
     let shown = match settings() {
         Err(error) => Err((NOT_UNDERSTOOD, error.to_string())),
-        Ok((values, _)) => {
+        Ok(ClientSettings { values, .. }) => {
             let show = async {
                 let server = Server::new(values.server_url, values.api_key);
                 let server = server.map_err(|error| error.to_string())?;
@@ -164,43 +165,72 @@ fn ordered(mut sessions: Vec<Value>, all: bool) -> Vec<Value> {
     sessions
 }
 
-fn width() -> usize {
-    let columns = std::env::var("COLUMNS").ok();
-    let columns = columns.and_then(|columns| columns.parse().ok());
-    columns.filter(|columns| *columns >= 40).unwrap_or(WIDTH)
+/// How wide the terminal is; `None` where nothing is to be cut, since there is none.
+fn width() -> Option<usize> {
+    let output = io::stdout();
+    if !output.is_terminal() {
+        return None;
+    }
+    let columns = rustix::termios::tcgetwinsize(&output).map(|size| size.ws_col.into());
+    Some(columns.ok().filter(|columns| *columns > 0).unwrap_or(WIDTH))
 }
 
-/// The sessions, one a line.
-fn table(sessions: &[Value], now: DateTime<Utc>, width: usize) -> String {
+/// The sessions, one a line, as wide as this.
+fn table(sessions: &[Value], now: DateTime<Utc>, width: Option<usize>) -> String {
+    /// The most that a column takes on a terminal, and what stands between two.
+    const MOST: [usize; 5] = [20, 8, 24, 40, 30];
+    const BETWEEN: usize = 2;
     if sessions.is_empty() {
         return "Nobody works or waits.\n".into();
     }
     let mut rows = vec![["STATUS", "FOR", "AGENT", "TASK", "WHERE", "MESSAGE"].map(str::to_owned)];
     rows.extend(sessions.iter().map(|session| row(session, now)));
-    let widest = |column: usize, most: usize| {
-        let lengths = rows.iter().map(|row| row[column].chars().count());
-        lengths.max().unwrap_or_default().min(most)
-    };
-    let widths = [
-        widest(0, 20),
-        widest(1, 8),
-        widest(2, 24),
-        widest(3, 40),
-        widest(4, 30),
-    ];
+    let mut widths: Vec<usize> = (0..MOST.len())
+        .map(|column| {
+            let widest = rows.iter().map(|row| row[column].width()).max();
+            let most = width.map_or(usize::MAX, |_| MOST[column]);
+            widest.unwrap_or_default().min(most)
+        })
+        .collect();
+    if let Some(width) = width {
+        // Of a narrow terminal the message gets a third at least, at the cost of the widest columns.
+        while widths.iter().map(|width| width + BETWEEN).sum::<usize>() > width * 2 / 3 {
+            match widths.iter_mut().max() {
+                Some(widest) if *widest > 8 => *widest -= 1,
+                _ => break,
+            }
+        }
+    }
     let mut table = String::new();
     for row in &rows {
         let mut line = String::new();
-        for (text, width) in row.iter().zip(widths) {
-            let text: String = text.chars().take(width).collect();
-            line.push_str(&format!("{text:width$}  "));
+        for (text, width) in row.iter().zip(&widths) {
+            let text = cut(text, *width);
+            let rest = width - text.width() + BETWEEN;
+            line.push_str(&format!("{text}{:rest$}", ""));
         }
         line.push_str(&row[5]);
-        let line: String = line.chars().take(width).collect();
+        let line = cut(&line, width.unwrap_or(usize::MAX));
         table.push_str(line.trim_end());
         table.push('\n');
     }
     table
+}
+
+/// The start of a text, as wide as this on a terminal at most: wide characters take two columns.
+fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    for character in text.chars() {
+        kept.push(character);
+        if kept.width() >= width {
+            break;
+        }
+    }
+    while kept.width() >= width && kept.pop().is_some() {}
+    kept + "…"
 }
 
 fn row(session: &Value, now: DateTime<Utc>) -> [String; 6] {
@@ -244,10 +274,20 @@ fn row(session: &Value, now: DateTime<Utc>) -> [String; 6] {
     .map(|text| printable(&text))
 }
 
-/// A text that does nothing to a terminal.
+/// A text that does nothing to a terminal: no control character, and none that turns the direction of
+/// what follows.
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_line_end = |c: char| matches!(c, '\u{2028}' | '\u{2029}');
+    let harmless = text.chars().filter(|c| !turns(*c));
+    harmless
+        .map(|c| {
+            if c.is_control() || is_line_end(c) {
+                ' '
+            } else {
+                c
+            }
+        })
         .collect()
 }
 
@@ -307,13 +347,51 @@ mod tests {
 STATUS               FOR    AGENT  TASK             WHERE          MESSAGE
 waiting: permission  2h 3m  a      Fix  [31mlogin   acme/app@main  Bash: cargo test
 ";
-        let shown = table(&[waiting], now, 120);
+        let shown = table(&[waiting], now, Some(120));
         assert_eq!(
             shown.split_whitespace().collect::<Vec<_>>(),
             expected.split_whitespace().collect::<Vec<_>>()
         );
         assert!(!shown.contains('\x1b'));
-        assert_eq!(table(&[], now, 120), "Nobody works or waits.\n");
+        assert_eq!(table(&[], now, None), "Nobody works or waits.\n");
+    }
+
+    #[test]
+    fn a_line_is_as_wide_as_the_terminal_and_columns_stay_in_line() {
+        let now = "2026-01-01T02:03:04Z".parse().unwrap();
+        let mut sessions = vec![
+            session(
+                "修复登录页面的按钮并为它写测试，然后更新中文文档和英文文档",
+                "active",
+                "running",
+                "2026-01-01T00:00:00Z",
+            ),
+            session("short", "active", "running", "2026-01-01T00:00:00Z"),
+            session(
+                "a\u{202e}b\u{2028}c\u{7}d",
+                "active",
+                "running",
+                "2026-01-01T00:00:00Z",
+            ),
+        ];
+        for session in &mut sessions {
+            session["message"] = json!("m".repeat(300));
+        }
+        for width in [40, 60, 80, 200] {
+            let shown = table(&sessions, now, Some(width));
+            for line in shown.lines().skip(1) {
+                assert_eq!(line.width(), width, "{line}");
+                let before = line.split("mm").next().unwrap();
+                let first = shown.lines().nth(1).unwrap().split("mm").next().unwrap();
+                assert_eq!(before.width(), first.width(), "{shown}");
+            }
+        }
+        let shown = table(&sessions, now, None);
+        assert!(
+            shown.contains(&"m".repeat(300)) && shown.contains("英文文档"),
+            "{shown}"
+        );
+        assert!(shown.contains("ab c d "), "{shown}");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::Read;
+use std::ffi::OsString;
+use std::io::{self, Read};
 use std::process::ExitCode;
 
 use bytes::Bytes;
@@ -15,15 +16,20 @@ use serde_json::{Value, json};
 
 use super::outlet::settings;
 use super::server::Server;
+use super::tail::{Tail, first, last};
 use super::{NOT_DONE, NOT_UNDERSTOOD, blocking, surroundings};
 use crate::ports::SystemClock;
 
-/// The longest text that is read from standard input, in bytes: the server takes 10,000 characters.
-const MAX_CONTENT: u64 = 1 << 20;
+/// The longest texts that the server takes, in characters.
+const MAX_CONTENT: usize = 10_000;
+const MAX_MESSAGE: usize = 1000;
+const MAX_TITLE: usize = 200;
 
 /// The arguments. `status` comes first, as it is what differs.
 pub(super) fn arguments() -> Vec<Arg> {
     let text = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help);
+    // What people read is taken as far as it is a text.
+    let words = |name, help| text(name, help).value_parser(value_parser!(OsString));
     let statuses = PossibleValuesParser::new(["running", "pending", "success", "failed"]);
     vec![
         Arg::new("status")
@@ -32,9 +38,15 @@ pub(super) fn arguments() -> Vec<Arg> {
             .help("What the work is"),
         text("topic", "The task").required(true),
         text("agent", "Who works [default: script at this machine]"),
-        text("message", "What happens, in a line"),
-        text("content", "A longer text; - reads it from standard input"),
-        text("title", "What people see instead of the topic"),
+        words(
+            "message",
+            "What happens, in a line; of what is too long the beginning counts",
+        ),
+        words(
+            "content",
+            "A longer text, of which the end counts; - reads it from standard input",
+        ),
+        words("title", "What people see instead of the topic"),
         text(
             "reason",
             "Why the status is what it is, such as permission or question",
@@ -67,7 +79,9 @@ pub(super) fn run(matches: &ArgMatches) -> ExitCode {
 
 fn report(matches: &ArgMatches) -> Result<(), (u8, String)> {
     let wrong = |problem: String| (NOT_UNDERSTOOD, problem);
-    let (values, _) = settings().map_err(|error| wrong(error.to_string()))?;
+    let settings = settings().map_err(|error| wrong(error.to_string()))?;
+    settings.tell_problems();
+    let values = settings.values;
     let folder = env::current_dir().unwrap_or_default();
     let surroundings = surroundings::context(&folder, values.host, values.hook_detail);
     let mut context: BTreeMap<&str, &str> = surroundings
@@ -81,16 +95,18 @@ fn report(matches: &ArgMatches) -> Result<(), (u8, String)> {
         context.insert(key, value);
     }
     let text = |name: &str| matches.get_one::<String>(name).cloned();
-    let content = match text("content").as_deref() {
+    let words = |name: &str| {
+        let words = matches.get_one::<OsString>(name)?;
+        Some(words.to_string_lossy().into_owned())
+    };
+    let content = match words("content").as_deref() {
         Some("-") => {
-            let mut content = String::new();
-            let input = std::io::stdin().lock().take(MAX_CONTENT);
-            let read = { input }.read_to_string(&mut content);
-            read.map_err(|error| wrong(format!("standard input: {error}")))?;
-            Some(content)
+            let read = read_end(std::io::stdin().lock());
+            Some(read.map_err(|error| wrong(format!("standard input: {error}")))?)
         }
         content => content.map(str::to_owned),
     };
+    let content = content.as_deref().map(|content| last(content, MAX_CONTENT));
     let host = context.get("host").copied().unwrap_or_default();
     let mut body = json!({
         "agent_id": text("agent").unwrap_or_else(|| format!("script@{host}")),
@@ -102,13 +118,17 @@ fn report(matches: &ArgMatches) -> Result<(), (u8, String)> {
     for (field, name) in [
         ("session_topic", "topic"),
         ("status", "status"),
-        ("message", "message"),
-        ("session_title", "title"),
         ("reason", "reason"),
         ("agent_name", "name"),
         ("agent_source", "source"),
     ] {
         body[field] = Value::from(text(name));
+    }
+    for (field, name, most) in [
+        ("message", "message", MAX_MESSAGE),
+        ("session_title", "title", MAX_TITLE),
+    ] {
+        body[field] = Value::from(words(name).map(|text| first(&text, most).to_owned()));
     }
     let failed = |problem: String| (NOT_DONE, problem);
     let server = Server::new(values.server_url, values.api_key);
@@ -121,5 +141,20 @@ fn report(matches: &ArgMatches) -> Result<(), (u8, String)> {
         (StatusCode::OK, Some(own)) if own.get("success") == Some(&Value::Bool(true)) => Ok(()),
         (StatusCode::BAD_REQUEST, Some(_)) => Err(wrong(server.trouble(&answer))),
         _ => Err(failed(server.trouble(&answer))),
+    }
+}
+
+/// The end of what can be read, as far as it may count.
+fn read_end(mut input: impl Read) -> io::Result<String> {
+    const LONGEST_CHARACTER: usize = 4;
+    let mut tail = Tail::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => return Ok(tail.text()),
+            Ok(length) => tail.push(&buffer[..length], MAX_CONTENT * LONGEST_CHARACTER),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }

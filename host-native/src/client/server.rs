@@ -93,6 +93,8 @@ pub(crate) struct Answer {
     location: Option<String>,
     /// The state of what was asked for.
     pub(crate) etag: Option<HeaderValue>,
+    /// For how many minutes what it stored lasts.
+    pub(super) ttl_minutes: Option<u64>,
     body: Bytes,
 }
 
@@ -190,12 +192,15 @@ impl Server {
             let location = headers.get(LOCATION);
             let location = location.and_then(|to| Some(to.to_str().ok()?.to_owned()));
             let etag = headers.get(ETAG).cloned();
+            let ttl_minutes = headers.get("session-ttl-minutes");
+            let ttl_minutes = ttl_minutes.and_then(|minutes| minutes.to_str().ok()?.parse().ok());
             let body = Limited::new(response.into_body(), ANSWER_BYTES);
             let body = body.collect().await.map_err(NoAnswer::Body)?.to_bytes();
             Ok(Answer {
                 status,
                 location,
                 etag,
+                ttl_minutes,
                 body,
             })
         })

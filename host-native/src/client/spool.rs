@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use kubeagents_core::hook::Moment;
 use kubeagents_core::ports::Clock;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tempfile::NamedTempFile;
 
 use super::folders;
+use super::outlet::fingerprint;
 use super::process::Process;
 use crate::ports::SystemClock;
 
@@ -28,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const NUMBER: &str = "number";
 
 const ENDING: &str = ".json";
+
+/// How the name of a file begins that holds the last text of a session.
+const TEXT: &str = "text-";
 
 /// Something to post.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,8 +58,8 @@ impl Message {
 pub(super) struct Destination {
     /// The server's address.
     pub(super) url: String,
-    /// What tells which key, and does not tell the key: it is not written down here. `None` where there
-    /// is none.
+    /// What tells which key, and does not tell the key: it is not written down here. `None`: the one that is
+    /// stored for this address when the event is sent, if any is.
     pub(super) key: Option<String>,
 }
 
@@ -69,6 +73,10 @@ pub(super) struct Event {
     pub(super) stage: Stage,
     /// The agent's process, to be watched until the session ends.
     pub(super) watched: Option<Watched>,
+    /// Of an event that opens a session, what the session's first report is to tell: the server knows no
+    /// session yet.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub(super) opening: Map<String, Value>,
 }
 
 /// A process, and what to say of its session.
@@ -77,8 +85,6 @@ pub(super) struct Watched {
     pub(super) process: Process,
     /// True if it is known to stay: what an agent starts for a moment says nothing by its end.
     pub(super) is_settled: bool,
-    /// The path of the session, where the server says for how long a report lasts.
-    pub(super) session: Option<String>,
     /// What renews the session while the process runs.
     pub(super) renewal: Option<Message>,
     /// What is said when it has gone without saying so.
@@ -128,6 +134,15 @@ impl Spool {
         }
     }
 
+    /// Checks whether events can be kept.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn check(&self) -> io::Result<()> {
+        folders::make_private(&self.folder)?;
+        NamedTempFile::new_in(&self.folder).map(drop)
+    }
+
     /// Takes an event. Its number is greater than that of every event before it: the time in
     /// microseconds where the clock allows.
     ///
@@ -153,23 +168,43 @@ impl Spool {
         Ok(number)
     }
 
-    /// Checks whether an event can be kept.
+    /// Checks whether a session's text is another than the last and not too soon after it, and keeps it
+    /// then.
     ///
     /// # Errors
     /// Those of the file system.
-    pub(super) fn check(&self) -> io::Result<()> {
+    pub(super) fn is_due(&self, session: &str, text: &str, pause: Duration) -> io::Result<bool> {
         folders::make_private(&self.folder)?;
-        NamedTempFile::new_in(&self.folder).map(drop)
+        let path = self.folder.join(format!("{TEXT}{}", fingerprint(session)));
+        let mut file = private()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        let mut last = String::new();
+        (&mut file).take(16 << 10).read_to_string(&mut last)?;
+        let age = file.metadata()?.modified()?.elapsed();
+        if last == text || !last.is_empty() && age.is_ok_and(|age| age < pause) {
+            return Ok(false);
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())?;
+        Ok(true)
     }
 
-    /// Removes what those have left who were killed while they took an event.
+    /// Removes what those have left who were killed while they took an event, and the texts of sessions
+    /// that have long been over.
     pub(super) fn tidy(&self) {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         for entry in entries {
-            let is_left = entry.file_name().as_encoded_bytes().starts_with(b".tmp");
+            let name = entry.file_name();
+            let begins = |with: &str| name.as_encoded_bytes().starts_with(with.as_bytes());
             let age = entry.metadata().and_then(|metadata| metadata.modified());
             let age = age.ok().and_then(|modified| modified.elapsed().ok());
-            if is_left && age > Some(PATIENCE * 60) {
+            let is_left = begins(".tmp") && age > Some(PATIENCE * 60);
+            if is_left || begins(TEXT) && age > Some(Duration::from_secs(24 * 3600)) {
                 // Another time will do.
                 let _ = fs::remove_file(entry.path());
             }
@@ -243,11 +278,15 @@ fn lock(file: &File) -> io::Result<()> {
     }
 }
 
+/// The time in microseconds.
+pub(super) fn now() -> u64 {
+    u64::try_from(SystemClock.now().timestamp_micros()).unwrap_or_default()
+}
+
 fn next(last: &mut File) -> io::Result<u64> {
     let mut text = String::new();
     last.take(20).read_to_string(&mut text)?;
-    let now = u64::try_from(SystemClock.now().timestamp_micros()).unwrap_or_default();
-    let number = text.parse().map_or(now, |last: u64| now.max(last + 1));
+    let number = text.parse().map_or(now(), |last: u64| now().max(last + 1));
     last.rewind()?;
     last.write_all(format!("{number:020}").as_bytes())?;
     Ok(number)
@@ -300,6 +339,7 @@ mod tests {
             session: "s".into(),
             stage: Working,
             watched: None,
+            opening: Map::new(),
         }
     }
 

@@ -121,16 +121,36 @@ fn is_container_id(name: &str) -> bool {
     matches!(name.len(), 12 | 64) && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// The name that this machine has in reports of an agent that works in this folder: the given one first.
+pub(super) fn host(given: Option<String>, folder: &Path) -> String {
+    match given.or_else(machine) {
+        Some(host) => cut(&host),
+        None => host_of(None, folder, repository(folder).as_ref()),
+    }
+}
+
+fn host_of(given: Option<String>, folder: &Path, repository: Option<&Repository>) -> String {
+    let project = || match repository {
+        Some(repository) => repository.name.rsplit('/').next().map(str::to_owned),
+        None => file_name(folder),
+    };
+    let host = given.or_else(machine).or_else(project);
+    let host = host.unwrap_or_else(|| "container".into());
+    cut(&host)
+}
+
+/// A value as far as a context takes it.
+fn cut(value: &str) -> String {
+    let kept = value.chars().filter(|c| *c != '\0');
+    kept.take(MAX_VALUE).collect()
+}
+
 /// What is known of where an agent works, which is this folder. `host` is the machine's name, where it
 /// was given one.
 pub(super) fn context(folder: &Path, host: Option<String>, detail: Detail) -> Context {
     let repository = repository(folder);
-    let project = || match &repository {
-        Some(repository) => repository.name.rsplit('/').next().map(str::to_owned),
-        None => file_name(folder),
-    };
-    let host = host.or_else(machine).or_else(project);
-    let mut context = Context::from([("host", host.unwrap_or_else(|| "container".into()))]);
+    let host = host_of(host, folder, repository.as_ref());
+    let mut context = Context::from([("host", host)]);
     if detail > Detail::None {
         if let Some(repository) = repository {
             context.insert("repo", repository.name);
@@ -140,13 +160,21 @@ pub(super) fn context(folder: &Path, host: Option<String>, detail: Detail) -> Co
         context.insert("cwd", folder.to_string_lossy().into_owned());
     }
     for value in context.values_mut() {
-        *value = value
-            .chars()
-            .filter(|c| *c != '\0')
-            .take(MAX_VALUE)
-            .collect();
+        *value = cut(value);
     }
     context
+}
+
+/// Checks whether this command line is the agent itself, and nothing that it starts for a hook.
+pub(super) fn is_agent(tool: Tool, words: &[String]) -> bool {
+    let name = tool.name();
+    let short = name.split('-').next().unwrap_or(name);
+    // The second word is the script of an interpreter.
+    let programs = words.iter().take(2).map(Path::new);
+    programs.filter_map(Path::file_stem).any(|program| {
+        let program = program.to_string_lossy();
+        [name, short].contains(&&*program) || program.strip_suffix("-agent") == Some(short)
+    })
 }
 
 /// Checks whether nobody sits before an agent, by its command line and its environment.
@@ -234,6 +262,26 @@ mod tests {
             ("https://user:secret@host", None),
         ] {
             assert_eq!(shared_name(url).as_deref(), name, "{url}");
+        }
+    }
+
+    #[test]
+    fn agents_are_known_by_their_programs() {
+        for (tool, line, is_its) in [
+            (Tool::ClaudeCode, "/usr/bin/claude -p go", true),
+            (Tool::ClaudeCode, "claude.exe", true),
+            (Tool::Gemini, "node /usr/bin/gemini.js", true),
+            (Tool::Cursor, "cursor-agent", true),
+            (
+                Tool::ClaudeCode,
+                "python3 /home/claude/wrapper.py hook claude-code",
+                false,
+            ),
+            (Tool::ClaudeCode, "claude-notify hook claude", false),
+            (Tool::Codex, "node cli.js", false),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(is_agent(tool, &words), is_its, "{line}");
         }
     }
 

@@ -11,20 +11,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderValue, Method, StatusCode};
-use kubeagents_core::ports::{Clock, random_u32};
+use http::HeaderValue;
+use kubeagents_core::ports::random_u32;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::config::{ClientConfig, normalised};
-use super::outlet::{Note, Place, STORED, fingerprint};
+use super::outlet::{Note, Place, fingerprint};
+use super::sending::{Outcome, authorization, send, stored_key};
 use super::server::Server;
-use super::spool::{Destination, Event, Spool, Stage, news};
-use crate::ports::{SystemClock, SystemEntropy};
+use super::spool::{self, Destination, Event, Spool, Stage, news};
+use crate::ports::SystemEntropy;
 use bell::Bell;
 use sessions::Sessions;
 
@@ -90,20 +89,12 @@ struct Link {
     away_until: Option<Instant>,
 }
 
-/// What became of an attempt to send an event.
-enum Outcome {
-    /// It is stored, or never will be.
-    Settled { is_stored: bool },
-    /// It may be stored another time.
-    Unavailable,
-}
-
 struct Sent {
     number: u64,
     name: Name,
     outcome: Outcome,
-    /// For how many minutes a report lasts there, where it was asked and is known.
-    ttl_minutes: Option<u64>,
+    /// True if it told what the session was opened with.
+    has_opening: bool,
 }
 
 struct Watcher {
@@ -206,10 +197,9 @@ impl Watcher {
     }
 
     fn keep_key(&mut self, url: String, key: &str) {
-        let Ok(mut authorization) = HeaderValue::try_from(format!("Bearer {key}")) else {
+        let Some(authorization) = authorization(key) else {
             return;
         };
-        authorization.set_sensitive(true);
         if self.keys.len() >= MAX_KEYS {
             self.keys.clear();
         }
@@ -253,7 +243,8 @@ impl Watcher {
 
     fn add(&mut self, number: u64, event: Event) {
         let name = (event.to, event.session);
-        self.sessions.note(&name, event.stage, event.watched);
+        self.sessions
+            .note(&name, event.stage, event.watched, event.opening);
         if matches!(event.stage, Stage::Ended | Stage::TurnOver)
             && let Some(link) = self.links.get_mut(&name.0)
         {
@@ -324,33 +315,30 @@ impl Watcher {
                 (is_first && !is_away && under_way() < UNDER_WAY).then_some(*number)
             })?;
         let name = self.waiting.get(&number)?.name.clone();
-        let Some(event) = self.spool.event(number) else {
+        let Some(mut event) = self.spool.event(number) else {
             self.forget(number);
             return self.next();
         };
+        let opening = self.sessions.opening(&name);
+        let opening = opening.filter(|_| event.stage != Stage::Renewed && event.opening.is_empty());
+        if let (Some(opening), Value::Object(body)) = (opening, &mut event.message.body) {
+            for (field, value) in opening {
+                body.entry(field).or_insert_with(|| value.clone());
+            }
+        }
+        let has_opening = opening.is_some();
         self.under_way.insert(name.clone());
         let server = self.server(&name.0);
-        let session = self.sessions.unknown_ttl(&name);
         Some(Box::pin(async move {
-            let Some(server) = server else {
-                let outcome = Outcome::Unavailable;
-                return Sent {
-                    number,
-                    name,
-                    outcome,
-                    ttl_minutes: None,
-                };
-            };
-            let outcome = send(&server, event, number).await;
-            let ttl_minutes = match (&outcome, session) {
-                (Outcome::Settled { is_stored: true }, Some(path)) => ttl(&server, &path).await,
-                _ => None,
+            let outcome = match server {
+                Some(server) => send(&server, event, number).await,
+                None => Outcome::Unavailable,
             };
             Sent {
                 number,
                 name,
                 outcome,
-                ttl_minutes,
+                has_opening,
             }
         }))
     }
@@ -358,8 +346,7 @@ impl Watcher {
     /// The way to a server; `None` while its key is not known.
     fn server(&mut self, to: &Destination) -> Option<Server> {
         let authorization = match to.key.as_deref() {
-            None => None,
-            Some(STORED) => stored_key(&to.url),
+            None => stored_key(&to.url),
             Some(_) => self.keys.get(to).cloned(),
         };
         let link = self.links.entry(to.clone()).or_default();
@@ -376,17 +363,15 @@ impl Watcher {
 
     fn settle(&mut self, sent: Sent) {
         self.under_way.remove(&sent.name);
-        if let Some(minutes) = sent.ttl_minutes {
-            self.sessions.set_ttl(&sent.name, minutes);
-        }
         match sent.outcome {
-            Outcome::Settled { is_stored } => {
+            Outcome::Stored { .. } | Outcome::Refused => {
                 if let Some(link) = self.links.get_mut(&sent.name.0) {
                     link.failures = 0;
                     link.away_until = None;
                 }
-                if is_stored {
-                    self.sessions.renewed(&sent.name);
+                if let Outcome::Stored { ttl_minutes } = sent.outcome {
+                    self.sessions
+                        .stored(&sent.name, ttl_minutes, sent.has_opening);
                 }
                 self.forget(sent.number);
             }
@@ -424,46 +409,5 @@ impl Watcher {
 
 /// The time since an event, by its number.
 fn age(number: u64) -> Duration {
-    let now = u64::try_from(SystemClock.now().timestamp_micros()).unwrap_or_default();
-    Duration::from_micros(now.saturating_sub(number))
-}
-
-/// The stored key, where this is the address that it is stored for.
-fn stored_key(url: &str) -> Option<HeaderValue> {
-    let stored = ClientConfig::read().ok()?;
-    let is_its = normalised(stored.url).as_deref() == Some(url);
-    let mut authorization = HeaderValue::try_from(format!("Bearer {}", stored.key?)).ok()?;
-    authorization.set_sensitive(true);
-    is_its.then_some(authorization)
-}
-
-async fn send(server: &Server, event: Event, number: u64) -> Outcome {
-    let message = event.message.numbered(number);
-    let body = Bytes::from(message.body.to_string());
-    let Ok(answer) = server.ask(Method::POST, &message.path, body).await else {
-        return Outcome::Unavailable;
-    };
-    // What stands between may answer anything, also that all is well.
-    match (answer.own_of_report(), answer.status) {
-        (Some(_), StatusCode::OK) => Outcome::Settled { is_stored: true },
-        // It will never be taken. A key that is refused may be mended.
-        (
-            Some(_),
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::CONFLICT,
-        ) => Outcome::Settled { is_stored: false },
-        _ => Outcome::Unavailable,
-    }
-}
-
-/// For how many minutes a report of a session lasts; 0 where this key may not read it.
-async fn ttl(server: &Server, path: &str) -> Option<u64> {
-    let answer = server.ask(Method::GET, path, Bytes::new()).await.ok()?;
-    match answer.status {
-        StatusCode::OK => {
-            let body = Value::from(answer.own()?);
-            body.pointer("/session/ttl_minutes")?.as_u64()
-        }
-        StatusCode::FORBIDDEN => Some(0),
-        _ => None,
-    }
+    Duration::from_micros(spool::now().saturating_sub(number))
 }

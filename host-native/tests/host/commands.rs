@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
@@ -158,7 +159,8 @@ fn hand_over(mut command: Command, payload: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(payload).unwrap();
+    // It need not read everything, or anything.
+    drop(child.stdin.take().unwrap().write_all(payload));
     child.wait_with_output().unwrap()
 }
 
@@ -168,7 +170,6 @@ struct Agent {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     payload: PathBuf,
-    since: Instant,
 }
 
 impl Agent {
@@ -182,16 +183,12 @@ impl Agent {
             input: child.stdin.take().unwrap(),
             output: BufReader::new(child.stdout.take().unwrap()),
             payload: folder.join("payload.json"),
-            since: Instant::now(),
             child,
         }
     }
 
-    /// Has the agent call a hook, by way of a shell, and wait for it. It is old enough by then not to be
-    /// taken for a helper.
+    /// Has the agent call a hook, by way of a shell, and wait for it.
     fn hook(&mut self, payload: &Value) {
-        let young = Duration::from_millis(1500).saturating_sub(self.since.elapsed());
-        thread::sleep(young);
         fs::write(&self.payload, payload.to_string()).unwrap();
         let file = self.payload.display();
         let hook = format!("sh -c '\"$KUBEAGENTS\" hook claude-code < {file}; true'; echo done $?");
@@ -626,6 +623,263 @@ fn a_hook_prints_only_what_its_tool_demands_and_never_fails() {
 }
 
 #[tokio::test]
+async fn where_nothing_can_be_kept_events_are_sent_at_once_and_doctor_says_so() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}", server.address);
+    let home = Home::of(&server);
+    let without = |arguments: &[&str]| {
+        let mut command = home.kubeagents(arguments);
+        command.env("XDG_STATE_HOME", "/proc/nowhere");
+        command
+    };
+    let homeless = |arguments: &[&str]| {
+        let mut command = home.kubeagents(arguments);
+        command
+            .env_remove("HOME")
+            .env("KUBEAGENTS_SERVER_URL", &url);
+        command.env("KUBEAGENTS_HOST", "desk");
+        command
+    };
+    for name in ["without", "homeless"] {
+        let command = |arguments: &[&str]| match name {
+            "without" => without(arguments),
+            _ => homeless(arguments),
+        };
+        let hook = |payload: Value| {
+            let hook = command(&["hook", "claude-code"]);
+            let output = hand_over(hook, payload.to_string().as_bytes());
+            assert_eq!((output.status.code(), output.stdout), (Some(0), Vec::new()));
+        };
+        hook(prompt(name, "go"));
+        is_told(&server, name, "running", "").await;
+        hook(tool("PermissionRequest", name, "make"));
+        is_told(&server, name, "pending", "permission").await;
+        hook(event("SessionEnd", name));
+        let told = session(&server, name).await.body;
+        assert_eq!(
+            told["session"]["current_status"], "failed",
+            "waited for: {told}"
+        );
+        let run = command(&["run", "--agent", name, "--topic", "t", "--", "false"]).output();
+        assert_eq!(run.unwrap().status.code(), Some(1));
+        let told = server
+            .get(&format!("/api/agents/{name}/sessions/t"))
+            .await
+            .body;
+        assert_eq!(told["session"]["current_status"], "failed", "{told}");
+    }
+    let doctor = without(&["doctor"]).output().unwrap();
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(
+        said.contains("/proc/nowhere") && said.contains("XDG_STATE_HOME"),
+        "{said}"
+    );
+    assert!(home.files().is_empty() && home.watchers().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_taken_without_a_key_is_sent_with_the_one_that_is_stored_later() {
+    let server = Server::start(&[("AUTH_MODE", "required"), ("KUBEAGENTS_API_KEY", KEY)]);
+    let (foreign, foreign_heads) = listen();
+    let home = Home::of(&server);
+    let mut elsewhere = home.kubeagents(&["hook", "claude-code"]);
+    elsewhere.env("KUBEAGENTS_SERVER_URL", format!("http://{foreign}"));
+    home.hook("claude-code", &prompt("s", "Fix the login page"));
+    hand_over(elsewhere, prompt("elsewhere", "go").to_string().as_bytes());
+    eventually("the other server's event", || {
+        (home.spooled().len() == 1).then_some(())
+    })
+    .await;
+    let config = home.path().join(".config/kubeagents/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}\nkey = {KEY:?}\n")).unwrap();
+    // What comes later does not overtake it.
+    home.hook("claude-code", &tool("PostToolUse", "s", "make"));
+    eventually("an empty spool", || home.spooled().is_empty().then_some(())).await;
+    let path = "/api/agents/claude-code%40desk/sessions/s";
+    let told = server
+        .send(Method::GET, path, Some(KEY), &Value::Null)
+        .await;
+    assert_eq!(
+        told.body["session"]["title"], "Fix the login page",
+        "{told:?}"
+    );
+    assert_eq!(told.body["session"]["message"], "Bash: make", "{told:?}");
+    for head in foreign_heads.lock().unwrap().iter() {
+        assert!(!head.contains(KEY), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_is_opened_with_is_told_with_its_first_report() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let mut agent = home.agent(&[]);
+    let mut start = event("SessionStart", "s");
+    start["model"] = json!("claude-opus");
+    agent.hook(&start);
+    eventually("an empty spool", || home.spooled().is_empty().then_some(())).await;
+    assert_eq!(session(&server, "s").await.status, StatusCode::NOT_FOUND);
+    // The next watcher knows it too.
+    for watcher in home.watchers() {
+        kill_process(watcher, Signal::KILL).unwrap();
+    }
+    eventually("no watcher", || home.watchers().is_empty().then_some(())).await;
+    agent.hook(&prompt("s", "go"));
+    let told = is_told(&server, "s", "running", "").await;
+    assert_eq!(told["session"]["context"]["model"], "claude-opus", "{told}");
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_at_once_is_noticed_whatever_it_is_called() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let node = home.path().join("node");
+    fs::copy(&home.agent, &node).unwrap();
+    let mut nameless = Agent::start(home.program(&node), home.path());
+    nameless.hook(&event("SessionStart", "nameless"));
+    nameless.hook(&prompt("nameless", "go"));
+    nameless.kill();
+    let mut named = home.agent(&[]);
+    named.hook(&prompt("named", "go"));
+    named.kill();
+    is_told(&server, "nameless", "failed", "crashed").await;
+    is_told(&server, "named", "failed", "crashed").await;
+}
+
+#[tokio::test]
+async fn a_hook_does_not_wait_for_ever_for_what_it_reads() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    for (payload, is_whole) in [
+        (prompt("open", "go").to_string(), true),
+        ("{\"hook_event_name\": ".to_owned(), false),
+        (String::new(), false),
+    ] {
+        let mut hook = home.kubeagents(&["hook", "claude-code"]);
+        let mut hook = hook.stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = hook.stdin.take().unwrap();
+        input.write_all(payload.as_bytes()).unwrap();
+        let ended = eventually("the hook leaves", || hook.try_wait().unwrap()).await;
+        assert_eq!(ended.code(), Some(0));
+        drop(input);
+        if is_whole {
+            is_told(&server, "open", "running", "").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mistake_in_what_need_not_be_known_loses_no_event() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let long = "x".repeat(60);
+    let with = |arguments: &[&str]| {
+        let mut command = home.kubeagents(arguments);
+        command
+            .env("HOOK_DETAIL", "bogus")
+            .env("KUBEAGENTS_HOST", &long);
+        command.env("KUBEAGENTS_AUTO_REPORT_ENABLED", "perhaps");
+        command
+    };
+    let payload = prompt("s", "a secret plan").to_string();
+    let output = hand_over(with(&["hook", "claude-code"]), payload.as_bytes());
+    assert_eq!(
+        output,
+        Output {
+            status: output.status,
+            stdout: vec![],
+            stderr: vec![]
+        }
+    );
+    let told = is_told(&server, "s", "running", "").await;
+    assert!(!told.to_string().contains("secret plan"), "{told}");
+    let doctor = with(&["doctor"]).output().unwrap();
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    for name in [
+        "HOOK_DETAIL must be full, title or none",
+        "KUBEAGENTS_HOST",
+        "AUTO_REPORT",
+    ] {
+        assert!(said.contains(name), "{name} in {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_line_is_passed_on_and_its_context_reported_without_history() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let shown = json!({
+        "session_id": "s", "cwd": "/tmp", "model": {"id": "claude-opus", "display_name": "Opus"},
+        "cost": {"total_cost_usd": 0.5}, "context_window": {"used_percentage": 12},
+    });
+    let line = |command: &[&str], shown: &Value| {
+        let command = home.kubeagents(&[&["statusline", "--"], command].concat());
+        hand_over(command, shown.to_string().as_bytes())
+    };
+    let output = line(&["sh", "-c", "cat; echo; exit 4"], &shown);
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        format!("{shown}\n")
+    );
+    eventually("an empty spool", || home.spooled().is_empty().then_some(())).await;
+    assert_eq!(
+        session(&server, "s").await.status,
+        StatusCode::NOT_FOUND,
+        "no work yet"
+    );
+
+    let mut other = shown.clone();
+    other["session_id"] = json!("t");
+    home.hook("claude-code", &prompt("t", "go"));
+    let before = is_told(&server, "t", "running", "").await;
+    assert!(line(&[], &other).stdout.is_empty());
+    let told = async || session(&server, "t").await.body;
+    let begin = Instant::now();
+    while told().await["session"]["context"]["cost_usd"] != "0.50" {
+        assert!(
+            begin.elapsed() < crate::support::PATIENCE,
+            "{}",
+            told().await
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let now = told().await;
+    assert_eq!(now["session"]["context"]["model"], "claude-opus");
+    assert_eq!(now["session"]["context"]["context_percent"], "12");
+    assert_eq!(now["status_history"], before["status_history"]);
+    // So soon after, nothing is reported, nor what is the same.
+    other["cost"]["total_cost_usd"] = json!(0.6);
+    line(&[], &other);
+    home.hook("claude-code", &event("Stop", "t"));
+    let told = is_told(&server, "t", "success", "turn").await;
+    assert_eq!(told["session"]["context"]["cost_usd"], "0.50");
+}
+
+#[tokio::test]
+async fn the_watcher_is_a_program_of_its_own_where_that_is_installed() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let program_of = |watcher: Pid| {
+        let program = fs::read_link(format!("/proc/{}/exe", watcher.as_raw_pid())).unwrap();
+        program.file_name().unwrap().to_string_lossy().into_owned()
+    };
+    home.hook("claude-code", &prompt("s", "go"));
+    is_told(&server, "s", "running", "").await;
+    assert_eq!(program_of(home.watchers()[0]), "kubeagents-watcher");
+
+    let alone = Home::of(&server);
+    let program = alone.path().join("kubeagents");
+    fs::copy(env!("CARGO_BIN_EXE_kubeagents"), &program).unwrap();
+    let mut hook = alone.program(&program);
+    hook.args(["hook", "claude-code"]);
+    hand_over(hook, prompt("alone", "go").to_string().as_bytes());
+    is_told(&server, "alone", "running", "").await;
+    assert_eq!(program_of(alone.watchers()[0]), "kubeagents");
+}
+
+#[tokio::test]
 async fn a_command_is_reported_from_start_to_end_and_keeps_its_exit_code() {
     let server = Server::start(&[]);
     let home = Home::of(&server);
@@ -670,7 +924,14 @@ async fn a_command_is_reported_from_start_to_end_and_keeps_its_exit_code() {
         .get("/api/agents/sh%40desk/sessions/sh%20-c%20kill%20-9%20%24%24")
         .await
         .body;
-    assert_eq!(told["session"]["message"], "killed by signal 9", "{told}");
+    assert_eq!(told["session"]["message"], "killed by SIGKILL", "{told}");
+    assert_eq!(told["session"]["reason"], "sigkill", "{told}");
+    home.output(&["run", "--topic", "term", "--", "sh", "-c", "kill $$"]);
+    let told = server.get("/api/agents/sh%40desk/sessions/term").await.body;
+    assert_eq!(
+        told["session"]["reason"], "sigterm",
+        "nobody stopped it: {told}"
+    );
     let output = home.output(&["run", "--topic", "none", "--", "/no/such/program"]);
     assert_eq!(output.status.code(), Some(127));
     let told = server
@@ -704,6 +965,8 @@ async fn signals_reach_the_command_and_a_killed_run_is_noticed() {
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "told\n");
     assert_eq!(child.wait().unwrap().code(), Some(3));
+    let stopped = server.get("/api/agents/a/sessions/told").await.body;
+    assert_eq!(stopped["session"]["reason"], "stopped", "{stopped}");
 
     let (mut child, _output) = start("killed");
     let told = |topic: &'static str| {
@@ -796,6 +1059,35 @@ async fn scripts_report_and_learn_by_the_exit_code_what_became_of_it() {
         "{said}"
     );
     assert_eq!(report(&["sleeping", "--topic", "t"]).status.code(), Some(2));
+
+    let mut long = home.kubeagents(&[
+        "report",
+        "running",
+        "--topic",
+        "long",
+        "--agent",
+        "ci",
+        "--content",
+        "-",
+    ]);
+    let odd = std::ffi::OsString::from_vec(b"odd \xff".to_vec());
+    long.arg("--message")
+        .arg("m".repeat(2000))
+        .arg("--title")
+        .arg(odd);
+    let log = [b"x".repeat(3 << 20), b"\nlast \xe4\xb8 line\0".to_vec()].concat();
+    assert_eq!(hand_over(long, &log).status.code(), Some(0));
+    let path = "/api/agents/ci/sessions/long";
+    let told = server
+        .send(Method::GET, path, Some(KEY), &Value::Null)
+        .await
+        .body;
+    assert_eq!(
+        told["status_history"][0]["content"],
+        "last \u{fffd} line\u{fffd}"
+    );
+    assert_eq!(told["session"]["message"], "m".repeat(1000));
+    assert_eq!(told["session"]["title"], "odd \u{fffd}");
     let stranger = Home::new(&url, "");
     let refused = stranger.output(&["report", "running", "--topic", "t"]);
     assert_eq!(refused.status.code(), Some(1));

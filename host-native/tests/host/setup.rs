@@ -1208,7 +1208,7 @@ fn the_doctor_says_what_is_lost_and_whose_answer_it_was() {
     let lost = doctor(&home, &[("XDG_STATE_HOME", state.to_str().unwrap())]);
     assert!(
         lost.text
-            .contains("so all that hooks tell is lost. To do: "),
+            .contains("nothing that hooks tell is kept while the server is away"),
         "{}",
         lost.text
     );
@@ -1221,7 +1221,7 @@ fn the_doctor_says_what_is_lost_and_whose_answer_it_was() {
         .find(|line| line.contains("HOOK_DETAIL"))
         .unwrap();
     assert!(
-        line.starts_with("problem  ") && line.contains("hooks report nothing"),
+        line.starts_with("problem  ") && line.contains("only status and reason are told"),
         "{line}"
     );
     assert!(

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -21,6 +24,16 @@ const PASSED: [(Signal, bool); 6] = [
     (Signal::USR1, false),
     (Signal::USR2, false),
 ];
+
+/// Those that tell to stop.
+const STOPS: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+
+/// How long a signal may be noticed here after it has ended the command.
+const BEHIND: Duration = Duration::from_millis(500);
+
+/// For how long a command that fails after a signal does so because of it. One that lives on has taken it
+/// for something else.
+const AFTERWARDS: Duration = Duration::from_secs(30);
 
 /// A signal that is caught.
 struct Caught {
@@ -62,16 +75,17 @@ impl Signals {
         Self(Some((runtime, caught)))
     }
 
-    /// Passes them on until the command has ended: how it did.
+    /// Passes them on until the command has ended: how it did, and whether this process was told to stop.
     ///
     /// # Errors
     /// When it cannot be waited for.
-    pub(super) fn pass_to_until_end(self, child: &mut Child) -> io::Result<ExitStatus> {
+    pub(super) fn pass_to_until_end(self, child: &mut Child) -> io::Result<(ExitStatus, bool)> {
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let target = Arc::new(Mutex::new(id));
+        let (stop, stops) = channel();
         if let Some((runtime, caught)) = self.0 {
             let target = target.clone();
-            thread::spawn(move || runtime.block_on(pass(caught, &target)));
+            thread::spawn(move || runtime.block_on(pass(caught, &target, &stop)));
         }
         // Not yet asked how it ended, its id is no other's.
         if let Some(id) = id {
@@ -81,11 +95,31 @@ impl Signals {
             {}
         }
         *target.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        child.wait()
+        let ended = child.wait()?;
+        Ok((ended, !ended.success() && is_stopped(ended, &stops)))
     }
 }
 
-async fn pass(mut caught: Vec<Caught>, target: &Mutex<Option<Pid>>) {
+/// A signal that tells this process to stop, and when it came.
+type Stop = (i32, Instant);
+
+/// Checks whether a command ended because this process was told to stop.
+fn is_stopped(ended: ExitStatus, stops: &Receiver<Stop>) -> bool {
+    let signal = ended.signal();
+    // A command that catches it may say so as shells do.
+    let signal = signal.or_else(|| Some(ended.code()? - 128));
+    let is_one = signal.is_some_and(|signal| STOPS.iter().any(|stop| stop.as_raw() == signal));
+    // A key on the terminal may reach the command first.
+    let patience = if is_one { BEHIND } else { Duration::ZERO };
+    while let Ok((stop, at)) = stops.recv_timeout(patience) {
+        if signal == Some(stop) || at.elapsed() < AFTERWARDS {
+            return true;
+        }
+    }
+    false
+}
+
+async fn pass(mut caught: Vec<Caught>, target: &Mutex<Option<Pid>>, stop: &Sender<Stop>) {
     loop {
         let mut next: FuturesUnordered<_> = caught
             .iter_mut()
@@ -97,6 +131,10 @@ async fn pass(mut caught: Vec<Caught>, target: &Mutex<Option<Pid>>) {
         let Some((signal, by_terminal)) = next.next().await else {
             return;
         };
+        if STOPS.contains(&signal) {
+            // Nobody asks any more once the command has ended.
+            let _ = stop.send((signal.as_raw(), Instant::now()));
+        }
         if by_terminal && is_in_foreground() {
             continue;
         }

@@ -1,12 +1,13 @@
 //! The command's standard error: passed on as it comes, and its end kept.
 
-use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::{ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use crate::client::tail::Tail;
 
 /// How much of the end is kept, in bytes and in lines.
 const TAIL: usize = 8 << 10;
@@ -18,7 +19,7 @@ const LAST: Duration = Duration::from_secs(1);
 
 /// Standard error on its way.
 pub(super) struct Passed {
-    tail: Arc<Mutex<VecDeque<u8>>>,
+    tail: Arc<Mutex<Tail>>,
     ended: Option<Receiver<()>>,
 }
 
@@ -45,9 +46,7 @@ impl Passed {
                     // Nobody may be there to read it.
                     let _ = io::stderr().write_all(read);
                     let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-                    tail.extend(read);
-                    let surplus = tail.len().saturating_sub(TAIL);
-                    tail.drain(..surplus);
+                    tail.push(read, TAIL);
                 }
                 // Nobody may wait any more.
                 let _ = end.send(());
@@ -64,7 +63,7 @@ impl Passed {
             let _ = ended.recv_timeout(LAST);
         }
         let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        last_lines(&String::from_utf8_lossy(tail.make_contiguous()))
+        last_lines(&tail.text())
     }
 }
 
@@ -72,7 +71,7 @@ fn last_lines(text: &str) -> String {
     let text = text.trim_end();
     let mut lines: Vec<&str> = text.rsplit('\n').take(LINES).collect();
     lines.reverse();
-    lines.join("\n").replace('\0', "")
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use chrono::SecondsFormat;
 use kubeagents_core::StatusKind;
 use kubeagents_core::hook::{Detail, redact};
 use kubeagents_core::ports::Clock;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::client::outlet::{Outlet, settings};
+use crate::client::outlet::{Outlet, Taken, settings};
 use crate::client::process::Process;
 use crate::client::spool::{Event, Message, Stage, Watched};
 use crate::client::surroundings::{self, Context, file_name};
@@ -43,7 +43,7 @@ pub(super) struct Work {
 /// How a command ended.
 pub(super) struct Ended {
     pub(super) is_success: bool,
-    pub(super) reason: &'static str,
+    pub(super) reason: String,
     pub(super) message: String,
     pub(super) content: String,
 }
@@ -52,7 +52,7 @@ impl Ended {
     pub(super) fn failed(message: String) -> Self {
         Self {
             is_success: false,
-            reason: "",
+            reason: String::new(),
             message,
             content: String::new(),
         }
@@ -75,8 +75,10 @@ impl Work {
         agent: Option<String>,
         topic: Option<String>,
     ) -> Result<Self, String> {
-        let (values, stored) = settings().map_err(|error| error.to_string())?;
-        let outlet = Outlet::new(&values, &stored).ok_or("HOME must be set")?;
+        let settings = settings().map_err(|error| error.to_string())?;
+        settings.tell_problems();
+        let outlet = Outlet::new(&settings);
+        let values = &settings.values;
         let detail = values.hook_detail;
         let folder = env::current_dir().unwrap_or_default();
         let context = surroundings::context(&folder, values.host.clone(), detail);
@@ -113,7 +115,6 @@ impl Work {
         let watched = process.map(|process| Watched {
             process,
             is_settled: true,
-            session: None,
             renewal: None,
             farewell: self.message(StatusKind::Failed, "crashed", UNKNOWN, ""),
         });
@@ -137,9 +138,9 @@ impl Work {
                         false => StatusKind::Failed,
                     };
                     let (message, content) = (told(ended.message), told(ended.content));
-                    let message = self.message(status, ended.reason, &message, &content);
-                    if let Some(number) = self.take(message, Stage::Ended, None) {
-                        self.outlet.wait(number, LAST_WORD);
+                    let message = self.message(status, &ended.reason, &message, &content);
+                    if let Some(taken) = self.take(message, Stage::Ended, None) {
+                        taken.wait(LAST_WORD);
                     }
                     return;
                 }
@@ -147,13 +148,14 @@ impl Work {
         }
     }
 
-    fn take(&self, message: Message, stage: Stage, watched: Option<Watched>) -> Option<u64> {
+    fn take(&self, message: Message, stage: Stage, watched: Option<Watched>) -> Option<Taken> {
         let event = Event {
             to: self.outlet.to.clone(),
             message,
             session: format!("{}\n{}", self.agent, self.topic),
             stage,
             watched,
+            opening: Map::new(),
         };
         // The command matters more.
         self.outlet.take(&event).ok()

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tempfile::NamedTempFile;
 
 use super::Name;
@@ -16,8 +17,8 @@ use crate::client::spool::{Event, Stage, Watched};
 /// How long a process must have been gone: its last words may be on their way.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a process must have lived after it was first heard of, where it was not old then. One that
-/// ends sooner was none of the agent's that stays, so its end says nothing.
+/// How long a process must have lived after it was first heard of, where it was neither old then nor is
+/// heard of again. One that ends sooner was started for a hook, so its end says nothing.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// How often sessions are renewed whose time to live is not known: often enough for 15 minutes.
@@ -41,8 +42,11 @@ struct Session {
     is_settled: bool,
     /// When the server was last told something.
     renewed: SystemTime,
-    /// 0 where it cannot be known.
+    /// For how long that lasts, where the server has said so.
     ttl_minutes: Option<u64>,
+    /// What the session was opened with, while the server does not know it.
+    #[serde(default)]
+    opening: Map<String, Value>,
     /// Since when the process is gone.
     #[serde(skip)]
     gone: Option<Instant>,
@@ -52,8 +56,8 @@ impl Session {
     /// How long after a report to renew it.
     fn renewal(&self) -> Duration {
         match self.ttl_minutes {
-            Some(minutes) if minutes > 0 => Duration::from_secs(minutes * 60 / 3),
-            _ => RENEWAL,
+            Some(minutes) => Duration::from_secs(minutes * 60 / 3),
+            None => RENEWAL,
         }
     }
 }
@@ -82,31 +86,40 @@ impl Sessions {
     }
 
     /// Takes note of an event.
-    pub(super) fn note(&mut self, name: &Name, stage: Stage, watched: Option<Watched>) {
+    pub(super) fn note(
+        &mut self,
+        name: &Name,
+        stage: Stage,
+        watched: Option<Watched>,
+        opening: Map<String, Value>,
+    ) {
         if stage == Stage::Ended {
             self.sessions.remove(name);
         } else if let Some(watched) = watched {
             let now = SystemTime::now();
-            let known = self.sessions.get(name);
-            let known = known.filter(|known| known.watched.process == watched.process);
-            let session = match known {
-                Some(known) => Session {
-                    is_settled: known.is_settled
-                        || watched.is_settled
-                        || since(known.since) > Some(SETTLED),
-                    watched,
-                    gone: None,
-                    ..*known
-                },
-                None => Session {
-                    is_settled: watched.is_settled,
-                    watched,
-                    since: now,
-                    renewed: now,
-                    ttl_minutes: self.sessions.get(name).and_then(|known| known.ttl_minutes),
-                    gone: None,
-                },
-            };
+            let known = self.sessions.remove(name);
+            let is_same = known
+                .as_ref()
+                .is_some_and(|known| known.watched.process == watched.process);
+            let mut session = known.unwrap_or_else(|| Session {
+                watched: watched.clone(),
+                since: now,
+                is_settled: false,
+                renewed: now,
+                ttl_minutes: None,
+                opening: Map::new(),
+                gone: None,
+            });
+            if !is_same {
+                (session.since, session.renewed) = (now, now);
+            }
+            // What is started for a hook starts no second one.
+            session.is_settled = is_same || watched.is_settled;
+            session.watched = watched;
+            session.gone = None;
+            if !opening.is_empty() {
+                session.opening = opening;
+            }
             self.sessions.insert(name.clone(), session);
         } else {
             return;
@@ -131,6 +144,7 @@ impl Sessions {
                 session: name.1.clone(),
                 stage,
                 watched: None,
+                opening: Map::new(),
             };
             if is_alive {
                 session.gone = None;
@@ -157,30 +171,37 @@ impl Sessions {
     /// Takes note of what [`Sessions::look`] wanted to be said.
     pub(super) fn told(&mut self, name: &Name, stage: Stage) {
         match stage {
-            Stage::Ended => self.note(name, stage, None),
+            Stage::Ended => self.note(name, stage, None, Map::new()),
             _ => self.renewed(name),
         }
     }
 
     /// Takes note that the server was told something.
-    pub(super) fn renewed(&mut self, name: &Name) {
+    fn renewed(&mut self, name: &Name) {
         if let Some(session) = self.sessions.get_mut(name) {
             session.renewed = SystemTime::now();
         }
     }
 
-    /// The path of a session whose time to live has not been asked for.
-    pub(super) fn unknown_ttl(&self, name: &Name) -> Option<String> {
-        let session = self.sessions.get(name)?;
-        let path = session.watched.session.clone();
-        path.filter(|_| session.ttl_minutes.is_none())
+    /// What a session was opened with that the server does not know.
+    pub(super) fn opening(&self, name: &Name) -> Option<&Map<String, Value>> {
+        let opening = &self.sessions.get(name)?.opening;
+        (!opening.is_empty()).then_some(opening)
     }
 
-    /// Takes note of a session's time to live.
-    pub(super) fn set_ttl(&mut self, name: &Name, minutes: u64) {
+    /// Takes note that an event is stored: for how long that lasts, and whether it told what the session
+    /// was opened with.
+    pub(super) fn stored(&mut self, name: &Name, ttl_minutes: Option<u64>, has_opening: bool) {
+        self.renewed(name);
         if let Some(session) = self.sessions.get_mut(name) {
-            session.ttl_minutes = Some(minutes);
-            self.write();
+            let known = session.ttl_minutes;
+            session.ttl_minutes = ttl_minutes.or(known);
+            if has_opening {
+                session.opening.clear();
+            }
+            if has_opening || session.ttl_minutes != known {
+                self.write();
+            }
         }
     }
 
@@ -235,7 +256,6 @@ mod tests {
         Watched {
             process: serde_json::from_value(process).unwrap(),
             is_settled,
-            session: Some("/session".into()),
             renewal: Some(message("/renewal")),
             farewell: message("/farewell"),
         }
@@ -259,7 +279,12 @@ mod tests {
     fn a_session_is_renewed_when_it_is_due_also_after_a_sleep_and_when_the_clock_is_set() {
         let folder = tempfile::tempdir().unwrap();
         let mut sessions = Sessions::read(folder.path());
-        sessions.note(&name(), Stage::Prompted, Some(watched(true, true)));
+        sessions.note(
+            &name(),
+            Stage::Prompted,
+            Some(watched(true, true)),
+            Map::new(),
+        );
         assert!(told(&mut sessions).is_empty());
         for into_past in [true, false] {
             shift(&mut sessions, into_past);
@@ -272,10 +297,10 @@ mod tests {
             assert!(told(&mut sessions).is_empty());
         }
         // A third of three hours has not passed after an hour.
-        sessions.set_ttl(&name(), 200);
+        sessions.stored(&name(), Some(200), false);
         shift(&mut sessions, true);
         assert!(told(&mut sessions).is_empty());
-        sessions.note(&name(), Stage::Ended, None);
+        sessions.note(&name(), Stage::Ended, None, Map::new());
         assert!(sessions.is_empty());
     }
 
@@ -283,7 +308,12 @@ mod tests {
     fn a_process_whose_id_is_used_again_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let mut sessions = Sessions::read(folder.path());
-        sessions.note(&name(), Stage::Prompted, Some(watched(false, true)));
+        sessions.note(
+            &name(),
+            Stage::Prompted,
+            Some(watched(false, true)),
+            Map::new(),
+        );
         assert!(
             told(&mut sessions).is_empty(),
             "its last words may be on their way"
@@ -307,7 +337,12 @@ mod tests {
     fn the_end_of_what_was_started_for_a_moment_says_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut sessions = Sessions::read(folder.path());
-        sessions.note(&name(), Stage::Prompted, Some(watched(false, false)));
+        sessions.note(
+            &name(),
+            Stage::Prompted,
+            Some(watched(false, false)),
+            Map::new(),
+        );
         let begin = Instant::now();
         while !sessions.is_empty() {
             assert!(told(&mut sessions).is_empty());

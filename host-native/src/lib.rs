@@ -60,7 +60,8 @@ use sweep::sweep;
 /// The exit code for a configuration that cannot be worked with.
 const BAD_CONFIGURATION: u8 = 2;
 
-fn main() -> ExitCode {
+/// Runs the command that stands in the arguments, the server without one.
+pub fn run() -> ExitCode {
     if let Some(code) = client::run_at_once() {
         return code;
     }
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
             .enable_all()
             .build()
             .map_err(StartError::Runtime)?;
-        let outcome = runtime.block_on(run(cli.task, &cli.warnings));
+        let outcome = runtime.block_on(perform(cli.task, &cli.warnings));
         // A thread that reads standard input would be waited for.
         runtime.shutdown_background();
         outcome
@@ -102,6 +103,11 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Sends what hooks take, and watches their agents. It is started by hooks.
+pub fn watch() -> ExitCode {
+    client::watch()
 }
 
 /// Why the process ends with an error.
@@ -137,7 +143,7 @@ enum StartError {
     Backup(#[from] BackupError),
 }
 
-async fn run(task: Task, warnings: &[String]) -> Result<(), StartError> {
+async fn perform(task: Task, warnings: &[String]) -> Result<(), StartError> {
     match task {
         Task::Health(address) => Ok(health::check(address).await?),
         Task::Mcp {
