@@ -61,6 +61,8 @@ const stage = {
     (heading ?? main).focus({ preventScroll: true });
   },
   failed(error) {
+    // A view that cannot be loaded may be one of a server that has been replaced meanwhile.
+    if (error instanceof TypeError) void followUpgrade();
     const missing = error instanceof ApiError && error.status === 404;
     const retry = h("button", { type: "button", class: "button", onclick: () => void remake() }, t("app.retry"));
     const home = h("a", { class: "button", href: "/" }, t("app.home"));
@@ -142,7 +144,7 @@ function personNodes() {
     );
   }
   if (user.value) {
-    nodes.push(h("button", { type: "button", class: "button quiet", onclick: () => void logOut() }, t("nav.logout")));
+    nodes.push(h("button", { type: "button", class: "button quiet", onclick: () => logOut().catch(() => announce(t("error.unreachable"))) }, t("nav.logout")));
   } else if (mode.value === "required") {
     nodes.push(h("a", { class: "button quiet", href: "/login" }, t("nav.login")));
   }
@@ -178,10 +180,21 @@ let framed;
 
 /** @param {import("./lib/text.js").Language} language */
 async function speak(language) {
-  await loadTexts(language);
+  try {
+    await loadTexts(language);
+  } catch {
+    return followUpgrade();
+  }
   framed.abort();
   framed = frame();
   await remake();
+}
+
+/** Loads the page again where the server has another version of it. */
+async function followUpgrade() {
+  const shell = await fetch("/", { cache: "no-cache" }).then((response) => response.text(), () => "");
+  const own = new URL("./", import.meta.url).pathname;
+  if (shell && !shell.includes(own)) location.reload();
 }
 
 /** Counts what needs the person, for the title and the icon. */
@@ -259,8 +272,11 @@ async function open() {
   let person = user.value?.id;
   user.changed((value) => {
     if (value?.id === person) return;
+    const other = person && value;
     person = value?.id;
     lookAs();
+    // What one person was shown is nothing to act on as another.
+    if (other) void remake();
   });
   mode.changed(lookAs);
   address.changed(lookAtWorkspace);
@@ -275,7 +291,15 @@ async function open() {
 /** Loads what is not there yet while there is time, so that it opens at once, and without a network too. */
 async function loadRest() {
   await navigator.serviceWorker.ready;
-  const rest = [...ROUTES.map(({ load }) => load), () => import("./parts/options.js"), () => import("./parts/help.js")];
+  const rest = [
+    ...ROUTES.map(({ load }) => load),
+    () => import("./parts/options.js"),
+    () => import("./parts/help.js"),
+    () => import("./parts/welcome.js"),
+    () => import("./views/settings/channels.js"),
+    () => import("./views/settings/keys.js"),
+    () => import("./views/settings/account.js"),
+  ];
   for (const load of rest) await load().catch(() => {});
 }
 

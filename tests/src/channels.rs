@@ -614,7 +614,7 @@ async fn what_does_not_last_is_dropped(world: Arc<World>) {
 }
 
 async fn many_at_once_are_counted_in_few_messages(world: Arc<World>) {
-    const SESSIONS: usize = 60;
+    const SESSIONS: usize = 30;
     let client = &world.new_account().await.client;
     let path = format!("/{}", world.name("storm"));
     let change = json!({"format": "slack", "events": ["failed"]});

@@ -86,6 +86,8 @@ recorded! {
     "cursor-session",
     "droid-session",
     "gemini-session",
+    "goose-session",
+    "grok-session",
     "opencode-session",
     "qwen-session",
 }

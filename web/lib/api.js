@@ -34,6 +34,8 @@ export async function request(path, init = {}) {
     return await send(path, as(bearer, init));
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== 401 || !bearer) throw error;
+    // The credentials are good. Trying again would count as another attempt.
+    if (error.message === "invalid password") throw error;
     // An open server takes who is logged in no longer as anybody.
     if (!(await renew()) && mode.value !== "open") throw error;
     return send(path, as(await accessToken(), init));

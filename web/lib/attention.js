@@ -1,6 +1,7 @@
 // Asks for the person's attention where they allow it: the title and the icon of the tab, browser
 // notifications, a sound.
 
+import { plain } from "../parts/said.js";
 import { Signal } from "./dom.js";
 import { read, readList, write } from "./preferences.js";
 
@@ -112,8 +113,8 @@ export function tell(entry, kind, words, open) {
   if (sound()) chime();
   // Who looks at the page sees it there.
   if (notifications() !== "on" || document.hasFocus() || Date.now() - Number(read("looked")) < LOOKED) return;
-  const note = new Notification(entry.title, {
-    body: [words, entry.session.message].filter(Boolean).join("\n"),
+  const note = new Notification(plain(entry.title), {
+    body: [words, plain(entry.session.message ?? "")].filter(Boolean).join("\n"),
     tag: entry.key,
     lang: document.documentElement.lang,
   });

@@ -156,7 +156,7 @@ function adopt(shown) {
   const parents = new Set(shown.map(({ entry }) => entry.session.context?.parent).filter(Boolean));
   for (const placed of shown) {
     const topic = placed.entry.session.session_topic;
-    if (parents.has(topic)) byTopic.set(topic, [...(byTopic.get(topic) ?? []), placed]);
+    if (parents.has(topic)) push(byTopic, topic, placed);
   }
   /** @type {Map<Placed, Placed[]>} */
   const of = new Map();
@@ -170,9 +170,21 @@ function adopt(shown) {
     // One level: a child of a child, or two that name each other, stay where they are.
     if (adopted.has(parent) || of.has(placed)) continue;
     adopted.add(placed);
-    of.set(parent, [...(of.get(parent) ?? []), placed]);
+    push(of, parent, placed);
   }
   return { of, adopted };
+}
+
+/**
+ * @template K, V
+ * @param {Map<K, V[]>} lists
+ * @param {K} key
+ * @param {V} value
+ */
+function push(lists, key, value) {
+  const list = lists.get(key);
+  if (list) list.push(value);
+  else lists.set(key, [value]);
 }
 
 /**
@@ -186,9 +198,11 @@ function adopt(shown) {
  * @param {string} place names the folds
  */
 function lay(items, heads, children, choice, place) {
-  const headless = heads.filter(({ entry }) => entry.headless);
+  // What needs the person is never folded away.
+  const isFolded = (/** @type {Placed} */ { entry, band }) => entry.headless && band !== "needs";
+  const headless = heads.filter(isFolded);
   for (const head of heads) {
-    if (head.entry.headless) continue;
+    if (isFolded(head)) continue;
     items.push(row(head, 0));
     const family = children.get(head) ?? [];
     for (const child of family) if (child.band !== "done") items.push(row(child, 1));

@@ -22,7 +22,7 @@ export function choiceOf(query, open) {
       host: query.get("host") ?? "",
       user: query.get("user") ?? "",
     },
-    group: group in FACETS ? /** @type {Facet} */ (group) : "",
+    group: Object.hasOwn(FACETS, group) ? /** @type {Facet} */ (group) : "",
     open,
   };
 }

@@ -164,6 +164,9 @@ async function retry(signal, work) {
  * @param {AbortSignal} signal
  */
 async function follow(reader, signal) {
+  // Where tabs cannot agree on one stream for all, a stream each would take every connection that a browser
+  // makes to one server.
+  if (!navigator.locks) return poll(reader, signal);
   for (let failures = 0; !signal.aborted; ) {
     const attempt = new AbortController();
     try {
@@ -211,6 +214,8 @@ async function readStream(reader, signal, attempt, opened) {
         reader.take([session], id);
       } else if (event === "reset") {
         reader.reset(id);
+      } else if (event === "id") {
+        reader.take([], id);
       }
     }
   } finally {

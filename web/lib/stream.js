@@ -4,7 +4,7 @@
 
 /**
  * Reads events until the stream ends. Comments come as events with the name `comment`: they tell that
- * the stream lives.
+ * the stream lives. A place in the stream without an event comes as one with the name `id`.
  *
  * @param {Response} response
  * @returns {AsyncGenerator<StreamEvent, void>}
@@ -14,6 +14,7 @@ export async function* events(response) {
   for await (const line of lines(response)) {
     if (line === "") {
       if (event.data || event.event !== "message") yield event;
+      else if (event.id) yield { ...event, event: "id" };
       event = { id: event.id, event: "message", data: "" };
     } else if (line.startsWith(":")) {
       yield { id: "", event: "comment", data: "" };

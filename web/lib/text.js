@@ -36,9 +36,10 @@ function wanted() {
  * @param {Language} [chosen] is kept as the person's choice
  */
 export async function loadTexts(chosen) {
+  const language = chosen ?? wanted();
+  const module = language === "zh" ? await import("../texts/zh.js") : await import("../texts/en.js");
   if (chosen) write("language", chosen);
-  current = chosen ?? wanted();
-  const module = current === "zh" ? await import("../texts/zh.js") : await import("../texts/en.js");
+  current = language;
   texts = module.texts;
   const locale = current === "zh" ? "zh-CN" : regional("en");
   plural = new Intl.PluralRules(locale);

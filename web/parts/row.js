@@ -57,7 +57,8 @@ export function row(entry, kind, depth = 0) {
       h(
         "h3",
         { class: "row-title" },
-        h("a", { class: "row-link", href: addressOf(entry) }, own.title),
+        // Without an address it can be focused all the same, so that keys go on from it.
+        h("a", { class: "row-link", href: addressOf(entry), tabindex: addressOf(entry) ? undefined : "-1" }, own.title),
         own.muted,
       ),
       h(

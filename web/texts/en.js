@@ -274,7 +274,7 @@ export const texts = {
   "password.submit": "Change the password",
   "password.done": "The password is changed.",
 
-  "logout.hint": "Ends your sessions in every browser. Agents and their keys go on.",
+  "logout.hint": "Ends your sessions in every browser, at the latest when their access tokens expire (15 minutes by default). Agents and their keys go on.",
   "logout.submit": "Log out everywhere",
 
   "delete.title": "Delete the account",

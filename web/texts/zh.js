@@ -265,7 +265,7 @@ export const texts = {
   "password.submit": "更改密码",
   "password.done": "密码已更改。",
 
-  "logout.hint": "结束你在所有浏览器中的登录。智能体和密钥不受影响。",
+  "logout.hint": "结束你在所有浏览器中的登录，最迟在访问令牌过期时生效（默认 15 分钟）。智能体和密钥不受影响。",
   "logout.submit": "在所有地方退出",
 
   "delete.title": "删除账户",

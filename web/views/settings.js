@@ -17,7 +17,7 @@ const LOAD = {
 /** @type {import("../lib/router.js").MakeView} */
 export async function view(context) {
   const name = context.params.part ?? PARTS[0];
-  if (!LOAD[name]) return missing(context);
+  if (!Object.hasOwn(LOAD, name)) return missing(context);
   const { part } = await LOAD[name]();
   const links = PARTS.map((each) =>
     h("a", { href: `/settings/${each}`, "aria-current": each === name ? "page" : undefined }, t(`settings.${each}`)),

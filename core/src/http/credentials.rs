@@ -75,10 +75,10 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     }
 }
 
-/// The workspace that a request asks for.
+/// The workspace that a request asks for: the shared one if the header or the query says so.
 ///
 /// # Errors
-/// 400 for a word that is none, and for two that differ.
+/// 400 for a word that is none.
 fn wanted(parts: &Parts) -> Result<Option<WorkspaceChoice>, ApiError> {
     let header = parts.headers.get(WORKSPACE_HEADER);
     let header = header.map(|value| value.to_str().unwrap_or("?").trim().to_owned());
@@ -90,9 +90,10 @@ fn wanted(parts: &Parts) -> Result<Option<WorkspaceChoice>, ApiError> {
         .chain(query.map(|word| (WORKSPACE_PARAMETER, word)));
     for (name, word) in given.filter(|(_, word)| !word.is_empty()) {
         let choice = WorkspaceChoice::parse(&word)
-            .filter(|choice| wanted.is_none_or(|wanted| wanted == *choice))
             .ok_or(Rule::Words(&WorkspaceChoice::WORDS).broken_by(name))?;
-        wanted = Some(choice);
+        if wanted != Some(WorkspaceChoice::Shared) {
+            wanted = Some(choice);
+        }
     }
     Ok(wanted)
 }

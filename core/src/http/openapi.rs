@@ -352,7 +352,8 @@ fn parameters(row: &Row, operation: &Operation) -> Vec<Value> {
                 "description": "The workspace to work in: the account's `own`, or the `shared` one \
                     for its members.",
                 "required": false,
-                "schema": {"type": "string", "enum": WorkspaceChoice::WORDS},
+                // An empty one counts as absent.
+                "schema": {"type": "string", "enum": ([&WorkspaceChoice::WORDS[..], &[""]].concat())},
             })
         });
     in_path.chain(in_query).chain(of_workspace).collect()
