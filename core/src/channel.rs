@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::hook::Detail;
+use crate::validation::words;
 use crate::{Timestamp, Workspace};
 
 pub use place::Format;
@@ -95,15 +96,7 @@ impl Event {
     ];
 
     /// The name of each.
-    pub(crate) const NAMES: [&str; Self::ALL.len()] = {
-        let mut names = [""; Self::ALL.len()];
-        let mut place = 0;
-        while place < names.len() {
-            names[place] = Self::ALL[place].as_str();
-            place += 1;
-        }
-        names
-    };
+    pub(crate) const NAMES: [&str; Self::ALL.len()] = words!(Self);
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {

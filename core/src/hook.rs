@@ -32,6 +32,7 @@ pub use intent::{Intent, NotAnObject, Sender};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::validation::words;
 use event::{Event, Happening};
 use payload::Payload;
 pub use secrets::redact;
@@ -193,15 +194,7 @@ impl Detail {
     pub const ALL: [Self; 3] = [Self::None, Self::Title, Self::Full];
 
     /// The word of each.
-    pub(crate) const WORDS: [&str; Self::ALL.len()] = {
-        let mut names = [""; Self::ALL.len()];
-        let mut place = 0;
-        while place < names.len() {
-            names[place] = Self::ALL[place].as_str();
-            place += 1;
-        }
-        names
-    };
+    pub(crate) const WORDS: [&str; Self::ALL.len()] = words!(Self);
 
     /// The word of a setting.
     pub const fn as_str(self) -> &'static str {

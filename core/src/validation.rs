@@ -4,6 +4,20 @@ use std::fmt;
 
 use crate::StatusKind;
 
+/// The word of each of a type's `ALL`, for [`Rule::Words`]. A macro, since constants call no method of a trait.
+macro_rules! words {
+    ($of:ty) => {{
+        let mut words = [""; <$of>::ALL.len()];
+        let mut place = 0;
+        while place < words.len() {
+            words[place] = <$of>::ALL[place].as_str();
+            place += 1;
+        }
+        words
+    }};
+}
+pub(crate) use words;
+
 /// A field that breaks its rule. Its `Display` is the message that the HTTP contract has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidField {

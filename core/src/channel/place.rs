@@ -6,7 +6,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::notification::check_webhook_url;
-use crate::validation::{InvalidField, Rule, storable};
+use crate::validation::{InvalidField, Rule, storable, words};
 
 /// The form of a channel's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -54,15 +54,7 @@ impl Format {
     ];
 
     /// The name of each.
-    pub(crate) const NAMES: [&str; Self::ALL.len()] = {
-        let mut names = [""; Self::ALL.len()];
-        let mut place = 0;
-        while place < names.len() {
-            names[place] = Self::ALL[place].as_str();
-            place += 1;
-        }
-        names
-    };
+    pub(crate) const NAMES: [&str; Self::ALL.len()] = words!(Self);
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
