@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -18,6 +19,7 @@ scenarios! {
     a_host_that_cannot_stream_says_so [NoStreams],
     a_stream_begins_with_a_comment_and_a_pause [Streams],
     a_report_comes_as_its_session_stands_in_the_list [Streams],
+    characters_of_several_bytes_come_whole [Streams],
     what_leaves_no_entry_in_the_history_comes_too [Streams],
     what_is_reported_on_a_session_comes_in_order [Streams],
     a_new_name_comes_with_every_session_of_its_agent [Streams],
@@ -43,7 +45,10 @@ struct Event {
 struct Stream {
     headers: HeaderMap,
     body: Incoming,
-    text: String,
+    /// What has come and is not read: a piece of the body may end within a character.
+    unread: BytesMut,
+    /// Read already, and not handed out yet.
+    ahead: Option<Event>,
     comments: usize,
     retry: Option<String>,
     /// The last id that came.
@@ -58,7 +63,8 @@ impl Stream {
         let mut stream = Self {
             headers: head.headers,
             body,
-            text: String::new(),
+            unread: BytesMut::new(),
+            ahead: None,
             comments: 0,
             retry: None,
             id: String::new(),
@@ -66,10 +72,7 @@ impl Stream {
         // What follows is known to come from here on.
         while stream.id.is_empty() {
             let block = stream.block().await.expect("an id to begin with");
-            if let Some(event) = stream.read(&block) {
-                stream.text = format!("{block}\n\n{}", stream.text);
-                stream.id = event.id;
-            }
+            stream.ahead = stream.read(&block);
         }
         stream
     }
@@ -85,16 +88,15 @@ impl Stream {
     /// The text up to the next empty line; `None` at the end.
     async fn block(&mut self) -> Option<String> {
         loop {
-            if let Some((block, rest)) = self.text.split_once("\n\n") {
-                let block = block.to_owned();
-                self.text = rest.to_owned();
-                return Some(block);
+            if let Some(end) = self.unread.windows(2).position(|end| end == b"\n\n") {
+                let block = self.unread.split_to(end + 2);
+                return Some(str::from_utf8(&block[..end]).expect("text").to_owned());
             }
             let frame = timeout(PATIENCE, self.body.frame()).await;
             let frame = frame.expect("an event or a comment in time")?;
             let Ok(frame) = frame else { return None };
             let data = frame.into_data().expect("data");
-            self.text.push_str(str::from_utf8(&data).expect("text"));
+            self.unread.extend_from_slice(&data);
         }
     }
 
@@ -119,8 +121,13 @@ impl Stream {
     /// The next event; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            let block = self.block().await?;
-            let event = self.read(&block);
+            let event = match self.ahead.take() {
+                Some(event) => Some(event),
+                None => {
+                    let block = self.block().await?;
+                    self.read(&block)
+                }
+            };
             if let Some(event) = event.filter(|event| !event.name.is_empty()) {
                 return Some(event);
             }
@@ -182,6 +189,23 @@ async fn a_report_comes_as_its_session_stands_in_the_list(world: Arc<World>) {
     let state = stream.state(&agent).await;
     let path = format!("/api/sessions?search={agent}");
     assert_eq!(client.get(&path).await.ok()["sessions"], json!([state]));
+}
+
+async fn characters_of_several_bytes_come_whole(world: Arc<World>) {
+    let client = world.client().await;
+    let agent = world.name("agent");
+    let mut stream = Stream::follow(&client).await;
+    // Wherever a piece of the body ends, it is within a character of one of them.
+    for padding in ["x", "xx", "xxx", "xxxx"] {
+        let mut sent = with(report(&agent, padding, "running"), "agent_name", padding);
+        let texts = (0..20).map(|key| (format!("{padding}{key}"), json!("𝄞".repeat(200))));
+        sent["context"] = Value::Object(texts.collect());
+        client.report(&sent).await;
+        let state = stream
+            .until(&agent, |state| state["session_topic"] == *padding)
+            .await;
+        assert_eq!(state["context"], sent["context"]);
+    }
 }
 
 async fn what_leaves_no_entry_in_the_history_comes_too(world: Arc<World>) {

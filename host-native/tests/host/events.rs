@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use http::StatusCode;
 use kubeagents_test_postgres::database;
 use rustix::process::Signal;
@@ -16,7 +17,8 @@ use crate::support::{PATIENCE, Server, numbered, report};
 /// A reader of a server's events.
 struct Reader {
     stream: TcpStream,
-    text: String,
+    /// What has come and is not read: it may end within a character.
+    unread: BytesMut,
     /// The last id that came.
     id: String,
 }
@@ -43,7 +45,7 @@ impl Reader {
             .unwrap();
         let mut reader = Self {
             stream,
-            text: String::new(),
+            unread: BytesMut::new(),
             id: String::new(),
         };
         let opening = reader.until("retry: 2000\n\n").await;
@@ -57,21 +59,21 @@ impl Reader {
 
     /// Reads more; false at the end.
     async fn more(&mut self) -> bool {
-        let mut bytes = vec![0; 64 << 10];
-        let count = self.stream.read(&mut bytes).await.unwrap_or(0);
-        self.text.push_str(str::from_utf8(&bytes[..count]).unwrap());
-        count > 0
+        self.unread.reserve(64 << 10);
+        let count = self.stream.read_buf(&mut self.unread).await;
+        count.is_ok_and(|count| count > 0)
     }
 
     /// The text up to the end of `needle`.
     async fn until(&mut self, needle: &str) -> String {
         let reading = async {
             loop {
-                if let Some(place) = self.text.find(needle) {
-                    let rest = self.text.split_off(place + needle.len());
-                    return std::mem::replace(&mut self.text, rest);
+                let mut places = self.unread.windows(needle.len());
+                if let Some(place) = places.position(|place| place == needle.as_bytes()) {
+                    let text = self.unread.split_to(place + needle.len());
+                    return str::from_utf8(&text).unwrap().to_owned();
                 }
-                assert!(self.more().await, "no {needle} in {}", self.text);
+                assert!(self.more().await, "no {needle} in {:?}", self.unread);
             }
         };
         let found = timeout(PATIENCE, reading).await;
@@ -82,7 +84,7 @@ impl Reader {
     /// stream.
     async fn end(mut self) -> bool {
         let reading = async {
-            while !self.text.ends_with("\r\n0\r\n\r\n") {
+            while !self.unread.ends_with(b"\r\n0\r\n\r\n") {
                 if !self.more().await {
                     return false;
                 }

@@ -102,6 +102,7 @@ scenario("a channel is added, tested, looked at, changed, turned off and deleted
   const received = [];
   const receiver = createServer((request, response) => {
     let text = "";
+    request.setEncoding("utf8");
     request.on("data", (piece) => (text += piece)).on("end", () => received.push(text));
     response.end("ok");
   });
