@@ -16,7 +16,7 @@ use bytes::Bytes;
 pub use expiries::Expiries;
 pub use id::{EventId, Scope};
 pub use log::{Log, MAX_SESSIONS, Missed};
-pub use recent::{changed_since, expiring};
+pub use recent::{changed_since, expired_since, expiring};
 
 use crate::{NamedSession, Timestamp};
 

@@ -14,9 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kubeagents_core::events::{EventId, MAX_SESSIONS, OPENING, changed, changed_since, place};
+use kubeagents_core::events::{
+    EventId, MAX_SESSIONS, OPENING, changed, changed_since, expired_since, place,
+};
 use kubeagents_core::ports::{Clock, Entropy, Events, Fed, Feed, SubscribeError};
-use kubeagents_core::store::MemoryStore;
+use kubeagents_core::store::{MemoryStore, SessionQuery};
 use kubeagents_core::{NamedSession, SessionKey, Store, StoreError, Timestamp, Witness, Workspace};
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio::time::timeout;
@@ -57,9 +59,29 @@ pub(crate) trait Changes: Store {
     async fn changes(&self, _: &[Workspace], _since: &str) -> Result<Option<Changed>, StoreError> {
         Ok(None)
     }
+
+    /// The agents of a workspace, at most `limit`, that have got another name after `since`, with that
+    /// name: where storage has no names for moments.
+    async fn renamed_since(
+        &self,
+        _: &Workspace,
+        _since: Timestamp,
+        _limit: usize,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        Ok(HashMap::new())
+    }
 }
 
-impl Changes for MemoryStore {}
+impl Changes for MemoryStore {
+    async fn renamed_since(
+        &self,
+        workspace: &Workspace,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        Ok(Self::renamed_since(self, workspace, since, limit).await)
+    }
+}
 
 /// What has changed in a storage.
 pub(crate) struct Changed {
@@ -208,23 +230,9 @@ impl<S: Changes> NativeEvents<S> {
         }
         let (id_now, place_now) = topic.end();
         let now = SystemClock.now();
-        let found = changed_since(&self.store, topic.workspace(), id.known_at - OVERLAP, now);
-        let Some(mut found) = found.await? else {
+        let Some(found) = self.missed(topic, &id, now).await? else {
             return Ok(topic.reset());
         };
-        if let Some(moment) = &id.state {
-            let workspace = std::slice::from_ref(topic.workspace());
-            let changed = match self.store.changes(workspace, moment).await {
-                // Nobody but a reader can have made up such a moment.
-                Err(StoreError::Refused(_)) => None,
-                changed => changed?,
-            };
-            let sessions = changed.map(|changed| changed.sessions);
-            match sessions.filter(|sessions| sessions.len() <= MAX_SESSIONS) {
-                Some(sessions) => found.extend(sessions.into_iter().map(|(_, named)| named)),
-                None => return Ok(topic.reset()),
-            }
-        }
         let mut text = BytesMut::new();
         for named in &found {
             // Who loses the stream in between begins again.
@@ -241,6 +249,58 @@ impl<S: Changes> NativeEvents<S> {
             place: place_now,
         });
         Ok((text, place_now))
+    }
+
+    /// The sessions as they are now that have changed since an event of another process; `None` if they
+    /// are too many, or cannot be known.
+    async fn missed(
+        &self,
+        topic: &Topic,
+        id: &EventId,
+        now: Timestamp,
+    ) -> Result<Option<Vec<NamedSession>>, StoreError> {
+        let (store, workspace) = (&self.store, topic.workspace());
+        let since = id.known_at - OVERLAP;
+        let Some(moment) = &id.state else {
+            let Some(mut found) = changed_since(store, workspace, since, now).await? else {
+                return Ok(None);
+            };
+            let renamed = store.renamed_since(workspace, since, MAX_SESSIONS + 1);
+            let renamed = renamed.await?;
+            if renamed.len() > MAX_SESSIONS {
+                return Ok(None);
+            }
+            found.retain(|named| !renamed.contains_key(&named.session.agent_id));
+            let query = SessionQuery {
+                limit: MAX_SESSIONS,
+                ..SessionQuery::default()
+            };
+            for (agent, name) in renamed {
+                let sessions = store.sessions(workspace, &agent, &query, now).await?;
+                found.extend(sessions.items.into_iter().map(|session| NamedSession {
+                    agent_name: name.clone(),
+                    session,
+                }));
+                if sessions.next.is_some() || found.len() > MAX_SESSIONS {
+                    return Ok(None);
+                }
+            }
+            return Ok(Some(found));
+        };
+        let Some(mut found) = expired_since(store, workspace, since, now).await? else {
+            return Ok(None);
+        };
+        let changed = match store.changes(std::slice::from_ref(workspace), moment).await {
+            // Nobody but a reader can have made up such a moment.
+            Err(StoreError::Refused(_)) => None,
+            changed => changed?,
+        };
+        let sessions = changed.map(|changed| changed.sessions);
+        let sessions = sessions.filter(|sessions| sessions.len() <= MAX_SESSIONS);
+        Ok(sessions.map(|sessions| {
+            found.extend(sessions.into_iter().map(|(_, named)| named));
+            found
+        }))
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) use open::{OpenError, open};
 pub(crate) use reports::record_reports;
 pub(crate) use retention::purge;
 
+use std::collections::HashMap;
+
+use kubeagents_core::{StoreError, Timestamp, Workspace};
 use kubeagents_store_sqlite::SqliteStore;
 use pool::Pool;
 
@@ -23,4 +26,13 @@ use crate::events::Changes;
 /// State in a SQLite file.
 pub(crate) type NativeStore = SqliteStore<Pool>;
 
-impl Changes for NativeStore {}
+impl Changes for NativeStore {
+    async fn renamed_since(
+        &self,
+        workspace: &Workspace,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        SqliteStore::renamed_since(self, workspace, since, limit).await
+    }
+}

@@ -1,5 +1,7 @@
 //! Agents, sessions and their history.
 
+use std::collections::HashMap;
+
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page, SessionCursor,
@@ -132,6 +134,11 @@ const HISTORY: &str = "
         AND (timestamp < ?3 OR topic > ?4 OR (topic = ?4 AND seq < ?5))
     ORDER BY timestamp DESC, topic, seq DESC LIMIT ?6";
 
+/// ?2 since, ?3 how many.
+const RENAMED: &str = "
+    SELECT agent_id, name FROM renamed_agents CROSS JOIN agents USING (workspace, agent_id)
+    WHERE workspace = ?1 AND renamed > ?2 LIMIT ?3";
+
 /// A chain as [`COMMIT`] reads it.
 #[derive(Serialize)]
 struct ChainRow<'a> {
@@ -236,6 +243,25 @@ fn status(
         message: row.text()?,
         content: row.text()?,
     })
+}
+
+impl<C: Connection> SqliteStore<C> {
+    /// The agents of a workspace, at most `limit`, that have got another name after `since`, with that
+    /// name.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn renamed_since(
+        &self,
+        workspace: &Workspace,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<HashMap<String, String>, StoreError> {
+        let parameters = [workspace.into(), since.into(), limit.into()];
+        let read = |row: &mut Row| Ok((row.text()?, row.text()?));
+        let renamed = self.lists.all(RENAMED, parameters, read).await?;
+        Ok(renamed.into_iter().collect())
+    }
 }
 
 impl<C: Connection> Sessions for SqliteStore<C> {

@@ -163,6 +163,18 @@ fn registrations_go_when_their_link_has_run_out() {
 }
 
 #[test]
+fn agents_with_new_names_are_known() {
+    let name = "agents_with_new_names_are_known";
+    run(name, async |store: &_, tag: &str| {
+        let renamed = async |workspace: &_, since, limit| {
+            let renamed = store.renamed_since(workspace, since, limit).await;
+            renamed.unwrap()
+        };
+        kubeagents_core::store::suite::agents_with_new_names_are_known(store, tag, renamed).await;
+    });
+}
+
+#[test]
 fn many_instances_may_start_at_once() {
     block_on(async {
         let database = Database::new();

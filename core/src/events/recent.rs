@@ -51,19 +51,49 @@ pub async fn changed_since<S: Sessions>(
     since: Timestamp,
     now: Timestamp,
 ) -> Result<Option<Vec<NamedSession>>, StoreError> {
-    let mut found = Vec::new();
     let changed_at = |named: &NamedSession| {
-        let expired_at = Some(named.session.expires_at()).filter(|instant| *instant <= now);
-        expired_at.unwrap_or(named.session.last_updated)
+        let updated_at = Some(named.session.last_updated);
+        expired_at(named, now).or(updated_at)
     };
+    found_since(store, workspace, since, now, changed_at).await
+}
+
+/// The sessions that have expired after `since`, at `now`, the one longest ago first. `None` if there are
+/// more than [`MAX_SESSIONS`].
+///
+/// # Errors
+/// Those of the store.
+pub async fn expired_since<S: Sessions>(
+    store: &S,
+    workspace: &Workspace,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<Option<Vec<NamedSession>>, StoreError> {
+    let expired_at = |named: &NamedSession| expired_at(named, now);
+    found_since(store, workspace, since, now, expired_at).await
+}
+
+fn expired_at(named: &NamedSession, now: Timestamp) -> Option<Timestamp> {
+    Some(named.session.expires_at()).filter(|instant| *instant <= now)
+}
+
+/// The sessions to which something happened after `since`, in the order of these instants.
+async fn found_since<S: Sessions>(
+    store: &S,
+    workspace: &Workspace,
+    since: Timestamp,
+    now: Timestamp,
+    happened_at: impl Fn(&NamedSession) -> Option<Timestamp>,
+) -> Result<Option<Vec<NamedSession>>, StoreError> {
+    let mut found = Vec::new();
     visit(store, workspace, since - LONGEST_TTL, now, |named| {
-        if changed_at(&named) > since {
+        if happened_at(&named).is_some_and(|instant| instant > since) {
             found.push(named);
         }
         found.len() <= MAX_SESSIONS
     })
     .await?;
-    found.sort_by_key(changed_at);
+    found.sort_by_key(happened_at);
     Ok((found.len() <= MAX_SESSIONS).then_some(found))
 }
 
@@ -111,13 +141,22 @@ mod tests {
         assert_eq!(outcome, CommitOutcome::Committed);
     }
 
-    fn changed(store: &MemoryStore, since: i64, now: i64) -> Option<Vec<String>> {
-        let found = changed_since(store, &Workspace::Shared, at(since), at(now));
+    fn topics(found: Result<Option<Vec<NamedSession>>, StoreError>) -> Option<Vec<String>> {
         let topics = |found: Vec<NamedSession>| {
             let topics = found.into_iter().map(|named| named.session.session_topic);
             topics.collect()
         };
-        block_on(found).unwrap().map(topics)
+        found.unwrap().map(topics)
+    }
+
+    fn changed(store: &MemoryStore, since: i64, now: i64) -> Option<Vec<String>> {
+        let found = changed_since(store, &Workspace::Shared, at(since), at(now));
+        topics(block_on(found))
+    }
+
+    fn expired(store: &MemoryStore, since: i64, now: i64) -> Option<Vec<String>> {
+        let found = expired_since(store, &Workspace::Shared, at(since), at(now));
+        topics(block_on(found))
     }
 
     #[test]
@@ -145,6 +184,31 @@ mod tests {
                 "{since} {now}"
             );
         }
+    }
+
+    #[test]
+    fn what_was_reported_alone_has_not_expired() {
+        let store = MemoryStore::default();
+        report(&store, "two minutes", 2, 10);
+        report(&store, "one minute", 1, 20);
+        report(&store, "long", 1440, 30);
+        for (since, now, topics) in [
+            (-1, 79, &[][..]),
+            (79, 80, &["one minute"]),
+            (80, 129, &[]),
+            (-1, 130, &["one minute", "two minutes"]),
+        ] {
+            assert_eq!(
+                expired(&store, since, now).unwrap(),
+                topics,
+                "{since} {now}"
+            );
+        }
+        for session in 0..=MAX_SESSIONS {
+            report(&store, &session.to_string(), 60, 40);
+        }
+        assert_eq!(expired(&store, 0, 130).unwrap().len(), 2);
+        assert_eq!(expired(&store, 0, 3700), None);
     }
 
     #[test]

@@ -77,4 +77,12 @@ mod tests {
         let case = crate::store::suite::registration_mails_are_leased_until_they_are_settled;
         futures_executor::block_on(case(&store, "mails"));
     }
+
+    #[test]
+    fn agents_with_new_names_are_known() {
+        run("new names", async |store: &_, tag: &_| {
+            let renamed = async |ws: &_, since, limit| store.renamed_since(ws, since, limit).await;
+            crate::store::suite::agents_with_new_names_are_known(store, tag, renamed).await;
+        });
+    }
 }

@@ -28,7 +28,7 @@ pub use outbox::*;
 pub use sessions::*;
 pub use tokens::*;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};

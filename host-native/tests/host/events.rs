@@ -1,5 +1,6 @@
 //! Live events beyond what one reader of one server sees.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -9,10 +10,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::support::{PATIENCE, Server, numbered, report};
+use crate::support::{PATIENCE, Server, a_minute_ahead, command, numbered, report};
 
 /// A reader of a server's events.
 struct Reader {
@@ -26,7 +27,20 @@ struct Reader {
 impl Reader {
     /// Follows, from after the event with this id if there is one.
     async fn start(server: &Server, token: Option<&str>, after: Option<&str>) -> Self {
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let reader = Self::on(stream, token, after).await;
+        reader.unwrap_or_else(|refusal| panic!("{refusal}"))
+    }
+
+    /// Follows on a connection.
+    ///
+    /// # Errors
+    /// The head of an answer that is no stream.
+    async fn on(
+        mut stream: TcpStream,
+        token: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<Self, String> {
         let mut head = "GET /api/events HTTP/1.1\r\nHost: localhost\r\n".to_owned();
         for (name, value) in [
             (
@@ -48,9 +62,12 @@ impl Reader {
             unread: BytesMut::new(),
             id: String::new(),
         };
-        let opening = reader.until("retry: 2000\n\n").await;
-        assert!(opening.starts_with("HTTP/1.1 200 "), "{opening}");
-        reader
+        let head = reader.until("\r\n\r\n").await;
+        if !head.starts_with("HTTP/1.1 200 ") {
+            return Err(head);
+        }
+        reader.until("retry: 2000\n\n").await;
+        Ok(reader)
     }
 
     async fn follow(server: &Server) -> Self {
@@ -64,20 +81,27 @@ impl Reader {
         count.is_ok_and(|count| count > 0)
     }
 
-    /// The text up to the end of `needle`.
-    async fn until(&mut self, needle: &str) -> String {
+    /// The text up to the end of `needle`; `None` at the end of the connection.
+    async fn find(&mut self, needle: &str) -> Option<String> {
         let reading = async {
             loop {
                 let mut places = self.unread.windows(needle.len());
                 if let Some(place) = places.position(|place| place == needle.as_bytes()) {
                     let text = self.unread.split_to(place + needle.len());
-                    return str::from_utf8(&text).unwrap().to_owned();
+                    return Some(str::from_utf8(&text).unwrap().to_owned());
                 }
-                assert!(self.more().await, "no {needle} in {:?}", self.unread);
+                if !self.more().await {
+                    return None;
+                }
             }
         };
         let found = timeout(PATIENCE, reading).await;
         found.unwrap_or_else(|_| panic!("no {needle} in time"))
+    }
+
+    async fn until(&mut self, needle: &str) -> String {
+        let found = self.find(needle).await;
+        found.unwrap_or_else(|| panic!("no {needle} in {:?}", self.unread))
     }
 
     /// Reads to the end of the stream, or of the connection. Returns whether it was that of the
@@ -94,12 +118,16 @@ impl Reader {
         timeout(PATIENCE, reading).await.expect("an end in time")
     }
 
-    /// The next event, `reset` or the state of a session.
     async fn event(&mut self) -> Event {
+        self.next().await.expect("an event")
+    }
+
+    /// The next event, `reset` or the state of a session; `None` at the end of the connection.
+    async fn next(&mut self) -> Option<Event> {
         let start = Instant::now();
         loop {
             assert!(start.elapsed() < PATIENCE, "nothing but comments");
-            let block = self.until("\n\n").await;
+            let block = self.find("\n\n").await?;
             let field = |name: &str| {
                 let mut lines = block.lines();
                 lines.find_map(|line| {
@@ -113,7 +141,7 @@ impl Reader {
             }
             if let (Some(name), Some(data)) = (field("event"), field("data")) {
                 let data = serde_json::from_str(&data).unwrap();
-                return Event { name, data };
+                return Some(Event { name, data });
             }
         }
     }
@@ -167,7 +195,12 @@ async fn who_missed_more_than_a_thousand_sessions_starts_again() {
     server.report("first", "running").await;
     reader.topic("first").await;
     let id = reader.id.clone();
-    drop(reader);
+    // What happened is known by heart as long as somebody follows.
+    let following = tokio::spawn(async move {
+        while reader.more().await {
+            reader.unread.clear();
+        }
+    });
     for number in 0..1000 {
         server.report(&number.to_string(), "running").await;
     }
@@ -180,6 +213,7 @@ async fn who_missed_more_than_a_thousand_sessions_starts_again() {
     assert_eq!(again.event().await.name, "reset");
     server.report("live", "running").await;
     again.topic("live").await;
+    assert!(!following.is_finished(), "a stream ended");
 }
 
 #[tokio::test]
@@ -226,21 +260,113 @@ async fn a_reader_goes_on_after_the_death_of_a_server_with_a_file() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_gets_the_newest_state() {
-    let server = Server::start(&[]);
-    let mut reader = Reader::follow(&server).await;
-    let reports = 400;
-    for number in 0..reports {
-        let mut body = numbered("topic", number);
-        let texts = (0..20).map(|key| (format!("k{key}"), json!("x".repeat(200))));
-        body["context"] = Value::Object(texts.collect());
+async fn who_comes_back_learns_of_a_new_name_on_sessions_that_have_long_been_quiet() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kubeagents.db");
+    let url = format!("sqlite://{}", file.display());
+    let variables = [("DATABASE_URL", &*url), ("PORT", "0")];
+    let name = async |server: &Server, topic: &str, name: &str| {
+        let mut body = report(topic, "running");
+        body["agent_name"] = json!(name);
         let answer = server.post("/webhook/status", &body).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    };
+    let server = Server::start(&variables);
+    name(&server, "quiet", "Alice").await;
+    drop(server);
+
+    // What came shortly before the last event comes again in any case: a minute passes.
+    let server = Server::of(&mut a_minute_ahead(command(&variables)));
+    let mut reader = Reader::follow(&server).await;
+    name(&server, "seen", "Alice").await;
+    reader.topic("seen").await;
+    let id = reader.id.clone();
+    drop(reader);
+    name(&server, "missed", "Bob").await;
+    drop(server);
+
+    let server = Server::of(&mut a_minute_ahead(command(&variables)));
+    let mut again = Reader::start(&server, None, Some(&id)).await;
+    let mut left = vec!["quiet", "seen", "missed"];
+    while !left.is_empty() {
+        let event = again.event().await;
+        assert_eq!(
+            (&*event.name, &event.data["agent_name"]),
+            ("session", &json!("Bob"))
+        );
+        left.retain(|topic| event.data["session_topic"] != *topic);
     }
-    let last = format!("topic {}", reports - 1);
-    reader
-        .state("topic", |state| state["message"] == last)
-        .await;
+}
+
+/// A reader whose connection takes little at a time, so that it is slow as soon as it does not read.
+async fn narrow(server: &Server, after: Option<&str>) -> Reader {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    let stream = socket.connect(server.address).await.unwrap();
+    Reader::on(stream, None, after).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_are_slow_delay_nobody_and_cost_little() {
+    const SESSIONS: usize = 240;
+    let server = Server::start(&[]);
+    let mut fast = Reader::follow(&server).await;
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        slow.push(narrow(&server, None).await);
+    }
+    let context: Value = (0..20)
+        .map(|key| (format!("k{key}"), json!("𝄞".repeat(200))))
+        .collect();
+    let before = resident(&server);
+    let rounds = 4;
+    for round in 0..rounds {
+        for session in 0..SESSIONS {
+            let mut body = numbered(&session.to_string(), round);
+            body["context"] = context.clone();
+            let answer = server.post("/webhook/status", &body).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        }
+        let last = (SESSIONS - 1).to_string();
+        let newest = format!("{last} {round}");
+        fast.state(&last, |state| state["message"] == newest).await;
+        for reader in &mut slow {
+            // A little, as over a bad line.
+            reader.more().await;
+        }
+    }
+    let grown = resident(&server).saturating_sub(before);
+    // What was sent is four times as much for each of them, and all sessions are as much together.
+    let all = SESSIONS * context.to_string().len();
+    assert!(
+        grown < 20 * all,
+        "{grown} bytes more for {all} bytes of sessions"
+    );
+
+    // It is told how all of them stand now.
+    let mut reader = slow.pop().unwrap();
+    let mut left: HashSet<String> = (0..SESSIONS).map(|session| session.to_string()).collect();
+    while !left.is_empty() {
+        let Some(event) = reader.next().await else {
+            // A machine that is slow itself took so long that the stream was cut off.
+            reader = narrow(&server, Some(&reader.id)).await;
+            continue;
+        };
+        assert_eq!(event.name, "session");
+        let topic = event.data["session_topic"].as_str().unwrap();
+        if event.data["message"] == format!("{topic} {}", rounds - 1) {
+            left.remove(topic);
+        }
+    }
+}
+
+/// The bytes of memory that a server takes up.
+fn resident(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
+    let mut lines = status.lines();
+    let size = lines.find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kibibytes: usize = size.trim().trim_end_matches(" kB").parse().unwrap();
+    kibibytes << 10
 }
 
 #[tokio::test]
@@ -267,15 +393,24 @@ async fn streams_end_at_once_when_the_server_stops() {
 #[tokio::test]
 async fn a_stream_ends_with_its_token() {
     let server = Server::start(&[("AUTH_MODE", "required"), ("JWT_ACCESS_TOKEN_EXPIRY", "4s")]);
-    let account = server.account("alice@example.com").await;
-    let token = account["access_token"].as_str().unwrap();
-    let reader = Reader::start(&server, Some(token), None).await;
+    let mut tokens = server.account("alice@example.com").await;
+    let (token, reader) = loop {
+        let refresh = json!({"refresh_token": tokens["refresh_token"]});
+        tokens = server.post("/api/auth/refresh", &refresh).await.body;
+        let token = tokens["access_token"].as_str().unwrap();
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        match Reader::on(stream, Some(token), None).await {
+            Ok(reader) => break (token.to_owned(), reader),
+            // It took so long to ask.
+            Err(refusal) => assert!(refusal.starts_with("HTTP/1.1 401 "), "{refusal}"),
+        }
+    };
     assert!(reader.end().await, "cut off");
     let answer = server
         .send(
             http::Method::GET,
             "/api/sessions",
-            Some(token),
+            Some(&token),
             &Value::Null,
         )
         .await;
@@ -285,9 +420,9 @@ async fn a_stream_ends_with_its_token() {
 #[tokio::test]
 async fn a_connection_that_may_not_be_idle_keeps_its_stream() {
     let server = Server::start(&[("KEEP_ALIVE_SECONDS", "1")]);
+    let silence = Instant::now();
     let mut reader = Reader::follow(&server).await;
     // Nothing but time passes until the comment.
-    let silence = Instant::now();
     reader.until(":\n\n").await;
     assert!(silence.elapsed() > Duration::from_secs(10));
     server.report("topic", "running").await;

@@ -110,6 +110,8 @@ struct AgentState {
     source: String,
     registered: Timestamp,
     last_seen: Timestamp,
+    /// When it got another name, if it ever did.
+    renamed: Option<Timestamp>,
     sessions: HashMap<Arc<str>, SessionState>,
     by_last_updated: BTreeSet<(Reverse<Timestamp>, Arc<str>)>,
     by_expiry: BTreeSet<(Timestamp, Arc<str>)>,
@@ -176,6 +178,7 @@ impl Agents {
             Some(agent) => Arc::clone(&agent.id),
             None => commit.key.agent_id.as_str().into(),
         };
+        let is_known = self.by_id.contains_key(&id);
         let agent = self
             .by_id
             .entry(Arc::clone(&id))
@@ -187,6 +190,7 @@ impl Agents {
                 source: String::new(),
                 registered: patch.last_seen,
                 last_seen: patch.last_seen,
+                renamed: None,
                 sessions: HashMap::new(),
                 by_last_updated: BTreeSet::new(),
                 by_expiry: BTreeSet::new(),
@@ -198,6 +202,9 @@ impl Agents {
         self.by_last_seen
             .insert((Reverse(agent.last_seen), Arc::clone(&id)));
         if let Some(name) = &patch.name {
+            if is_known && agent.name != *name {
+                agent.renamed = Some(agent.last_seen);
+            }
             agent.name.clone_from(name);
             agent.name_key = patch.name_key().unwrap_or_default();
         }
@@ -292,6 +299,46 @@ impl AgentState {
             agent_name: self.name.clone(),
             session: self.session(topic)?,
         })
+    }
+}
+
+impl MemoryStore {
+    /// The agents of a workspace, at most `limit`, that have got another name after `since`, with that
+    /// name.
+    pub async fn renamed_since(
+        &self,
+        workspace: &Workspace,
+        since: Timestamp,
+        limit: usize,
+    ) -> HashMap<String, String> {
+        let mut place = Unbounded;
+        let mut found = HashMap::new();
+        let mut look = || {
+            let sessions = &self.lock().sessions;
+            let Some(agents) = sessions.0.get(workspace) else {
+                return ControlFlow::Break(());
+            };
+            visit_some(
+                &agents.by_last_seen,
+                &mut place,
+                |(Reverse(last_seen), id)| {
+                    // A new name comes with a report.
+                    if *last_seen <= since || found.len() == limit {
+                        return ControlFlow::Break(());
+                    }
+                    if let Some(agent) = agents.by_id.get(id)
+                        && agent.renamed.is_some_and(|renamed| renamed > since)
+                    {
+                        found.insert(id.to_string(), agent.name.clone());
+                    }
+                    ControlFlow::Continue(())
+                },
+            )
+        };
+        while look().is_continue() {
+            yield_now().await;
+        }
+        found
     }
 }
 

@@ -113,6 +113,46 @@ pub async fn a_patch_keeps_what_it_does_not_name<S: Store>(store: &S, tag: &str)
     assert_eq!(agent.session_count, 2);
 }
 
+/// Agents are known that have got another name after an instant, and no others.
+pub async fn agents_with_new_names_are_known<S: Store>(
+    store: &S,
+    tag: &str,
+    renamed_since: impl AsyncFn(&Workspace, Timestamp, usize) -> HashMap<String, String>,
+) {
+    let ws = workspace(tag);
+    let mut second = 0;
+    let mut name = async |agent: &str, topic: &str, name: Option<&str>| {
+        let named = Report {
+            agent_name: name.map(str::to_owned),
+            ..running(agent, topic)
+        };
+        record(store, &ws, &named, start() + seconds(second)).await;
+        second += 1;
+    };
+    name("a", "t", Some("Alice")).await;
+    name("a", "t", None).await;
+    name("a", "u", Some("Alice")).await;
+    name("b", "t", None).await;
+    name("a", "v", Some("Bob")).await;
+    name("b", "t", Some("Carol")).await;
+    name("a", "t", Some("Dave")).await;
+    name("a", "t", Some("Dave")).await;
+    let since = async |second| {
+        let renamed = renamed_since(&ws, start() + seconds(second), 2).await;
+        let sorted: BTreeMap<String, String> = renamed.into_iter().collect();
+        sorted.into_iter().collect::<Vec<_>>()
+    };
+    let name = |agent: &str, name: &str| (agent.to_owned(), name.to_owned());
+    let both = [name("a", "Dave"), name("b", "Carol")];
+    assert_eq!(since(-1).await, both);
+    assert_eq!(since(4).await, both);
+    assert_eq!(since(5).await, [name("a", "Dave")]);
+    assert_eq!(since(6).await, []);
+    assert_eq!(renamed_since(&ws, start(), 1).await.len(), 1);
+    let other = workspace(&format!("{tag} other"));
+    assert!(renamed_since(&other, start(), 2).await.is_empty());
+}
+
 /// Of two commits on one version the second changes nothing at all.
 pub async fn a_moved_version_is_a_conflict_and_changes_nothing<S: Store>(store: &S, tag: &str) {
     let ws = workspace(tag);
