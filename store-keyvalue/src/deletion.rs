@@ -4,7 +4,7 @@ use kubeagents_core::store::LATE_REPORTS;
 use kubeagents_core::{AccountId, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
 
-use crate::documents::{Change, Document};
+use crate::documents::{Change, Document, key};
 use crate::log::{Page, page_key};
 use crate::roll::Roll;
 use crate::sessions::{
@@ -14,6 +14,11 @@ use crate::{KeyValue, KeyValueStore, micros};
 
 /// Key of the list of accounts that are deleted while something may be left of them.
 const DELETED: &str = "deleted";
+
+/// Key of the list of a deleted account's agents whose heads are emptied and not removed yet.
+fn emptied_list(workspace: &Workspace) -> String {
+    key("emptied", &[workspace.key()])
+}
 
 /// Number of pages of a history that one part removes.
 const PAGES: u64 = 64;
@@ -70,7 +75,12 @@ impl<K: KeyValue> KeyValueStore<K> {
                 if now - since < LATE_REPORTS {
                     continue;
                 }
-                Roll::delete(&self.documents, &agents_list(&workspace)).await?;
+                if self.remove_heads(&workspace).await? {
+                    return Ok(true);
+                }
+                for list in [agents_list(&workspace), emptied_list(&workspace)] {
+                    Roll::delete(&self.documents, &list).await?;
+                }
                 self.delete_api_key_list(&account).await?;
             } else if now - since < LATE_REPORTS {
                 continue;
@@ -90,25 +100,28 @@ impl<K: KeyValue> KeyValueStore<K> {
             .await
     }
 
-    /// Removes some of a workspace's agents, or a part of one; returns false when there are none.
+    /// Empties some of a workspace's agents, or a part of one; returns false when there are none.
     async fn purge_workspace(&self, workspace: &Workspace) -> Result<bool, StoreError> {
         self.forget_notifications(|entry| entry.workspace == workspace.key())
             .await?;
         let list = agents_list(workspace);
-        let agents = Roll::last(&self.documents, &list).await?;
-        if agents.is_empty() {
+        let part = Roll::part(&self.documents, &list).await?;
+        if part.names.is_empty() {
             return Ok(false);
         }
-        for agent_id in &agents {
+        for agent_id in &part.names {
             if self.purge_agent(workspace, agent_id).await? {
                 return Ok(true);
             }
         }
-        Roll::remove_last(&self.documents, &list, &agents).await?;
+        for agent_id in &part.names {
+            Roll::add(&self.documents, &emptied_list(workspace), agent_id).await?;
+        }
+        Roll::take_out(&self.documents, &list, &part).await?;
         Ok(true)
     }
 
-    /// Removes a part of an agent; returns false when it is gone.
+    /// Removes a part of an agent; returns false when nothing but its emptied head is left.
     async fn purge_agent(&self, workspace: &Workspace, agent_id: &str) -> Result<bool, StoreError> {
         let agent = agent_hash(workspace, agent_id);
         let key = head_key(&agent);
@@ -116,38 +129,85 @@ impl<K: KeyValue> KeyValueStore<K> {
         let Some(Document { value, version }) = head else {
             return Ok(false);
         };
-        // While what they point to is still there.
-        self.forget_notifications(|entry| entry.agent == agent)
-            .await?;
-        let mut head = value;
-        if head.history.pages > 0 {
+        let mut head = match value.is_emptied() {
+            true => value,
+            false => {
+                // While what they point to is still there.
+                self.forget_notifications(|entry| entry.agent == agent)
+                    .await?;
+                // Where a report was faster, the next part sees what it left.
+                self.documents
+                    .swap(&key, &value.emptied(), &version)
+                    .await?;
+                return Ok(true);
+            }
+        };
+        let remains = head.remains.get_or_insert_default();
+        if remains.history > 0 {
             let list = history_list(&agent);
-            let left = head.history.pages.saturating_sub(PAGES);
-            for page in left..head.history.pages {
+            let left = remains.history.saturating_sub(PAGES);
+            for page in left..remains.history {
                 self.documents.delete(&page_key(&list, page)).await?;
             }
-            head.history.pages = left;
-        } else if head.cold.pages > 0 {
-            head.cold.pages -= 1;
-            let page = page_key(&cold_list(&agent), head.cold.pages);
+            remains.history = left;
+        } else if remains.cold > 0 {
+            remains.cold -= 1;
+            let page = page_key(&cold_list(&agent), remains.cold);
             let moved: Option<Document<Page<Moved>>> = self.documents.read(&page).await?;
             let moved = moved.map(|page| page.value.items).unwrap_or_default();
-            for session in moved {
-                let key = row_key(workspace, agent_id, &session.topic);
-                self.documents.delete(&key).await?;
-            }
+            let topics = moved.iter().map(|session| &*session.topic);
+            self.delete_rows(workspace, agent_id, topics).await?;
             self.documents.delete(&page).await?;
         } else {
-            let hot = head.hot.iter().map(|row| &row.topic);
-            for topic in hot.chain(head.cold.tail.iter().map(|moved| &moved.topic)) {
-                let key = row_key(workspace, agent_id, topic);
-                self.documents.delete(&key).await?;
-            }
-            self.documents.delete(&key).await?;
+            let topics = remains.topics.iter().map(|topic| &**topic);
+            self.delete_rows(workspace, agent_id, topics).await?;
             return Ok(false);
         }
-        // Where another writer was faster, the next part sees what it left.
         self.documents.swap(&key, &head, &version).await?;
+        Ok(true)
+    }
+
+    async fn delete_rows(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+        topics: impl Iterator<Item = &str>,
+    ) -> Result<(), StoreError> {
+        for topic in topics {
+            let key = row_key(workspace, agent_id, topic);
+            self.documents.delete(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes some of a workspace's emptied heads, to which nobody reports any more, with what a report
+    /// that came too late has left beside them; returns false when there are none.
+    async fn remove_heads(&self, workspace: &Workspace) -> Result<bool, StoreError> {
+        let list = emptied_list(workspace);
+        let part = Roll::part(&self.documents, &list).await?;
+        if part.names.is_empty() {
+            return Ok(false);
+        }
+        for agent_id in &part.names {
+            // Again: what is there now stays removed.
+            if self.purge_agent(workspace, agent_id).await? {
+                return Ok(true);
+            }
+            let agent = agent_hash(workspace, agent_id);
+            let key = head_key(&agent);
+            let head: Option<Document<Head>> = self.documents.read(&key).await?;
+            let Some(Document { value: head, .. }) = head else {
+                continue;
+            };
+            for page in [
+                page_key(&history_list(&agent), head.history.pages),
+                page_key(&cold_list(&agent), head.cold.pages),
+            ] {
+                self.documents.delete(&page).await?;
+            }
+            self.documents.delete(&key).await?;
+        }
+        Roll::take_out(&self.documents, &list, &part).await?;
         Ok(true)
     }
 }

@@ -64,6 +64,16 @@ pub(crate) fn page_key(list: &str, page: u64) -> String {
     format!("{list}/{page}")
 }
 
+impl<T> Log<T> {
+    /// An empty list that goes on counting pages.
+    pub(crate) fn counting(pages: u64) -> Self {
+        Self {
+            pages,
+            ..Self::default()
+        }
+    }
+}
+
 impl<T: Item> Log<T> {
     pub(crate) fn push(&mut self, item: T) {
         let instant = item.instant();

@@ -21,6 +21,59 @@ pub(crate) struct Bucket {
     lose_one_in: Option<u64>,
     /// A key whose swaps always lose.
     crowded: Option<String>,
+    hold: Option<Hold>,
+}
+
+/// What holds a client up after some operations, until it is released. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold(Arc<Mutex<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    /// The operations that come before it.
+    operations: u64,
+    reached: bool,
+    released: bool,
+}
+
+impl Hold {
+    pub(crate) fn after(operations: u64) -> Self {
+        Self(Arc::new(Mutex::new(Held {
+            operations,
+            reached: false,
+            released: false,
+        })))
+    }
+
+    /// Waits until the client is held up, or [`Hold::release`] says that it never will be.
+    pub(crate) async fn reached(&self) {
+        self.until(|held| held.reached || held.released).await;
+    }
+
+    pub(crate) fn release(&self) {
+        self.0.lock().unwrap().released = true;
+    }
+
+    /// Passes, or holds the client up.
+    async fn pass(&self) {
+        self.until(|held| {
+            held.reached |= held.operations == 0;
+            held.operations = held.operations.saturating_sub(1);
+            !held.reached || held.released
+        })
+        .await;
+    }
+
+    async fn until(&self, mut is_over: impl FnMut(&mut Held) -> bool) {
+        std::future::poll_fn(|context| {
+            if is_over(&mut self.0.lock().unwrap()) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +156,14 @@ impl Bucket {
         }
     }
 
+    /// Another client, which is held up as told.
+    pub(crate) fn held(&self, hold: Hold) -> Self {
+        Self {
+            hold: Some(hold),
+            ..self.clone()
+        }
+    }
+
     /// Returns the number of operations so far.
     pub(crate) fn operations(&self) -> u64 {
         self.state.lock().unwrap().operations
@@ -122,6 +183,9 @@ impl Bucket {
         &self,
         operation: impl FnOnce(&mut State) -> R,
     ) -> Result<R, KeyValueError> {
+        if let Some(hold) = &self.hold {
+            hold.pass().await;
+        }
         let turns = Cell::new(self.state.lock().unwrap().random() % 4);
         std::future::poll_fn(|context| {
             if turns.get() == 0 {

@@ -424,6 +424,9 @@ impl<K: KeyValue> KeyValueStore<K> {
         let Some(Document { value: head, .. }) = head else {
             return Ok(Found::Undecided);
         };
+        if head.is_emptied() {
+            return Ok(Found::Void);
+        }
         if head.commits <= waiting.place {
             return Ok(Found::Undecided);
         }

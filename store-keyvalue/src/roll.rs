@@ -1,5 +1,5 @@
-//! Append-only sets of names, the newest in a head document, older ones in numbered pages. A name
-//! is added before what it names is created, so readers skip names of what does not exist.
+//! Sets of names, the newest in a head document, older ones in numbered pages. A name is added before
+//! what it names is created, so readers skip names of what does not exist.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,26 @@ use crate::KeyValue;
 use crate::documents::{Change, Document, Documents, Rounds};
 use crate::log::page_key;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// The head document.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Roll {
+    /// Number of pages that have been taken out, which were the first. No number is given twice.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    taken: u64,
     pages: u64,
     tail: Vec<String>,
+}
+
+/// Some of the names of a roll.
+pub(crate) struct Part {
+    pub(crate) names: Vec<String>,
+    /// The page that they are on; `None`: the head.
+    page: Option<u64>,
 }
 
 impl Roll {
@@ -87,49 +102,56 @@ impl Roll {
         documents: &Documents<K>,
         list: &str,
     ) -> Result<BTreeSet<String>, StoreError> {
-        let keys = (0..self.pages).map(|page| page_key(list, page));
+        let keys = (self.taken..self.pages).map(|page| page_key(list, page));
         let pages = documents.read_all::<Vec<String>>(keys).await?;
         let paged = pages.into_iter().flatten().flat_map(|page| page.value);
         Ok(paged.chain(self.tail.iter().cloned()).collect())
     }
 
-    /// The names that were added last, a bounded number of them.
-    pub(crate) async fn last<K: KeyValue>(
+    /// Some of the names, a bounded number of them; there are none when none is left.
+    pub(crate) async fn part<K: KeyValue>(
         documents: &Documents<K>,
         list: &str,
-    ) -> Result<Vec<String>, StoreError> {
-        let Some(Document { value: roll, .. }) = documents.read::<Self>(list).await? else {
-            return Ok(Vec::new());
-        };
-        if !roll.tail.is_empty() || roll.pages == 0 {
-            return Ok(roll.tail);
+    ) -> Result<Part, StoreError> {
+        let roll = documents.read::<Self>(list).await?;
+        let Self {
+            taken, pages, tail, ..
+        } = roll.map(|roll| roll.value).unwrap_or_default();
+        if taken == pages {
+            return Ok(Part {
+                names: tail,
+                page: None,
+            });
         }
-        let page = page_key(list, roll.pages - 1);
-        let page = documents.read::<Vec<String>>(&page).await?;
-        Ok(page.map(|page| page.value).unwrap_or_default())
+        let page = documents
+            .read::<Vec<String>>(&page_key(list, taken))
+            .await?;
+        Ok(Part {
+            names: page.map(|page| page.value).unwrap_or_default(),
+            page: Some(taken),
+        })
     }
 
-    /// Takes out the names that [`Roll::last`] returned.
-    pub(crate) async fn remove_last<K: KeyValue>(
+    /// Takes out what [`Roll::part`] returned, where nobody else has.
+    pub(crate) async fn take_out<K: KeyValue>(
         documents: &Documents<K>,
         list: &str,
-        names: &[String],
+        part: &Part,
     ) -> Result<(), StoreError> {
-        let page = documents
+        documents
             .update(list, |roll: Option<Self>| {
                 let Some(mut roll) = roll else {
-                    return (Change::Keep, None);
+                    return (Change::Keep, ());
                 };
-                let is_page = roll.tail.is_empty() && roll.pages > 0;
-                match is_page {
-                    true => roll.pages -= 1,
-                    false => roll.tail.retain(|name| !names.contains(name)),
+                match part.page {
+                    Some(page) if page == roll.taken => roll.taken += 1,
+                    Some(_) => return (Change::Keep, ()),
+                    None => roll.tail.retain(|name| !part.names.contains(name)),
                 }
-                let page = is_page.then_some(roll.pages);
-                (Change::Write(roll), page)
+                (Change::Write(roll), ())
             })
             .await?;
-        match page {
+        match part.page {
             Some(page) => documents.delete(&page_key(list, page)).await,
             None => Ok(()),
         }
@@ -140,9 +162,11 @@ impl Roll {
         documents: &Documents<K>,
         list: &str,
     ) -> Result<(), StoreError> {
-        let roll = documents.read::<Self>(list).await?;
-        let pages = roll.map_or(0, |roll| roll.value.pages);
-        for page in 0..pages {
+        let Some(Document { value: roll, .. }) = documents.read::<Self>(list).await? else {
+            return Ok(());
+        };
+        // The page after the last may be there, too: of a writer that did not come to count it.
+        for page in roll.taken..=roll.pages {
             documents.delete(&page_key(list, page)).await?;
         }
         documents.delete(list).await

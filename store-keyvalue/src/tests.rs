@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use futures_executor::block_on;
+use futures_util::future::join;
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     Accounts, AgentQuery, ApiKeyCreation, ApiKeys, Audience, CommitOutcome, Expiry, LeaseRequest,
     MemoryStore, RefreshTokens, Registration, SessionQuery, Sessions,
 };
 use kubeagents_core::{
-    AccountId, ApiKey, MailedToken, NewAccount, Notification, RefreshToken, Report, Scopes,
-    SessionKey, Snapshot, StatusKind, Store, StoreError, Timestamp, Workspace, WorkspaceChoice,
-    decide,
+    Account, AccountId, ApiKey, MailedToken, NewAccount, Notification, RefreshToken, Report,
+    Scopes, SessionKey, Snapshot, StatusKind, Store, StoreError, Timestamp, Workspace,
+    WorkspaceChoice, decide,
 };
 
 use crate::KeyValueStore;
 use crate::documents::Limits;
-use crate::model::{Bucket, Life};
+use crate::model::{Bucket, Hold, Life};
 use crate::sessions::{agent_hash, head_key};
 
 /// Limits that make every list and every agent spill over after a few reports.
@@ -596,9 +597,7 @@ fn an_api_key_is_listed_exactly_when_it_works_whenever_its_writer_died() {
 #[test]
 fn a_deletion_that_was_cut_short_is_finished_by_others_or_has_not_begun() {
     block_on(for_every_death(60, async |mortal, survivor| {
-        let _ = register(survivor).await;
-        let account = survivor.verify_account("token", start()).await.unwrap();
-        let account = account.unwrap();
+        let account = verified(survivor).await;
         let _ = survivor.create_api_key(&api_key(), 1).await.unwrap();
         survivor
             .insert_refresh_token(&token("first"))
@@ -623,14 +622,95 @@ fn a_deletion_that_was_cut_short_is_finished_by_others_or_has_not_begun() {
     }));
 }
 
+/// The keys of what workspaces hold, and of their API keys.
+fn of_workspaces(bucket: &Bucket) -> Vec<String> {
+    let is_of_workspace = |key: &String| {
+        let kind = key.split('/').next().unwrap();
+        !["account", "deleted", "email", "notified", "outbox"].contains(&kind)
+    };
+    bucket.keys().into_iter().filter(is_of_workspace).collect()
+}
+
+async fn verified(store: &impl Store) -> Account {
+    let _ = register(store).await;
+    let account = store.verify_account("token", start()).await.unwrap();
+    account.unwrap()
+}
+
+#[test]
+fn a_report_that_is_held_up_while_its_account_is_purged_leaves_no_document() {
+    block_on(async {
+        for (operations, parts) in (0..24).flat_map(|n| (0..24).map(move |m| (n, m))) {
+            let bucket = Bucket::default();
+            let store = KeyValueStore::with_limits(bucket.clone(), TIGHT);
+            let account = verified(&store).await;
+            for n in 0..14 {
+                let report = report(&format!("topic {}", n % 5), StatusKind::ALL[n % 2]);
+                record(&store, &report, after(n), &n.to_string())
+                    .await
+                    .unwrap();
+            }
+            assert!(store.delete_account(&account, after(300)).await.unwrap());
+            let hold = Hold::after(operations);
+            let late = KeyValueStore::with_limits(bucket.held(hold.clone()), TIGHT);
+            let reporting = async {
+                for topic in ["topic 1", "new", "topic 2"] {
+                    let report = report(topic, StatusKind::Running);
+                    record(&late, &report, after(300), topic).await.unwrap();
+                }
+                hold.release();
+            };
+            let purging = async {
+                hold.reached().await;
+                for _ in 0..parts {
+                    store.purge_deleted(after(301)).await.unwrap();
+                }
+                hold.release();
+            };
+            join(reporting, purging).await;
+            while store.purge_deleted(after(310)).await.unwrap() {}
+            let agent = store.agent(&workspace(), AGENT, after(310)).await.unwrap();
+            assert_eq!(agent, None, "{operations} operations, {parts} parts");
+            while store.purge_deleted(after(400)).await.unwrap() {}
+            let left = of_workspaces(&bucket);
+            assert_eq!(left, [""; 0], "{operations} operations, {parts} parts");
+        }
+    });
+}
+
+#[test]
+fn hosts_that_purge_at_once_leave_no_document() {
+    block_on(async {
+        let bucket = Bucket::contended();
+        let store = KeyValueStore::with_limits(bucket.clone(), TIGHT);
+        let account = verified(&store).await;
+        for n in 0..120 {
+            let report = Report {
+                agent_id: format!("agent {n}"),
+                ..report("topic", StatusKind::Running)
+            };
+            record(&store, &report, after(n), &n.to_string())
+                .await
+                .unwrap();
+        }
+        assert!(store.delete_account(&account, after(300)).await.unwrap());
+        let other = KeyValueStore::with_limits(bucket.clone(), TIGHT);
+        for now in [after(301), after(400)] {
+            let purge = async |store: &KeyValueStore<Bucket>| {
+                while store.purge_deleted(now).await.unwrap() {}
+            };
+            join(purge(&store), purge(&other)).await;
+        }
+        assert_eq!(of_workspaces(&bucket), [""; 0]);
+    });
+}
+
 #[test]
 fn a_purge_removes_every_document_of_a_workspace_part_by_part() {
     block_on(async {
         let bucket = Bucket::default();
         let store = KeyValueStore::with_limits(bucket.clone(), TIGHT);
-        let _ = register(&store).await;
-        let account = store.verify_account("token", start()).await.unwrap();
-        let account = account.unwrap();
+        let account = verified(&store).await;
         let _ = store.create_api_key(&api_key(), 1).await.unwrap();
         for n in 0..200 {
             let status = match n % 2 {
@@ -645,20 +725,14 @@ fn a_purge_removes_every_document_of_a_workspace_part_by_part() {
                 .await
                 .unwrap();
         }
-        let of_workspace = |key: &String| {
-            ["agent", "history", "session", "api-key"]
-                .iter()
-                .any(|kind| key.starts_with(kind))
-        };
-        assert!(bucket.keys().iter().any(of_workspace));
+        assert_ne!(of_workspaces(&bucket), [""; 0]);
         assert!(store.delete_account(&account, after(300)).await.unwrap());
         let mut parts = 0;
         while store.purge_deleted(after(400)).await.unwrap() {
             parts += 1;
         }
         assert!(parts > 10, "{parts} parts");
-        let left: Vec<String> = bucket.keys().into_iter().filter(of_workspace).collect();
-        assert_eq!(left, Vec::<String>::new());
+        assert_eq!(of_workspaces(&bucket), [""; 0]);
         assert!(delivered(&store, after(500)).await.is_empty());
     });
 }

@@ -71,7 +71,18 @@ fn chain_size(chain: &Chain) -> usize {
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
+    /// An agent's head; `None` where there is no agent.
     pub(super) async fn head(
+        &self,
+        workspace: &Workspace,
+        agent_id: &str,
+    ) -> Result<Option<Document<Head>>, StoreError> {
+        let head = self.stored_head(workspace, agent_id).await?;
+        Ok(head.filter(|head| !head.value.is_emptied()))
+    }
+
+    /// An agent's head, also when it has been emptied.
+    async fn stored_head(
         &self,
         workspace: &Workspace,
         agent_id: &str,
@@ -137,10 +148,12 @@ impl<K: KeyValue> KeyValueStore<K> {
         else {
             return Ok(Vec::new());
         };
-        let head = self.head(workspace, agent_id).await?;
+        let head = self.stored_head(workspace, agent_id).await?;
         let loaded = self.loaded(keys, head).await?;
+        let agent = loaded.head.as_ref().map(|head| &head.value);
+        let agent = agent.filter(|head| !head.is_emptied());
         let snapshot = |key: &SessionKey| Snapshot {
-            agent_name: loaded.head.as_ref().map(|head| head.value.name.clone()),
+            agent_name: agent.map(|head| head.name.clone()),
             session: loaded.row(&key.session_topic).map(Row::head),
         };
         let snapshots = keys.iter().map(snapshot).collect();
@@ -200,7 +213,7 @@ impl<K: KeyValue> KeyValueStore<K> {
             let loaded = match known.take() {
                 Some(loaded) => loaded,
                 None => {
-                    let head = self.head(workspace, agent_id).await?;
+                    let head = self.stored_head(workspace, agent_id).await?;
                     self.loaded(keys(), head).await?
                 }
             };
@@ -219,13 +232,13 @@ impl<K: KeyValue> KeyValueStore<K> {
                 return Ok(outcomes());
             }
             let Loaded { head, mut cold } = loaded;
+            if head.as_ref().is_none_or(|head| head.value.is_emptied()) {
+                let list = agents_list(workspace);
+                Roll::add(&self.documents, &list, agent_id).await?;
+            }
             let (mut head, version) = match head {
                 Some(Document { value, version }) => (value, Some(version)),
-                None => {
-                    let list = agents_list(workspace);
-                    Roll::add(&self.documents, &list, agent_id).await?;
-                    (Head::new(first), None)
-                }
+                None => (Head::new(first), None),
             };
             self.tidy(&commits, &agent, &mut head).await?;
             let outgoing = self.announce(&agent, &head, &commits).await?;

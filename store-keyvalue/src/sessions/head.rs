@@ -1,6 +1,7 @@
 //! An agent's head, and the documents that its older parts move to.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use kubeagents_core::{
@@ -32,6 +33,21 @@ pub(crate) struct Head {
     /// has come back since, or has moved again, is here with an old `seq`.
     pub(crate) cold: Log<Moved>,
     pub(crate) history: Log<HistoryEntry>,
+    /// Set once the head of a deleted account's agent has been emptied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) remains: Option<Remains>,
+}
+
+/// What an emptied head stood for. Its documents are removed twice, the second time when nobody can
+/// write them any more: a writer whose swap came too late has written some before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Remains {
+    /// Number of pages of its history that are still to be removed.
+    pub(crate) history: u64,
+    /// Number of pages of its list of sessions that are still to be removed.
+    pub(crate) cold: u64,
+    /// The sessions that it named itself.
+    pub(crate) topics: BTreeSet<String>,
 }
 
 /// A session as its agent's head, or later a document of its own, holds it.
@@ -268,6 +284,34 @@ impl Head {
             hot: Vec::new(),
             cold: Log::default(),
             history: Log::default(),
+            remains: None,
+        }
+    }
+
+    /// Checks whether the head has been emptied and nothing has been reported since. It stands for no
+    /// agent then.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.remains.is_some() && self.hot.is_empty()
+    }
+
+    /// The emptied head. It goes on counting pages, so that no number is given twice.
+    pub(crate) fn emptied(self) -> Self {
+        let mut remains = self.remains.unwrap_or_default();
+        // The page after the last may be there, too: of a writer that did not come to count it.
+        remains.history = self.history.pages + 1;
+        remains.cold = self.cold.pages + 1;
+        let hot = self.hot.into_iter().map(|row| row.topic);
+        let moved = self.cold.tail.into_iter().map(|moved| moved.topic);
+        remains.topics.extend(hot.chain(moved));
+        Self {
+            name: String::new(),
+            source: String::new(),
+            session_count: 0,
+            hot: Vec::new(),
+            cold: Log::counting(self.cold.pages),
+            history: Log::counting(self.history.pages),
+            remains: Some(remains),
+            ..self
         }
     }
 
