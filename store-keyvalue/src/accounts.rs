@@ -366,7 +366,7 @@ fn existing(document: AccountDocument) -> Option<Account> {
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
-    async fn find_account(&self, id: &str) -> Result<Option<Account>, StoreError> {
+    pub(crate) async fn find_account(&self, id: &str) -> Result<Option<Account>, StoreError> {
         let found: Option<Document<AccountDocument>> =
             self.documents.read(&account_key(id)).await?;
         Ok(found.and_then(|document| existing(document.value)))

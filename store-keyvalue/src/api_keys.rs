@@ -93,6 +93,9 @@ impl<K: KeyValue> ApiKeys for KeyValueStore<K> {
         key: &ApiKey,
         most: usize,
     ) -> Result<ApiKeyCreation, StoreError> {
+        if self.find_account(key.account_id.as_str()).await?.is_none() {
+            return Ok(ApiKeyCreation::NoAccount);
+        }
         let list = api_keys_list(&key.account_id);
         let has_room = async |roll: &Roll| {
             let hashes = roll.names(&self.documents, &list).await?;

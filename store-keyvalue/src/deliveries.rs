@@ -1,6 +1,6 @@
 //! What became of what channels were told, one document for each channel.
 
-use kubeagents_core::store::newest;
+use kubeagents_core::store::{Channels, newest};
 use kubeagents_core::{Delivery, DeliveryState, Event, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,13 @@ impl<K: KeyValue> KeyValueStore<K> {
         };
         self.documents
             .update(&deliveries_key(workspace, channel), keep)
-            .await
+            .await?;
+        // The channel may be deleted meanwhile. Either that removes these, or it is seen here.
+        let channels = self.channels(workspace).await?;
+        match channels.iter().any(|known| known.id == *channel) {
+            true => Ok(()),
+            false => self.forget_deliveries(workspace, channel).await,
+        }
     }
 
     /// What became of what a channel was told.

@@ -571,6 +571,7 @@ fn a_rotation_that_was_cut_short_has_spent_the_token_or_not_begun() {
 #[test]
 fn an_api_key_is_listed_exactly_when_it_works_whenever_its_writer_died() {
     block_on(for_every_death(10, async |mortal, survivor| {
+        let _ = register(survivor).await;
         let _ = mortal.create_api_key(&api_key(), 1).await;
         let works = survivor
             .api_key_by_hash("key hash")

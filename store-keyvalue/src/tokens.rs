@@ -71,8 +71,9 @@ impl From<&RefreshToken> for TokenDocument {
 
 impl<K: KeyValue> RefreshTokens for KeyValueStore<K> {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
-        let logouts = self.logouts(token.account_id.as_str()).await?;
-        let logouts = logouts.unwrap_or_default();
+        let Some(logouts) = self.logouts(token.account_id.as_str()).await? else {
+            return Ok(());
+        };
         self.documents
             .create(&token_key(&token.token_hash), &TokenDocument::from(token))
             .await?;

@@ -103,7 +103,10 @@ impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
         for _ in 0..MAX_ROUNDS {
             let params = [key.account_id.as_str().into(), key.created_at.into()];
             let read = |row: &mut Row| Ok((row.text()?, row.int::<usize>()?));
-            let (version, valid) = self.query.one(VALID, &params, read).await?;
+            let account = self.query.optional(VALID, &params, read).await?;
+            let Some((version, valid)) = account else {
+                return Ok(ApiKeyCreation::NoAccount);
+            };
             if valid >= most {
                 return Ok(ApiKeyCreation::TooMany);
             }

@@ -100,7 +100,9 @@ INSERT INTO kubeagents_data.deliveries AS stored (id, workspace, channel, event,
     session_topic, attempts, status, error, state, created_at, finished_at) \
 SELECT id, workspace, channel, event, agent_id, session_topic, attempts, status, error, state, \
     created_at, finished_at \
-FROM finished ON CONFLICT (id) DO UPDATE SET attempts = excluded.attempts, \
+FROM finished \
+WHERE EXISTS (SELECT FROM kubeagents_data.channels AS known WHERE known.id = finished.channel) \
+ON CONFLICT (id) DO UPDATE SET attempts = excluded.attempts, \
     status = excluded.status, error = excluded.error, state = excluded.state, \
     created_at = excluded.created_at, finished_at = excluded.finished_at";
 

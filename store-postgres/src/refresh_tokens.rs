@@ -42,7 +42,8 @@ pub(crate) const PURGE: &str = concat!(
 const INSERT: &str = concat!(
     "WITH family AS (\
         INSERT INTO kubeagents_data.token_families (id, account_id, revoked) \
-        VALUES ($2::text, $3::text, $7::boolean) RETURNING id), ",
+        SELECT $2::text, id, $7::boolean FROM kubeagents_data.accounts \
+        WHERE id = $3::text FOR KEY SHARE RETURNING id), ",
     purge_expired!("$4::bigint", "2"),
     "INSERT INTO kubeagents_data.refresh_tokens (token_hash, family_id, created_at, expires_at, \
         spent_at) \

@@ -10,11 +10,13 @@ use crate::{Connection, SqliteStore, Value};
 /// ?11 the most valid keys of the account.
 const CREATE_API_KEY: &str = "
     INSERT INTO api_keys SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12
-    WHERE (
+    WHERE EXISTS (SELECT TRUE FROM accounts WHERE id = ?2) AND (
         SELECT count(*) FROM api_keys
         WHERE account_id = ?2 AND NOT revoked AND (expires_at IS NULL OR expires_at > ?9)
     ) < ?11
     RETURNING TRUE";
+
+const IS_ACCOUNT: &str = "SELECT TRUE FROM accounts WHERE id = ?1";
 
 macro_rules! select_api_keys {
     ($rest:literal) => {
@@ -62,9 +64,14 @@ impl<C: Connection> ApiKeys for SqliteStore<C> {
             key.workspace.as_str().into(),
         ];
         let created = self.writer.run(CREATE_API_KEY, parameters).await?;
-        Ok(match created.is_empty() {
-            false => ApiKeyCreation::Created,
-            true => ApiKeyCreation::TooMany,
+        if !created.is_empty() {
+            return Ok(ApiKeyCreation::Created);
+        }
+        let account = [(&key.account_id).into()];
+        let account = self.lookups.first(IS_ACCOUNT, account, |_| Ok(())).await?;
+        Ok(match account {
+            Some(()) => ApiKeyCreation::TooMany,
+            None => ApiKeyCreation::NoAccount,
         })
     }
 

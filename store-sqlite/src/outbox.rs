@@ -85,7 +85,8 @@ const FINISH: &str = "
             value ->> 'agent_id', value ->> 'session_topic', value ->> 'attempts',
             value ->> 'status', value ->> 'error', value ->> 'state', value ->> 'created_at',
             value ->> 'finished_at'
-        FROM json_each(?1)";
+        FROM json_each(?1)
+        WHERE EXISTS (SELECT TRUE FROM channels WHERE channels.id = value ->> 'channel')";
 
 /// ?1 workspace, ?2 channel, ?3 how many.
 const PENDING: &str = "

@@ -7,7 +7,9 @@ use kubeagents_store_sql::Row;
 
 use crate::{Connection, SqliteStore};
 
-const INSERT_REFRESH_TOKEN: &str = "INSERT INTO refresh_tokens VALUES (?, ?, ?, ?, ?, ?)";
+const INSERT_REFRESH_TOKEN: &str = "
+    INSERT INTO refresh_tokens SELECT ?1, ?2, ?3, ?4, ?5, ?6
+    WHERE EXISTS (SELECT TRUE FROM accounts WHERE id = ?3)";
 
 const REFRESH_TOKEN: &str = "
     SELECT t.token_hash, t.account_id, t.family_id, t.created_at, t.expires_at, t.spent_at,

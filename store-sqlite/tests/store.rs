@@ -190,6 +190,15 @@ fn expired_refresh_tokens_go_as_new_ones_come_and_families_with_their_last_one()
     block_on(async {
         let database = Database::new();
         let store = database.open().await.unwrap();
+        let connection = rusqlite::Connection::open(database.file()).unwrap();
+        connection
+            .execute(
+                "INSERT INTO accounts (id, email, email_key, password_hash, name,
+                    notification_webhook_url, email_verified, created_at, updated_at)
+                VALUES ('account', 'a@b.io', 'a@b.io', '', '', '', TRUE, 1, 1)",
+                [],
+            )
+            .unwrap();
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
         let token = |hash: &str, family: &str, created, expires| RefreshToken {
             token_hash: hash.to_owned(),
@@ -215,7 +224,6 @@ fn expired_refresh_tokens_go_as_new_ones_come_and_families_with_their_last_one()
             let token = token(hash, family, 50, 100);
             store.insert_refresh_token(&token).await.unwrap();
         }
-        let connection = rusqlite::Connection::open(database.file()).unwrap();
         let all = |query| -> String { connection.query_row(query, [], |row| row.get(0)).unwrap() };
         let tokens = "SELECT group_concat(token_hash, ' ' ORDER BY token_hash) FROM refresh_tokens";
         assert_eq!(all(tokens), "5 6 7");

@@ -90,13 +90,14 @@ impl<P: Ports> App<P> {
         };
         match store.create_api_key(&key, MAX_VALID_KEYS).await? {
             ApiKeyCreation::Created => {}
+            ApiKeyCreation::NoAccount => return Err(Self::unknown_account()),
             ApiKeyCreation::TooMany => {
                 return Err(ApiError::limit_reached(format!(
                     "an account may have at most {MAX_VALID_KEYS} valid API keys: revoke one first"
                 )));
             }
         }
-        // The account may have been deleted meanwhile. Either that removes this key, or it is seen here.
+        // The account may be deleted meanwhile. Either that removes this key, or it is seen here.
         if store.account(account_id).await?.is_none() {
             store.revoke_api_key(account_id, &key.id).await?;
             return Err(Self::unknown_account());

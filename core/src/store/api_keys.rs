@@ -5,12 +5,14 @@ use crate::{AccountId, ApiKey, Timestamp};
 
 /// What became of a new API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "the account may have too many"]
+#[must_use = "the account may have too many, or be gone"]
 pub enum ApiKeyCreation {
     /// The key is stored.
     Created,
     /// The account has as many valid keys as it may have; nothing is stored.
     TooMany,
+    /// There is no such account; nothing is stored.
+    NoAccount,
 }
 
 /// API keys.

@@ -132,7 +132,7 @@ pub trait Outbox {
     ) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Ends leases of one channel's notifications for good, and keeps what became of them: the newest
-    /// [`MAX_DELIVERIES`] of the channel.
+    /// [`MAX_DELIVERIES`] of the channel, and nothing once the channel is gone.
     fn finish_deliveries(
         &self,
         deliveries: &[Delivery],

@@ -5,7 +5,7 @@ use crate::{AccountId, RefreshToken, Timestamp};
 
 /// Refresh tokens.
 pub trait RefreshTokens {
-    /// Stores the first refresh token of a new family.
+    /// Stores the first refresh token of a new family, unless its account is gone.
     fn insert_refresh_token(
         &self,
         token: &RefreshToken,

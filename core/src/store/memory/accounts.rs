@@ -35,6 +35,10 @@ fn is_awaited(token: Option<&MailedToken>, token_hash: &str, now: Timestamp) -> 
 }
 
 impl AccountTable {
+    pub(super) fn contains(&self, id: &AccountId) -> bool {
+        self.by_id.contains_key(id)
+    }
+
     fn purge_unverified(&mut self, now: Timestamp) {
         if self.by_id.len() < self.purge_at {
             return;

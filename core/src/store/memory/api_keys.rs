@@ -10,7 +10,11 @@ impl ApiKeys for MemoryStore {
         key: &ApiKey,
         most: usize,
     ) -> Result<ApiKeyCreation, StoreError> {
-        let keys = &mut self.lock().api_keys;
+        let state = &mut *self.lock();
+        if !state.accounts.contains(&key.account_id) {
+            return Ok(ApiKeyCreation::NoAccount);
+        }
+        let keys = &mut state.api_keys;
         let others = keys
             .values()
             .filter(|other| other.account_id == key.account_id && other.is_valid(key.created_at));

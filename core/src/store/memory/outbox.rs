@@ -298,9 +298,15 @@ impl Outbox for MemoryStore {
     }
 
     async fn finish_deliveries(&self, deliveries: &[Delivery]) -> Result<(), StoreError> {
-        let outbox = &mut self.lock().outbox;
+        let super::State {
+            outbox, channels, ..
+        } = &mut *self.lock();
         for delivery in deliveries {
             outbox.remove(&delivery.id);
+            let mut channels = channels.get(&delivery.workspace).into_iter().flatten();
+            if !channels.any(|channel| channel.id == delivery.channel) {
+                continue;
+            }
             let finished = outbox.finished.entry(delivery.channel.clone()).or_default();
             *finished = newest(std::mem::take(finished), vec![delivery.clone()]);
         }

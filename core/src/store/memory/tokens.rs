@@ -53,7 +53,10 @@ impl TokenTable {
 
 impl RefreshTokens for MemoryStore {
     async fn insert_refresh_token(&self, token: &RefreshToken) -> Result<(), StoreError> {
-        self.lock().tokens.insert(token);
+        let state = &mut *self.lock();
+        if state.accounts.contains(&token.account_id) {
+            state.tokens.insert(token);
+        }
         Ok(())
     }
 

@@ -355,7 +355,7 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
         verified(store, tag).await,
         verified(store, &strangers).await,
     ];
-    let mut keys = Vec::new();
+    let (mut keys, mut made) = (Vec::new(), Vec::new());
     for owner in &owners {
         let tag = owner.id.as_str();
         let key = ApiKey {
@@ -373,7 +373,8 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
         };
         let outcome = store.create_api_key(&key, 1).await.unwrap();
         assert_eq!(outcome, ApiKeyCreation::Created);
-        keys.push(key.key_hash);
+        keys.push(key.key_hash.clone());
+        made.push(key);
         let token = refresh_token(tag, &owner.id);
         store.insert_refresh_token(&token).await.unwrap();
         let workspace = Workspace::Account(owner.id.clone());
@@ -405,6 +406,19 @@ pub async fn a_deleted_account_leaves_nothing_behind<S: Store>(store: &S, tag: &
     assert!(listed.items.is_empty());
     let token = refresh_token(account.id.as_str(), &account.id);
     assert!(!is_live(store, &token).await);
+
+    // A log-in and a request for a key that had begun before come too late.
+    store.insert_refresh_token(&token).await.unwrap();
+    let stored = store.refresh_token(&token.token_hash).await.unwrap();
+    assert_eq!(stored, None);
+    let late = ApiKey {
+        id: uuid_of(&format!("{tag} late key")),
+        key_hash: sha256_hex(format!("{tag} late key")),
+        ..made[0].clone()
+    };
+    let outcome = store.create_api_key(&late, 10).await.unwrap();
+    assert_eq!(outcome, ApiKeyCreation::NoAccount);
+    assert_eq!(store.api_key_by_hash(&late.key_hash).await.unwrap(), None);
 
     purge(store, now).await;
     assert!(agents(store, &own, now).await.is_empty());

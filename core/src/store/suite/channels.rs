@@ -3,7 +3,7 @@ use crate::hook::Detail;
 use crate::{Events, Format};
 
 /// A channel of a workspace, one of many.
-fn numbered(tag: &str, workspace: &Workspace, n: u32) -> Channel {
+pub(super) fn numbered(tag: &str, workspace: &Workspace, n: u32) -> Channel {
     Channel {
         id: uuid_of(&format!("{tag} channel {n}")),
         workspace: workspace.clone(),

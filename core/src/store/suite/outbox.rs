@@ -1,5 +1,6 @@
 use std::fmt::Display;
 
+use super::channels::numbered;
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(600);
@@ -316,6 +317,12 @@ fn told(workspace: &Workspace, channel: &str, n: usize, at: i64, delay: i64) -> 
 pub async fn deliveries_of_a_channel_are_listed_newest_first<S: Store>(store: &S, tag: &str) {
     let [own] = neighbours(tag);
     let (channel, other) = (uuid_of(tag), uuid_of(&format!("{tag} other")));
+    let of_own = Channel {
+        id: channel.clone(),
+        ..numbered(tag, &own, 1)
+    };
+    let created = store.create_channel(&of_own, 20).await.unwrap();
+    assert_eq!(created, ChannelCreation::Created);
     let entries: Vec<_> = (0..3).map(|n| told(&own, &channel, n, 0, 0)).collect();
     queue(store, &own, &entries).await;
     queue(store, &own, &[told(&own, &other, 9, 0, 0)]).await;
@@ -382,6 +389,15 @@ pub async fn deliveries_of_a_channel_are_listed_newest_first<S: Store>(store: &S
     let mut newest: Vec<Delivery> = many[10..].to_vec();
     newest.reverse();
     assert_eq!(listed(&channel).await, newest);
+
+    assert!(store.delete_channel(&own, &channel).await.unwrap());
+    // What was under way, and what waited, comes to its end.
+    for some in [&finished[..], &many] {
+        store.finish_deliveries(some).await.unwrap();
+    }
+    let left = listed(&channel).await.into_iter();
+    let left = left.filter(|delivery| delivery.state != DeliveryState::Pending);
+    assert_eq!(left.collect::<Vec<_>>(), []);
 }
 
 /// What a channel is told later is due only then.
