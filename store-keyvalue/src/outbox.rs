@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use kubeagents_core::store::{
-    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full, newest,
+    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, log_full, newest,
 };
 use kubeagents_core::{Commit, Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
@@ -304,17 +304,26 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
     async fn put_off(
         &self,
         leased: &Notification,
+        what: PutOff,
         now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
         let until = after(now, pause);
-        for shard in 0..SHARDS {
+        let shards = match what {
+            PutOff::Leased => {
+                let shard = shard_of(&leased.id);
+                shard..shard + 1
+            }
+            PutOff::WhatIsDue => 0..SHARDS,
+        };
+        for shard in shards {
             let put_off = |entries: Option<Shard>| {
                 let mut entries = entries.unwrap_or_default();
                 let mut changed = false;
                 for entry in &mut entries {
                     let is_leased = entry.id == leased.id;
-                    if is_leased || entry.channel == leased.channel && entry.due <= now {
+                    let goes_along = what == PutOff::WhatIsDue && entry.channel == leased.channel;
+                    if is_leased || goes_along && entry.due <= now {
                         entry.due = until;
                         entry.round = entry.round.saturating_sub(is_leased.into());
                         changed = true;
