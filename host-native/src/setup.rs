@@ -23,6 +23,7 @@ mod qwen;
 mod toml;
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ use kubeagents_core::hook::Tool;
 use kubeagents_core::settings::{ClientValues, Host, Texts};
 
 use crate::client::config::ClientConfig;
+use crate::client::folders::is_foreign;
 use crate::client::{NOT_DONE, NOT_UNDERSTOOD, surroundings};
 use crate::config::ConfigError;
 use file::{Change, Edit, Refusal};
@@ -54,6 +56,8 @@ struct Request {
     dry_run: bool,
     /// Whether a repository's own files are changed rather than the user's.
     project: bool,
+    /// Whether the status line is reported.
+    statusline: bool,
     url: Option<String>,
     key: Option<String>,
     host: Option<String>,
@@ -413,6 +417,8 @@ pub(crate) fn command() -> Command {
             text("key", "API key for that server, or - to read it from standard input"),
             text("host", "Name of this machine in reports"),
             switch("project", "Add hooks to the files of the repository here, for everyone who works in it"),
+            switch("statusline", "Report also what Claude Code tells its status line: cost, tokens, context")
+                .conflicts_with_all(["project", "uninstall"]),
             switch("dry-run", "Show the changes, and make none"),
             switch("uninstall", "Remove what this command added").conflicts_with_all(["url", "key", "host"]),
         ])
@@ -446,6 +452,7 @@ impl Request {
             uninstall: matches.get_flag("uninstall"),
             dry_run: matches.get_flag("dry-run"),
             project: matches.get_flag("project"),
+            statusline: matches.get_flag("statusline"),
             url: text("url"),
             key,
             host: text("host"),
@@ -470,15 +477,33 @@ fn carry_out_all(request: &Request) -> Result<ExitCode, ConfigError> {
         true => Place::of_project()?,
         false => Place::of_user()?,
     };
+    let place = match request.statusline {
+        true => place.with_status_line(),
+        false => place,
+    };
     let wish = match request.uninstall {
         true => Wish::Remove,
         false => Wish::Install,
     };
-    let mut told = String::new();
-    if wish == Wish::Install {
-        told += &store(request)?;
+    if is_foreign(place.home()) {
+        return Err(ConfigError(format!(
+            "HOME is {}, which is another user's: run this as that user, without sudo",
+            place.home().display()
+        )));
     }
     let agents = chosen(request, &place)?;
+    if request.statusline && !agents.iter().any(|agent| agent.tool == Tool::ClaudeCode) {
+        return Err(ConfigError(
+            "--statusline: only Claude Code has one. Name it where it is not found: kubeagents setup \
+             claude-code --statusline"
+                .into(),
+        ));
+    }
+    let mut told = String::new();
+    if wish == Wish::Install {
+        told += &whose_agents();
+        told += &store(request)?;
+    }
     let mut folders = Folders::read()?;
     let mut is_refused = false;
     if agents.is_empty() {
@@ -521,6 +546,17 @@ fn carry_out_all(request: &Request) -> Result<ExitCode, ConfigError> {
         true => ExitCode::from(NOT_DONE),
         false => ExitCode::SUCCESS,
     })
+}
+
+/// What to say where somebody may have meant agents of their own.
+fn whose_agents() -> String {
+    let user = env::var("SUDO_USER").unwrap_or_default();
+    match rustix::process::geteuid().is_root() && !matches!(user.as_str(), "" | "root") {
+        true => {
+            format!("This is about the agents of root. For those of {user}, run it without sudo.\n")
+        }
+        false => String::new(),
+    }
 }
 
 fn print(text: &str) -> Result<(), ConfigError> {
@@ -636,6 +672,13 @@ fn notes(plan: &Plan) -> String {
 /// Makes the changes for an agent, until one of them fails; says what was done, and whether it was all.
 fn carry_out(agent: &Agent, plan: &Plan, wish: Wish, folders: &mut Folders) -> (String, bool) {
     let mut told = String::new();
+    let changes = || plan.changes.iter().filter(|change| change.is_one());
+    if let Some(refusal) = changes().find_map(|change| change.check().err()) {
+        return (
+            format!("{}: nothing is changed.\n  {refusal}\n", agent.title),
+            false,
+        );
+    }
     for change in &plan.changes {
         let made = match change.is_one() {
             true => change.make().map(|(done, made)| {

@@ -57,6 +57,34 @@ fn absolute(variable: &str) -> Option<PathBuf> {
     path.is_absolute().then_some(path)
 }
 
+/// Checks whether this is the administrator in a folder that is another user's, as by `sudo`: what is made
+/// there would be out of its owner's hands.
+pub(crate) fn is_foreign(folder: &Path) -> bool {
+    let is_anothers = || fs::metadata(folder).is_ok_and(|folder| folder.uid() != 0);
+    rustix::process::geteuid().is_root() && is_anothers()
+}
+
+/// Makes a folder of this user's own, where it is missing.
+///
+/// # Errors
+/// Those of the file system; `PermissionDenied` where a link or another user's folder stands there, and for
+/// the administrator below another user's folder.
+pub(super) fn make_own(folder: &Path) -> io::Result<()> {
+    let refusal = |problem| Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+    let user = rustix::process::geteuid();
+    match fs::symlink_metadata(folder) {
+        Ok(there) if there.is_dir() && there.uid() == user.as_raw() => return Ok(()),
+        Ok(_) => return refusal("it is a link, or another user's"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut above = folder.ancestors().skip(1);
+    if above.find(|folder| folder.exists()).is_some_and(is_foreign) {
+        return refusal("it is below another user's folder");
+    }
+    make_private(folder)
+}
+
 /// Makes a folder that only this user may look into, where it is missing.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use kubeagents_core::hook::Moment;
 use kubeagents_core::ports::Clock;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tempfile::NamedTempFile;
@@ -30,8 +31,11 @@ const NUMBER: &str = "number";
 
 const ENDING: &str = ".json";
 
-/// How the name of a file begins that holds the last text of a session.
-const TEXT: &str = "text-";
+/// How the name of a file begins that holds the last of a session's events that may come often.
+const LAST: &str = "last-";
+
+/// How long after one of these the next is taken, in microseconds.
+const PAUSE: u64 = 30_000_000;
 
 /// Something to post.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -139,8 +143,19 @@ impl Spool {
     /// # Errors
     /// Those of the file system.
     pub(super) fn check(&self) -> io::Result<()> {
-        folders::make_private(&self.folder)?;
-        NamedTempFile::new_in(&self.folder).map(drop)
+        self.make()?;
+        // A full disk still has names for files.
+        NamedTempFile::new_in(&self.folder)?
+            .as_file()
+            .write_all(&[0; 4096])
+    }
+
+    /// Makes the folder, and the one above it, where they are missing.
+    fn make(&self) -> io::Result<()> {
+        if let Some(state) = self.folder.parent() {
+            folders::make_own(state)?;
+        }
+        folders::make_own(&self.folder)
     }
 
     /// Takes an event. Its number is greater than that of every event before it: the time in
@@ -149,7 +164,7 @@ impl Spool {
     /// # Errors
     /// Those of the file system.
     pub(super) fn take(&self, event: &Event) -> io::Result<u64> {
-        folders::make_private(&self.folder)?;
+        self.make()?;
         let event = serde_json::to_vec(event)?;
         let mut last = private()
             .read(true)
@@ -168,30 +183,46 @@ impl Spool {
         Ok(number)
     }
 
-    /// Checks whether a session's text is another than the last and not too soon after it, and keeps it
-    /// then.
+    /// Checks whether an event that may come often is to be taken: it says something else than the last one
+    /// of its session, and not too soon after it. One that comes too soon waits for [`Spool::due`].
     ///
     /// # Errors
     /// Those of the file system.
-    pub(super) fn is_due(&self, session: &str, text: &str, pause: Duration) -> io::Result<bool> {
-        folders::make_private(&self.folder)?;
-        let path = self.folder.join(format!("{TEXT}{}", fingerprint(session)));
+    pub(super) fn is_due(&self, event: &Event) -> io::Result<bool> {
+        self.make()?;
+        let name = format!("{LAST}{}", fingerprint(&event.session));
         let mut file = private()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(path)?;
-        let mut last = String::new();
-        (&mut file).take(16 << 10).read_to_string(&mut last)?;
-        let age = file.metadata()?.modified()?.elapsed();
-        if last == text || !last.is_empty() && age.is_ok_and(|age| age < pause) {
+            .open(self.folder.join(name))?;
+        lock(&file)?;
+        let mut last = Last::read(&mut file);
+        if !last.notes(event) {
             return Ok(false);
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(text.as_bytes())?;
-        Ok(true)
+        let due = last.due(now());
+        last.write(&mut file)?;
+        Ok(due.is_some())
+    }
+
+    /// The events that came too soon and are due now.
+    pub(super) fn due(&self) -> Vec<Event> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let lasts = entries.filter(|entry| {
+            let name = entry.file_name();
+            name.as_encoded_bytes().starts_with(LAST.as_bytes())
+        });
+        let due = lasts.filter_map(|entry| {
+            let mut file = private().read(true).write(true).open(entry.path()).ok()?;
+            lock(&file).ok()?;
+            let mut last = Last::read(&mut file);
+            let due = last.due(now())?;
+            last.write(&mut file).ok()?;
+            Some(due)
+        });
+        due.collect()
     }
 
     /// Removes what those have left who were killed while they took an event, and the texts of sessions
@@ -204,7 +235,7 @@ impl Spool {
             let age = entry.metadata().and_then(|metadata| metadata.modified());
             let age = age.ok().and_then(|modified| modified.elapsed().ok());
             let is_left = begins(".tmp") && age > Some(PATIENCE * 60);
-            if is_left || begins(TEXT) && age > Some(Duration::from_secs(24 * 3600)) {
+            if is_left || begins(LAST) && age > Some(Duration::from_secs(24 * 3600)) {
                 // Another time will do.
                 let _ = fs::remove_file(entry.path());
             }
@@ -256,10 +287,60 @@ impl Spool {
     }
 }
 
-/// How to open a file for this user only.
+/// The last of a session's events that may come often.
+#[derive(Default, Serialize, Deserialize)]
+struct Last {
+    /// What it said: the path of its message.
+    path: String,
+    /// When it was taken, in microseconds.
+    taken: u64,
+    /// A newer one, which came too soon.
+    later: Option<Event>,
+}
+
+impl Last {
+    /// What a file holds; what somebody has left who was killed is none.
+    fn read(file: &mut File) -> Self {
+        let mut text = Vec::new();
+        let read = file.read_to_end(&mut text);
+        read.ok()
+            .and_then(|_| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
+    }
+
+    fn write(&self, file: &mut File) -> io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(&serde_json::to_vec(self)?)
+    }
+
+    /// Takes note of an event, unless it says the same as the newest.
+    fn notes(&mut self, event: &Event) -> bool {
+        let path = &event.message.path;
+        let newest = self.later.as_ref();
+        let is_new = newest.map_or(&self.path, |later| &later.message.path) != path;
+        if is_new {
+            self.later = (self.path != *path).then(|| event.clone());
+        }
+        is_new
+    }
+
+    /// The newer one, if it is due now: then it is the last.
+    fn due(&mut self, now: u64) -> Option<Event> {
+        let is_early = self.taken <= now && now - self.taken < PAUSE;
+        let due = self.later.take_if(|_| !is_early)?;
+        self.path.clone_from(&due.message.path);
+        self.taken = now;
+        Some(due)
+    }
+}
+
+/// How to open a file for this user only. A link, which may lead to anything, is not followed.
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.mode(0o600);
+    options
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options
 }
 
@@ -391,6 +472,32 @@ mod tests {
         assert_eq!(mode(folder.path().join("state")), 0o700);
         assert_eq!(mode(spool.path(numbers[3])), 0o600);
         assert_eq!(mode(spool.folder.join(NUMBER)), 0o600);
+    }
+
+    #[test]
+    fn what_comes_too_soon_waits_and_the_newest_counts() {
+        let cost = |cost: &str| Event {
+            message: Message {
+                path: cost.into(),
+                body: json!({}),
+            },
+            ..event()
+        };
+        let mut last = Last::default();
+        assert!(last.notes(&cost("1")));
+        assert_eq!(last.due(9 * PAUSE), Some(cost("1")));
+        assert!(!last.notes(&cost("1")), "the same");
+        assert_eq!(last.due(99 * PAUSE), None);
+        assert!(last.notes(&cost("2")));
+        assert!(last.notes(&cost("3")));
+        assert_eq!(last.due(10 * PAUSE - 1), None);
+        assert_eq!(last.due(10 * PAUSE), Some(cost("3")));
+        assert_eq!(last.due(99 * PAUSE), None, "once");
+        assert!(last.notes(&cost("4")));
+        assert!(last.notes(&cost("3")), "it has changed back");
+        assert_eq!(last.due(99 * PAUSE), None);
+        assert!(last.notes(&cost("5")));
+        assert_eq!(last.due(PAUSE), Some(cost("5")), "the clock was set back");
     }
 
     #[test]

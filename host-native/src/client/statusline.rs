@@ -6,7 +6,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use kubeagents_core::hook::{Detail, Tool};
 use serde_json::{Map, Value, json};
@@ -17,9 +16,6 @@ use super::outlet::{Outlet, settings};
 use super::run::code;
 use super::spool::{Event, Message, Stage};
 use super::surroundings;
-
-/// How often a session's surroundings are reported at most.
-const PAUSE: Duration = Duration::from_secs(30);
 
 /// Does everything that the command does, with the arguments behind `statusline`.
 pub(super) fn run(arguments: &[OsString]) -> ExitCode {
@@ -78,9 +74,6 @@ fn report(payload: &[u8]) -> Option<()> {
         .extend_pairs(told);
     let query = query.finish();
     let outlet = Outlet::new(&settings);
-    if !outlet.spool()?.is_due(session, &query, PAUSE).ok()? {
-        return None;
-    }
     let event = Event {
         to: outlet.to.clone(),
         message: Message {
@@ -92,7 +85,10 @@ fn report(payload: &[u8]) -> Option<()> {
         watched: None,
         opening: Map::new(),
     };
-    outlet.take(&event).ok().map(drop)
+    match outlet.spool()?.is_due(&event).ok()? {
+        true => outlet.take(&event).ok().map(drop),
+        false => None,
+    }
 }
 
 /// What a status line is told that belongs to a session's context.

@@ -287,7 +287,7 @@ impl Watcher {
     fn look(&mut self) {
         let busy: HashSet<&Name> = self.waiting.values().map(|waiting| &waiting.name).collect();
         let due = self.sessions.look(|name| busy.contains(name));
-        for event in due {
+        for event in due.into_iter().chain(self.spool.due()) {
             // What cannot be written now is due again at the next look.
             if self.spool.take(&event).is_ok() {
                 self.sessions.told(&(event.to, event.session), event.stage);

@@ -1,12 +1,16 @@
-//! Claude Code: hooks in `settings.json`, servers in `.claude.json`. A plugin brings both.
+//! Claude Code: hooks and the status line in `settings.json`, servers in `.claude.json`. A plugin brings
+//! hooks and servers.
 
+use std::path::Path;
+
+use jsonc_parser::cst::CstInputValue;
 use kubeagents_core::hook::Tool;
 use serde_json::Value;
 
 use super::file::{Refusal, read};
 use super::json::Json;
-use super::place::{self, Folder, Moved};
-use super::{Agent, Place, Plan, Wish, group, handler, server};
+use super::place::{self, Folder, Moved, quoted, unquoted};
+use super::{Agent, Place, Plan, Wish, group, handler, program_name, server};
 
 pub(super) const AGENT: Agent = Agent {
     tool: Tool::ClaudeCode,
@@ -52,13 +56,12 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         ..Plan::default()
     };
     let user_settings = place.folder(&FOLDER).join("settings.json");
-    let mut ours = wish;
-    for path in [&settings, &user_settings] {
-        if wish == Wish::Install && has_plugin(path)? {
-            plan.is_left_to_plugin = true;
-            ours = Wish::Remove;
-        }
-    }
+    let by_plugin = has_plugin(&settings)? || has_plugin(&user_settings)?;
+    plan.is_left_to_plugin = by_plugin && wish == Wish::Install;
+    let ours = match by_plugin {
+        true => Wish::Remove,
+        false => wish,
+    };
     if plan.is_left_to_plugin {
         plan.notes
             .push("The plugin kubeagents is enabled, and brings hooks and MCP server".into());
@@ -74,8 +77,26 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
         }
         (event, group(handler(command.clone(), &more)))
     });
-    let set_hooks = |json: &Json, wish| json.set_hooks(&["hooks"], "claude-code", &hooks, wish);
-    plan.add(place.json(settings, ours, &set_hooks)?);
+    let line = LineProgram(quoted(&place.mcp_program()));
+    let has_line = !place.is_project()
+        && (place.has_status_line()
+            || parsed(&settings)?.is_some_and(|json| LineProgram::is_in(&json)));
+    // No plugin brings a status line.
+    let change = match has_line {
+        true => wish,
+        false => ours,
+    };
+    plan.add(place.json(settings, change, &|json, wish| {
+        let hooks_wish = match by_plugin {
+            true => Wish::Remove,
+            false => wish,
+        };
+        json.set_hooks(&["hooks"], "claude-code", &hooks, hooks_wish)?;
+        match has_line {
+            true => line.set(json, wish),
+            false => Ok(()),
+        }
+    })?);
 
     if !place.is_project() {
         let folder = place.folder(&FOLDER);
@@ -93,12 +114,92 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
+/// The settings in a file; `None` where there is none.
+fn parsed(path: &Path) -> Result<Option<Json>, Refusal> {
+    let json = read(path)?.map(|text| Json::parse(&text));
+    json.transpose()
+        .map_err(|problem| Refusal::new(path, problem))
+}
+
+/// This program as a shell's word, which stands before the command of a status line.
+struct LineProgram(String);
+
+impl LineProgram {
+    const COMMAND: &str = " statusline";
+    const SHELL: &str = " -- sh -c ";
+
+    /// The program of a command that is ours, and the command that it stands before.
+    fn split(command: &str) -> Option<(&str, Option<String>)> {
+        let mut places = command.match_indices(Self::COMMAND);
+        let (program, rest) = places.find_map(|(place, _)| {
+            let (program, rest) = command.split_at(place);
+            let is_ours = unquoted(program).is_some_and(|word| program_name(Path::new(&word)));
+            is_ours.then_some((program, &rest[Self::COMMAND.len()..]))
+        })?;
+        let by_shell = rest.strip_prefix(Self::SHELL).and_then(unquoted);
+        match by_shell.or_else(|| rest.strip_prefix(" -- ").map(str::to_owned)) {
+            Some(inner) => Some((program, Some(inner))),
+            None => rest.is_empty().then_some((program, None)),
+        }
+    }
+
+    fn is_in(json: &Json) -> bool {
+        let value = json.value();
+        let command = value["statusLine"]["command"].as_str();
+        command.and_then(Self::split).is_some()
+    }
+
+    /// Makes a status line's command stand behind this program, for a removal as it was.
+    fn set(&self, json: &Json, wish: Wish) -> Result<(), String> {
+        const LINE: &str = "statusLine";
+        let value = json.value();
+        let settings = json.object(&[], true)?.ok_or("must hold an object")?;
+        let line = settings.get(LINE);
+        let command = value[LINE]["command"].as_str();
+        let command = command.filter(|command| !command.trim().is_empty());
+        let inner = match command.and_then(Self::split) {
+            Some((program, _)) if wish == Wish::Install && program == self.0 => return Ok(()),
+            Some((_, inner)) => inner,
+            None if wish == Wish::Remove => return Ok(()),
+            None => command.map(str::to_owned),
+        };
+        let own = || format!("{}{}", self.0, Self::COMMAND);
+        let new = match (wish, inner) {
+            (Wish::Remove, inner) => inner,
+            (Wish::Install, None) => Some(own()),
+            (Wish::Install, Some(inner)) => {
+                Some(format!("{}{}{}", own(), Self::SHELL, quoted(&inner)))
+            }
+        };
+        match (line, new) {
+            (Some(line), None) => line.remove(),
+            (None, Some(new)) => {
+                let fields = [("type", "command".into()), ("command", new.into())];
+                let fields =
+                    fields.map(|(name, value): (&str, CstInputValue)| (name.into(), value));
+                settings.append(LINE, CstInputValue::Object(fields.into()));
+            }
+            (Some(_), Some(new)) => {
+                let line = json.object(&[LINE], false)?;
+                let command = line.and_then(|line| line.get("command"));
+                match command.filter(|_| value[LINE]["type"] == "command") {
+                    Some(command) => command.set_value(new.into()),
+                    None => {
+                        return Err("statusLine must be of the type command, with a command".into());
+                    }
+                }
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
 /// Checks whether settings enable our plugin.
-fn has_plugin(path: &std::path::Path) -> Result<bool, Refusal> {
-    let Some(text) = read(path)? else {
+fn has_plugin(path: &Path) -> Result<bool, Refusal> {
+    let Some(json) = parsed(path)? else {
         return Ok(false);
     };
-    let json = Json::parse(&text).map_err(|problem| Refusal::new(path, problem))?;
     let value = json.value();
     let plugins = value["enabledPlugins"].as_object();
     Ok(plugins.into_iter().flatten().any(|(name, enabled)| {

@@ -1,10 +1,12 @@
 //! The files of agents' configurations: read whole, compared, and put in place at once.
 
+use std::error::Error;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use similar::TextDiff;
 use tempfile::NamedTempFile;
 
@@ -130,12 +132,33 @@ impl Change {
         self.before.as_deref().unwrap_or_default()
     }
 
+    /// Checks that the file may be changed. Putting another in its place would pass over that it may not be
+    /// written.
+    ///
+    /// # Errors
+    /// [`Refusal`] for a file, or a folder for it, that this user may not write.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        let refuse = |what: &str, error: rustix::io::Errno| {
+            Refusal::new(&self.path, format!("{what} may not be written: {error}"))
+        };
+        let target = target(&self.path);
+        if self.before.is_some() {
+            access(&target, Access::WRITE_OK).map_err(|error| refuse("it", error))?;
+        }
+        let mut folders = target.ancestors().skip(1);
+        match folders.find(|folder| folder.exists()) {
+            Some(folder) => access(folder, Access::WRITE_OK | Access::EXEC_OK)
+                .map_err(|error| refuse("its folder", error)),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the change, and says what was done and which folders were made for it.
     ///
     /// # Errors
     /// [`Refusal`] for a file that has changed meanwhile or cannot be written.
     pub(super) fn make(&self) -> Result<(String, Vec<PathBuf>), Refusal> {
-        let refuse = |error: io::Error| Refusal::new(&self.path, error);
+        let refuse = |error: io::Error| Refusal::new(&self.path, reason(&error));
         if read(&self.path)? != self.before {
             return Err(Refusal::new(
                 &self.path,
@@ -153,14 +176,22 @@ impl Change {
             Some(_) => format!("changed {shown}"),
             None => format!("wrote {shown}"),
         };
+        let mut is_kept = false;
         if let (true, Some(before)) = (self.keeps_backup && self.is_first, &self.before)
             && read(&backup)?.is_none()
         {
             // By the same way, so that it is as private as the file itself.
             put(&backup, before, Some(&self.path)).map_err(refuse)?;
             done += &format!(", which is kept as {}", backup.display());
+            is_kept = true;
         }
-        let made = put(&self.path, after, None).map_err(refuse)?;
+        let made = put(&self.path, after, None).map_err(|error| {
+            if is_kept {
+                // It is a copy of nothing but what is there.
+                let _ = fs::remove_file(&backup);
+            }
+            refuse(error)
+        })?;
         Ok((done, made))
     }
 
@@ -175,6 +206,13 @@ impl Change {
         }
         Ok(())
     }
+}
+
+/// Why a file could not be put in place, without the name that it had until then.
+fn reason(error: &io::Error) -> String {
+    error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// A file's text; `None` where there is none.

@@ -61,7 +61,7 @@ impl Json {
     }
 
     /// The object at a place, made where it is missing and `makes` says so.
-    fn object(&self, place: &[&str], makes: bool) -> Result<Option<CstObject>, String> {
+    pub(super) fn object(&self, place: &[&str], makes: bool) -> Result<Option<CstObject>, String> {
         let mut object = self.0.object_value_or_set();
         for name in place {
             let inner = match (object.get(name), makes) {
@@ -249,7 +249,7 @@ impl Json {
 }
 
 /// Names of the file that are changed, and whose names are.
-const CHANGED: [&str; 3] = ["hooks", "mcpServers", "mcp"];
+const CHANGED: [&str; 4] = ["hooks", "mcpServers", "mcp", "statusLine"];
 
 /// Checks that no name occurs twice where something is changed: which of both counts is the agent's
 /// choice.

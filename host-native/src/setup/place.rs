@@ -49,6 +49,8 @@ pub(crate) struct Place {
     program: PathBuf,
     /// Whether a shell finds this program by its name.
     is_in_path: bool,
+    /// Whether the status line is to be reported, also where it is not yet.
+    has_status_line: bool,
 }
 
 impl Place {
@@ -63,7 +65,21 @@ impl Place {
             project: None,
             program,
             is_in_path,
+            has_status_line: false,
         })
+    }
+
+    /// The same, with a status line that is reported.
+    pub(super) fn with_status_line(self) -> Self {
+        Self {
+            has_status_line: true,
+            ..self
+        }
+    }
+
+    /// Checks whether the status line is to be reported, also where it is not yet.
+    pub(super) fn has_status_line(&self) -> bool {
+        self.has_status_line
     }
 
     /// The repository that the working folder is in.
@@ -213,12 +229,39 @@ fn own_program() -> Result<(PathBuf, bool), ConfigError> {
 }
 
 /// A word of a shell's command line.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@".contains(c);
+pub(super) fn quoted(word: &str) -> String {
     match word.chars().all(is_plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
+}
+
+/// The word that [`quoted`] makes a text of; `None` for what it does not make.
+pub(super) fn unquoted(text: &str) -> Option<String> {
+    let mut word = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        rest = &rest[first.len_utf8()..];
+        match first {
+            '\'' => {
+                let (inside, after) = rest.split_once('\'')?;
+                word.push_str(inside);
+                rest = after;
+            }
+            '\\' => {
+                rest = rest.strip_prefix('\'')?;
+                word.push('\'');
+            }
+            plain if is_plain(plain) => word.push(plain),
+            _ => return None,
+        }
+    }
+    Some(word)
+}
+
+/// Checks whether a character means nothing to a shell.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "/._-+@".contains(c)
 }
 
 #[cfg(test)]
@@ -235,5 +278,17 @@ mod tests {
             quoted("/opt/it's here/kubeagents"),
             r"'/opt/it'\''s here/kubeagents'"
         );
+        for word in [
+            "/usr/local/bin/kubeagents",
+            "it's",
+            "''",
+            r"\' ; $x",
+            "状态",
+        ] {
+            assert_eq!(unquoted(&quoted(word)).as_deref(), Some(word));
+        }
+        for line in ["two words", "a;b", "'open", r"a\b"] {
+            assert_eq!(unquoted(line), None, "{line}");
+        }
     }
 }

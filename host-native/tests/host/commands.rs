@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
@@ -849,12 +849,78 @@ async fn a_status_line_is_passed_on_and_its_context_reported_without_history() {
     assert_eq!(now["session"]["context"]["model"], "claude-opus");
     assert_eq!(now["session"]["context"]["context_percent"], "12");
     assert_eq!(now["status_history"], before["status_history"]);
-    // So soon after, nothing is reported, nor what is the same.
+    // What comes too soon is told later, also where nothing comes any more.
     other["cost"]["total_cost_usd"] = json!(0.6);
     line(&[], &other);
     home.hook("claude-code", &event("Stop", "t"));
-    let told = is_told(&server, "t", "success", "turn").await;
-    assert_eq!(told["session"]["context"]["cost_usd"], "0.50");
+    is_told(&server, "t", "success", "turn").await;
+    for file in home.files() {
+        let is_last = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("last-");
+        if file.file_name().is_some_and(is_last) {
+            // As if half a minute had passed.
+            let mut last: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            last["taken"] = json!(0);
+            fs::write(&file, last.to_string()).unwrap();
+        }
+    }
+    let begin = Instant::now();
+    while told().await["session"]["context"]["cost_usd"] != "0.60" {
+        assert!(
+            begin.elapsed() < crate::support::PATIENCE,
+            "{}",
+            told().await
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_state_that_is_a_link_or_anothers_is_written_to_by_nobody() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    let hook = |name: &str| {
+        let mut hook = home.kubeagents(&["hook", "claude-code"]);
+        // As the settings of a repository can have it.
+        hook.env("XDG_STATE_HOME", home.path().join("repository"));
+        hand_over(hook, prompt(name, "go").to_string().as_bytes());
+    };
+    hook("first");
+    is_told(&server, "first", "running", "").await;
+    for watcher in home.watchers() {
+        kill_process(watcher, Signal::KILL).unwrap();
+    }
+    let state = home.path().join("repository/kubeagents");
+    let state = fs::read_dir(state).unwrap().next().unwrap().unwrap().path();
+    let spool = state.join("spool");
+    let mine = home.path().join("mine");
+    fs::create_dir(&mine).unwrap();
+    let notes = mine.join("notes");
+    fs::write(&notes, "mine").unwrap();
+
+    fs::remove_file(spool.join("number")).unwrap();
+    symlink(&notes, spool.join("number")).unwrap();
+    hook("by-a-link");
+    is_told(&server, "by-a-link", "running", "").await;
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "mine");
+
+    fs::remove_dir_all(&spool).unwrap();
+    symlink(&mine, &spool).unwrap();
+    hook("in-a-link");
+    is_told(&server, "in-a-link", "running", "").await;
+    assert_eq!(fs::read_dir(&mine).unwrap().count(), 1);
+
+    if rustix::process::geteuid().is_root() {
+        fs::remove_file(&spool).unwrap();
+        chown(&state, Some(12345), None).unwrap();
+        hook("in-anothers");
+        is_told(&server, "in-anothers", "running", "").await;
+        assert!(!spool.exists());
+        fs::remove_dir_all(&state).unwrap();
+        chown(state.parent().unwrap(), Some(12345), None).unwrap();
+        hook("below-anothers");
+        is_told(&server, "below-anothers", "running", "").await;
+        assert!(!state.exists());
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -116,6 +116,22 @@ impl Home {
         let bin = self.path("bin");
         said(
             self.command(bin.join("kubeagents"), &bin)
+                .arg("setup")
+                .args(arguments),
+        )
+    }
+
+    /// Runs `kubeagents setup` as a user to whom the modes of files apply.
+    fn without_privilege(&self, arguments: &[&str]) -> Said {
+        if !rustix::process::geteuid().is_root() {
+            return self.run(arguments);
+        }
+        let bin = self.path("bin");
+        let mut command = self.command("/usr/bin/setpriv", &bin);
+        command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+        said(
+            command
+                .arg(bin.join("kubeagents"))
                 .arg("setup")
                 .args(arguments),
         )
@@ -748,6 +764,201 @@ fn links_are_followed_and_modes_kept() {
     assert!(home.path("elsewhere/claude.json").is_file());
     home.setup(&["--uninstall"]);
     assert!(link.is_symlink() && !home.path("elsewhere").exists());
+}
+
+#[test]
+fn what_this_user_may_not_write_is_refused_and_nothing_beside_it_is_changed() {
+    let home = lived_in();
+    home.setup(&["gemini"]);
+    let mode = |path: &str, mode| {
+        fs::set_permissions(home.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(".claude.json", 0o444);
+    mode(".codex", 0o555);
+    let before = home.files();
+    let said = home.without_privilege(&["claude-code", "codex"]);
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    for problem in [
+        "Claude Code: nothing is changed",
+        ".claude.json: it may not be written: Permission denied",
+        "Codex CLI: nothing is changed",
+        "hooks.json: its folder may not be written: Permission denied",
+    ] {
+        assert!(said.text.contains(problem), "{problem} in {}", said.text);
+    }
+    assert_eq!(home.files(), before);
+    mode(".codex", 0o755);
+    mode(".claude.json", 0o644);
+    assert_eq!(home.without_privilege(&["claude-code"]).code, Some(0));
+}
+
+#[test]
+fn where_there_is_no_room_nothing_is_changed_and_nothing_left_and_the_doctor_says_so() {
+    let home = Home::new();
+    home.put(".claude/settings.json", "{\"a\": 1}\n");
+    home.setup(&["gemini"]);
+    let before = home.files();
+    let without_room = |command: &str| {
+        let script = format!("trap '' XFSZ; ulimit -f 1; exec kubeagents {command}");
+        let bin = home.path("bin");
+        said(home.command("/bin/sh", &bin).args(["-c", &script]))
+    };
+    let refused = without_room("setup claude-code codex");
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("settings.json: File too large"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(home.files(), before);
+    let told = without_room("doctor").text;
+    assert!(told.contains("cannot be written"), "{told}");
+}
+
+#[test]
+fn the_administrator_changes_nothing_in_somebody_elses_home() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = lived_in();
+    let before = home.files();
+    chown(home.path(""), Some(12345), None).unwrap();
+    let said = home.run(&["claude-code"]);
+    assert_eq!(said.code, Some(2), "{}", said.text);
+    assert!(
+        said.text.contains("which is another user's"),
+        "{}",
+        said.text
+    );
+    assert_eq!(home.files(), before);
+    assert!(!home.path(".config/kubeagents").exists());
+
+    chown(home.path(""), Some(0), None).unwrap();
+    let bin = home.path("bin");
+    let mut setup = home.command(bin.join("kubeagents"), &bin);
+    setup.env("SUDO_USER", "alice").args(["setup", "--dry-run"]);
+    let told = self::said(&mut setup).text;
+    assert!(
+        told.contains("For those of alice, run it without sudo"),
+        "{told}"
+    );
+}
+
+/// The values of a file that has comments in lines of their own.
+fn json_of(text: &str) -> Value {
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    serde_json::from_str(&lines.collect::<String>()).unwrap()
+}
+
+#[test]
+fn a_status_line_is_reported_when_asked_for_and_given_back() {
+    const LINE: &str = r#"{
+  // Mine.
+  "statusLine": { "type": "command", "command": "jq -r '\"it\u0027s \" + .model.id' | tr a b", "padding": 0 },
+  "model": "opus"
+}
+"#;
+    let home = Home::new();
+    let path = ".claude/settings.json";
+    let command = || json_of(&home.text(path))["statusLine"]["command"].clone();
+    home.put(path, LINE);
+    home.setup(&["claude-code"]);
+    assert!(
+        !home.text(path).contains("statusline"),
+        "only when asked for"
+    );
+
+    home.setup(&["claude-code", "--statusline"]);
+    let wrapped = command();
+    let wrapped = wrapped.as_str().unwrap();
+    assert!(
+        wrapped.starts_with("kubeagents statusline -- sh -c '"),
+        "{wrapped}"
+    );
+    assert_eq!(
+        home.setup(&["claude-code"]),
+        "Claude Code: set up already.\n"
+    );
+    assert_eq!(
+        home.setup(&["claude-code", "--statusline"]),
+        "Claude Code: set up already.\n"
+    );
+    // The line that it is for is what a shell runs.
+    let script = wrapped.replacen("kubeagents statusline -- sh -c", "printf %s", 1);
+    let shown = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(
+        String::from_utf8(shown.stdout).unwrap(),
+        json_of(LINE)["statusLine"]["command"].as_str().unwrap()
+    );
+
+    // Somebody changes the file: the command is given back all the same.
+    let changed = home.text(path).replace("opus", "haiku");
+    fs::write(home.path(path), &changed).unwrap();
+    home.setup(&["--uninstall"]);
+    assert_eq!(
+        json_of(&home.text(path)),
+        json_of(&LINE.replace("opus", "haiku"))
+    );
+    fs::write(home.path(path), LINE).unwrap();
+    home.setup(&["claude-code", "--statusline"]);
+    home.setup(&["--uninstall"]);
+    assert_eq!(home.text(path), LINE);
+
+    // Where there is none, ours goes again; by hand it is given back without a shell.
+    home.put(path, "{}\n");
+    home.setup(&["claude-code", "--statusline"]);
+    assert_eq!(command(), "kubeagents statusline");
+    home.setup(&["--uninstall"]);
+    assert_eq!(home.text(path), "{}\n");
+    home.put(
+        path,
+        r#"{"statusLine": {"type": "command", "command": "/old/kubeagents statusline -- ~/x.sh"}}"#,
+    );
+    home.setup(&["claude-code"]);
+    assert_eq!(command(), "kubeagents statusline -- sh -c '~/x.sh'");
+    home.setup(&["--uninstall"]);
+    assert_eq!(command(), "~/x.sh");
+}
+
+#[test]
+fn a_status_line_is_reported_beside_the_plugin_and_refused_where_there_is_none() {
+    let home = Home::new();
+    let path = ".claude/settings.json";
+    home.put(path, r#"{"enabledPlugins": {"kubeagents@x": true}}"#);
+    home.setup(&["claude-code", "--statusline"]);
+    let settings = home.json(path);
+    assert_eq!(settings["statusLine"]["command"], "kubeagents statusline");
+    assert_eq!(settings.get("hooks"), None);
+    assert_eq!(
+        home.run(&["claude-code"]).text.lines().next(),
+        Some("Claude Code: set up already.")
+    );
+    home.setup(&["--uninstall"]);
+    assert_eq!(
+        home.text(path),
+        r#"{"enabledPlugins": {"kubeagents@x": true}}"#
+    );
+
+    home.put(
+        path,
+        r#"{"statusLine": {"type": "static", "command": "x"}}"#,
+    );
+    let said = home.run(&["claude-code", "--statusline"]);
+    assert_eq!(said.code, Some(1), "{}", said.text);
+    assert!(
+        said.text.contains("statusLine must be of the type command"),
+        "{}",
+        said.text
+    );
+    let said = home.run(&["codex", "--statusline"]);
+    assert_eq!(said.code, Some(2), "{}", said.text);
+    assert!(
+        said.text.contains("only Claude Code has one"),
+        "{}",
+        said.text
+    );
 }
 
 #[test]

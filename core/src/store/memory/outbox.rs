@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::MemoryStore;
 use crate::store::{
-    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, StoreError, log_full,
-    newest,
+    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, StoreError, log_full, newest,
 };
 use crate::{Delivery, Notification, Timestamp, Workspace};
 
@@ -283,7 +282,6 @@ impl Outbox for MemoryStore {
     async fn put_off(
         &self,
         leased: &Notification,
-        what: PutOff,
         now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
@@ -291,7 +289,7 @@ impl Outbox for MemoryStore {
         if let Some(entry) = outbox.entries.get_mut(&leased.id) {
             entry.round = entry.round.saturating_sub(1);
         }
-        let mut ids = outbox.due_for(what.channel(leased), now);
+        let mut ids = outbox.due_for(&leased.channel, now);
         ids.push(leased.id.clone());
         for id in ids {
             outbox.rest(&id, instant_after(now, pause));
