@@ -29,6 +29,7 @@ mod shares;
 mod turns;
 mod unsent;
 
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
@@ -61,7 +62,7 @@ use error::ApiError;
 use known_accounts::KnownAccounts;
 pub use origin::Encrypted;
 use shares::Shares;
-use turns::{PATIENCE, Turn, Turns};
+use turns::{Impatient, PATIENCE, Turn, Turns};
 
 /// The application: answers requests by the contract, on the host's ports.
 pub struct App<P> {
@@ -71,7 +72,9 @@ pub struct App<P> {
     signer: TokenSigner,
     cookie_names: CookieNames,
     bodies: Shares,
-    turns: Turns,
+    turns: Turns<Workspace>,
+    /// Turns at the passwords of one address, for each client.
+    attempts: Turns<(String, IpAddr)>,
     known_accounts: KnownAccounts,
     unsent: Shares,
     /// True once the log has said that clients behind a proxy count as one.
@@ -107,6 +110,7 @@ impl<P: Ports> App<P> {
             cookie_names: CookieNames::new(&settings.jwt_secret),
             bodies: Shares::new(body::BUDGET_BYTES),
             turns: Turns::new(settings.values.reads_in_flight as usize),
+            attempts: Turns::new(1),
             known_accounts: KnownAccounts::default(),
             unsent: Shares::new(unsent::BUDGET_BYTES),
             warned_of_hidden: AtomicBool::new(false),
@@ -246,8 +250,9 @@ impl<P: Ports> App<P> {
     }
 
     /// Waits for a turn at reading a list of this workspace. It ends with the answer.
-    async fn turn(&self, workspace: &Workspace) -> Result<Option<Turn>, ApiError> {
-        self.turns.wait(workspace, self.ports.pause(PATIENCE)).await
+    async fn turn(&self, workspace: &Workspace) -> Result<Option<Turn<Workspace>>, ApiError> {
+        let turn = self.turns.wait(workspace, self.ports.pause(PATIENCE)).await;
+        turn.map_err(|Impatient| ApiError::too_many_reads())
     }
 
     fn now(&self) -> Timestamp {

@@ -25,11 +25,11 @@ pub const DECOY: &str = "$2b$12$abcdefghijklmnopqrstuuSGJC5wqeoDaQZH3wNsTOxIlHnK
 /// The hash of a password.
 ///
 /// # Errors
-/// [`PasswordFailure`] when bcrypt refuses, which it does for no cost that is fixed here.
+/// [`PasswordFailure::Failed`] when bcrypt refuses, which it does for no cost that is fixed here.
 pub fn hash(password: &str, salt: [u8; 16]) -> Result<String, PasswordFailure> {
     bcrypt::hash_with_salt(password, COST, salt)
         .map(|parts| parts.to_string())
-        .map_err(|error| PasswordFailure(error.to_string()))
+        .map_err(|error| PasswordFailure::Failed(error.to_string()))
 }
 
 /// Checks whether this is the password that was hashed; `false` also for a hash that is none.
@@ -74,7 +74,9 @@ async fn digest(
     mut rest: impl AsyncFnMut(),
 ) -> Result<HashParts, PasswordFailure> {
     if !(4..=31).contains(&cost) {
-        return Err(PasswordFailure(format!("bcrypt has no cost {cost}")));
+        return Err(PasswordFailure::Failed(format!(
+            "bcrypt has no cost {cost}"
+        )));
     }
     // A zero ends the key, where there is room for it.
     let mut key = password.as_bytes().to_vec();
@@ -107,7 +109,7 @@ async fn digest(
     let (salt, text) = (base64.encode(salt), base64.encode(&text[..23]));
     format!("$2b${cost:02}${salt}{text}")
         .parse()
-        .map_err(|error: BcryptError| PasswordFailure(error.to_string()))
+        .map_err(|error: BcryptError| PasswordFailure::Failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -68,10 +68,16 @@ pub trait Passwords {
     ) -> impl Future<Output = Result<bool, PasswordFailure>>;
 }
 
-/// A password could not be hashed: the worker is gone, or the host is shutting down.
+/// Why a password was not hashed.
 #[derive(Debug, thiserror::Error)]
-#[error("password hashing failed: {0}")]
-pub struct PasswordFailure(pub String);
+pub enum PasswordFailure {
+    /// Too many others come first.
+    #[error("too many passwords are waiting")]
+    Crowded,
+    /// Hashing refuses.
+    #[error("password hashing failed: {0}")]
+    Failed(String),
+}
 
 /// What a mail is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -94,9 +94,7 @@ impl PasswordThreads {
         // What has to go for want of room is dropped, and whoever awaits it is told.
         drop(self.0.lock().queue.push(client, Box::new(job)));
         self.0.changed.notify_one();
-        answered
-            .await
-            .map_err(|_| PasswordFailure("too many passwords are waiting".into()))
+        answered.await.map_err(|_| PasswordFailure::Crowded)
     }
 }
 

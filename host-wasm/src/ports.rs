@@ -128,7 +128,7 @@ impl InlinePasswords {
             called
         };
         let turn = called.await;
-        turn.map_err(|_| PasswordFailure("too many passwords are waiting".into()))
+        turn.map_err(|_| PasswordFailure::Crowded)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `/api/auth/…`: registering, proving an address, logging in and out.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::client::Client;
 use super::cookie::Cookie;
 use super::response::{Answer, confirm, json, ok, secret};
+use super::turns::{Impatient, PATIENCE, Turn};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
 use crate::notification::check_webhook_url;
@@ -378,8 +380,23 @@ impl<P: Ports> App<P> {
     pub(super) fn check_hashing(&self, client: Client) -> Result<(), ApiError> {
         match self.ports.passwords().admits(client.key()) {
             true => Ok(()),
-            false => Err(PasswordFailure("too many passwords are waiting".into()).into()),
+            false => Err(PasswordFailure::Crowded.into()),
         }
+    }
+
+    /// Waits for a turn at the password of an address. Tries of one client come one after the other:
+    /// a right one is counted only while it is checked, and so never stands in the way of the next.
+    async fn attempt(
+        &self,
+        email_key: &str,
+        client: Client,
+    ) -> Result<Option<Turn<(String, IpAddr)>>, ApiError> {
+        let Some(address) = client.key() else {
+            return Ok(None);
+        };
+        let key = (email_key.to_owned(), address);
+        let turn = self.attempts.wait(&key, self.ports.pause(PATIENCE)).await;
+        turn.map_err(|Impatient| PasswordFailure::Crowded.into())
     }
 
     /// Checks whether the account of an address has this password. What fails is counted, and whether
@@ -391,7 +408,9 @@ impl<P: Ports> App<P> {
         account: Option<&Account>,
         given: String,
     ) -> Result<bool, ApiError> {
-        let drawn = self.draw_attempt(&email_key(email), client).await?;
+        let email_key = email_key(email);
+        let _turn = self.attempt(&email_key, client).await?;
+        let drawn = self.draw_attempt(&email_key, client).await?;
         // What bcrypt would cut off is no part of any password.
         let possible = given.len() <= password::MAX_BYTES;
         let hash = account.map_or(password::DECOY, |account| &account.password_hash);

@@ -168,7 +168,7 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
-    /// The answer while the bodies of others' requests or answers take up all the room there is.
+    /// The answer while others take up all the room there is.
     pub(crate) fn overloaded(message: &'static str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
@@ -284,7 +284,13 @@ impl From<StoreError> for ApiError {
 
 impl From<PasswordFailure> for ApiError {
     fn from(error: PasswordFailure) -> Self {
-        Self::unavailable(error)
+        match error {
+            // Nothing went wrong inside, and whoever sends many must not fill the log.
+            PasswordFailure::Crowded => {
+                Self::overloaded("too many passwords are waiting, try again")
+            }
+            PasswordFailure::Failed(_) => Self::unavailable(error),
+        }
     }
 }
 

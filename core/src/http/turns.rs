@@ -1,7 +1,9 @@
-//! Turns at reading lists: a workspace has a few at once, and those who wait get theirs in order.
+//! Turns at what would harm others at once: lists of one workspace, passwords of one account. Those who
+//! wait get theirs in order.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
+use std::hash::Hash;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -9,35 +11,36 @@ use std::time::Duration;
 
 use futures_channel::oneshot::{Receiver, Sender, channel};
 
-use super::ApiError;
-use crate::Workspace;
-
 /// How long a request waits for its turn.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The turns of all workspaces. Clones share them.
+/// Turns, for each key. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Turns {
-    /// The most at once in one workspace; 0: any number.
+pub(super) struct Turns<K: Clone + Eq + Hash> {
+    /// The most at once with one key; 0: any number.
     most: usize,
-    /// Workspaces in which somebody reads.
-    queues: Arc<Mutex<HashMap<Workspace, Queue>>>,
+    /// The keys with which somebody has a turn.
+    queues: Arc<Mutex<HashMap<K, Queue<K>>>>,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
+#[derive(Debug)]
+struct Queue<K: Clone + Eq + Hash> {
     at_work: usize,
-    waiting: VecDeque<Sender<Turn>>,
+    waiting: VecDeque<Sender<Turn<K>>>,
 }
 
 /// A turn; the next one's when dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
-    turns: Turns,
-    workspace: Workspace,
+pub(super) struct Turn<K: Clone + Eq + Hash> {
+    turns: Turns<K>,
+    key: K,
 }
 
-impl Turns {
+/// Patience came to its end before the turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Impatient;
+
+impl<K: Clone + Eq + Hash> Turns<K> {
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
@@ -48,13 +51,13 @@ impl Turns {
     /// Waits for a turn, but not beyond `patience`.
     pub(super) async fn wait(
         &self,
-        workspace: &Workspace,
+        key: &K,
         patience: impl Future<Output = ()>,
-    ) -> Result<Option<Turn>, ApiError> {
+    ) -> Result<Option<Turn<K>>, Impatient> {
         if self.most == 0 {
             return Ok(None);
         }
-        let mut receiver = match self.join(workspace) {
+        let mut receiver = match self.join(key) {
             Ok(turn) => return Ok(Some(turn)),
             Err(receiver) => receiver,
         };
@@ -65,16 +68,19 @@ impl Turns {
             }
             patience.as_mut().poll(context).map(|()| None)
         });
-        turn.await.map(Some).ok_or_else(ApiError::too_many_reads)
+        turn.await.map(Some).ok_or(Impatient)
     }
 
     /// A turn now, or a place in the queue.
-    fn join(&self, workspace: &Workspace) -> Result<Turn, Receiver<Turn>> {
+    fn join(&self, key: &K) -> Result<Turn<K>, Receiver<Turn<K>>> {
         let mut queues = self.lock();
-        let queue = queues.entry(workspace.clone()).or_default();
+        let queue = queues.entry(key.clone()).or_insert_with(|| Queue {
+            at_work: 0,
+            waiting: VecDeque::new(),
+        });
         if queue.at_work < self.most {
             queue.at_work += 1;
-            return Ok(self.turn(workspace));
+            return Ok(self.turn(key));
         }
         // Who came first loses patience first.
         while queue.waiting.front().is_some_and(Sender::is_canceled) {
@@ -85,21 +91,21 @@ impl Turns {
         Err(receiver)
     }
 
-    fn turn(&self, workspace: &Workspace) -> Turn {
+    fn turn(&self, key: &K) -> Turn<K> {
         Turn {
             turns: self.clone(),
-            workspace: workspace.clone(),
+            key: key.clone(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Workspace, Queue>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Queue<K>>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a turn, unless somebody waits for it.
-    fn next(&self, workspace: &Workspace) -> Option<Sender<Turn>> {
+    fn next(&self, key: &K) -> Option<Sender<Turn<K>>> {
         let mut queues = self.lock();
-        let queue = queues.get_mut(workspace)?;
+        let queue = queues.get_mut(key)?;
         while let Some(next) = queue.waiting.pop_front() {
             if !next.is_canceled() {
                 return Some(next);
@@ -107,17 +113,17 @@ impl Turns {
         }
         queue.at_work -= 1;
         if queue.at_work == 0 {
-            queues.remove(workspace);
+            queues.remove(key);
         }
         None
     }
 }
 
-impl Drop for Turn {
+impl<K: Clone + Eq + Hash> Drop for Turn<K> {
     fn drop(&mut self) {
-        if let Some(next) = self.turns.next(&self.workspace) {
+        if let Some(next) = self.turns.next(&self.key) {
             // Whoever has gone meanwhile drops the turn, and so passes it on.
-            let _ = next.send(self.turns.turn(&self.workspace));
+            let _ = next.send(self.turns.turn(&self.key));
         }
     }
 }
@@ -128,17 +134,17 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::AccountId;
+    use crate::{AccountId, Workspace};
 
-    type Waiting = Pin<Box<dyn Future<Output = Result<Option<Turn>, ApiError>>>>;
+    type Waiting = Pin<Box<dyn Future<Output = Result<Option<Turn<Workspace>>, Impatient>>>>;
 
-    fn waiting(turns: &Turns, workspace: &Workspace) -> Waiting {
+    fn waiting(turns: &Turns<Workspace>, workspace: &Workspace) -> Waiting {
         let (turns, workspace) = (turns.clone(), workspace.clone());
         Box::pin(async move { turns.wait(&workspace, pending()).await })
     }
 
     /// The turn, if it has come.
-    fn poll(waiting: &mut Waiting) -> Option<Turn> {
+    fn poll(waiting: &mut Waiting) -> Option<Turn<Workspace>> {
         let mut context = Context::from_waker(Waker::noop());
         match waiting.as_mut().poll(&mut context) {
             Poll::Ready(turn) => turn.unwrap(),
@@ -151,9 +157,9 @@ mod tests {
         let turns = Turns::new(2);
         let shared = Workspace::Shared;
         let mut all: Vec<Waiting> = (0..5).map(|_| waiting(&turns, &shared)).collect();
-        let mut have: Vec<Option<Turn>> = all.iter_mut().map(poll).collect();
+        let mut have: Vec<Option<Turn<_>>> = all.iter_mut().map(poll).collect();
         let has =
-            |have: &[Option<Turn>]| -> Vec<bool> { have.iter().map(Option::is_some).collect() };
+            |have: &[Option<Turn<_>>]| -> Vec<bool> { have.iter().map(Option::is_some).collect() };
         assert_eq!(has(&have), [true, true, false, false, false]);
 
         let other = Workspace::Account(AccountId::new("a"));
@@ -184,12 +190,8 @@ mod tests {
         let turns = Turns::new(1);
         let first = turns.join(&Workspace::Shared).unwrap();
         let refused = turns.wait(&Workspace::Shared, ready(()));
-        let refused = futures_executor::block_on(refused).unwrap_err();
-        assert!(
-            refused.message.contains("READS_IN_FLIGHT"),
-            "{}",
-            refused.message
-        );
+        let refused = futures_executor::block_on(refused);
+        assert_eq!(refused.unwrap_err(), Impatient);
         drop(first);
         assert!(poll(&mut waiting(&turns, &Workspace::Shared)).is_some());
     }

@@ -86,6 +86,28 @@ fn ten_failed_log_ins_a_minute_are_allowed_to_a_client_at_an_address() {
 }
 
 #[test]
+fn log_ins_at_once_count_only_where_they_fail() {
+    let server = server();
+    verified(&server);
+    let at_once = |passwords: &[&str]| -> Vec<StatusCode> {
+        let request = |password: &&str| {
+            let body = json!({"email": EMAIL, "password": password});
+            let request = Request::post("/api/auth/login");
+            let request = request.extension(Peer(client(1).parse().unwrap()));
+            request.body(body.to_string()).unwrap()
+        };
+        let replies = server.send_together(passwords.iter().map(request).collect());
+        replies.iter().map(|reply| reply.status).collect()
+    };
+    assert_eq!(at_once(&[PASSWORD; 25]), [StatusCode::OK; 25]);
+    assert_eq!(at_once(&["wrong"; 9]), [StatusCode::UNAUTHORIZED; 9]);
+    assert_eq!(at_once(&[PASSWORD; 5]), [StatusCode::OK; 5]);
+    let guesses = at_once(&["wrong"; 3]);
+    assert_eq!(guesses[0], StatusCode::UNAUTHORIZED);
+    assert_eq!(guesses[1..], [StatusCode::TOO_MANY_REQUESTS; 2]);
+}
+
+#[test]
 fn all_clients_together_are_allowed_ten_times_as_many() {
     let server = server();
     verified(&server);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,7 +79,7 @@ impl Passwords for TestPorts {
         // As cheap as can be: what it costs is tested elsewhere.
         let hash = bcrypt::hash_with_salt(password, 4, salt);
         hash.map(|parts| parts.to_string())
-            .map_err(|error| PasswordFailure(error.to_string()))
+            .map_err(|error| PasswordFailure::Failed(error.to_string()))
     }
     async fn verify(
         &self,
@@ -90,6 +91,7 @@ impl Passwords for TestPorts {
         if let Some(meanwhile) = meanwhile {
             meanwhile.await;
         }
+        let_others(1).await;
         Ok(password::verify(&password, &hash))
     }
 }
@@ -169,8 +171,24 @@ impl Ports for TestPorts {
     }
 
     async fn pause(&self, duration: Duration) {
+        let_others(1000).await;
         self.clock.advance(TimeDelta::from_std(duration).unwrap());
     }
+}
+
+/// Lets what else is under way get on, so many times.
+async fn let_others(mut times: usize) {
+    std::future::poll_fn(|context| {
+        let is_over = times == 0;
+        times = times.saturating_sub(1);
+        context.waker().wake_by_ref();
+        if is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 pub(crate) const JWT_SECRET: &str = "a secret of the tests, long enough for HS256";
@@ -246,8 +264,18 @@ impl Server {
     }
 
     pub(crate) fn send(&self, request: Request<impl Into<Bytes>>) -> Reply {
+        futures_executor::block_on(self.answer(request))
+    }
+
+    /// Sends requests at once; their replies.
+    pub(crate) fn send_together(&self, requests: Vec<Request<String>>) -> Vec<Reply> {
+        let requests = requests.into_iter().map(|request| self.answer(request));
+        futures_executor::block_on(futures_util::future::join_all(requests))
+    }
+
+    async fn answer(&self, request: Request<impl Into<Bytes>>) -> Reply {
         let request = request.map(|body| Full::new(body.into()));
-        let response = futures_executor::block_on(self.app.handle(request));
+        let response = self.app.handle(request).await;
         let response = response.map(kubeagents_core::Reply::into_whole);
         Reply {
             status: response.status(),

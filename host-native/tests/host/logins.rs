@@ -46,6 +46,9 @@ async fn more_logins_than_can_be_checked_are_told_to_come_again() {
         let answer = answer.unwrap();
         if answer.status == StatusCode::SERVICE_UNAVAILABLE {
             assert!(answer.headers.contains_key("retry-after"));
+            // Not one of the failures that are logged.
+            let message = "too many passwords are waiting, try again";
+            assert_eq!(answer.body["message"], message);
             return;
         }
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
