@@ -37,12 +37,14 @@ const tabs = channel("auth", (message) => {
 
 /** @param {Tokens} tokens */
 function take(tokens) {
+  write("account", "yes");
   token = { value: tokens.access_token, until: performance.now() + tokens.expires_in * 1000 };
   const before = user.value;
   if (!before || JSON.stringify(before) !== JSON.stringify(tokens.user)) user.value = tokens.user;
 }
 
 function forget() {
+  write("account", null);
   token = null;
   user.value = null;
 }
@@ -55,16 +57,22 @@ function forget() {
  */
 export async function start() {
   const last = read("mode");
-  if (last === "open") return become("open");
+  if (last === "open") return enterOpen();
   if (last === "required" && (await renew())) return become("required");
   await ask();
+}
+
+/** An open server asks nobody who they are, but who has logged in there stays so. */
+async function enterOpen() {
+  if (read("account")) await renew();
+  become("open");
 }
 
 /** Asks the server whether it is open. */
 async function ask() {
   try {
     await send("/api/sessions?limit=1");
-    become("open");
+    await enterOpen();
   } catch (error) {
     if (!(error instanceof ApiError) || error.status !== 401) throw error;
     // At a server that needed it the last time, that has been tried.

@@ -119,3 +119,16 @@ scenario("who logs out everywhere is out in every tab", { variables: REQUIRED },
   await other.getByRole("heading", { name: "Log in" }).waitFor();
   assert.deepEqual(await context.cookies(`${server.url}/api/auth/refresh`), []);
 });
+
+scenario("who has logged in at an open server is logged in after a reload, until they log out", {}, async ({ server, page }) => {
+  await server.account(EMAIL);
+  await logIn(page, EMAIL);
+  const logOut = page.getByRole("button", { name: "Log out" });
+  await logOut.waitFor();
+  await page.reload();
+  await logOut.click();
+  await logOut.waitFor({ state: "detached" });
+  await page.reload();
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  assert.equal(await logOut.count(), 0);
+});

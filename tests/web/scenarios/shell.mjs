@@ -59,3 +59,15 @@ scenario("the first view is small", {}, async ({ server, page }) => {
   assert.ok(files.length > 10 && bytes < 60_000, `the first view takes ${bytes} bytes in ${files.length} files`);
   console.log(`the first view takes ${bytes} bytes in ${files.length} files`);
 });
+
+scenario("a page whose files are not found, as below a path of a proxy, says so", { unreachable: true }, async ({ page }) => {
+  // It would have them.
+  await page.addInitScript(() => delete Navigator.prototype.serviceWorker);
+  const words = page.getByText("The files of this page are not where it looks for them.");
+  await page.goto("/");
+  await page.getByRole("banner").waitFor();
+  assert.equal(await words.isVisible(), false);
+  await page.route("**/assets/**", (route) => route.abort());
+  await page.goto("/board");
+  await words.waitFor();
+});
