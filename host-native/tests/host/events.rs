@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::support::{PATIENCE, Server, a_minute_ahead, command, numbered, report};
 
 /// A reader of a server's events.
-struct Reader {
+pub(crate) struct Reader {
     stream: TcpStream,
     /// What has come and is not read: it may end within a character.
     unread: BytesMut,
@@ -70,7 +70,7 @@ impl Reader {
         Ok(reader)
     }
 
-    async fn follow(server: &Server) -> Self {
+    pub(crate) async fn follow(server: &Server) -> Self {
         Self::start(server, None, None).await
     }
 
@@ -161,7 +161,7 @@ impl Reader {
         found.unwrap_or_else(|_| panic!("{topic} is not so in time"))
     }
 
-    async fn topic(&mut self, topic: &str) -> Value {
+    pub(crate) async fn topic(&mut self, topic: &str) -> Value {
         self.state(topic, |_| true).await
     }
 }

@@ -20,6 +20,7 @@ mod notifications;
 mod openapi;
 mod page;
 mod postgres;
+mod proxy;
 mod setup;
 mod shutdown;
 mod sqlite;
