@@ -3,13 +3,13 @@
 //! stand: so that it is found, whatever happens afterwards. A name whose place turned out to hold
 //! another report's entry belongs to a commit that never was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use kubeagents_core::store::{
-    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, log_full, newest,
+    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, log_full, newest,
 };
 use kubeagents_core::{Commit, Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
@@ -261,27 +261,19 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
         waiting.retain(|waiting| waiting.due <= now);
         waiting.sort_by(|a, b| (a.due, &a.id).cmp(&(b.due, &b.id)));
         waiting.truncate(limit);
-        let mut found = BTreeMap::new();
-        for waiting in &waiting {
-            match self.find(waiting).await? {
-                Found::Undecided => {}
-                Found::Void => self.end(&waiting.id).await?,
-                Found::Committed(notification) => {
-                    found.insert(waiting.id.clone(), notification);
-                }
-            }
-        }
+        let wanted: HashSet<&str> = waiting.iter().map(|waiting| waiting.id.as_str()).collect();
         let until = after(now, duration);
-        let mut others = Vec::new();
+        // They are taken before they are looked up, which is slow: others put off what is due.
+        let mut taken = Vec::new();
         for shard in 0..SHARDS {
             let take = |entries: Option<Shard>| {
                 let mut entries = entries.unwrap_or_default();
                 let mut taken = Vec::new();
                 for entry in &mut entries {
-                    if entry.due <= now && found.contains_key(&entry.id) {
+                    if entry.due <= now && wanted.contains(entry.id.as_str()) {
                         entry.due = until;
                         entry.round += 1;
-                        taken.push((entry.id.clone(), entry.round));
+                        taken.push(entry.clone());
                     }
                 }
                 match taken.is_empty() {
@@ -289,14 +281,22 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
                     false => (Change::Write(entries), taken),
                 }
             };
-            let taken = self.documents.update(&shard_key(shard), take).await?;
-            others.extend(taken.into_iter().filter_map(|(id, round)| {
-                Some(LeasedNotification {
-                    notification: found.get(&id)?.clone(),
-                    round,
-                })
-            }));
+            taken.extend(self.documents.update(&shard_key(shard), take).await?);
         }
+        let mut others = Vec::new();
+        let mut undecided = Vec::new();
+        for waiting in taken {
+            match self.find(&waiting).await? {
+                Found::Undecided => undecided.push(waiting.id),
+                Found::Void => self.end(&waiting.id).await?,
+                Found::Committed(notification) => others.push(LeasedNotification {
+                    notification,
+                    round: waiting.round,
+                }),
+            }
+        }
+        let undecided = undecided.iter().map(String::as_str).collect();
+        self.put_back(&undecided, "", now, Duration::ZERO).await?;
         others.sort_by_key(|other| (other.notification.created_at, other.notification.id.clone()));
         Ok(others)
     }
@@ -304,38 +304,20 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
     async fn put_off(
         &self,
         leased: &Notification,
+        what: PutOff,
         now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
-        let until = after(now, pause);
-        for shard in 0..SHARDS {
-            let put_off = |entries: Option<Shard>| {
-                let mut entries = entries.unwrap_or_default();
-                let mut changed = false;
-                for entry in &mut entries {
-                    let is_leased = entry.id == leased.id;
-                    if is_leased || entry.channel == leased.channel && entry.due <= now {
-                        entry.due = until;
-                        entry.round = entry.round.saturating_sub(is_leased.into());
-                        changed = true;
-                    }
-                }
-                match changed {
-                    true => (Change::Write(entries), ()),
-                    false => (Change::Keep, ()),
-                }
-            };
-            self.documents.update(&shard_key(shard), put_off).await?;
-        }
-        Ok(())
+        let leased_ids = HashSet::from([leased.id.as_str()]);
+        self.put_back(&leased_ids, what.channel(leased), now, pause)
+            .await
     }
 
     async fn finish_deliveries(&self, deliveries: &[Delivery]) -> Result<(), StoreError> {
         self.keep_deliveries(deliveries).await?;
-        for delivery in deliveries {
-            self.end(&delivery.id).await?;
-        }
-        Ok(())
+        let ids: HashSet<&str> = deliveries.iter().map(|one| one.id.as_str()).collect();
+        self.forget_notifications(|waiting| ids.contains(waiting.id.as_str()))
+            .await
     }
 
     async fn deliveries(
@@ -490,6 +472,40 @@ impl<K: KeyValue> KeyValueStore<K> {
         let shards = self.documents.read_all::<Shard>(keys).await?;
         let entries = shards.into_iter().flatten().flat_map(|shard| shard.value);
         Ok(entries.filter(|entry| entry.channel == channel).collect())
+    }
+
+    /// Ends these leases as if they had not been, for as long a pause as what else is due for the
+    /// channel, if one is named, is put off.
+    async fn put_back(
+        &self,
+        leased: &HashSet<&str>,
+        channel: &str,
+        now: Timestamp,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
+        let until = after(now, pause);
+        let of_leased: HashSet<u8> = leased.iter().map(|id| shard_of(id)).collect();
+        for shard in (0..SHARDS).filter(|shard| !channel.is_empty() || of_leased.contains(shard)) {
+            let put_back = |entries: Option<Shard>| {
+                let mut entries = entries.unwrap_or_default();
+                let mut changed = false;
+                for entry in &mut entries {
+                    let is_leased = leased.contains(entry.id.as_str());
+                    let goes_along = !channel.is_empty() && entry.channel == channel;
+                    if is_leased || goes_along && entry.due <= now {
+                        entry.due = until;
+                        entry.round = entry.round.saturating_sub(is_leased.into());
+                        changed = true;
+                    }
+                }
+                match changed {
+                    true => (Change::Write(entries), ()),
+                    false => (Change::Keep, ()),
+                }
+            };
+            self.documents.update(&shard_key(shard), put_back).await?;
+        }
+        Ok(())
     }
 
     /// Removes those that wait and of which this is true.

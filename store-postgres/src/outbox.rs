@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kubeagents_core::{
     Delivery, Notification, StoreError, Timestamp, Workspace,
-    store::{Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, Outbox, newest},
+    store::{Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, Outbox, PutOff, newest},
 };
 use kubeagents_store_sql::FinishedDelivery;
 
@@ -75,7 +75,7 @@ leased AS (\
         entry.created_at, entry.rounds) \
 SELECT * FROM leased ORDER BY created_at, id";
 
-/// `$1`: the leased entry; `$2`: its channel; `$3`: the pause in microseconds.
+/// `$1`: the leased entry; `$2`: the channel that is put off with it; `$3`: the pause in microseconds.
 const PUT_OFF: &str = "\
 UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $3::bigint, \
     ready = false, rounds = rounds - CASE id WHEN $1::text THEN 1 ELSE 0 END \
@@ -195,12 +195,13 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
     async fn put_off(
         &self,
         leased: &Notification,
+        what: PutOff,
         _now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
         let params = [
             Value::from(&leased.id),
-            Value::from(&leased.channel),
+            Value::from(what.channel(leased)),
             micros(pause),
         ];
         self.query.execute(PUT_OFF, &params).await

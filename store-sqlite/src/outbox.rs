@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kubeagents_core::delivery::MAX_IN_FLIGHT_PER_HOST;
 use kubeagents_core::store::{
-    Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, Outbox, log_full,
-    newest,
+    Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, Outbox, PutOff,
+    log_full, newest,
 };
 use kubeagents_core::{Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde_json::json;
@@ -70,7 +70,7 @@ const LEASE_OTHERS: &str = "
     )
     RETURNING id, workspace, host, url, body, channel, created_at, round";
 
-/// ?1 the leased entry, ?2 its channel, ?3 now, ?4 until when.
+/// ?1 the leased entry, ?2 the channel that is put off with it, ?3 now, ?4 until when.
 const PUT_OFF: &str = "
     UPDATE outbox SET due_at = ?4, round = round - (id = ?1), leased = FALSE, ready = FALSE
     WHERE id = ?1 OR channel = ?2 AND channel <> '' AND ready AND due_at <= ?3";
@@ -211,12 +211,13 @@ impl<C: Connection> Outbox for SqliteStore<C> {
     async fn put_off(
         &self,
         leased: &Notification,
+        what: PutOff,
         now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
         let parameters = [
             (&leased.id).into(),
-            (&leased.channel).into(),
+            what.channel(leased).into(),
             now.into(),
             after(now, pause),
         ];

@@ -49,9 +49,6 @@ pub struct Host {
     /// Set if all instances of the server together count the notifications in flight to one
     /// receiver, rather than each for itself.
     pub counts_deliveries_together: bool,
-    /// Set if many messages at once to one channel become a few. Instances that contend for a
-    /// document of a key-value store fail to share the channel's rate, and merge less.
-    pub merges_storms: bool,
     /// Longest time for which another host or instance may accept a revoked key, or a token of a
     /// deleted account: zero where there is one, at most 5 seconds by the contract.
     pub revocation_delay: Duration,
@@ -77,7 +74,6 @@ impl Host {
             notifies_loopback: true,
             answers_before_delivering: true,
             counts_deliveries_together: true,
-            merges_storms: true,
             revocation_delay: Duration::ZERO,
             streams: true,
         }

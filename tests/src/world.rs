@@ -39,7 +39,7 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const ACCOUNT: &str = "/account";
 
 /// Time limit for effects that follow an answer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 impl World {
     pub(crate) fn new(host: Host) -> Self {

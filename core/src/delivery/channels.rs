@@ -14,7 +14,7 @@ use crate::limits::{Draw, Drawn, Rate};
 use crate::notification::{Rendered, Verdict, render};
 use crate::ports::Clock;
 use crate::settings::{Host, Settings};
-use crate::store::{Failure, LeasedNotification};
+use crate::store::{Failure, LeasedNotification, PutOff};
 use crate::{
     Channel, Context, Delivery, DeliveryState, Event, Format, Happening, Notification, SessionKey,
     StatusKind, Store, StoreError, Timestamp, causes,
@@ -25,6 +25,9 @@ const SCHEDULE: [u64; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 
 
 /// The most that one message stands for.
 const MOST_MERGED: usize = 250;
+
+/// How long after a turn began what is due is left for the one who took it to tell of.
+const SETTING_OUT: Duration = Duration::from_millis(500);
 
 /// The number of statuses that are read at once to see whether something lasts.
 const STATUSES_AT_ONCE: usize = 200;
@@ -196,7 +199,12 @@ pub(super) async fn tell<S: Store>(
         return drop_entry(store, clock, leased, "it did not last").await;
     };
     if let Some(pause) = take_turn(store, &channel, clock.now()).await? {
-        return store.put_off(entry, clock.now(), pause).await;
+        let since = channel.format.interval().saturating_sub(pause);
+        let what = match since < SETTING_OUT {
+            true => PutOff::Leased,
+            false => PutOff::WhatIsDue,
+        };
+        return store.put_off(entry, what, clock.now(), pause).await;
     }
     let mut told = vec![(leased.clone(), first)];
     if channel.format.merges() {

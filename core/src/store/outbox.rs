@@ -15,6 +15,25 @@ pub const MAX_DELIVERIES: usize = 100;
 /// The bound also keeps a lease cheap, since a lease may look at all that wait for a workspace.
 pub const MAX_WAITING: usize = 1000;
 
+/// What is put off when it is not yet a channel's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutOff {
+    /// The leased notification alone.
+    Leased,
+    /// And what else is due for its channel.
+    WhatIsDue,
+}
+
+impl PutOff {
+    /// The channel whose notifications are put off with the one that is leased; empty for none.
+    pub fn channel(self, leased: &Notification) -> &str {
+        match self {
+            Self::Leased => "",
+            Self::WhatIsDue => &leased.channel,
+        }
+    }
+}
+
 /// Which notification a delivering host takes on.
 #[derive(Debug, Clone)]
 pub struct LeaseRequest {
@@ -123,10 +142,11 @@ pub trait Outbox {
     ) -> impl Future<Output = Result<Vec<LeasedNotification>, StoreError>>;
 
     /// Ends the lease of a channel's notification as if it had not been: it is due again after
-    /// `pause`, and so is what else is due for the channel.
+    /// `pause`, and with [`PutOff::WhatIsDue`] so is what else is due for the channel.
     fn put_off(
         &self,
         leased: &Notification,
+        what: PutOff,
         now: Timestamp,
         pause: Duration,
     ) -> impl Future<Output = Result<(), StoreError>>;

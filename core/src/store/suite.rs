@@ -40,7 +40,7 @@ use proptest::test_runner::TestRunner;
 use super::{
     AgentQuery, ApiKeyCreation, Audience, ChannelCreation, CommitOutcome, Expiry, Failure,
     HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_PAGE_BYTES, MAX_WAITING,
-    MemoryStore, Page, Registration, RegistrationMails, SessionQuery, Store, StoreError,
+    MemoryStore, Page, PutOff, Registration, RegistrationMails, SessionQuery, Store, StoreError,
     WorkspaceQuery,
 };
 use crate::batch::Chain;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::MemoryStore;
 use crate::store::{
-    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, StoreError, log_full, newest,
+    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, StoreError, log_full,
+    newest,
 };
 use crate::{Delivery, Notification, Timestamp, Workspace};
 
@@ -282,6 +283,7 @@ impl Outbox for MemoryStore {
     async fn put_off(
         &self,
         leased: &Notification,
+        what: PutOff,
         now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
@@ -289,7 +291,7 @@ impl Outbox for MemoryStore {
         if let Some(entry) = outbox.entries.get_mut(&leased.id) {
             entry.round = entry.round.saturating_sub(1);
         }
-        let mut ids = outbox.due_for(&leased.channel, now);
+        let mut ids = outbox.due_for(what.channel(leased), now);
         ids.push(leased.id.clone());
         for id in ids {
             outbox.rest(&id, instant_after(now, pause));

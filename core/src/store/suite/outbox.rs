@@ -430,12 +430,17 @@ pub async fn what_is_due_for_a_channel_is_leased_or_put_off_together<S: Store>(
         (&*channel, 1)
     );
 
-    // As if there had been no lease, and the others not due.
+    // As if there had been no lease.
     let (now, moment) = (request.now, Duration::from_millis(1));
-    store
-        .put_off(&first.notification, now, moment)
-        .await
-        .unwrap();
+    let put_off = async |leased: &LeasedNotification, what| {
+        let put_off = store.put_off(&leased.notification, what, now, moment);
+        put_off.await.unwrap();
+    };
+    put_off(&first, PutOff::Leased).await;
+    let second = lease(store, owns, &request).await.unwrap();
+    assert_eq!(second.round, 1);
+    // And as if the others had not been due.
+    put_off(&second, PutOff::WhatIsDue).await;
     queue(store, &own, &[told(&own, &other, 9, 0, 0)]).await;
     let mut later = request.clone();
     later.now += seconds(1);

@@ -128,7 +128,6 @@ fn server(
         knows_clients: false,
         answers_before_delivering: stays,
         counts_deliveries_together: stays,
-        merges_storms: matches!(storage, Storage::Postgres { .. }),
         streams: false,
         ..Host::new(wash.url(), mode)
     };
