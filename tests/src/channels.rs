@@ -270,6 +270,7 @@ async fn a_change_keeps_what_it_does_not_name(world: Arc<World>) {
     for (change, field, value) in [
         (json!({}), "name", json!("n")),
         (json!({"name": "m", "format": null}), "name", json!("m")),
+        (json!({"url": SLACK}), "has_secret", json!(true)),
         (
             json!({"events": ["silent", "started"]}),
             "events",
@@ -306,6 +307,10 @@ async fn a_change_is_validated_with_what_stays(world: Arc<World>) {
     for (change, message) in [
         (json!({"name": ""}), "name is required"),
         (json!({"url": ""}), "url is required"),
+        (
+            json!({"url": "https://stranger.example.com/x", "format": "pagerduty"}),
+            "secret must be given again with another url; \"\" clears it",
+        ),
         (
             json!({"format": "webhook"}),
             "secret must be whsec_ and the base64 of 24 to 64 bytes",

@@ -37,7 +37,8 @@ pub(super) struct ChannelRequest {
     /// Found from the URL's host where it is not given.
     #[schemars(with = "Option<Format>")]
     format: Option<String>,
-    /// What signs or admits messages; empty clears it. It is never shown again.
+    /// What signs or admits messages; empty clears it. It is never shown again, and does not follow to
+    /// another URL, with which it must be given again.
     #[schemars(length(max = MAX_SECRET_CHARACTERS))]
     secret: Option<String>,
     /// All but `started` where they are not given.
@@ -185,8 +186,10 @@ impl<P: Ports> App<P> {
             None => Some(channel.format),
             Some(_) => None,
         };
-        if let Some(url) = &body.url {
-            url.trim().clone_into(&mut channel.url);
+        let mut leads_elsewhere = false;
+        if let Some(url) = body.url.as_deref().map(str::trim) {
+            leads_elsewhere = channel.url != url;
+            url.clone_into(&mut channel.url);
         }
         if channel.url.is_empty() {
             return Err(Rule::Required.broken_by("url"));
@@ -198,8 +201,14 @@ impl<P: Ports> App<P> {
                 Some(format.ok_or(Rule::Words(&Format::NAMES).broken_by("format"))?)
             }
         };
-        if let Some(secret) = limited("secret", body.secret, MAX_SECRET_CHARACTERS)? {
-            secret.trim().clone_into(&mut channel.secret);
+        match limited("secret", body.secret, MAX_SECRET_CHARACTERS)? {
+            Some(secret) => secret.trim().clone_into(&mut channel.secret),
+            // Whoever may change a channel could have it sent to themselves.
+            None if leads_elsewhere && !channel.secret.is_empty() => {
+                let rule = "must be given again with another url; \"\" clears it";
+                return Err(Rule::Sentence(rule).broken_by("secret"));
+            }
+            None => {}
         }
         channel.format = check_place(&channel.url, format, &channel.secret)?;
         self.check_place(&channel)?;
