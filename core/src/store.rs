@@ -26,8 +26,8 @@ pub use buckets::Buckets;
 pub use channels::{ChannelCreation, Channels};
 pub use memory::MemoryStore;
 pub use outbox::{
-    Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, Outbox, PutOff,
-    log_full, newest,
+    Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, NO_ROOM, Outbox,
+    PutOff, log_full, newest, without_room,
 };
 pub use registration_mails::RegistrationMails;
 pub use session_walk::SessionWalk;

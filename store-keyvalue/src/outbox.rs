@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use kubeagents_core::store::{
     Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, log_full, newest,
+    without_room,
 };
 use kubeagents_core::{Commit, Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
@@ -22,9 +23,9 @@ use crate::{KeyValue, KeyValueStore, micros};
 /// Notifications share the shards by their ids.
 const SHARDS: u8 = 4;
 
-/// The most notifications that wait in one shard, of one workspace and of all. An entry takes less
+/// The most notifications that wait in one shard, for one receiver and for all. An entry takes less
 /// than 700 bytes.
-const WORKSPACE_SHARE: usize = MAX_WAITING / SHARDS as usize;
+const RECEIVER_SHARE: usize = MAX_WAITING / SHARDS as usize;
 const SHARD_CAPACITY: usize = 1400;
 
 /// The most bytes of addresses that one report notifies.
@@ -125,21 +126,38 @@ pub(crate) struct Waiting {
 
 type Shard = Vec<Waiting>;
 
+/// Notifications that there was no room for.
+#[derive(Debug, Default)]
+pub(crate) struct Dropped(Vec<Waiting>);
+
 fn shared() -> String {
     Workspace::Shared.key().to_owned()
 }
 
-/// Adds an entry unless its workspace has its share; returns true if that took its last place. In a
-/// full shard the newest entry of the workspace that has the most gives way.
-fn add(entries: &mut Shard, new: &Waiting) -> bool {
+/// What found no room in a shard, and whose room has just been filled.
+#[derive(Default)]
+struct Crowd {
+    dropped: Vec<Waiting>,
+    full: Vec<Workspace>,
+}
+
+/// Adds an entry unless its receiver has its share. In a full shard the newest entry of the workspace
+/// that has the most gives way.
+fn add(entries: &mut Shard, new: &Waiting, crowd: &mut Crowd) {
     let mut waiting: HashMap<&str, usize> = HashMap::new();
+    let mut share = 0;
     for entry in entries.iter().chain([new]) {
         *waiting.entry(&entry.workspace).or_default() += 1;
+        let same = entry.workspace == new.workspace && entry.channel == new.channel;
+        share += usize::from(same);
     }
-    let share = waiting.get(new.workspace.as_str()).copied();
-    let share = share.unwrap_or_default();
-    if share > WORKSPACE_SHARE {
-        return false;
+    if share > RECEIVER_SHARE {
+        crowd.dropped.push(new.clone());
+        return;
+    }
+    if share == RECEIVER_SHARE {
+        let workspace = Workspace::from_key(new.workspace.clone());
+        crowd.full.push(workspace);
     }
     let fullest = waiting.into_iter().max_by_key(|(_, waiting)| *waiting);
     let fullest = fullest.map(|(workspace, _)| workspace.to_owned());
@@ -154,8 +172,8 @@ fn add(entries: &mut Shard, new: &Waiting) -> bool {
             workspace = dropped.workspace,
             "a notification was dropped: too many are waiting"
         );
+        crowd.dropped.push(dropped);
     }
-    share == WORKSPACE_SHARE
 }
 
 fn shard_key(shard: u8) -> String {
@@ -345,14 +363,14 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
-    /// Prepares the notifications of these commits on this head; for each, what joins its entry in
-    /// the history.
+    /// Prepares the notifications of these commits on this head: for each commit, what joins its entry
+    /// in the history, and what there is no room for.
     pub(crate) async fn announce(
         &self,
         agent: &str,
         head: &Head,
         commits: &[&Commit],
-    ) -> Result<Vec<Vec<Outgoing>>, StoreError> {
+    ) -> Result<(Vec<Vec<Outgoing>>, Dropped), StoreError> {
         let mut shards: BTreeMap<u8, Shard> = BTreeMap::new();
         let mut announced = Vec::with_capacity(commits.len());
         for (place, commit) in (head.commits..).zip(commits) {
@@ -375,29 +393,46 @@ impl<K: KeyValue> KeyValueStore<K> {
             }
             announced.push(Outgoing::of(&notifications));
         }
+        let mut dropped = Dropped::default();
         for (shard, added) in shards {
-            self.wait(shard, &added).await?;
+            dropped.0.extend(self.wait(shard, &added).await?);
         }
-        Ok(announced)
+        Ok((announced, dropped))
     }
 
-    /// Adds notifications to a shard, in place of earlier tries to commit them.
-    async fn wait(&self, shard: u8, added: &Shard) -> Result<(), StoreError> {
-        self.documents
-            .update(&shard_key(shard), |entries: Option<Shard>| {
-                let mut entries = entries.unwrap_or_default();
-                entries.retain(|entry| added.iter().all(|new| new.id != entry.id));
-                let mut full = Vec::new();
-                for new in added {
-                    if add(&mut entries, new) {
-                        full.push(Workspace::from_key(new.workspace.clone()));
-                    }
-                }
-                (Change::Write(entries), full)
-            })
-            .await?
-            .iter()
-            .for_each(log_full);
+    /// Adds notifications to a shard, in place of earlier tries to commit them. Returns those that
+    /// there is no room for.
+    async fn wait(&self, shard: u8, added: &Shard) -> Result<Vec<Waiting>, StoreError> {
+        let add_all = |entries: Option<Shard>| {
+            let mut entries = entries.unwrap_or_default();
+            entries.retain(|entry| added.iter().all(|new| new.id != entry.id));
+            let mut crowd = Crowd::default();
+            for new in added {
+                add(&mut entries, new, &mut crowd);
+            }
+            (Change::Write(entries), crowd)
+        };
+        let crowd = self.documents.update(&shard_key(shard), add_all).await?;
+        crowd.full.iter().for_each(log_full);
+        Ok(crowd.dropped)
+    }
+
+    /// Keeps of channels' notifications that they were dropped, once the commit is stored that names
+    /// them.
+    pub(crate) async fn keep_dropped(&self, dropped: Dropped) -> Result<(), StoreError> {
+        let mut of_channels: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
+        for waiting in dropped.0 {
+            if !waiting.channel.is_empty()
+                && let Found::Committed(notification) = self.find(&waiting).await?
+                && let Some(delivery) = without_room(&notification)
+            {
+                let of_channel = of_channels.entry(waiting.channel);
+                of_channel.or_default().push(delivery);
+            }
+        }
+        for deliveries in of_channels.values() {
+            self.keep_deliveries(deliveries).await?;
+        }
         Ok(())
     }
 

@@ -93,9 +93,11 @@ ended AS (\
     DELETE FROM kubeagents_data.outbox AS entry USING finished WHERE entry.id = finished.id), \
 old AS (\
     DELETE FROM kubeagents_data.deliveries WHERE id IN (\
-        SELECT id FROM kubeagents_data.deliveries \
-        WHERE channel = $2::text AND id NOT IN (SELECT id FROM finished) \
-        ORDER BY created_at DESC, id OFFSET $3::bigint)) \
+        SELECT id FROM kubeagents_data.deliveries WHERE id IN (\
+            SELECT id FROM kubeagents_data.deliveries \
+            WHERE channel = $2::text AND id NOT IN (SELECT id FROM finished) \
+            ORDER BY created_at DESC, id OFFSET $3::bigint) \
+        FOR UPDATE SKIP LOCKED)) \
 INSERT INTO kubeagents_data.deliveries AS stored (id, workspace, channel, event, agent_id, \
     session_topic, attempts, status, error, state, created_at, finished_at) \
 SELECT id, workspace, channel, event, agent_id, session_topic, attempts, status, error, state, \

@@ -11,32 +11,61 @@ macro_rules! queued_columns {
     };
 }
 
-/// The place of the notification `n` among those that wait for its workspace, `place`, counted to the
+/// The place of the notification `n` among those that wait for its receiver, `place`, counted to the
 /// limit and not beyond it.
 macro_rules! queue_place {
     ($limit:literal) => {
         concat!(
-            "row_number() OVER (PARTITION BY n.workspace ORDER BY n.created_at, n.id) + (\
+            "row_number() OVER (\
+                PARTITION BY n.workspace, n.channel ORDER BY n.created_at, n.id) + (\
                 SELECT count(*) FROM (\
                     SELECT FROM kubeagents_data.outbox AS waiting \
-                    WHERE waiting.workspace = n.workspace LIMIT ",
+                    WHERE waiting.workspace = n.workspace AND waiting.channel = n.channel LIMIT ",
             $limit,
             "::bigint) AS waiting) AS place"
         )
     };
 }
 
-/// Queues what `queued` holds, up to the limit of each workspace.
+/// Queues what `queued` holds, up to the limit of each receiver. What finds no room is dropped, and of
+/// a channel's it is kept why, for as many as are kept. Rows that others are deleting are passed over:
+/// those may wait for this commit.
 macro_rules! insert_queued {
-    ($limit:literal) => {
+    ($limit:literal, $why:literal, $kept:literal) => {
         concat!(
-            "INSERT INTO kubeagents_data.outbox (id, workspace, host, url, body, channel, \
+            "dropped AS (\
+                INSERT INTO kubeagents_data.deliveries (id, workspace, channel, event, agent_id, \
+                    session_topic, attempts, error, state, created_at, finished_at) \
+                SELECT id, workspace, channel, body::jsonb ->> 'event', \
+                    body::jsonb ->> 'agent_id', body::jsonb ->> 'session_topic', 0, ",
+            $why,
+            "::text, 'dropped', created_at, created_at \
+                FROM queued WHERE place > ",
+            $limit,
+            "::bigint AND channel <> '' AND NOT EXISTS (\
+                    SELECT FROM kubeagents_data.outbox AS waiting WHERE waiting.id = queued.id) \
+                ON CONFLICT (id) DO NOTHING), \
+            forgotten AS (\
+                DELETE FROM kubeagents_data.deliveries WHERE id IN (\
+                    SELECT id FROM kubeagents_data.deliveries WHERE id IN (\
+                        SELECT old.id FROM (\
+                            SELECT DISTINCT channel FROM queued WHERE place > ",
+            $limit,
+            "::bigint AND channel <> '') AS full_one CROSS JOIN LATERAL (\
+                            SELECT of_channel.id FROM kubeagents_data.deliveries AS of_channel \
+                            WHERE of_channel.channel = full_one.channel \
+                            ORDER BY of_channel.created_at DESC, of_channel.id OFFSET ",
+            $kept,
+            "::bigint) AS old) \
+                    FOR UPDATE SKIP LOCKED)), \
+            notifications AS (\
+            INSERT INTO kubeagents_data.outbox (id, workspace, host, url, body, channel, \
                 created_at, due_at, ready) \
             SELECT id, workspace, host, url, body, channel, created_at, \
                 kubeagents_data.now_micros() + delay, delay = 0 \
             FROM queued WHERE place <= ",
             $limit,
-            "::bigint ON CONFLICT (id) DO NOTHING"
+            "::bigint ON CONFLICT (id) DO NOTHING)"
         )
     };
 }

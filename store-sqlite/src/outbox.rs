@@ -48,12 +48,15 @@ const LEASE: &str = "
     )
     RETURNING id, workspace, host, url, body, channel, created_at, round";
 
-/// Of the workspaces of these notifications, those that the last of their places was just taken in:
-/// one of the notifications is there, and there is room for no other.
+/// Of the workspaces of these notifications, those in which a receiver's last place was just taken: one
+/// of the notifications is there, and there is room for no other.
 const FULL: &str = "
     SELECT DISTINCT o.workspace FROM json_each(?1) n JOIN outbox o ON o.id = n.value
     WHERE ?2 = (
-        SELECT count(*) FROM (SELECT 1 FROM outbox w WHERE w.workspace = o.workspace LIMIT ?2)
+        SELECT count(*) FROM (
+            SELECT 1 FROM outbox w
+            WHERE w.workspace = o.workspace AND w.channel = o.channel LIMIT ?2
+        )
     )";
 
 const DELETE_NOTIFICATION: &str = "DELETE FROM outbox WHERE id = ?1";

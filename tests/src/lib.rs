@@ -46,6 +46,7 @@ mod settings;
 mod teams;
 mod tokens;
 mod tools;
+mod webhook_libraries;
 mod workspaces;
 mod world;
 
@@ -55,3 +56,4 @@ pub use process::{Log, Process};
 pub use receiver::Receiver;
 pub use scenario::{run, trials};
 pub use tools::{COMPONENT_TARGET, Packages, build_component, succeed};
+pub use webhook_libraries::WebhookLibraries;

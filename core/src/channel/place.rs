@@ -133,7 +133,7 @@ pub(crate) fn check_place(
             let rule = "must be the routing key of the PagerDuty service";
             return Err(Rule::Sentence(rule).broken_by("secret"));
         }
-        Format::Webhook if !secret.is_empty() && signing_key(secret).is_none() => {
+        Format::Webhook if !secret.is_empty() && signing_keys(secret).is_none() => {
             let rule = "must be whsec_ and the base64 of 24 to 64 bytes";
             return Err(Rule::Sentence(rule).broken_by("secret"));
         }
@@ -142,10 +142,14 @@ pub(crate) fn check_place(
     Ok(format)
 }
 
-/// The key that a secret of Standard Webhooks stands for.
-pub(crate) fn signing_key(secret: &str) -> Option<Vec<u8>> {
-    let key = STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
-    (24..=64).contains(&key.len()).then_some(key)
+/// The keys that secrets of Standard Webhooks stand for, with spaces between: while receivers go over
+/// to a new one, both sign.
+pub(crate) fn signing_keys(secrets: &str) -> Option<Vec<Vec<u8>>> {
+    let key = |secret: &str| {
+        let key = STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
+        (24..=64).contains(&key.len()).then_some(key)
+    };
+    secrets.split_whitespace().map(key).collect()
 }
 
 /// The chat that a bot of Telegram writes to.
@@ -248,9 +252,12 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         let key = format!("whsec_{}", STANDARD.encode([7; 24]));
+        let two_keys = format!("{key} whsec_{}", STANDARD.encode([8; 64]));
+        let key_and_more = format!("{key} more");
         for (url, format, secret, found) in [
             ("https://example.com/x", "", "", "webhook"),
             ("https://example.com/x", "", key.as_str(), "webhook"),
+            ("https://example.com/x", "", two_keys.as_str(), "webhook"),
             ("http://example.com/x", "slack", "any", "slack"),
             (
                 "https://api.telegram.org/bot1:x/sendMessage?chat_id=-1",
@@ -281,6 +288,12 @@ mod tests {
                 "https://example.com/x",
                 "",
                 "s3cret",
+                "secret must be whsec_ and the base64 of 24 to 64 bytes",
+            ),
+            (
+                "https://example.com/x",
+                "",
+                &key_and_more,
                 "secret must be whsec_ and the base64 of 24 to 64 bytes",
             ),
             (

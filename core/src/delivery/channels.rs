@@ -14,7 +14,7 @@ use crate::limits::{Draw, Drawn, Rate};
 use crate::notification::{Rendered, Verdict, render};
 use crate::ports::Clock;
 use crate::settings::{Host, Settings};
-use crate::store::{Failure, LeasedNotification, PutOff};
+use crate::store::{Failure, LeasedNotification, MAX_WAITING, PutOff};
 use crate::{
     Channel, Context, Delivery, DeliveryState, Event, Format, Happening, Notification, SessionKey,
     StatusKind, Store, StoreError, Timestamp, causes,
@@ -23,8 +23,8 @@ use crate::{
 /// The pauses between attempts, in seconds, as Standard Webhooks proposes them: over three days.
 const SCHEDULE: [u64; 9] = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
-/// The most that one message stands for.
-const MOST_MERGED: usize = 250;
+/// The most that one message stands for: whatever waits.
+const MOST_MERGED: usize = MAX_WAITING;
 
 /// How long after a turn began what is due is left for the one who took it to tell of.
 const SETTING_OUT: Duration = Duration::from_millis(500);

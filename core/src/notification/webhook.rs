@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::message::Message;
 use super::{Happening, hmac_base64};
 use crate::Timestamp;
-use crate::channel::signing_key;
+use crate::channel::signing_keys;
 use crate::hook::Detail;
 
 /// The size in bytes below which a body stays.
@@ -67,18 +67,22 @@ pub(super) fn body(happening: &Happening, message: &Message, detail: Detail) -> 
 /// Adds the headers that Standard Webhooks asks for.
 pub(super) fn sign(request: &mut Request<Bytes>, id: &str, secret: &str, now: Timestamp) {
     let timestamp = now.timestamp().to_string();
-    let signature = signing_key(secret).map(|key| {
-        let id = id.as_bytes();
-        let signed = [id, b".", timestamp.as_bytes(), b".", request.body()].concat();
-        format!("v1,{}", hmac_base64(&key, &signed))
-    });
+    let signed = [id, ".", &timestamp, "."].concat();
+    let signed = [signed.as_bytes(), request.body()].concat();
+    let keys = signing_keys(secret).unwrap_or_default();
+    let signatures = keys
+        .iter()
+        .map(|key| format!("v1,{}", hmac_base64(key, &signed)));
     let headers = [
-        ("webhook-timestamp", Some(timestamp)),
-        ("webhook-signature", signature),
+        ("webhook-timestamp", timestamp),
+        (
+            "webhook-signature",
+            signatures.collect::<Vec<_>>().join(" "),
+        ),
     ];
-    for (name, value) in headers {
+    for (name, value) in headers.into_iter().filter(|(_, value)| !value.is_empty()) {
         // Numbers and base64 are ASCII.
-        if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+        if let Ok(value) = HeaderValue::try_from(value) {
             let name = HeaderName::from_static(name);
             request.headers_mut().insert(name, value);
         }

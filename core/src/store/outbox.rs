@@ -5,15 +5,19 @@ use std::ops::Bound::Excluded;
 use std::time::Duration;
 
 use super::StoreError;
-use crate::{Delivery, Notification, Timestamp, Workspace};
+use crate::{Delivery, DeliveryState, Notification, Timestamp, Workspace};
 
 /// The most deliveries of a channel that are listed, and kept after their end.
 pub const MAX_DELIVERIES: usize = 100;
 
-/// The most notifications that wait for the receivers of one workspace. Further ones are dropped.
+/// The most notifications that wait for one channel, and for the plain webhooks of one workspace.
+/// Further ones are dropped, and a channel's deliveries say so.
 ///
 /// The bound also keeps a lease cheap, since a lease may look at all that wait for a workspace.
 pub const MAX_WAITING: usize = 1000;
+
+/// Why a channel's notification is dropped that finds no room.
+pub const NO_ROOM: &str = "too many are waiting";
 
 /// What is put off when it is not yet a channel's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +110,17 @@ pub fn newest(pending: Vec<Delivery>, finished: Vec<Delivery>) -> Vec<Delivery> 
     deliveries
 }
 
-/// Notifications that wait for delivery, at most [`MAX_WAITING`] for a workspace.
+/// What became of a notification that found no room; `None` for one that is not a channel's.
+pub fn without_room(notification: &Notification) -> Option<Delivery> {
+    Some(Delivery {
+        error: NO_ROOM.to_owned(),
+        state: DeliveryState::Dropped,
+        finished_at: Some(notification.created_at),
+        ..Delivery::pending(notification, 0)?
+    })
+}
+
+/// Notifications that wait for delivery, at most [`MAX_WAITING`] for a receiver.
 pub trait Outbox {
     /// Leases the notification whose turn it is: of the first workspace that has a due one for a host
     /// that is not busy, the one due longest. Due is what was never tried, whose pause is over, or
@@ -167,13 +181,13 @@ pub trait Outbox {
     ) -> impl Future<Output = Result<Vec<Delivery>, StoreError>>;
 }
 
-/// Logs that a workspace has as many notifications waiting as it may have. Stores call this when the
-/// last place is taken, so that a workspace that stays full is not logged again and again.
+/// Logs that as many notifications as may wait for a receiver of this workspace. Stores call this when
+/// the last place is taken, so that one that stays full is not logged again and again.
 pub fn log_full(workspace: &Workspace) {
     tracing::warn!(
         workspace = workspace.key(),
         waiting = MAX_WAITING,
-        "too many notifications wait for a workspace's receivers: further ones are dropped"
+        "too many notifications wait for a receiver of a workspace: further ones are dropped"
     );
 }
 

@@ -39,9 +39,9 @@ use proptest::test_runner::TestRunner;
 
 use super::{
     AgentQuery, ApiKeyCreation, Audience, ChannelCreation, CommitOutcome, Expiry, Failure,
-    HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_PAGE_BYTES, MAX_WAITING,
-    MemoryStore, Page, PutOff, Registration, RegistrationMails, SessionQuery, Store, StoreError,
-    WorkspaceQuery,
+    HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_PAGE_BYTES,
+    MAX_WAITING, MemoryStore, NO_ROOM, Page, PutOff, Registration, RegistrationMails, SessionQuery,
+    Store, StoreError, WorkspaceQuery,
 };
 use crate::batch::Chain;
 use crate::{
@@ -129,6 +129,7 @@ macro_rules! store_suite {
             a_workspace_that_names_thousands_of_hosts_harms_itself_only
             hosts_that_lease_at_once_get_different_notifications
             deliveries_of_a_channel_are_listed_newest_first
+            a_full_channel_drops_what_comes_and_takes_no_others_room
             a_delayed_notification_is_due_when_its_delay_is_over
             what_is_due_for_a_channel_is_leased_or_put_off_together
             random_operations_match_the_model

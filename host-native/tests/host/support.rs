@@ -344,7 +344,16 @@ pub(crate) struct Delivery {
     pub(crate) at: Instant,
     pub(crate) headers: HeaderMap,
     pub(crate) path: String,
+    /// The text of a plain webhook.
     pub(crate) text: String,
+    pub(crate) body: String,
+}
+
+impl Delivery {
+    /// The body of what a channel is told.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
 }
 
 impl Receiver {
@@ -380,7 +389,8 @@ impl Receiver {
         reply: impl Fn(usize) -> Reply,
     ) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (parts, body) = request.into_parts();
-        let body: Value = serde_json::from_slice(&body.collect().await?.to_bytes()).unwrap();
+        let body = String::from_utf8(body.collect().await?.to_bytes().into()).unwrap();
+        let json: Value = serde_json::from_str(&body).unwrap();
         let before = {
             let mut state = self.state.lock().unwrap();
             state.deliveries.push(Delivery {
@@ -388,7 +398,11 @@ impl Receiver {
                 id: parts.headers["webhook-id"].to_str().unwrap().to_owned(),
                 path: parts.uri.to_string(),
                 headers: parts.headers,
-                text: body["content"]["text"].as_str().unwrap().to_owned(),
+                text: json["content"]["text"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+                body,
             });
             state.in_flight += 1;
             state.most_in_flight = state.most_in_flight.max(state.in_flight);

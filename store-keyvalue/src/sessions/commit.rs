@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::CommitOutcome;
-use kubeagents_core::{Commit, SessionHead, SessionKey, Snapshot, StoreError, Workspace};
+use kubeagents_core::{Commit, SessionHead, SessionKey, Snapshot, StoreError, Workspace, causes};
 
 use super::AGENTS_AT_ONCE;
 use super::head::{
@@ -241,17 +241,26 @@ impl<K: KeyValue> KeyValueStore<K> {
                 None => (Head::new(first), None),
             };
             self.tidy(&commits, &agent, &mut head).await?;
-            let outgoing = self.announce(&agent, &head, &commits).await?;
+            let (outgoing, dropped) = self.announce(&agent, &head, &commits).await?;
             for (commit, outgoing) in commits.into_iter().zip(outgoing) {
                 head.apply(commit, cold.remove(&commit.key.session_topic), outgoing);
             }
-            match version {
+            let stored = match version {
                 Some(version) => match self.documents.swap(&head_key, &head, &version).await? {
-                    None => return Ok(outcomes()),
-                    Some(head) => known = Some(self.loaded(keys(), head).await?),
+                    None => true,
+                    Some(head) => {
+                        known = Some(self.loaded(keys(), head).await?);
+                        false
+                    }
                 },
-                None if self.documents.create(&head_key, &head).await? => return Ok(outcomes()),
-                None => {}
+                None => self.documents.create(&head_key, &head).await?,
+            };
+            if stored {
+                // What is stored is stored, whether or not this can be.
+                if let Err(error) = self.keep_dropped(dropped).await {
+                    tracing::warn!(causes = %causes(&error), "what was dropped is not listed");
+                }
+                return Ok(outcomes());
             }
             rounds.lost()?;
         }

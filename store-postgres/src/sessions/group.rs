@@ -9,7 +9,7 @@ use kubeagents_core::{
     Commit, SessionKey, Snapshot, StoreError,
     batch::Chain,
     search_key,
-    store::{CommitOutcome, MAX_WAITING},
+    store::{CommitOutcome, MAX_DELIVERIES, MAX_WAITING, NO_ROOM},
 };
 use kubeagents_store_sql::context_text;
 
@@ -137,9 +137,9 @@ queued AS (\
     " FROM unnest($23::bigint[], $24::text[]) AS of_chain(place, entries) \
     JOIN gate USING (place), jsonb_to_recordset(of_chain.entries::jsonb) ",
     queued_columns!(),
-    "), notifications AS (",
-    insert_queued!("$33"),
-    ") SELECT place, NULL FROM gate \
+    "), ",
+    insert_queued!("$33", "$34", "$35"),
+    " SELECT place, NULL FROM gate \
     UNION ALL SELECT NULL, workspace FROM queued WHERE place = $33::bigint"
 );
 
@@ -281,7 +281,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn params(&self) -> [Value<'_>; 33] {
+    fn params(&self) -> [Value<'_>; 35] {
         [
             Value::Texts(&self.workspace),
             Value::Texts(&self.agent_id),
@@ -316,6 +316,8 @@ impl<'a> Columns<'a> {
             Value::Ints(&self.noted_at),
             Value::Texts(&self.hook),
             saturating(MAX_WAITING).into(),
+            NO_ROOM.into(),
+            saturating(MAX_DELIVERIES).into(),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! The commit of one report, which waits for rows that others have locked.
 
-use kubeagents_core::store::{CommitOutcome, MAX_WAITING};
+use kubeagents_core::store::{CommitOutcome, MAX_DELIVERIES, MAX_WAITING, NO_ROOM};
 use kubeagents_core::{Commit, StoreError};
 use kubeagents_store_sql::context_text;
 
@@ -44,9 +44,9 @@ macro_rules! commit_statement {
             queue_place!("$28"),
             " FROM gate, jsonb_to_recordset($19::text::jsonb) ",
             queued_columns!(),
-            "), notifications AS (",
-            insert_queued!("$28"),
-            ") SELECT seq, NULL FROM gate \
+            "), ",
+            insert_queued!("$28", "$29", "$30"),
+            " SELECT seq, NULL FROM gate \
             UNION ALL SELECT NULL, workspace FROM queued WHERE place = $28::bigint"
         )
     };
@@ -134,6 +134,8 @@ pub(super) async fn commit(
         session.noted_at.into(),
         Value::from(&session.hook),
         saturating(MAX_WAITING).into(),
+        NO_ROOM.into(),
+        saturating(MAX_DELIVERIES).into(),
     ];
     let sql = if first { COMMIT_FIRST } else { COMMIT_NEXT };
     Ok(match gathered(query, sql, &params).await?.is_empty() {

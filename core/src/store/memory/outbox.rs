@@ -5,12 +5,15 @@ use std::time::Duration;
 use super::MemoryStore;
 use crate::store::{
     Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, StoreError, log_full,
-    newest,
+    newest, without_room,
 };
 use crate::{Delivery, Notification, Timestamp, Workspace};
 
 /// The most notifications that wait for all workspaces together.
 const CAPACITY: usize = 10_000;
+
+/// The key of a workspace and the id of one of its channels, or nothing for its plain webhooks.
+type Receiver = (String, String);
 
 /// Ids, each at an instant.
 type Schedule = BTreeSet<(Timestamp, String)>;
@@ -20,8 +23,8 @@ pub(super) struct Queue {
     entries: HashMap<String, Entry>,
     /// All that waits for a workspace, by age.
     waiting: HashMap<String, Schedule>,
-    /// Ids of what waits for a channel.
-    of_channels: HashMap<String, BTreeSet<String>>,
+    /// Ids of what waits for a receiver.
+    of_receivers: HashMap<Receiver, BTreeSet<String>>,
     /// What became of what channels were told, by channel.
     finished: HashMap<String, Vec<Delivery>>,
     /// What can be taken on, by workspace and by when it fell due.
@@ -45,6 +48,10 @@ impl Entry {
         self.notification.workspace.key()
     }
 
+    fn receiver(&self) -> Receiver {
+        receiver(&self.notification)
+    }
+
     fn due(&self) -> (Timestamp, String) {
         (self.due, self.notification.id.clone())
     }
@@ -54,14 +61,28 @@ impl Entry {
     }
 }
 
+fn receiver(notification: &Notification) -> Receiver {
+    (
+        notification.workspace.key().to_owned(),
+        notification.channel.clone(),
+    )
+}
+
 impl Queue {
-    /// Adds a notification, unless its workspace has as many as it may have. When all workspaces
-    /// together have, the newest of the one that has the most gives way.
+    /// Adds a notification, unless as many as may wait for its receiver. When as many as may wait for
+    /// all together, the newest of the workspace that has the most gives way.
     pub(super) fn add(&mut self, notification: &Notification) {
-        let workspace = &notification.workspace;
-        let waiting = self.waiting.entry(workspace.key().to_owned()).or_default();
-        if waiting.len() >= MAX_WAITING || self.entries.contains_key(&notification.id) {
+        if self.entries.contains_key(&notification.id) {
             return;
+        }
+        let of_receiver = self.of_receivers.entry(receiver(notification)).or_default();
+        if of_receiver.len() >= MAX_WAITING {
+            self.keep(without_room(notification));
+            return;
+        }
+        of_receiver.insert(notification.id.clone());
+        if of_receiver.len() == MAX_WAITING {
+            log_full(&notification.workspace);
         }
         let entry = Entry {
             notification: notification.clone(),
@@ -70,14 +91,8 @@ impl Queue {
             ready: notification.delay.is_zero(),
             failure: Failure::default(),
         };
-        waiting.insert(entry.age());
-        if waiting.len() == MAX_WAITING {
-            log_full(workspace);
-        }
-        if !notification.channel.is_empty() {
-            let of_channel = self.of_channels.entry(notification.channel.clone());
-            of_channel.or_default().insert(notification.id.clone());
-        }
+        let waiting = self.waiting.entry(entry.workspace().to_owned());
+        waiting.or_default().insert(entry.age());
         self.schedule(&entry);
         self.entries.insert(notification.id.clone(), entry);
         if self.entries.len() > CAPACITY {
@@ -101,7 +116,16 @@ impl Queue {
             );
         }
         let newest = newest.clone();
-        self.remove(&newest);
+        let dropped = self.remove(&newest);
+        self.keep(dropped.and_then(|entry| without_room(&entry.notification)));
+    }
+
+    /// Keeps what became of a notification.
+    fn keep(&mut self, delivery: Option<Delivery>) {
+        if let Some(delivery) = delivery {
+            let finished = self.finished.entry(delivery.channel.clone()).or_default();
+            *finished = newest(std::mem::take(finished), vec![delivery]);
+        }
     }
 
     fn schedule(&mut self, entry: &Entry) {
@@ -142,23 +166,23 @@ impl Queue {
         self.change(id, |entry| (entry.due, entry.ready) = (until, false));
     }
 
-    fn remove(&mut self, id: &str) {
-        if let Some(entry) = self.entries.remove(id) {
-            self.unschedule(&entry);
-            let channel = &entry.notification.channel;
-            if let Some(of_channel) = self.of_channels.get_mut(channel) {
-                of_channel.remove(id);
-                if of_channel.is_empty() {
-                    self.of_channels.remove(channel);
-                }
-            }
-            if let Some(waiting) = self.waiting.get_mut(entry.workspace()) {
-                waiting.remove(&entry.age());
-                if waiting.is_empty() {
-                    self.waiting.remove(entry.workspace());
-                }
+    fn remove(&mut self, id: &str) -> Option<Entry> {
+        let entry = self.entries.remove(id)?;
+        self.unschedule(&entry);
+        let receiver = entry.receiver();
+        if let Some(of_receiver) = self.of_receivers.get_mut(&receiver) {
+            of_receiver.remove(id);
+            if of_receiver.is_empty() {
+                self.of_receivers.remove(&receiver);
             }
         }
+        if let Some(waiting) = self.waiting.get_mut(entry.workspace()) {
+            waiting.remove(&entry.age());
+            if waiting.is_empty() {
+                self.waiting.remove(entry.workspace());
+            }
+        }
+        Some(entry)
     }
 
     pub(super) fn remove_workspace(&mut self, workspace: &Workspace) {
@@ -168,9 +192,10 @@ impl Queue {
         }
     }
 
-    /// Ids of what is due for a channel, the longest first.
-    fn due_for(&self, channel: &str, now: Timestamp) -> Vec<String> {
-        let ids = self.of_channels.get(channel).into_iter().flatten();
+    /// Ids of what is due for the receiver of a notification, the longest first.
+    fn due_beside(&self, leased: &Notification, now: Timestamp) -> Vec<String> {
+        let ids = self.of_receivers.get(&receiver(leased));
+        let ids = ids.into_iter().flatten();
         let entries = ids.filter_map(|id| self.entries.get(id));
         let mut due: Vec<&Entry> = entries
             .filter(|entry| entry.ready && entry.due <= now)
@@ -275,7 +300,7 @@ impl Outbox for MemoryStore {
     ) -> Result<Vec<LeasedNotification>, StoreError> {
         let outbox = &mut self.lock().outbox;
         let until = instant_after(now, duration);
-        let due = outbox.due_for(&leased.channel, now);
+        let due = outbox.due_beside(leased, now);
         let due = due.iter().take(limit);
         Ok(due.filter_map(|id| outbox.take(id, until)).collect())
     }
@@ -291,7 +316,10 @@ impl Outbox for MemoryStore {
         if let Some(entry) = outbox.entries.get_mut(&leased.id) {
             entry.round = entry.round.saturating_sub(1);
         }
-        let mut ids = outbox.due_for(what.channel(leased), now);
+        let mut ids = match what.channel(leased) {
+            "" => Vec::new(),
+            _ => outbox.due_beside(leased, now),
+        };
         ids.push(leased.id.clone());
         for id in ids {
             outbox.rest(&id, instant_after(now, pause));
@@ -306,11 +334,9 @@ impl Outbox for MemoryStore {
         for delivery in deliveries {
             outbox.remove(&delivery.id);
             let mut channels = channels.get(&delivery.workspace).into_iter().flatten();
-            if !channels.any(|channel| channel.id == delivery.channel) {
-                continue;
+            if channels.any(|channel| channel.id == delivery.channel) {
+                outbox.keep(Some(delivery.clone()));
             }
-            let finished = outbox.finished.entry(delivery.channel.clone()).or_default();
-            *finished = newest(std::mem::take(finished), vec![delivery.clone()]);
         }
         Ok(())
     }
@@ -321,7 +347,8 @@ impl Outbox for MemoryStore {
         channel: &str,
     ) -> Result<Vec<Delivery>, StoreError> {
         let outbox = &self.lock().outbox;
-        let ids = outbox.of_channels.get(channel).into_iter().flatten();
+        let receiver = (workspace.key().to_owned(), channel.to_owned());
+        let ids = outbox.of_receivers.get(&receiver).into_iter().flatten();
         let pending = ids.filter_map(|id| {
             let entry = outbox.entries.get(id)?;
             let Failure { status, error } = entry.failure.clone();
@@ -334,10 +361,7 @@ impl Outbox for MemoryStore {
         });
         let finished = outbox.finished.get(channel).into_iter().flatten().cloned();
         let own = |delivery: &Delivery| delivery.workspace == *workspace;
-        Ok(newest(
-            pending.filter(own).collect(),
-            finished.filter(own).collect(),
-        ))
+        Ok(newest(pending.collect(), finished.filter(own).collect()))
     }
 }
 

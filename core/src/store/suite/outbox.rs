@@ -312,17 +312,22 @@ fn told(workspace: &Workspace, channel: &str, n: usize, at: i64, delay: i64) -> 
     }
 }
 
+/// Makes the channel of this id.
+async fn create<S: Store>(store: &S, workspace: &Workspace, id: &str) {
+    let channel = Channel {
+        id: id.to_owned(),
+        ..numbered(id, workspace, 0)
+    };
+    let created = store.create_channel(&channel, 20).await.unwrap();
+    assert_eq!(created, ChannelCreation::Created);
+}
+
 /// What waits for a channel is listed with what its attempts came to, then what became of it; both go
 /// with the channel.
 pub async fn deliveries_of_a_channel_are_listed_newest_first<S: Store>(store: &S, tag: &str) {
     let [own] = neighbours(tag);
     let (channel, other) = (uuid_of(tag), uuid_of(&format!("{tag} other")));
-    let of_own = Channel {
-        id: channel.clone(),
-        ..numbered(tag, &own, 1)
-    };
-    let created = store.create_channel(&of_own, 20).await.unwrap();
-    assert_eq!(created, ChannelCreation::Created);
+    create(store, &own, &channel).await;
     let entries: Vec<_> = (0..3).map(|n| told(&own, &channel, n, 0, 0)).collect();
     queue(store, &own, &entries).await;
     queue(store, &own, &[told(&own, &other, 9, 0, 0)]).await;
@@ -398,6 +403,60 @@ pub async fn deliveries_of_a_channel_are_listed_newest_first<S: Store>(store: &S
     let left = listed(&channel).await.into_iter();
     let left = left.filter(|delivery| delivery.state != DeliveryState::Pending);
     assert_eq!(left.collect::<Vec<_>>(), []);
+}
+
+/// What finds no room is dropped, and listed as that, for as many as are listed. What waits stays, and
+/// other receivers of the workspace have room of their own.
+pub async fn a_full_channel_drops_what_comes_and_takes_no_others_room<S: Store>(
+    store: &S,
+    tag: &str,
+) {
+    let [own] = neighbours(tag);
+    let owns = std::slice::from_ref(&own);
+    let (channel, other) = (uuid_of(tag), uuid_of(&format!("{tag} other")));
+    create(store, &own, &channel).await;
+    create(store, &own, &other).await;
+    let many: Vec<_> = (0..2 * MAX_WAITING)
+        .map(|n| told(&own, &channel, n, n as i64, 0))
+        .collect();
+    queue(store, &own, &many).await;
+    let listed = async |channel: &str| store.deliveries(&own, channel).await.unwrap();
+    let dropped = |entry: &Notification| Delivery {
+        error: NO_ROOM.into(),
+        state: DeliveryState::Dropped,
+        finished_at: Some(entry.created_at),
+        ..Delivery::pending(entry, 0).unwrap()
+    };
+    let newest = many.iter().rev().take(MAX_DELIVERIES).map(dropped);
+    assert_eq!(listed(&channel).await, Vec::from_iter(newest));
+
+    // What is noticed again still waits.
+    queue(store, &own, &many[..1]).await;
+    let of_others = [
+        told(&own, &other, 0, 5000, 0),
+        Notification {
+            created_at: start() + seconds(5000),
+            ..notification(&own, "plain", &host(tag, "plain"))
+        },
+    ];
+    queue(store, &own, &of_others).await;
+    let waiting = &listed(&other).await[0];
+    assert_eq!(waiting.state, DeliveryState::Pending);
+    let mut request = LeaseRequest {
+        now: start() + seconds(10_000),
+        ..request(owns)
+    };
+    let leased = lease(store, owns, &request).await.unwrap();
+    assert_eq!(leased.notification.id, many[0].id);
+    request.used_hosts.insert(many[0].host.clone());
+    let mut next = Vec::new();
+    for _ in &of_others {
+        let leased = lease(store, owns, &request).await.unwrap();
+        next.push(leased.notification.id);
+    }
+    for entry in &of_others {
+        assert!(next.contains(&entry.id), "{entry:?} does not wait");
+    }
 }
 
 /// What a channel is told later is due only then.

@@ -1,0 +1,250 @@
+//! What receivers, crashes and other hosts do to what channels are told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use http::{Method, StatusCode};
+use kubeagents_contract::WebhookLibraries;
+use kubeagents_test_postgres::database;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{PATIENCE, Receiver, Reply, Server, report};
+
+/// A channel of the shared workspace that is told of failures at once.
+struct Channel<'a> {
+    server: &'a Server,
+    id: String,
+}
+
+impl<'a> Channel<'a> {
+    async fn create(server: &'a Server, url: &str, fields: Value) -> Self {
+        let mut body = json!({"name": "n", "url": url, "events": ["failed"], "delay_seconds": 0});
+        for (name, value) in fields.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let answer = server.post("/api/channels", &body).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        let id = answer.body["id"].as_str().unwrap().to_owned();
+        Self { server, id }
+    }
+
+    /// The same channel, as another server has it.
+    fn at<'b>(&self, server: &'b Server) -> Channel<'b> {
+        let id = self.id.clone();
+        Channel { server, id }
+    }
+
+    async fn change(&self, change: Value) {
+        let path = format!("/api/channels/{}", self.id);
+        let answer = self.server.send(Method::PUT, &path, None, &change).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    }
+
+    async fn deliveries(&self) -> Vec<Value> {
+        let path = format!("/api/channels/{}/deliveries", self.id);
+        let answer = self.server.get(&path).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        answer.body["deliveries"].as_array().unwrap().clone()
+    }
+
+    /// Its deliveries, as soon as they are as `wanted`.
+    async fn when(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let start = std::time::Instant::now();
+        loop {
+            let deliveries = self.deliveries().await;
+            if wanted(&deliveries) {
+                return deliveries;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited in vain for {what}: {deliveries:?}"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Its deliveries, as soon as there are so many and none waits.
+    async fn settled(&self, count: usize) -> Vec<Value> {
+        self.when("the end of its deliveries", |deliveries| {
+            deliveries.len() == count && deliveries.iter().all(|one| one["state"] != "pending")
+        })
+        .await
+    }
+}
+
+const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const NEW: &str = "whsec_bmV3IHNlY3JldHMgbmVlZCAyNCBieXRlcyBhdCBsZWFzdA==";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_libraries_verify_what_a_channel_is_told() {
+    let libraries = WebhookLibraries::install();
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("k.db").display());
+    let server = Server::start(&[("DATABASE_URL", &url)]);
+    // The second event is refused once, and told again when the secret has been replaced.
+    let receiver = Receiver::start(|before| match before {
+        2 => Reply::Status(500),
+        _ => Reply::Status(200),
+    })
+    .await;
+    let channel = Channel::create(&server, &receiver.url(), json!({"secret": OLD})).await;
+    let verify = |place: usize, secret: &str| {
+        let delivery = receiver.deliveries().remove(place);
+        libraries.verify(secret, &delivery.headers, &delivery.body)
+    };
+
+    let mut failure = report("first", "failed");
+    failure["session_title"] = json!("“quoted” 中文 🦀 <&> \u{7f}");
+    failure["message"] = json!("line\r\nline\ttab \\ \"");
+    server.post("/webhook/status", &failure).await;
+    let first = receiver.wait_for(1).await.remove(0);
+    assert_eq!(first.json()["data"]["title"], failure["session_title"]);
+    assert!(verify(0, OLD));
+    assert!(!verify(0, NEW));
+    assert!(!libraries.verify(OLD, &first.headers, &format!("{} ", first.body)));
+    let mut headers = first.headers.clone();
+    headers.insert("webhook-id", "another".parse().unwrap());
+    assert!(!libraries.verify(OLD, &headers, &first.body));
+
+    // While receivers go over to another secret, both sign.
+    channel
+        .change(json!({"secret": format!("{NEW} {OLD}")}))
+        .await;
+    server.report("second", "failed").await;
+    receiver.wait_for(2).await;
+    assert!(verify(1, OLD) && verify(1, NEW));
+    server.report("third", "failed").await;
+    receiver.wait_for(3).await;
+    channel.change(json!({"secret": NEW})).await;
+    let attempts = receiver.wait_for(4).await;
+    assert_eq!(attempts[2].id, attempts[3].id);
+    assert_eq!(attempts[2].body, attempts[3].body);
+    assert!(verify(2, OLD));
+    assert!(!verify(3, OLD));
+    assert!(verify(3, NEW));
+    let deliveries = channel.settled(3).await;
+    assert_eq!(deliveries[0]["attempts"], 2, "{deliveries:?}");
+}
+
+/// Kills the server when it has told a channel of some events, is telling it of some and others wait.
+async fn what_was_accepted_is_told_in_spite_of_a_death(storage: &[(&str, &str)]) {
+    const SESSIONS: usize = 20;
+    let variables = [storage, &[("AUTH_MODE", "open")]].concat();
+    // What is under way when the server dies has arrived, but the server has not been told so.
+    let holds = Arc::new(AtomicBool::new(false));
+    let held = holds.clone();
+    let receiver = Receiver::start(move |_| match held.load(Ordering::Relaxed) {
+        true => Reply::Hang,
+        false => Reply::Status(204),
+    })
+    .await;
+    let server = Server::start(&variables);
+    let channel = Channel::create(&server, &receiver.url(), json!({})).await;
+    for n in 0..SESSIONS / 2 {
+        server.report(&n.to_string(), "failed").await;
+    }
+    receiver.wait_for(1).await;
+    holds.store(true, Ordering::Relaxed);
+    let so_far = receiver.deliveries().len();
+    for n in SESSIONS / 2..SESSIONS {
+        server.report(&n.to_string(), "failed").await;
+    }
+    receiver.wait_for(so_far + 1).await;
+    let id = channel.id;
+    // Dropping a server kills it.
+    drop(server);
+    holds.store(false, Ordering::Relaxed);
+    let server = &Server::start(&variables);
+    let deliveries = Channel { server, id }.settled(SESSIONS).await;
+
+    let mut told = BTreeMap::new();
+    for one in &deliveries {
+        let topic = one["session_topic"].as_str().unwrap();
+        told.insert(topic, one["id"].as_str().unwrap());
+        assert_eq!(
+            (&one["state"], &one["status"], one.get("error")),
+            (&json!("delivered"), &json!(204), None),
+            "{one}"
+        );
+    }
+    assert_eq!(told.len(), SESSIONS);
+    for delivery in receiver.deliveries() {
+        let body = delivery.json();
+        let topic = body["data"]["session_topic"].as_str().unwrap();
+        assert_eq!(told[topic], delivery.id, "{topic} has one id");
+    }
+    let attempts = receiver.attempts();
+    assert_eq!(attempts.len(), SESSIONS);
+    for one in &deliveries {
+        let attempts = attempts[one["id"].as_str().unwrap()];
+        // One that died before it arrived counts too.
+        assert!(one["attempts"].as_u64() >= Some(attempts as u64), "{one}");
+    }
+    let repeated = attempts.values().filter(|attempts| **attempts > 1).count();
+    assert!((1..SESSIONS).contains(&repeated), "{repeated} are repeated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_is_told_in_spite_of_a_death_on_sqlite() {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("k.db").display());
+    what_was_accepted_is_told_in_spite_of_a_death(&[("DATABASE_URL", &url)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_is_told_in_spite_of_a_death_on_postgres() {
+    let database = database();
+    what_was_accepted_is_told_in_spite_of_a_death(&[("DATABASE_URL", &database.url())]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_on_one_database_tell_each_event_once() {
+    const SESSIONS: usize = 60;
+    let database = database();
+    let url = database.url();
+    let variables = [
+        ("DATABASE_URL", url.as_str()),
+        ("AUTH_MODE", "open"),
+        // However slow the machine is, no attempt is made twice.
+        ("NOTIFICATION_TIMEOUT_SECONDS", "60"),
+    ];
+    let servers = [Server::start(&variables), Server::start(&variables)];
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let people = Receiver::start(|_| Reply::Status(200)).await;
+    let channel = Channel::create(&servers[0], &receiver.url(), json!({})).await;
+    let chat = Channel::create(&servers[0], &people.url(), json!({"format": "slack"})).await;
+    let reports = (0..SESSIONS).map(async |n| {
+        let server = &servers[n % 2];
+        server.report(&n.to_string(), "failed").await;
+    });
+    futures_util::future::join_all(reports).await;
+    for server in &servers {
+        for channel in [channel.at(server), chat.at(server)] {
+            channel.settled(SESSIONS).await;
+        }
+    }
+    let told = receiver.deliveries();
+    let topic = |body: Value| body["data"]["session_topic"].as_str().unwrap().to_owned();
+    let topics: BTreeSet<String> = told.iter().map(|one| topic(one.json())).collect();
+    assert_eq!((told.len(), topics.len()), (SESSIONS, SESSIONS));
+    let counted: usize = people
+        .deliveries()
+        .iter()
+        .map(|one| count(&one.json()))
+        .sum();
+    assert_eq!(counted, SESSIONS);
+}
+
+/// How many sessions a message to Slack tells of.
+fn count(message: &Value) -> usize {
+    let headline = message["text"].as_str().unwrap();
+    let (count, rest) = headline.split_once(' ').unwrap().1.split_once(' ').unwrap();
+    match rest.starts_with("sessions: ") {
+        true => count.parse().unwrap(),
+        false => 1,
+    }
+}
