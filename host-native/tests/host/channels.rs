@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use kubeagents_contract::WebhookLibraries;
 use kubeagents_test_postgres::database;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{PATIENCE, Receiver, Reply, Server, report};
 
@@ -53,7 +52,7 @@ impl<'a> Channel<'a> {
 
     /// Its deliveries, as soon as they are as `wanted`.
     async fn when(&self, what: &str, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         loop {
             let deliveries = self.deliveries().await;
             if wanted(&deliveries) {
@@ -63,7 +62,7 @@ impl<'a> Channel<'a> {
                 start.elapsed() < PATIENCE,
                 "waited in vain for {what}: {deliveries:?}"
             );
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -247,4 +246,39 @@ fn count(message: &Value) -> usize {
         true => count.parse().unwrap(),
         false => 1,
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_becomes_a_message_a_second_and_loses_none() {
+    // As many as may wait, however fast they come.
+    const SESSIONS: usize = 1000;
+    let server = Server::start(&[("NOTIFICATION_TIMEOUT_SECONDS", "60")]);
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let channel = Channel::create(&server, &receiver.url(), json!({"format": "slack"})).await;
+    let begin = Instant::now();
+    let next = AtomicUsize::new(0);
+    let reports = (0..8).map(async |_| {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= SESSIONS {
+                return;
+            }
+            server.report(&n.to_string(), "failed").await;
+        }
+    });
+    futures_util::future::join_all(reports).await;
+    let deliveries = channel.settled(100).await;
+    for one in &deliveries {
+        let state = one["state"].as_str().unwrap();
+        assert!(["delivered", "merged"].contains(&state), "{one}");
+    }
+    let messages = receiver.deliveries();
+    let allowed = begin.elapsed().as_secs() + 2;
+    assert!(
+        messages.len() as u64 <= allowed,
+        "{} messages",
+        messages.len()
+    );
+    let counted: usize = messages.iter().map(|one| count(&one.json())).sum();
+    assert_eq!(counted, SESSIONS);
 }
