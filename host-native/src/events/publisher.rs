@@ -40,6 +40,7 @@ pub(crate) async fn publish<S: Changes>(hub: Hub, store: S, mut stopping: watch:
         hub,
         store,
         moment: None,
+        behind: HashMap::new(),
     };
     let publishing = async {
         loop {
@@ -63,6 +64,8 @@ struct Publisher<S> {
     store: S,
     /// The moment of storage up to which everything is published, while anything is followed.
     moment: Option<String>,
+    /// Earlier moments, for the workspaces whose turn it was not then.
+    behind: HashMap<Workspace, String>,
 }
 
 /// When the next turn begins.
@@ -110,6 +113,7 @@ impl<S: Changes> Publisher<S> {
                 next = next.min(wait.max(Duration::from_millis(1)));
             }
         }
+        published.sort_unstable();
         published.dedup();
         for place in published {
             let of_topic = topics.get(place).map_or(0, |topic| topic.readers());
@@ -131,36 +135,75 @@ impl<S: Changes> Publisher<S> {
         if !S::SHARED {
             return Ok(Vec::new());
         }
+        self.behind
+            .retain(|workspace, _| topics.iter().any(|topic| topic.workspace() == workspace));
         if topics.is_empty() {
             self.moment = None;
             return Ok(Vec::new());
         }
-        let Some(since) = &self.moment else {
+        let Some(since) = self.moment.clone() else {
             self.moment = self.store.moment().await?;
             return Ok(Vec::new());
         };
-        let mut alone = Vec::new();
-        for topic in topics {
-            // Only who is told from storage what it has missed holds this, for a moment.
-            alone.push(topic.missed().lock().await);
+        // A workspace where somebody is told from storage what it has missed waits until that is done, and
+        // the others do not wait for it.
+        let mut turns = Vec::new();
+        let mut together = Vec::new();
+        let mut late = Vec::new();
+        for (place, topic) in topics.iter().enumerate() {
+            let behind = self.behind.get(topic.workspace());
+            match (topic.missed().try_lock(), behind) {
+                (Ok(turn), None) => {
+                    turns.push(turn);
+                    together.push(place);
+                }
+                (Ok(turn), Some(moment)) => {
+                    turns.push(turn);
+                    late.push((moment.clone(), place));
+                }
+                (Err(_), None) => {
+                    self.behind.insert(topic.workspace().clone(), since.clone());
+                }
+                (Err(_), Some(_)) => {}
+            }
         }
+        let Some((moment, mut published)) = self.publish_since(topics, &together, &since).await?
+        else {
+            return self.begin_again(topics).await;
+        };
+        self.moment = Some(moment);
+        for (since, place) in late {
+            let Some((_, more)) = self.publish_since(topics, &[place], &since).await? else {
+                return self.begin_again(topics).await;
+            };
+            published.extend(more);
+            self.behind.remove(topics[place].workspace());
+        }
+        Ok(published)
+    }
+
+    /// Publishes in some of these topics what storage says has changed since a moment. Returns the moment at
+    /// which this was so, and the places of the topics where something had; `None` where storage does not
+    /// know the moment.
+    async fn publish_since(
+        &self,
+        topics: &[Arc<Topic>],
+        places: &[usize],
+        since: &str,
+    ) -> Result<Option<(String, Vec<usize>)>, StoreError> {
         let known_at = now();
-        let workspaces: Vec<_> = topics
-            .iter()
-            .map(|topic| topic.workspace().clone())
-            .collect();
+        let workspace = |place: &usize| topics[*place].workspace().clone();
+        let workspaces: Vec<_> = places.iter().map(workspace).collect();
         let Some(changed) = self.store.changes(&workspaces, since).await? else {
-            // The database is another one.
-            self.moment = self.store.moment().await?;
-            topics.iter().for_each(|topic| topic.clear());
-            return Ok((0..topics.len()).collect());
+            return Ok(None);
         };
         let mut by_workspace: HashMap<Workspace, Vec<NamedSession>> = HashMap::new();
         for (workspace, named) in changed.sessions {
             by_workspace.entry(workspace).or_default().push(named);
         }
         let mut published = Vec::new();
-        for (place, topic) in topics.iter().enumerate() {
+        for &place in places {
+            let topic = &topics[place];
             let Some(sessions) = by_workspace.remove(topic.workspace()) else {
                 continue;
             };
@@ -170,8 +213,15 @@ impl<S: Changes> Publisher<S> {
                 false => topic.publish(sessions, known_at, Some(changed.moment.clone())),
             }
         }
-        self.moment = Some(changed.moment);
-        Ok(published)
+        Ok(Some((changed.moment, published)))
+    }
+
+    /// Has all readers load the lists again: the database is another one.
+    async fn begin_again(&mut self, topics: &[Arc<Topic>]) -> Result<Vec<usize>, StoreError> {
+        self.moment = self.store.moment().await?;
+        self.behind.clear();
+        topics.iter().for_each(|topic| topic.clear());
+        Ok((0..topics.len()).collect())
     }
 }
 
@@ -252,4 +302,65 @@ async fn read<S: Store>(
 
 fn changed_at(named: &NamedSession) -> Timestamp {
     named.session.last_updated
+}
+
+#[cfg(test)]
+mod tests {
+    use kubeagents_core::store::{CommitOutcome, Sessions};
+    use kubeagents_core::{Report, Snapshot, StatusKind, decide};
+    use kubeagents_store_postgres::schema;
+    use kubeagents_test_postgres::database;
+    use sqlx::postgres::PgPool;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_workspace_whose_turn_is_taken_delays_no_other() {
+        let database = database();
+        let pool = PgPool::connect(&database.url()).await.unwrap();
+        let store = crate::postgres::store(pool);
+        schema::migrate(store.driver()).await.unwrap();
+        let hub = Hub::new(100);
+        let workspaces = [Workspace::Shared, Workspace::from_key("other".to_owned())];
+        let topics = workspaces
+            .each_ref()
+            .map(|workspace| hub.follow(workspace, "secret"));
+        let mut publisher = Publisher {
+            hub,
+            store: store.clone(),
+            moment: None,
+            behind: HashMap::new(),
+        };
+        let mut turn = async || timeout(PATIENCE, publisher.turn()).await.expect("a turn");
+        let report = async |topic: &str| {
+            for workspace in &workspaces {
+                let report = Report::new("agent", topic, StatusKind::Running);
+                let decision = decide(workspace, &report, &Snapshot::default(), now(), 60);
+                let outcome = store.commit(&decision.unwrap().commit).await.unwrap();
+                assert_eq!(outcome, CommitOutcome::Committed);
+            }
+        };
+        // How many events of each topic there are from its beginning.
+        let places = topics.each_ref().map(|topic| topic.end().1);
+        let events = || {
+            let ends = topics.each_ref().map(|topic| topic.end().1);
+            [ends[0] - places[0], ends[1] - places[1]]
+        };
+        turn().await;
+        let taken = topics[0].missed().lock().await;
+        report("first").await;
+        turn().await;
+        report("second").await;
+        turn().await;
+        assert_eq!(events(), [0, 2]);
+        drop(taken);
+        turn().await;
+        assert_eq!(events(), [2, 2]);
+        report("third").await;
+        turn().await;
+        assert_eq!(events(), [3, 3]);
+    }
 }
