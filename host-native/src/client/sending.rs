@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
+use kubeagents_core::hook::Tool;
 use tokio::time::sleep;
 
 use super::blocking;
@@ -32,8 +33,19 @@ pub(super) enum Outcome {
     Unavailable,
 }
 
+/// Checks whether a path is one of reports: who can write into a spool calls nothing else with its owner's
+/// key.
+fn is_of_report(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    let tool = path.strip_prefix("/hooks/");
+    path == "/webhook/status" || tool.is_some_and(|tool| Tool::parse(tool).is_some())
+}
+
 /// Sends an event under its number.
 pub(super) async fn send(server: &Server, event: Event, number: u64) -> Outcome {
+    if !is_of_report(&event.message.path) {
+        return Outcome::Refused;
+    }
     let message = event.message.numbered(number);
     let body = Bytes::from(message.body.to_string());
     let Ok(answer) = server.ask(Method::POST, &message.path, body).await else {
@@ -104,6 +116,33 @@ fn key(to: &Destination) -> Option<Option<HeaderValue>> {
                 .ok()
                 .filter(|key| fingerprint(key) == *expected)?;
             Some(authorization(&given))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_reports_is_sent() {
+        for path in [
+            "/hooks/claude-code?agent_id=a&host=h",
+            "/hooks/codex",
+            "/webhook/status",
+        ] {
+            assert!(is_of_report(path), "{path}");
+        }
+        for path in [
+            "/api/channels",
+            "/hooks/../api/channels",
+            "/hooks/codex/../../api/channels?x",
+            "/hooks/",
+            "/webhook/status/",
+            "@elsewhere.example.com/webhook/status",
+            "",
+        ] {
+            assert!(!is_of_report(path), "{path}");
         }
     }
 }

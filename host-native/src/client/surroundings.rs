@@ -190,7 +190,8 @@ pub(super) fn is_headless(tool: Tool, words: &[String], entry_point: Option<&str
             Some(entry_point) => entry_point.starts_with("sdk"),
             None => has(&["-p", "--print"]),
         },
-        Tool::Codex => has(&["exec", "e", "mcp-server", "app-server"]),
+        // Its terminal and editors show what an `app-server` does.
+        Tool::Codex => has(&["exec", "e", "mcp-server"]),
         Tool::OpenCode | Tool::Goose => has(&["run"]),
         Tool::Droid => has(&["exec"]),
         _ => has(&["-p", "--prompt", "--print"]),
@@ -282,6 +283,32 @@ mod tests {
         ] {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
             assert_eq!(is_agent(tool, &words), is_its, "{line}");
+        }
+    }
+
+    #[test]
+    fn nobody_sits_before_what_runs_for_programs() {
+        for (tool, line, is_headless) in [
+            (Tool::ClaudeCode, "claude -p go", true),
+            (Tool::ClaudeCode, "claude --permission-mode default", false),
+            (Tool::Codex, "/usr/bin/codex exec go", true),
+            (Tool::Codex, "codex mcp-server", true),
+            (Tool::Codex, "codex", false),
+            (
+                Tool::Codex,
+                "codex app-server --listen unix:// --managed-daemon",
+                false,
+            ),
+            (Tool::Gemini, "node /usr/bin/gemini --yolo -p go", true),
+            (Tool::OpenCode, "opencode run go", true),
+            (Tool::OpenCode, "opencode", false),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(
+                super::is_headless(tool, &words, None),
+                is_headless,
+                "{line}"
+            );
         }
     }
 

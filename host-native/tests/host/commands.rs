@@ -875,6 +875,32 @@ async fn a_status_line_is_passed_on_and_its_context_reported_without_history() {
 }
 
 #[tokio::test]
+async fn what_others_put_into_the_spool_calls_nothing_but_reports() {
+    let server = Server::start(&[]);
+    let home = Home::of(&server);
+    home.hook("claude-code", &prompt("s", "go"));
+    is_told(&server, "s", "running", "").await;
+    eventually("an empty spool", || home.spooled().is_empty().then_some(())).await;
+    let mut folders = home.files().into_iter();
+    let spool = folders.find(|file| file.ends_with("spool")).unwrap();
+    let forged = json!({
+        "to": {"url": format!("http://{}", server.address), "key": null},
+        "message": {
+            "path": "/api/channels",
+            "body": {"name": "theirs", "url": "http://127.0.0.1:9/theirs"},
+        },
+        "session": "theirs", "stage": "Working", "watched": null,
+    });
+    let number = fs::read_to_string(spool.join("number")).unwrap();
+    fs::write(spool.join(format!("{number}.json")), forged.to_string()).unwrap();
+    home.hook("claude-code", &event("Stop", "s"));
+    is_told(&server, "s", "success", "turn").await;
+    eventually("an empty spool", || home.spooled().is_empty().then_some(())).await;
+    let channels = server.get("/api/channels").await.body;
+    assert_eq!(channels["channels"], json!([]));
+}
+
+#[tokio::test]
 async fn a_folder_of_state_that_is_a_link_or_anothers_is_written_to_by_nobody() {
     let server = Server::start(&[]);
     let home = Home::of(&server);
