@@ -16,15 +16,10 @@ use crate::tools::{Packages, succeed};
 /// When a tool cannot be installed, or refuses something: with all that it says.
 pub fn check_published(root: &Path, home: &Path) {
     let packages = packages();
-    let modules = packages.folder().join("node_modules/@anthropic-ai");
-    let node = |script: &str| {
-        let mut command = Command::new(packages.program("node"));
-        command.arg(modules.join(script)).env("HOME", home);
-        command
-    };
+    let node = |script: &str| node(&packages, script, home);
     for folder in [root.to_owned(), root.join("plugins/kubeagents")] {
         succeed(
-            node("claude-code/cli-wrapper.cjs")
+            node(CLAUDE_CODE)
                 .args(["plugin", "validate", "--strict"])
                 .arg(folder),
         );
@@ -40,12 +35,30 @@ pub fn check_published(root: &Path, home: &Path) {
     lint(&packages, &entry, home);
 }
 
+/// Claude Code itself, in this home.
+///
+/// # Panics
+/// When it cannot be installed.
+pub fn claude_code(home: &Path) -> Command {
+    node(&packages(), CLAUDE_CODE, home)
+}
+
 /// Checks the hooks that stand in a repository's own files, of the agents whose rules the linter knows.
 ///
 /// # Panics
 /// As [`check_published`] does.
 pub fn check_project(project: &Path, home: &Path) {
     lint(&packages(), project, home);
+}
+
+const CLAUDE_CODE: &str = "claude-code/cli-wrapper.cjs";
+
+/// A script of Anthropic's packages.
+fn node(packages: &Packages, script: &str, home: &Path) -> Command {
+    let modules = packages.folder().join("node_modules/@anthropic-ai");
+    let mut command = Command::new(packages.program("node"));
+    command.arg(modules.join(script)).env("HOME", home);
+    command
 }
 
 fn packages() -> Packages {

@@ -8,17 +8,24 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use kubeagents_contract::agent_tools;
 use kubeagents_core::mcp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Server, root};
+use crate::support::{PATIENCE, Server, root};
 
 /// Tools that are set up, and the folder of each below the home.
 const TOOLS: [(&str, &str); 13] = [
@@ -1219,6 +1226,125 @@ fn the_tools_that_read_what_is_published_accept_it() {
     agent_tools::check_published(&root(), home.folder.path());
     home.setup(&["claude-code", "codex", "--project"]);
     agent_tools::check_project(&home.project, home.folder.path());
+}
+
+/// Answers as a model that is done at once, as soon as the prompt is told: hooks run beside the agent.
+async fn answer_as_model(
+    server: Arc<Server>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let body = request.into_body().collect().await?.to_bytes();
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if asked["tools"]
+        .as_array()
+        .is_some_and(|tools| !tools.is_empty())
+    {
+        told(&server, "/current_status", "running").await;
+    }
+    let usage = json!({"input_tokens": 1, "output_tokens": 1});
+    let message = |content: Value, stop: Option<&str>| {
+        json!({
+            "id": "msg_1", "type": "message", "role": "assistant", "model": asked["model"],
+            "content": content, "stop_reason": stop, "stop_sequence": null, "usage": usage,
+        })
+    };
+    let text = |text: &str| json!({"type": "text", "text": text});
+    let events = [
+        json!({"type": "message_start", "message": message(json!([]), None)}),
+        json!({"type": "content_block_start", "index": 0, "content_block": text("")}),
+        json!({
+            "type": "content_block_delta", "index": 0,
+            "delta": {"type": "text_delta", "text": "All done."},
+        }),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage}),
+        json!({"type": "message_stop"}),
+    ];
+    let events = events.map(|event| {
+        let name = event["type"].as_str().unwrap_or_default();
+        format!("event: {name}\ndata: {event}\n\n")
+    });
+    let whole = message(json!([text("All done.")]), Some("end_turn"));
+    let (media, text) = match asked["stream"] == true {
+        true => ("text/event-stream", events.concat()),
+        false => ("application/json", whole.to_string()),
+    };
+    let response = Response::builder().header("content-type", media);
+    Ok(response.body(Full::from(text)).unwrap())
+}
+
+/// The one session of a server as soon as it has this value in this place.
+async fn told(server: &Server, place: &str, value: &str) -> Value {
+    let begin = Instant::now();
+    loop {
+        let sessions = server.get("/api/sessions").await.body;
+        let session = &sessions["sessions"][0];
+        if session.pointer(place).is_some_and(|there| there == value) {
+            return session.clone();
+        }
+        assert!(begin.elapsed() < PATIENCE, "{sessions}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn claude_code_itself_reports_by_what_is_set_up() {
+    let server = Arc::new(Server::start(&[]));
+    let home = Home::new();
+    home.put("work/.git/HEAD", "ref: refs/heads/main\n");
+    home.put(
+        "work/.git/config",
+        "[remote \"origin\"]\n\turl = https://github.com/acme/app.git\n",
+    );
+    let url = format!("http://{}", server.address);
+    home.setup(&["claude-code", "--url", &url, "--host", "desk"]);
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let model = listener.local_addr().unwrap();
+    let reported = server.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let server = reported.clone();
+            let service = service_fn(move |request| answer_as_model(server.clone(), request));
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(async move { drop(connection.await) });
+        }
+    });
+    let mut claude = agent_tools::claude_code(home.folder.path());
+    let path = format!(
+        "{}:/usr/local/bin:/usr/bin:/bin",
+        home.path("bin").display()
+    );
+    claude
+        .args(["-p", "Fix the login page"])
+        .env_clear()
+        .env("HOME", home.folder.path())
+        .env("PATH", path)
+        .env("ANTHROPIC_BASE_URL", format!("http://{model}"))
+        .env("ANTHROPIC_API_KEY", "sk-ant-of-nobody")
+        .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+        .env("DISABLE_AUTOUPDATER", "1")
+        .current_dir(&home.project)
+        .stdin(Stdio::null());
+    let said = tokio::task::spawn_blocking(move || said(&mut claude))
+        .await
+        .unwrap();
+    assert_eq!(said.code, Some(0), "{}", said.text);
+    assert!(said.text.contains("All done."), "{}", said.text);
+
+    let session = told(&server, "/reason", "closed").await;
+    for (field, value) in [
+        ("/agent_id", "claude-code@desk"),
+        ("/title", "Fix the login page"),
+        ("/current_status", "success"),
+        ("/message", "All done."),
+        ("/context/repo", "acme/app"),
+        ("/context/branch", "main"),
+        ("/context/mode", "headless"),
+    ] {
+        assert_eq!(session.pointer(field), Some(&json!(value)), "{session}");
+    }
 }
 
 #[test]
