@@ -51,6 +51,7 @@ use crate::json;
 use crate::ports::{Clock, Events, Ports};
 use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority, is_origin_of};
 use crate::token::TokenSigner;
+use crate::validation::storable;
 use crate::{AuthMode, Settings, Timestamp, Workspace};
 use body::{Received, Standing};
 use client::Client;
@@ -97,6 +98,18 @@ impl Admitted<'_> {
     /// The fields of the body, a JSON object.
     fn fields<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         json::parse(&self.body).map_err(|_| ApiError::bad_request("invalid request body"))
+    }
+
+    /// The name that a parameter of the path stands for. Where its segment is blank, which no name is, the
+    /// query has it: browsers and proxies resolve `.` and `..` in paths, encoded too.
+    fn name(&self, parameter: &'static str) -> Result<String, ApiError> {
+        let written = self.route.parameter(parameter)?;
+        if !written.trim().is_empty() {
+            return Ok(written);
+        }
+        let name = query_parameter(&self.parts.uri, parameter).unwrap_or(written);
+        storable(parameter, &name)?;
+        Ok(name)
     }
 }
 

@@ -11,6 +11,7 @@ scenarios! {
     a_percent_encoded_agent_is_found,
     a_percent_encoded_session_is_found,
     an_agent_with_a_dotted_name_is_found,
+    a_name_may_stand_in_the_query,
     names_that_look_like_routes_are_names,
     a_decoded_segment_is_not_decoded_again,
     unencoded_characters_stand_for_themselves,
@@ -72,6 +73,37 @@ async fn a_percent_encoded_session_is_found(world: Arc<World>) {
         assert_eq!(found["session"]["session_topic"], topic);
         assert_eq!(texts(&found["status_history"], "message"), [topic]);
     }
+}
+
+/// Browsers cannot send a path with `.` or `..` as a segment.
+async fn a_name_may_stand_in_the_query(world: Arc<World>) {
+    let client = world.client().await;
+    for id in ["..", "."] {
+        let topic = format!("{}/..", world.name("topic"));
+        for topic in [topic.as_str(), ".."] {
+            client.report(&report(id, topic, "running")).await;
+            client.report(&report(id, topic, "success")).await;
+        }
+        let agent = client.get(&format!("/api/agents/%20?agent_id={id}"));
+        assert_eq!(agent.await.ok()["agent_id"], id);
+        for rest in ["/sessions", "/history", "/status"] {
+            let path = format!("/api/agents/%20{rest}?agent_id={id}");
+            client.get(&path).await.ok();
+        }
+        let path = format!("/api/agents/%20/sessions/%20?agent_id={id}&session_topic=..&limit=1");
+        let page = client.get(&path).await.ok();
+        assert_eq!(page["session"]["agent_id"], id);
+        assert_eq!(page["session"]["session_topic"], "..");
+        let cursor = segment(page["next_cursor"].as_str().unwrap());
+        let next = client.get(&format!("{path}&cursor={cursor}")).await.ok();
+        assert_eq!(next["status_history"][0]["status"], "running");
+    }
+    let blank = client.get("/api/agents/%20").await;
+    blank.error_code(404, "not_found");
+    let blank = client.get("/api/agents/%20?agent_id=").await;
+    blank.error_code(404, "not_found");
+    let nul = client.get("/api/agents/%20?agent_id=%00").await;
+    nul.error_code(400, "bad_request");
 }
 
 async fn an_agent_with_a_dotted_name_is_found(world: Arc<World>) {

@@ -97,7 +97,7 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn get_agent(&self, request: Admitted<'_>) -> Answer {
-        let agent_id = request.route.parameter("agent_id")?;
+        let agent_id = request.name("agent_id")?;
         ok(&self
             .find_agent(&request.caller.workspace, &agent_id)
             .await?)
@@ -110,7 +110,7 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn list_sessions(&self, request: Admitted<'_>) -> Answer {
-        let agent_id = request.route.parameter("agent_id")?;
+        let agent_id = request.name("agent_id")?;
         let uri = &request.parts.uri;
         let workspace = &request.caller.workspace;
         let query = SessionQuery {
@@ -174,8 +174,8 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn get_session(&self, request: Admitted<'_>) -> Answer {
-        let agent_id = request.route.parameter("agent_id")?;
-        let session_topic = request.route.parameter("session_topic")?;
+        let agent_id = request.name("agent_id")?;
+        let session_topic = request.name("session_topic")?;
         let uri = &request.parts.uri;
         let key = SessionKey {
             workspace: request.caller.workspace,
@@ -205,7 +205,7 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn agent_history(&self, request: Admitted<'_>) -> Answer {
-        let agent_id = request.route.parameter("agent_id")?;
+        let agent_id = request.name("agent_id")?;
         let uri = &request.parts.uri;
         let workspace = &request.caller.workspace;
         let (limit, before) = (limit(uri)?, cursor(uri)?);
@@ -221,7 +221,7 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn latest_status(&self, request: Admitted<'_>) -> Answer {
-        let agent_id = request.route.parameter("agent_id")?;
+        let agent_id = request.name("agent_id")?;
         let store = self.ports.store();
         let page = store
             .history(&request.caller.workspace, &agent_id, None, 1)

@@ -322,12 +322,19 @@ fn describe(row: &Row, schemas: &mut Schemas, refusals: &mut BTreeSet<u16>) -> V
 
 fn parameters(row: &Row, operation: &Operation) -> Vec<Value> {
     let in_path = row.placeholders().map(|name| {
-        json!({
+        let mut parameter = json!({
             "name": name,
             "in": "path",
             "required": true,
             "schema": {"type": "string", "minLength": 1, "pattern": STORABLE},
-        })
+        });
+        if ["agent_id", "session_topic"].contains(&name) {
+            parameter["description"] =
+                "Where it is blank, the query has it under the same name: clients \
+                that resolve `.` and `..` in paths can then ask for what is called so."
+                    .into();
+        }
+        parameter
     });
     let in_query = operation.query.iter().map(|parameter| {
         json!({

@@ -223,15 +223,27 @@ fn span(seconds: i64) -> String {
     }
 }
 
-/// The page of a session.
+/// The page of a session. What a browser would resolve in a path stands in the query.
 fn page(base_url: &str, happening: &Happening) -> String {
-    let segment = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    format!(
-        "{}/sessions/{}/{}",
-        base_url.trim_end_matches('/'),
-        segment(&happening.agent_id),
-        segment(&happening.session_topic)
-    )
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut page = format!("{}/sessions", base_url.trim_end_matches('/'));
+    let mut query = String::new();
+    for (field, name) in [
+        ("agent_id", &happening.agent_id),
+        ("session_topic", &happening.session_topic),
+    ] {
+        page.push('/');
+        if [".", ".."].contains(&name.as_str()) {
+            page.push_str("%20");
+            query.push(if query.is_empty() { '?' } else { '&' });
+            query.push_str(field);
+            query.push('=');
+            query.push_str(&encoded(name));
+        } else {
+            page.push_str(&encoded(name));
+        }
+    }
+    page + &query
 }
 
 #[cfg(test)]
@@ -289,6 +301,28 @@ pub(super) mod tests {
             text(&[bare], Detail::Full, None),
             "⏳ 0198-uuid waits for your permission\nAgent: claude-code@mac\n\
              At: 2026-01-01T00:00:00Z\nBash: cargo test"
+        );
+    }
+
+    #[test]
+    fn a_link_leads_to_what_a_browser_would_resolve() {
+        let named = |agent_id: &str, session_topic: &str| {
+            let happening = Happening {
+                agent_id: agent_id.into(),
+                session_topic: session_topic.into(),
+                ..waiting()
+            };
+            page("https://k.example.com/", &happening)
+        };
+        let base = "https://k.example.com/sessions";
+        assert_eq!(named("a", "..."), format!("{base}/a/%2E%2E%2E"));
+        assert_eq!(
+            named("a", ".."),
+            format!("{base}/a/%20?session_topic=%2E%2E")
+        );
+        assert_eq!(
+            named(".", ".."),
+            format!("{base}/%20/%20?agent_id=%2E&session_topic=%2E%2E")
         );
     }
 
