@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use kubeagents_contract::{
-    Arguments, Host, MEMBERS, Mode, Receiver, SETTINGS, Trial, mcp_clients, run, trials,
+    Arguments, Host, MEMBERS, Mode, Receiver, SETTINGS, Trial, mcp_clients, page_in_browser, run,
+    trials,
 };
 use kubeagents_test_postgres::Database;
 use kubeagents_wasmcloud_tests::{Instances, Nats, Storage, Wash};
@@ -43,12 +44,18 @@ fn main() -> Result<ExitCode> {
     let (_postgres, postgres_required) = server(&postgres(&databases[1])?, Pooled, Required, &[])?;
 
     let url = memory_required.urls[0].clone();
+    // What others report meanwhile would stand in its way.
+    let (page, _) = server(&Storage::InMemory, Pooled, Open, &[])?;
     let workloads = [one.url().to_owned(), other.url().to_owned()];
     let killed = bucket("killed")?;
     let nats_url = nats.url();
     let mut all = vec![
         Trial::test("official_mcp_clients_are_served", move || {
             mcp_clients::check(&url, Some(STATIC_KEY));
+            Ok(())
+        }),
+        Trial::test("a_browser_shows_the_page", move || {
+            page_in_browser::play_at(page.url());
             Ok(())
         }),
         trial("sixteen_writers_on_two_workloads_lose_nothing", move || {
