@@ -6,13 +6,14 @@ import { logOut, mode, refused, start, user } from "./lib/auth.js";
 import { bandOf } from "./lib/bands.js";
 import { now, startClock, tick } from "./lib/clock.js";
 import { Signal, fill, h, say, set } from "./lib/dom.js";
-import { ApiError } from "./lib/http.js";
+import { ApiError, isMissing } from "./lib/http.js";
 import { onKey, startKeys } from "./lib/keys.js";
 import { connection, leads, startLive, stopLive, trouble } from "./lib/live.js";
 import { address, go, remake, setQuery, startRouter } from "./lib/router.js";
 import { addressOf, kindOf } from "./lib/session.js";
 import { onChange, sessions } from "./lib/sessions.js";
 import { loadTexts, t } from "./lib/text.js";
+import { followUpgrade, late } from "./lib/upgrade.js";
 import { announce, announcer } from "./parts/announce.js";
 import { empty } from "./parts/empty.js";
 import { icon } from "./parts/icon.js";
@@ -23,8 +24,8 @@ const ROUTES = [
   { path: "/", load: () => import("./views/overview.js") },
   { path: "/board", load: () => import("./views/board.js") },
   { path: "/activity", load: () => import("./views/activity.js") },
-  { path: "/agents/:agent", load: () => import("./views/agent.js") },
-  { path: "/sessions/:agent/:topic", load: () => import("./views/session.js") },
+  { path: "/agents/:agent_id", load: () => import("./views/agent.js") },
+  { path: "/sessions/:agent_id/:session_topic", load: () => import("./views/session.js") },
   { path: "/settings", load: () => import("./views/settings.js") },
   { path: "/settings/:part", load: () => import("./views/settings.js") },
   { path: "/login", load: () => import("./views/login.js") },
@@ -63,18 +64,31 @@ const stage = {
   failed(error) {
     // A view that cannot be loaded may be one of a server that has been replaced meanwhile.
     if (error instanceof TypeError) void followUpgrade();
-    const missing = error instanceof ApiError && error.status === 404;
-    const retry = h("button", { type: "button", class: "button", onclick: () => void remake() }, t("app.retry"));
     const home = h("a", { class: "button", href: "/" }, t("app.home"));
+    if (isMissing(error)) {
+      return { title: t("app.notFound"), node: h("div", {}, empty(t("app.notFound"), t("app.notFound.hint"), home)) };
+    }
+    if (error instanceof ApiError && error.status === 0) return unreachable();
+    const retry = h("button", { type: "button", class: "button", onclick: () => void remake() }, t("app.retry"));
     const words = error instanceof Error ? error.message : String(error);
-    return {
-      title: t(missing ? "app.notFound" : "app.error"),
-      node: missing
-        ? h("div", {}, empty(t("app.notFound"), t("app.notFound.hint"), home))
-        : h("div", {}, empty(t("app.error"), words, retry, home)),
-    };
+    return { title: t("app.error"), node: h("div", {}, empty(t("app.error"), words, retry, home)) };
   },
 };
+
+/**
+ * A view in the place of one that needs the server, which it tries again as soon as the server answers.
+ *
+ * @returns {import("./lib/router.js").View}
+ */
+function unreachable() {
+  const lifetime = new AbortController();
+  connection.changed((now) => now !== "offline" && void remake(), lifetime.signal);
+  return {
+    title: t("app.unreachable"),
+    node: h("div", {}, empty(t("app.unreachable"), t("app.unreachable.hint"))),
+    dispose: () => lifetime.abort(),
+  };
+}
 
 function showTitle() {
   const name = title.value === "kubeagents" ? title.value : `${title.value} · kubeagents`;
@@ -156,8 +170,8 @@ function options() {
   const panel = h("div", { id: "options", class: "popover", popover: "auto" });
   panel.addEventListener("beforetoggle", async (event) => {
     if (/** @type {ToggleEvent} */ (event).newState !== "open") return;
-    const { showOptions } = await import("./parts/options.js");
-    showOptions(panel, (language) => void speak(language));
+    const part = await late(() => import("./parts/options.js"));
+    part?.showOptions(panel, (language) => void speak(language));
   });
   const button = h("button", { type: "button", class: "button quiet", popovertarget: "options", "aria-label": t("nav.options") }, icon("options"));
   return [button, panel];
@@ -188,13 +202,6 @@ async function speak(language) {
   framed.abort();
   framed = frame();
   await remake();
-}
-
-/** Loads the page again where the server has another version of it. */
-async function followUpgrade() {
-  const shell = await fetch("/", { cache: "no-cache" }).then((response) => response.text(), () => "");
-  const own = new URL("./", import.meta.url).pathname;
-  if (shell && !shell.includes(own)) location.reload();
 }
 
 /** Counts what needs the person, for the title and the icon. */
@@ -246,7 +253,7 @@ async function open() {
   document.body.append(header, main, announcer());
   startClock();
   startKeys();
-  onKey("?", async () => (await import("./parts/help.js")).showHelp());
+  onKey("?", async () => (await late(() => import("./parts/help.js")))?.showHelp());
   onKey("g o", () => void go("/"));
   onKey("g b", () => void go("/board"));
   onKey("g a", () => void go("/activity"));

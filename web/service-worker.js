@@ -6,7 +6,10 @@ const ASSETS = "{assets}/";
 const TEXTS = ["en", "zh"].map((language) => `${ASSETS}texts/${language}.js`);
 const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
 
-/** Keeps the page, and what it needs for its first view. */
+/**
+ * Keeps the page, and what it needs for its first view. A tab that is open may still need files of its
+ * version, which the server has no longer: the new worker waits until the last of them is closed.
+ */
 async function install() {
   const cache = await caches.open(ASSETS);
   const page = await fetch("/", { cache: "no-store" });
@@ -14,10 +17,9 @@ async function install() {
   const needed = (await page.clone().text()).matchAll(/(?:src|href)="(\/[^"]+)"/g);
   await cache.put("/", page);
   await cache.addAll([...new Set([...needed].map(([, path]) => path)), ...TEXTS]);
-  await worker.skipWaiting();
 }
 
-/** Forgets the files of older versions. */
+/** Forgets the files of older versions, and answers for the tab that was open before there was a worker. */
 async function activate() {
   const old = (await caches.keys()).filter((name) => name !== ASSETS);
   await Promise.all(old.map((name) => caches.delete(name)));

@@ -25,7 +25,14 @@ function browser() {
   return launched;
 }
 
-after(async () => (await launched)?.close());
+/** @type {(() => void)[]} */
+const scenarios = [];
+
+/** Plays every scenario that there is by now, and closes the browser. */
+export function playAll() {
+  for (const register of scenarios) register();
+  after(async () => (await launched)?.close());
+}
 
 /**
  * What a person does with the page, and sees.
@@ -33,12 +40,18 @@ after(async () => (await launched)?.close());
  * `variables` are those of the server; `context` is what Playwright takes for a browser context;
  * `refused` lists the statuses of answers with which the scenario means to be refused; with `unreachable` it
  * means to be without answers. On a server that
- * runs already, only scenarios with `anywhere` are played.
+ * runs already, only scenarios with `anywhere` are played. `start` starts another server.
  */
 export function scenario(name, { variables, context: options, refused = [], unreachable = false, anywhere = false }, play) {
   const skip = url && !anywhere ? "it needs a server of its own" : false;
-  test(name, { skip, timeout: 4 * DEADLINE }, async () => {
-    const server = url ? new Server(url) : await OwnServer.start(program, { AUTH_MODE: "open", ...variables });
+  const work = async () => {
+    const servers = [];
+    const start = async () => {
+      const started = await OwnServer.start(program, { AUTH_MODE: "open", ...variables });
+      servers.push(started);
+      return started;
+    };
+    const server = url ? new Server(url) : await start();
     const context = await (await browser()).newContext({ locale: "en-US", baseURL: server.url, ...options });
     context.setDefaultTimeout(DEADLINE);
     const complaints = [];
@@ -46,13 +59,14 @@ export function scenario(name, { variables, context: options, refused = [], unre
     listen(context, { refused: [401, ...refused], unreachable }, complaints);
     try {
       const page = await context.newPage();
-      await play({ server, page, context });
+      await play({ server, page, context, start });
       assert.deepEqual(complaints, []);
     } finally {
       await context.close();
-      await server.stop?.();
+      await Promise.all(servers.map((started) => started.stop()));
     }
-  });
+  };
+  scenarios.push(() => test(name, { skip, timeout: 4 * DEADLINE }, work));
 }
 
 function listen(context, { refused, unreachable }, complaints) {
@@ -75,7 +89,7 @@ export async function fill(page, fields) {
 /** Logs in by the form. */
 export async function logIn(page, email, password = PASSWORD) {
   await page.goto("/login");
-  await fill(page, { "E-mail": email, Password: password });
+  await fill(page, { Email: email, Password: password });
   await page.getByRole("button", { name: "Log in" }).click();
   await page.getByRole("heading", { name: "Overview" }).waitFor();
 }

@@ -5,5 +5,9 @@
 
 import { readdirSync } from "node:fs";
 
+import { playAll } from "./browser.mjs";
+
 const scenarios = new URL("scenarios/", import.meta.url);
 for (const file of readdirSync(scenarios).sort()) await import(new URL(file, scenarios));
+// Node takes what it has run for all there is: what is still to be imported would come too late.
+playAll();

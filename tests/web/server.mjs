@@ -69,10 +69,11 @@ export class OwnServer extends Server {
     return server;
   }
 
-  stop() {
+  async stop() {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const ended = new Promise((resolve) => this.#process.once("exit", resolve));
     this.#process.kill();
-    return ended;
+    await ended;
   }
 
   /** The token of the newest link to a page that was mailed to somebody. */

@@ -7,6 +7,8 @@ const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
+/** What was so recently was just now. */
+const JUST = 5 * SECOND;
 
 let skew = 0;
 
@@ -84,7 +86,7 @@ function showTime(node) {
   const at = Number(node.dataset.at);
   const kind = node.dataset.kind;
   if (kind === "left") say(node, at > now() ? countdown(at - now()) : t("time.over"));
-  else if (kind === "ago") say(node, t("time.ago", { time: duration(now() - at) }));
+  else if (kind === "ago") say(node, now() - at < JUST ? t("time.now") : t("time.ago", { time: duration(now() - at) }));
   else say(node, duration(now() - at));
 }
 

@@ -35,35 +35,60 @@ export class History {
 
   /** @param {string} query */
   async #read(query) {
-    const path = `${this.#path}?${query}`;
+    const path = `${this.#path}${this.#path.includes("?") ? "&" : "?"}${query}`;
     const body = /** @type {{ session?: Session, status_history: Status[], next_cursor?: string }} */ (await get(path, this.#signal));
     this.session = body.session ?? null;
     return body;
   }
 
-  /** Reads the newest statuses: only what is new where it connects to what is known. */
+  /** Reads the newest statuses, as far back as where they connect to what is known. */
   async refresh() {
-    const known = this.statuses[0];
-    if (known && this.statuses.length < LIMIT) {
-      const { status_history } = await this.#read(`limit=${NEWS}`);
-      const place = status_history.findIndex((status) => isSame(status, known));
+    const known = this.statuses.length < LIMIT ? this.statuses : [];
+    /** @type {Status[]} */
+    const read = [];
+    let query = `limit=${known.length ? NEWS : this.#page}`;
+    for (;;) {
+      const { status_history, next_cursor: next } = await this.#read(query);
+      read.push(...status_history);
+      const place = placeOf(known, read);
       if (place >= 0) {
-        this.statuses = [...status_history.slice(0, place), ...this.statuses];
+        // Older ones may have been read meanwhile.
+        this.statuses = [...read.slice(0, place), ...this.statuses];
         return;
       }
+      if (!known.length || !next || read.length >= LIMIT) {
+        this.statuses = read;
+        this.next = next;
+        return;
+      }
+      query = `limit=${this.#page}&cursor=${encodeURIComponent(next)}`;
     }
-    const body = await this.#read(`limit=${this.#page}`);
-    this.statuses = body.status_history;
-    this.next = body.next_cursor;
   }
 
   /** Reads the next older page. */
   async older() {
-    if (!this.next) return;
-    const body = await this.#read(`limit=${this.#page}&cursor=${encodeURIComponent(this.next)}`);
+    const { next } = this;
+    if (!next) return;
+    const body = await this.#read(`limit=${this.#page}&cursor=${encodeURIComponent(next)}`);
+    // The history may have been read afresh meanwhile.
+    if (this.next !== next) return;
     this.statuses = [...this.statuses, ...body.status_history];
     this.next = body.next_cursor;
   }
+}
+
+/**
+ * Where what is known begins in what has been read; -1 where it does not.
+ *
+ * @param {Status[]} known
+ * @param {Status[]} read
+ */
+function placeOf(known, read) {
+  if (!known.length) return -1;
+  // Two statuses may be alike to the letter: those that follow tell them apart.
+  return read.findIndex(
+    (status, place) => isSame(status, known[0]) && known.slice(0, read.length - place).every((one, at) => isSame(one, read[place + at])),
+  );
 }
 
 /**

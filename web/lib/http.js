@@ -20,6 +20,15 @@ export class ApiError extends Error {
 }
 
 /**
+ * Whether the server does not have what was asked for.
+ *
+ * @param {unknown} error
+ */
+export function isMissing(error) {
+  return error instanceof ApiError && error.status === 404;
+}
+
+/**
  * Sends a request, and gives back an answer of success or 304.
  *
  * @param {string} path

@@ -73,6 +73,7 @@ async function keep(signal) {
   const quiet = () => performance.now() - heard > SILENCE;
 
   const tabs = channel(name, (message) => {
+    if (message.asks) return beat();
     heard = performance.now();
     if (message.id) last = message.id;
     if (message.sessions) take(message.sessions, true);
@@ -82,6 +83,8 @@ async function keep(signal) {
   const beat = () => {
     if (leads.value) tabs.send({ connection: connection.value });
   };
+  // A tab that leads answers at once.
+  tabs.send({ asks: true });
   connection.changed(beat, signal);
   const beats = setInterval(beat, BEAT);
   signal.addEventListener("abort", () => {

@@ -26,7 +26,7 @@ const STAYS = ["workspace"];
 /** The present address. */
 export const address = new Signal(here());
 
-/** @type {{ path: string, query: Signal<URLSearchParams>, view: View | null, lifetime: AbortController } | null} */
+/** @type {{ place: string, query: Signal<URLSearchParams>, view: View | null, lifetime: AbortController } | null} */
 let present = null;
 /** @type {Route[]} */
 let routes = [];
@@ -73,7 +73,8 @@ export async function go(to, { replace = false } = {}) {
     const value = new URLSearchParams(location.search).get(name);
     if (value && !url.searchParams.has(name)) url.searchParams.set(name, value);
   }
-  const next = url.pathname + url.search;
+  // A path that begins with two slashes would be another host.
+  const next = url.pathname.replace(/^\/+/, "/") + url.search;
   if (replace || next === here()) {
     history.replaceState(history.state, "", next);
   } else {
@@ -114,22 +115,22 @@ function leave() {
 
 /** @param {number} scroll */
 async function render(scroll) {
-  const path = location.pathname;
   const query = new URLSearchParams(location.search);
-  if (present?.path === path) {
+  const { route, params } = match(location.pathname, query);
+  const place = JSON.stringify([location.pathname, params]);
+  if (present?.place === place) {
     present.query.value = query;
     address.value = here();
     return;
   }
   const first = present === null;
   leave();
-  const mine = { path, query: new Signal(query), view: /** @type {View | null} */ (null), lifetime: new AbortController() };
+  const mine = { place, query: new Signal(query), view: /** @type {View | null} */ (null), lifetime: new AbortController() };
   present = mine;
   address.value = here();
   const { signal } = mine.lifetime;
   let view;
   try {
-    const { route, params } = match(path);
     const { view: make } = await route.load();
     if (signal.aborted) return;
     view = await make({ params, query: mine.query, signal });
@@ -147,10 +148,13 @@ async function render(scroll) {
 }
 
 /**
+ * The route of a path, and the names in it. Where a name is blank, the query has it.
+ *
  * @param {string} path
+ * @param {URLSearchParams} query
  * @returns {{ route: Route, params: Record<string, string> }}
  */
-function match(path) {
+function match(path, query) {
   const segments = path.split("/").map(decode);
   for (const route of routes) {
     const names = route.path.split("/");
@@ -159,8 +163,9 @@ function match(path) {
     const params = {};
     const fits = names.every((name, index) => {
       if (!name.startsWith(":")) return name === segments[index];
-      params[name.slice(1)] = segments[index];
-      return segments[index] !== "";
+      const field = name.slice(1);
+      params[field] = segments[index].trim() || (query.get(field) ?? "");
+      return params[field] !== "";
     });
     if (fits) return { route, params };
   }

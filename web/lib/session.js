@@ -46,7 +46,7 @@
  * A session, with what is needed again and again worked out once.
  *
  * @typedef {object} Entry
- * @property {string} key the session's address below `/sessions/`
+ * @property {string} key see `keyOf`
  * @property {Session} session
  * @property {string} title
  * @property {number} created
@@ -58,7 +58,7 @@
  */
 
 /**
- * The name of a session by which it is found, and its address below `/sessions/`.
+ * The name of a session among all.
  *
  * @param {string} agent
  * @param {string} topic
@@ -68,23 +68,32 @@ export function keyOf(agent, topic) {
 }
 
 /**
- * The path of a session or an agent; empty where it has none: browsers resolve `.` and `..` in paths,
- * encoded too, before anybody is asked.
+ * A path with names in the places of its braces. Browsers resolve `.` and `..` in paths, encoded too,
+ * before anybody is asked: what is called so stands in the query, and a blank in its place.
  *
- * @param {string} path
+ * @param {string} pattern
+ * @param {Record<string, string>} names
  */
-function address(path) {
-  return path.split("/").some((segment) => segment === "." || segment === "..") ? "" : path;
+export function pathOf(pattern, names) {
+  const query = new URLSearchParams();
+  const path = pattern.replace(/\{(\w+)\}/g, (_, place) => {
+    const name = names[place];
+    if (name !== "." && name !== "..") return encodeURIComponent(name);
+    query.set(place, name);
+    return "%20";
+  });
+  return query.size ? `${path}?${query}` : path;
 }
 
 /** @param {{ key: string }} entry */
-export function addressOf(entry) {
-  return address(`/sessions/${entry.key}`);
+export function addressOf({ key }) {
+  const [agent_id, session_topic] = key.split("/").map(decodeURIComponent);
+  return pathOf("/sessions/{agent_id}/{session_topic}", { agent_id, session_topic });
 }
 
-/** @param {string} agent */
-export function agentAddress(agent) {
-  return address(`/agents/${encodeURIComponent(agent)}`);
+/** @param {string} agent_id */
+export function agentAddress(agent_id) {
+  return pathOf("/agents/{agent_id}", { agent_id });
 }
 
 /**

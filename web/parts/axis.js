@@ -15,6 +15,8 @@ const DAY = 24 * HOUR;
 const GRIDS = [MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 30 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 28 * DAY];
 const SHORTEST = 2 * MINUTE;
 const LONGEST = 120 * DAY;
+/** What can be seen at first. */
+const FIRST = { shortest: 30 * MINUTE, longest: 3 * DAY };
 /** Pixels between two labels, at least. */
 const APART = 90;
 const HEAD = 26;
@@ -22,14 +24,18 @@ const LANE = 34;
 const BAR = 16;
 /** How much of the width lies behind the present. */
 const FUTURE = 0.06;
+/** How much of the width lies before the first bar where the axis can be moved no further. */
+const PAST = 0.1;
 
 /**
  * @param {AbortSignal} signal
  */
 export function axis(signal) {
   let length = 6 * HOUR;
-  let end = now() + length * FUTURE;
+  let end = latest();
   let follows = true;
+  /** What is to be seen at first begins here. */
+  let home = now() - length;
   /** @type {Lane[]} */
   let lanes = [];
   let width = 0;
@@ -68,7 +74,7 @@ export function axis(signal) {
   };
 
   function paint() {
-    if (follows) end = now() + length * FUTURE;
+    if (follows) end = latest();
     const start = end - length;
     const height = HEAD + lanes.length * LANE;
     const x = (/** @type {number} */ at) => ((at - start) / length) * width;
@@ -103,10 +109,26 @@ export function axis(signal) {
     canvas.replaceChildren(textures(), ...marks, ...bars, ...line);
   }
 
+  /** The end of the axis that shows the present. */
+  function latest() {
+    return now() + length * FUTURE;
+  }
+
   /** @param {number} part of the width */
   function move(part) {
-    end += part * length;
-    follows = false;
+    goTo(end + part * length);
+  }
+
+  /**
+   * Moves the axis, but not to where nothing was and nothing can be. At the present it follows it.
+   *
+   * @param {number} wanted end
+   */
+  function goTo(wanted) {
+    const first = Math.min(...lanes.flatMap(({ spells }) => spells.map(({ from }) => from)));
+    const earliest = first + length * (1 - PAST);
+    follows = wanted >= latest() || earliest >= latest();
+    end = Math.max(wanted, earliest);
     draw();
   }
 
@@ -119,12 +141,14 @@ export function axis(signal) {
     const at = end - length * (1 - place);
     length = next;
     // Who looks at the present goes on doing so.
-    if (!follows) end = at + next * (1 - place);
-    draw();
+    if (follows) draw();
+    else goTo(at + next * (1 - place));
   }
 
+  /** Shows what was to be seen at first. */
   function reset() {
     follows = true;
+    length = Math.min(Math.max((now() - home) * 1.15, FIRST.shortest), FIRST.longest);
     draw();
   }
 
@@ -151,7 +175,6 @@ export function axis(signal) {
       if (other) {
         const distance = (/** @type {{ x: number }} */ point) => Math.max(20, Math.abs(point.x - other.x));
         const middle = (after.x + other.x) / 2 - canvas.getBoundingClientRect().left;
-        follows = false;
         zoom(distance(before) / distance(after), middle / width);
       } else {
         dragged += Math.abs(after.x - before.x);
@@ -233,8 +256,8 @@ export function axis(signal) {
     /** Zooms so that a time and what followed it can be seen. */
     /** @param {number} from */
     reach: (from) => {
-      length = Math.min(Math.max((now() - from) * 1.15, 30 * MINUTE), 3 * DAY);
-      draw();
+      home = from;
+      reset();
     },
   };
 }
@@ -248,6 +271,6 @@ function label(at, grid) {
   const midnight = date.getHours() === 0 && date.getMinutes() === 0;
   return date.toLocaleString(
     locale(),
-    grid >= DAY || midnight ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit" },
+    grid >= DAY || midnight ? { month: "short", day: "numeric" } : { hour: "numeric", minute: "2-digit" },
   );
 }

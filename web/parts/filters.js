@@ -99,7 +99,12 @@ export function filters({ query, signal }, { bands }) {
     node,
     offer,
     /** @param {Record<Band, number>} counts */
-    count: (counts) => BANDS.forEach((band) => say(tiles[band].number, count(counts[band]))),
+    count: (counts) => {
+      for (const band of BANDS) {
+        say(tiles[band].number, count(counts[band]));
+        tiles[band].node.classList.toggle("none", !counts[band]);
+      }
+    },
   };
 }
 

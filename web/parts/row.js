@@ -57,8 +57,7 @@ export function row(entry, kind, depth = 0) {
       h(
         "h3",
         { class: "row-title" },
-        // Without an address it can be focused all the same, so that keys go on from it.
-        h("a", { class: "row-link", href: addressOf(entry), tabindex: addressOf(entry) ? undefined : "-1" }, own.title),
+        h("a", { class: "row-link", href: addressOf(entry) }, own.title),
         own.muted,
       ),
       h(
@@ -93,7 +92,9 @@ export function updateRow(node, entry, kind, depth = 0) {
   sayAgain(own.title, entry.title);
   sayAgain(own.agent, agentOf(session));
   sayAgain(own.place, placeOf(session));
-  sayAgain(own.host, session.context?.host ?? "");
+  const host = session.context?.host ?? "";
+  // The names of many agents say where they run.
+  sayAgain(own.host, agentOf(session).includes(host) ? "" : host);
   sayAgain(own.user, session.context?.user ?? "");
   sayMessage(own.message, session.message ?? "");
   // Who works is judged by the last event, who waits by how long already.

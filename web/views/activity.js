@@ -1,10 +1,10 @@
 // The newest statuses of the workspace, as they come.
 
-import { get } from "../lib/api.js";
 import { clockTime, dateTime } from "../lib/clock.js";
 import { each, h } from "../lib/dom.js";
+import { History } from "../lib/history.js";
 import { onMove } from "../lib/keys.js";
-import { addressOf, agentAddress, keyOf, kindOfStatus } from "../lib/session.js";
+import { addressOf, keyOf, kindOfStatus, pathOf } from "../lib/session.js";
 import { loaded, onChange, sessions } from "../lib/sessions.js";
 import { t } from "../lib/text.js";
 import { empty } from "../parts/empty.js";
@@ -48,10 +48,10 @@ export function view({ signal }) {
   };
   const readHistories = async () => {
     const agents = new Set([...sessions.values()].sort((a, b) => b.updated - a.updated).map(({ session }) => session.agent_id));
-    const reads = [...agents].filter(agentAddress).slice(0, AGENTS).map(async (agent) => {
-      const path = `/api/agents/${encodeURIComponent(agent)}/history?limit=${STATUSES}`;
-      const { status_history } = /** @type {{ status_history: Status[] }} */ (await get(path, signal));
-      for (const status of status_history) {
+    const reads = [...agents].slice(0, AGENTS).map(async (agent) => {
+      const history = new History(pathOf("/api/agents/{agent_id}/history", { agent_id: agent }), STATUSES, signal);
+      await history.refresh();
+      for (const status of history.statuses) {
         add({ at: Date.parse(status.timestamp), status, session: keyOf(agent, status.session_topic), fresh: false });
       }
     });

@@ -4,12 +4,13 @@ import { get } from "../lib/api.js";
 import { dateTime, now, tick, timeNode } from "../lib/clock.js";
 import { Signal, fill, h, say } from "../lib/dom.js";
 import { History } from "../lib/history.js";
+import { isMissing } from "../lib/http.js";
 import { onMove } from "../lib/keys.js";
 import { LongList } from "../lib/list.js";
-import { addressOf, keyOf, kindOf } from "../lib/session.js";
+import { addressOf, keyOf, kindOf, pathOf } from "../lib/session.js";
 import { loaded, onChange, sessions } from "../lib/sessions.js";
 import { spells } from "../lib/steps.js";
-import { t } from "../lib/text.js";
+import { count, t } from "../lib/text.js";
 import { axis } from "../parts/axis.js";
 import { row, updateRow } from "../parts/row.js";
 import { plain, said } from "../parts/said.js";
@@ -33,9 +34,8 @@ const PAUSE = 1500;
 
 /** @type {import("../lib/router.js").MakeView} */
 export async function view({ params, signal }) {
-  const path = `/api/agents/${encodeURIComponent(params.agent)}`;
-  const agent = /** @type {Agent} */ (await get(path, signal));
-  const history = new History(`${path}/history`, STATUSES, signal);
+  const agent = /** @type {Agent} */ (await get(pathOf("/api/agents/{agent_id}", params), signal));
+  const history = new History(pathOf("/api/agents/{agent_id}/history", params), STATUSES, signal);
   /** @type {Map<string, Status[]>} */
   let histories = new Map();
   const name = agent.name || agent.agent_id;
@@ -43,6 +43,7 @@ export async function view({ params, signal }) {
   const number = h("span", { class: "band-count" });
   const older = h("p", { class: "hint" });
   const seen = h("dd", {});
+  const gone = h("p", { class: "notice", role: "status", hidden: true }, t("app.gone"));
   /** @type {LongList<Entry>} */
   const list = new LongList(
     {
@@ -56,7 +57,7 @@ export async function view({ params, signal }) {
   const node = h(
     "div",
     { class: "agent" },
-    h("header", {}, h("h1", {}, said(name)), facts(agent, seen)),
+    h("header", {}, h("h1", {}, said(name)), facts(agent, seen), gone),
     h("section", { "aria-labelledby": "axis" }, h("h2", { id: "axis" }, t("agent.timeline")), timeline.node, older),
     h("section", { "aria-labelledby": "sessions" }, h("h2", { id: "sessions", class: "band group" }, h("span", {}, t("agent.list")), number), list.node),
   );
@@ -67,7 +68,7 @@ export async function view({ params, signal }) {
   };
   const show = () => {
     const entries = own();
-    say(number, t("agent.sessions", { n: entries.length }));
+    say(number, count(entries.length));
     fill(seen, timeNode("ago", entries[0]?.updated ?? Date.parse(agent.last_seen)));
     list.show(entries);
     const shown = entries.slice(0, LANES);
@@ -104,8 +105,13 @@ export async function view({ params, signal }) {
     again = reading;
     if (reading) return;
     reading = true;
-    // What cannot be read now is read with the next event.
-    await read().catch(() => {});
+    try {
+      await read();
+      gone.hidden = true;
+    } catch (error) {
+      // What cannot be read now is read with the next event.
+      if (isMissing(error)) gone.hidden = false;
+    }
     if (signal.aborted) return;
     show();
     setTimeout(() => {
@@ -117,7 +123,8 @@ export async function view({ params, signal }) {
   await read();
   loaded.changed(show, signal);
   onChange((changes) => {
-    if (changes.some(({ entry }) => entry.session.agent_id === agent.agent_id)) void refresh();
+    const isUnlisted = loaded.value === "all" && gone.hidden && !own().length;
+    if (isUnlisted || changes.some(({ entry }) => entry.session.agent_id === agent.agent_id)) void refresh();
   }, signal);
   tick.changed((second) => second % 5 === 0 && show(), signal);
   onMove(() => [.../** @type {NodeListOf<HTMLElement>} */ (list.node.querySelectorAll(".row-link"))], signal);

@@ -85,7 +85,7 @@ function card(item) {
     "li",
     { class: `card ${item.kind}` },
     h("p", { class: "card-head" }, badge(item.kind, session.reason), timeNode("age", item.entry.since)),
-    h("h3", { class: "card-title" }, h("a", { class: "row-link", href: addressOf(item.entry), tabindex: addressOf(item.entry) ? undefined : "-1" }, said(item.entry.title))),
+    h("h3", { class: "card-title" }, h("a", { class: "row-link", href: addressOf(item.entry) }, said(item.entry.title))),
     h("p", { class: "row-message", dir: "auto" }),
     h("p", { class: "row-meta" }, h("span", {}, said("")), h("span", {}, said(""))),
   );

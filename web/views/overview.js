@@ -13,6 +13,7 @@ import { setQuery } from "../lib/router.js";
 import { agentAddress, agentOf } from "../lib/session.js";
 import { loaded, onChange, sessions } from "../lib/sessions.js";
 import { count, t } from "../lib/text.js";
+import { late } from "../lib/upgrade.js";
 import { empty } from "../parts/empty.js";
 import { filters } from "../parts/filters.js";
 import { icon } from "../parts/icon.js";
@@ -80,8 +81,8 @@ export function view(context) {
   }
 
   async function greet() {
-    const { welcome } = await import("../parts/welcome.js");
-    if (state === "welcome") fill(note, welcome());
+    const part = await late(() => import("../parts/welcome.js"));
+    if (part && state === "welcome") fill(note, part.welcome());
   }
 
   /** @param {number} lines */

@@ -4,15 +4,16 @@ import { isMuted, muted, toggleMuted } from "../lib/attention.js";
 import { clockTime, dateTime, duration, now, refreshTimes, tick, timeNode } from "../lib/clock.js";
 import { Signal, each, fill, h, s, say } from "../lib/dom.js";
 import { History } from "../lib/history.js";
+import { isMissing } from "../lib/http.js";
 import { onMove } from "../lib/keys.js";
-import { addressOf, agentAddress, agentOf, entryOf, keyOf, kindOf } from "../lib/session.js";
-import { onChange, sessions } from "../lib/sessions.js";
+import { addressOf, agentAddress, agentOf, entryOf, keyOf, kindOf, pathOf } from "../lib/session.js";
+import { loaded, onChange, sessions } from "../lib/sessions.js";
 import { markdown, spells, steps } from "../lib/steps.js";
 import { pieces, t } from "../lib/text.js";
 import { contextList } from "../parts/context.js";
 import { copyButton } from "../parts/copy.js";
 import { icon } from "../parts/icon.js";
-import { plain, said } from "../parts/said.js";
+import { plain, said, sayAgain } from "../parts/said.js";
 import { badge, changeBadge, statusWords } from "../parts/status.js";
 import { bar, textures } from "../parts/textures.js";
 
@@ -29,20 +30,24 @@ const REPEATS = 3;
 const MARK = 5;
 /** An agent may report many times a second: the history is read this often at most. */
 const PAUSE = 1000;
+/** How often the strip moves on, in seconds. */
+const STRIP = 5;
 
 /** @type {import("../lib/router.js").MakeView} */
 export async function view({ params, signal }) {
-  const key = keyOf(params.agent, params.topic);
-  const path = `/api/agents/${encodeURIComponent(params.agent)}/sessions/${encodeURIComponent(params.topic)}`;
+  const key = keyOf(params.agent_id, params.session_topic);
+  const path = pathOf("/api/agents/{agent_id}/sessions/{session_topic}", params);
   const history = new History(path, PAGE, signal);
   await history.refresh();
   let entry = entryNow(history, key);
 
   const title = new Signal(plain(entry.title));
+  const agent = said(agentOf(entry.session));
   const heading = h("h1", {}, said(entry.title));
   let status = /** @type {Element} */ (badge(kindOf(entry, now()), entry.session.reason));
   const spell = h("span", { class: "soft" });
   const message = h("p", { class: "session-message", dir: "auto" });
+  const gone = h("p", { class: "notice", role: "status", hidden: true }, t("app.gone"));
   const mute = h("button", { type: "button", class: "button small", onclick: () => toggleMuted(key) }, icon("mute"), h("span", {}));
   const strip = h("div", { class: "strip" });
   const facts = h("dl", { class: "facts" });
@@ -57,8 +62,9 @@ export async function view({ params, signal }) {
     h(
       "header",
       { class: "session-head" },
-      h("p", { class: "soft" }, h("a", { href: agentAddress(params.agent) }, said(agentOf(entry.session)))),
+      h("p", { class: "soft" }, h("a", { href: agentAddress(params.agent_id) }, agent)),
       heading,
+      gone,
       h("p", { class: "session-status" }, status, spell),
       message,
       h(
@@ -92,6 +98,7 @@ export async function view({ params, signal }) {
     kind = kindOf(entry, now());
     const { session } = entry;
     title.value = plain(entry.title);
+    sayAgain(agent, agentOf(session));
     say(/** @type {Node} */ (heading.firstChild), title.value);
     status = changeBadge(status, kind, session.reason);
     say(message, plain(session.message ?? ""));
@@ -105,9 +112,11 @@ export async function view({ params, signal }) {
   };
 
   const showStrip = () => {
-    const all = spells(history.statuses, entry.expires, now());
+    const present = now();
+    const all = spells(history.statuses, entry.expires, present);
     const from = all[0]?.from ?? 0;
-    const to = Math.max(all[all.length - 1]?.to ?? 0, from + 1000);
+    const end = all[all.length - 1]?.to ?? 0;
+    const to = Math.max(end, from + 1000);
     const x = (/** @type {number} */ at) => ((at - from) / (to - from)) * 1000;
     const words = all.map(({ kind, from, to }) => `${t(`kind.${kind}`)} ${duration(to - from)}`).slice(-8).join(", ");
     fill(
@@ -118,7 +127,7 @@ export async function view({ params, signal }) {
         textures(),
         ...all.map(({ kind, from, to }) => bar(kind, Math.min(x(from), 1000 - MARK), 0, Math.max(x(to) - x(from), MARK), 16)),
       ),
-      h("p", { class: "strip-scale" }, h("span", {}, clockTime(from)), h("span", {}, clockTime(to))),
+      h("p", { class: "strip-scale" }, h("span", {}, clockTime(from)), h("span", {}, end === present ? t("agent.today") : clockTime(end))),
     );
   };
 
@@ -158,9 +167,12 @@ export async function view({ params, signal }) {
     try {
       await history.refresh();
       entry = entryNow(history, key);
+      gone.hidden = true;
       show();
-    } catch {
-      // The next event tries again, and the frame says when nothing is live.
+    } catch (error) {
+      // A server in memory that was started again may hear of it again. After other failures the next event
+      // tries again, and the frame says when nothing is live.
+      if (isMissing(error)) gone.hidden = false;
     }
     setTimeout(() => {
       reading = false;
@@ -171,11 +183,14 @@ export async function view({ params, signal }) {
     }, PAUSE);
   };
   onChange((changes) => {
+    const isUnlisted = loaded.value === "all" && !sessions.has(key);
     if (changes.some((change) => change.entry.key === key && change.entry.updated > entry.updated)) void refresh();
+    else if (isUnlisted && gone.hidden) void refresh();
     else if (changes.some((change) => change.entry.session.context?.parent === entry.session.session_topic)) showChildren();
   }, signal);
-  tick.changed(() => {
+  tick.changed((second) => {
     if (kindOf(entry, now()) !== kind) show();
+    else if (second % STRIP === 0) showStrip();
   }, signal);
   muted.watch(() => say(/** @type {Node} */ (mute.lastChild), t(isMuted(key) ? "session.unmute" : "session.mute")), signal);
   onMove(() => [...timeline.querySelectorAll("summary")], signal);
@@ -207,20 +222,19 @@ function entryNow(history, key) {
  * @param {import("../lib/session.js").Kind} kind
  */
 function expiry(entry, kind) {
-  if (kind === "working") return fact(t("session.expires"), timeNode("left", entry.expires), entry);
-  if (kind === "turn") return fact(t("session.kept"), timeNode("left", entry.expires), entry);
-  if (kind === "silent") return fact(t("session.expired"), timeNode("age", entry.updated), entry);
+  const whole = h("span", { class: "soft" }, t("session.ttl", { n: entry.session.ttl_minutes }));
+  if (kind === "working") return countdown(t("session.expires"), timeNode("left", entry.expires), whole);
+  if (kind === "turn") return countdown(t("session.kept"), timeNode("left", entry.expires), whole);
+  if (kind === "silent") return countdown(t("session.expired"), timeNode("age", entry.updated));
   return [];
 }
 
 /**
  * @param {string} name
- * @param {Node} value
- * @param {Entry} entry
+ * @param {...Node} value
  */
-function fact(name, value, entry) {
-  const ttl = t("session.ttl", { n: entry.session.ttl_minutes });
-  return [h("dt", {}, name), h("dd", { class: "countdown" }, value, h("span", { class: "soft" }, ttl))];
+function countdown(name, ...value) {
+  return [h("dt", {}, name), h("dd", { class: "countdown" }, ...value)];
 }
 
 /** @param {Entry} entry */

@@ -90,8 +90,10 @@ test("the arrangement says when it changes by itself", () => {
   assert.equal(arrange([session("a", "success", 10)], everything, NOW).next, Infinity);
 });
 
-test("an address names exactly one session, or there is none", () => {
-  assert.equal(keyOf("a/b", "50% of é?#"), "a%2Fb/50%25%20of%20%C3%A9%3F%23");
-  assert.equal(addressOf({ key: keyOf("a", "..") }), "");
-  assert.equal(addressOf({ key: keyOf("a", "...") }), "/sessions/a/...");
+test("an address names exactly one session, also where a browser would resolve its path", () => {
+  const address = (agent, topic) => addressOf({ key: keyOf(agent, topic) });
+  assert.equal(address("a/b", "50% of é?#"), "/sessions/a%2Fb/50%25%20of%20%C3%A9%3F%23");
+  assert.equal(address("a", "..."), "/sessions/a/...");
+  assert.equal(address("a", ".."), "/sessions/a/%20?session_topic=..");
+  assert.equal(address(".", ".."), "/sessions/%20/%20?agent_id=.&session_topic=..");
 });

@@ -3,24 +3,8 @@
 import assert from "node:assert/strict";
 
 import { look, scenario } from "../browser.mjs";
+import { day, row } from "../day.mjs";
 import { until } from "../server.mjs";
-
-/** A day of a few agents: something in every band, a subsession, a run without a person. */
-async function day(server) {
-  const shop = { repo: "acme/shop", branch: "fix-login", host: "studio", user: "Ann" };
-  await server.report({ session_topic: "parent", session_title: "Speed up the search", context: { ...shop, host: "laptop", user: "Ben" } });
-  await server.report({ session_topic: "child", session_title: "Profile the tokenizer", context: { ...shop, parent: "parent" } });
-  await server.report({ session_topic: "login", session_title: "Fix the login page", message: "Read: login.tsx", context: shop });
-  await server.report({ session_topic: "login", status: "pending", reason: "permission", message: "Bash: npm ci" });
-  await server.report({ agent_id: "codex", session_topic: "docs", session_title: "Write the guide", context: { repo: "acme/docs" } });
-  await server.report({ agent_id: "codex", session_topic: "docs", status: "success", reason: "turn", message: "shall I publish it?" });
-  await server.report({ agent_id: "codex", session_topic: "broken", session_title: "Upgrade the parser", status: "failed", reason: "rate_limit", content: "at line 1\n".repeat(200) });
-  await server.report({ agent_id: "codex", session_topic: "old", session_title: "Remove old flags", status: "success", message: "42 removed" });
-  await server.report({ agent_id: "ci", session_topic: "nightly", session_title: "Nightly lint", context: { mode: "headless" } });
-}
-
-/** The row of a session on the overview. */
-const row = (page, title) => page.getByRole("article").filter({ has: page.getByRole("link", { name: title, exact: true }) });
 
 const VIEWS = [
   ["/", "overview"],
@@ -61,7 +45,7 @@ scenario("a report changes its own row and no other, without a reload", {}, asyn
   const kept = await page.evaluate(() => [...document.querySelectorAll(".row")].every((node) => node.mine === node.querySelector("h3").textContent));
   assert.ok(kept, "rows were made again");
   await server.report({ session_topic: "parent", status: "pending", reason: "question", message: "which index?" });
-  await row(page, "Speed up the search").getByText("Asks a question").waitFor();
+  await row(page, "Speed up the search").getByText("Has a question").waitFor();
   await until("the new count in the title", async () => (await page.title()).startsWith("(3) "));
   assert.match(await page.locator("link[rel=icon]").getAttribute("href"), /^data:image\/png/);
 });
@@ -157,16 +141,45 @@ scenario("what is filtered stands in the address", {}, async ({ server, page }) 
   await page.getByRole("combobox", { name: "Repository", exact: true }).selectOption("acme/docs");
   await row(page, "Fix the login page").waitFor({ state: "detached" });
   await page.getByRole("button", { name: /Needs you/ }).click();
-  await page.getByRole("heading", { name: "No session matches" }).waitFor();
+  await page.getByRole("heading", { name: "No matching sessions" }).waitFor();
   assert.equal(new URL(page.url()).search, "?repo=acme%2Fdocs&status=needs");
   await page.reload();
-  await page.getByRole("heading", { name: "No session matches" }).waitFor();
+  await page.getByRole("heading", { name: "No matching sessions" }).waitFor();
   await page.goBack();
   await row(page, "Write the guide").waitFor();
   await page.getByRole("button", { name: "Clear filters" }).click();
   await row(page, "Fix the login page").waitFor();
   await page.getByRole("combobox", { name: "Group by", exact: true }).selectOption("Agent");
   await page.getByRole("heading", { level: 2, name: /alice-laptop/ }).waitFor();
+  // What an address says that means nothing chooses nothing.
+  await page.goto("/?group=constructor&status=toString&workspace=__proto__");
+  await page.getByRole("heading", { level: 2, name: /Needs you/ }).waitFor();
+});
+
+scenario("what is named like a step of a path is reached as everything else", {}, async ({ server, page }) => {
+  await server.report({ agent_id: "..", session_topic: ".", session_title: "A dot", message: "the first" });
+  await server.report({ agent_id: "..", session_topic: "..", session_title: "Two dots", message: "the other" });
+  for (const path of ["/", "/board"]) {
+    await page.goto(path);
+    await page.getByRole("link", { name: "A dot", exact: true }).waitFor();
+    await page.keyboard.press("j");
+    await page.keyboard.press("j");
+    await page.keyboard.press("k");
+    await until("the first link to have the focus", () => page.evaluate(() => document.activeElement === document.querySelector(".row-link")));
+  }
+  await page.getByRole("link", { name: "A dot", exact: true }).click();
+  await page.getByRole("listitem").getByText("the first").waitFor();
+  await page.reload();
+  await page.getByRole("listitem").getByText("the first").waitFor();
+  await server.report({ agent_id: "..", session_topic: ".", message: "the next" });
+  await page.getByRole("listitem").getByText("the next").waitFor();
+  await page.getByRole("link", { name: "..", exact: true }).click();
+  await page.getByRole("heading", { level: 2, name: "Sessions over time" }).waitFor();
+  await page.reload();
+  await page.getByRole("article").getByRole("link", { name: "Two dots" }).click();
+  await page.getByRole("listitem").getByText("the other").waitFor();
+  await page.goBack();
+  await page.getByRole("heading", { level: 1, name: "..", exact: true }).waitFor();
 });
 
 scenario("subsessions stand under their parent, and headless ones fold", {}, async ({ server, page }) => {
@@ -177,6 +190,11 @@ scenario("subsessions stand under their parent, and headless ones fold", {}, asy
   const shown = await titles();
   assert.equal(shown[shown.findIndex((title) => title.startsWith("Speed up")) + 1].startsWith("Profile the tokenizer"), true);
   assert.ok(!shown.some((title) => title.startsWith("Nightly")));
+  // What needs a person is not folded away.
+  await server.report({ agent_id: "ci", session_topic: "nightly", status: "failed" });
+  await row(page, "Nightly lint").waitFor();
+  await server.report({ agent_id: "ci", session_topic: "nightly" });
+  await row(page, "Nightly lint").waitFor({ state: "detached" });
   await page.getByRole("button", { name: "1 headless session" }).click();
   await row(page, "Nightly lint").waitFor();
   await server.report({ session_topic: "child", status: "pending", reason: "question" });
@@ -198,7 +216,7 @@ scenario("a session tells its story, and goes on telling it", { context: { permi
   assert.match(copied, /\*\*failed\*\* \(rate_limit\)/);
   await server.report({ agent_id: "codex", session_topic: "broken", message: "trying again" });
   await page.getByRole("listitem").getByText("trying again").waitFor();
-  await page.getByText("Counts as silent in").waitFor();
+  await page.getByText("Silent in").waitFor();
   const left = page.locator(".countdown time");
   const before = await left.textContent();
   await until("a countdown that moves", async () => (await left.textContent()) !== before);
@@ -207,111 +225,48 @@ scenario("a session tells its story, and goes on telling it", { context: { permi
   await row(page, "Upgrade the parser").getByText("Muted").waitFor();
 });
 
-scenario("the time axis is moved by the keyboard, the mouse and the wheel", {}, async ({ server, page }) => {
+scenario("the time axis is moved and zoomed, as far as there is something to be seen", {}, async ({ server, page }) => {
   await day(server);
+  // The first status is two hours old.
+  await page.route("/api/agents/alice-laptop/history?**", async (route) => {
+    const response = await route.fetch();
+    const body = await response.json();
+    const first = body.status_history.at(-1);
+    if (first) first.timestamp = new Date(Date.parse(first.timestamp) - 2 * 3600 * 1000).toISOString();
+    await route.fulfill({ response, json: body });
+  });
   await page.goto("/agents/alice-laptop");
   const canvas = page.getByRole("group", { name: "Sessions over time" });
   await canvas.locator("rect.bar").first().waitFor();
-  const start = () => canvas.locator(".axis-now").getAttribute("x1").then(Number);
-  const labels = () => canvas.locator(".axis-label").allTextContents();
-  const x = await start();
+  const present = async () => ((await canvas.locator(".axis-now").count()) ? Number(await canvas.locator(".axis-now").getAttribute("x1")) : Infinity);
+  const labels = async () => (await canvas.locator(".axis-label").allTextContents()).join();
+  const press = async (key, times = 1) => {
+    for (let time = 0; time < times; time++) await page.keyboard.press(key);
+  };
+  const x = await present();
+  const isBack = async () => Math.abs((await present()) - x) < 2;
   await canvas.focus();
-  await page.keyboard.press("ArrowRight");
-  await until("the axis to move", async () => (await start()) < x - 10);
-  await page.keyboard.press("0");
-  await until("the axis to come back", async () => Math.abs((await start()) - x) < 2);
+  await press("ArrowLeft");
+  await until("the axis to move", async () => (await present()) > x + 10);
+  // There is nothing before the first bar, and nothing after the present.
+  const left = () =>
+    canvas.evaluate((svg) => Math.min(...[...svg.querySelectorAll("rect.bar")].map((bar) => bar.x.baseVal.value)) / svg.clientWidth);
+  await press("ArrowLeft", 60);
+  await until("the first bar to stop near the left edge", async () => Math.abs((await left()) - 0.1) < 0.01);
+  await press("ArrowRight", 60);
+  await until("the present to stop where it was", isBack);
   const before = await labels();
-  for (let i = 0; i < 4; i++) await page.keyboard.press("-");
-  await until("other labels", async () => (await labels()).join() !== before.join());
+  await press("-", 4);
+  await until("other labels", async () => (await labels()) !== before);
+  await press("0");
+  await until("what was to be seen at first", async () => (await isBack()) && (await labels()) === before);
   const box = await canvas.boundingBox();
-  await page.mouse.move(box.x + 500, box.y + 40);
+  await page.mouse.move(box.x + 300, box.y + 40);
   await page.mouse.down();
-  await page.mouse.move(box.x + 300, box.y + 40, { steps: 4 });
+  await page.mouse.move(box.x + 500, box.y + 40, { steps: 4 });
   await page.mouse.up();
-  await until("the axis to follow the mouse", async () => (await start()) < x - 100);
+  await until("the axis to follow the mouse", async () => (await present()) > x + 100);
   assert.equal(new URL(page.url()).pathname, "/agents/alice-laptop");
-});
-
-scenario("two tabs share one stream, and the other goes on when the first is closed", {}, async ({ server, page, context }) => {
-  await day(server);
-  let streams = 0;
-  context.on("request", (request) => {
-    if (request.url().endsWith("/api/events")) streams++;
-  });
-  await page.goto("/");
-  await page.getByText("Live", { exact: true }).waitFor();
-  const second = await context.newPage();
-  await second.goto("/");
-  await second.getByText("Live", { exact: true }).waitFor();
-  await server.report({ session_topic: "login", message: "seen in both" });
-  await row(page, "Fix the login page").getByText("seen in both").waitFor();
-  await row(second, "Fix the login page").getByText("seen in both").waitFor();
-  assert.equal(streams, 1);
-  await page.close();
-  await until("a stream of the second tab", () => streams === 2);
-  await server.report({ session_topic: "login", message: "seen in the second" });
-  await row(second, "Fix the login page").getByText("seen in the second").waitFor();
-});
-
-scenario("where there is no stream the page asks again, and is answered with little", { refused: [501] }, async ({ server, page }) => {
-  await day(server);
-  await page.route("/api/events", (route) => route.fulfill({ status: 501, json: { error: "not_supported", code: "not_supported", message: "" } }));
-  const answers = [];
-  page.on("response", (response) => response.url().includes("/api/sessions?") && answers.push(response.status()));
-  await page.goto("/");
-  await page.getByText("Every few seconds").waitFor();
-  await until("an answer without a body", () => answers.includes(304));
-  await server.report({ session_topic: "login", message: "asked for" });
-  await row(page, "Fix the login page").getByText("asked for").waitFor();
-});
-
-scenario("without a network the page says so, opens all the same, and catches up", { unreachable: true }, async ({ server, page, context }) => {
-  await day(server);
-  await page.goto("/");
-  await row(page, "Fix the login page").waitFor();
-  await page.getByText("Live", { exact: true }).waitFor();
-  await page.evaluate(() => navigator.serviceWorker.ready);
-  await context.setOffline(true);
-  await server.report({ session_topic: "login", message: "while you were away" });
-  await page.reload();
-  await page.getByText("Not live").waitFor();
-  await context.setOffline(false);
-  await row(page, "Fix the login page").getByText("while you were away").waitFor();
-  await page.getByText("Live", { exact: true }).waitFor();
-  const kept = await page.evaluate(async () => {
-    const names = await caches.keys();
-    const requests = await Promise.all(names.map(async (name) => (await caches.open(name)).keys()));
-    return requests.flat().map(({ url }) => new URL(url).pathname);
-  });
-  assert.deepEqual(kept.filter((path) => path !== "/" && path !== "/manifest.webmanifest" && !path.startsWith("/assets/")), []);
-});
-
-scenario("a person is told what they asked to be told", { context: { permissions: ["notifications"] } }, async ({ server, page }) => {
-  await page.addInitScript(() => {
-    globalThis.told = [];
-    globalThis.Notification = class {
-      static permission = "granted";
-      static requestPermission = async () => "granted";
-      constructor(title, { body }) {
-        globalThis.told.push(`${title}: ${body}`);
-      }
-    };
-    document.hasFocus = () => false;
-  });
-  await day(server);
-  await page.goto("/");
-  await page.getByText("Live", { exact: true }).waitFor();
-  await page.getByRole("button", { name: "Options" }).click();
-  await page.getByLabel("Browser notifications").check();
-  await page.keyboard.press("Escape");
-  const told = () => page.evaluate(() => globalThis.told);
-  await server.report({ session_topic: "parent", status: "pending", reason: "question", message: "which one?" });
-  await until("a notification", async () => (await told()).length === 1);
-  // A turn that is over is told only to who asks for it.
-  await server.report({ session_topic: "child", status: "success", reason: "turn" });
-  await server.report({ agent_id: "codex", session_topic: "docs", status: "failed", reason: "crashed" });
-  await until("a second notification", async () => (await told()).length === 2);
-  assert.deepEqual(await told(), ["Speed up the search: Asks a question\nwhich one?", "Write the guide: Failed: Crashed"]);
 });
 
 scenario("thousands of sessions cost no more than those on the screen", {}, async ({ server, page }) => {

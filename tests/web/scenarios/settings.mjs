@@ -16,12 +16,12 @@ scenario("a key is made, shown once with what an agent needs, works, and is revo
   await logIn(page, EMAIL);
   await page.getByRole("link", { name: "Settings" }).click();
   await page.getByRole("link", { name: "API keys" }).click();
-  await page.getByText("There are no keys yet.").waitFor();
-  await fill(page, { "Name of the key": "Laptop <b>" });
+  await page.getByText("No API keys yet.").waitFor();
+  await fill(page, { Name: "Laptop <b>" });
   await page.getByLabel("Read").check();
   await page.getByLabel("Expires").selectOption("30");
-  await page.getByRole("button", { name: "Make the key" }).click();
-  await page.getByRole("heading", { name: "Your new key" }).waitFor();
+  await page.getByRole("button", { name: "Create key" }).click();
+  await page.getByRole("heading", { name: "Your new API key" }).waitFor();
   await page.getByRole("button", { name: "Copy" }).first().click();
   const key = await page.evaluate(() => navigator.clipboard.readText());
   assert.match(key, /^[\w-]{43}=$/);
@@ -35,7 +35,7 @@ scenario("a key is made, shown once with what an agent needs, works, and is revo
   await row.waitFor({ state: "detached" });
   await assert.rejects(server.report({}, key), /401/);
   await page.reload();
-  await page.getByText("There are no keys yet.").waitFor();
+  await page.getByText("No API keys yet.").waitFor();
   assert.equal(await page.getByText(key).count(), 0);
 });
 
@@ -43,10 +43,10 @@ scenario("a key needs something that it may do", { variables: REQUIRED, refused:
   await server.account(EMAIL);
   await logIn(page, EMAIL);
   await page.goto("/settings/keys");
-  await fill(page, { "Name of the key": "Laptop" });
+  await fill(page, { Name: "Laptop" });
   await page.getByLabel("Report").uncheck();
-  await page.getByRole("button", { name: "Make the key" }).click();
-  await alert(page, "Choose what the key may do.");
+  await page.getByRole("button", { name: "Create key" }).click();
+  await alert(page, "Choose at least one permission.");
 });
 
 scenario("the plain webhook is set, refused and cleared", { variables: REQUIRED, refused: [400] }, async ({ server, page }) => {
@@ -70,14 +70,18 @@ scenario("a changed password keeps this browser in, and is the one that counts",
   await server.account(EMAIL);
   await logIn(page, EMAIL);
   await page.goto("/settings/account");
+  const sent = [];
+  page.on("request", (request) => request.method() === "POST" && sent.push(new URL(request.url()).pathname));
   const form = page.locator("form").filter({ hasText: "New password" });
-  await form.getByLabel("Present password").fill("not the password");
+  await form.getByLabel("Current password").fill("not the password");
   await form.getByLabel("New password").fill("another horse battery");
   await form.getByRole("button").click();
-  await alert(page, "This is not your present password.");
-  await form.getByLabel("Present password").fill(PASSWORD);
+  await alert(page, "Your current password is wrong.");
+  // Each try counts.
+  assert.deepEqual(sent, ["/api/auth/password"]);
+  await form.getByLabel("Current password").fill(PASSWORD);
   await form.getByRole("button").click();
-  await page.getByText("The password is changed.").waitFor();
+  await page.getByText("Your password has been changed.").waitFor();
   await page.reload();
   await page.getByRole("heading", { name: "Plain webhook" }).waitFor();
   await assert.rejects(server.send("POST", "/api/auth/login", { body: { email: EMAIL, password: PASSWORD } }), /401/);
@@ -88,12 +92,12 @@ scenario("a deleted account is gone", { variables: REQUIRED }, async ({ server, 
   await server.account(EMAIL);
   await logIn(page, EMAIL);
   await page.goto("/settings/account");
-  const form = page.locator("form").filter({ hasText: "Delete for good" });
-  await form.getByLabel("Present password").fill(PASSWORD);
+  const form = page.locator("form").filter({ hasText: "Delete account" });
+  await form.getByLabel("Current password").fill(PASSWORD);
   await form.getByRole("button").click();
   await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
   await form.getByRole("button").click();
-  await page.getByRole("dialog").getByRole("button", { name: "Delete for good" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete account" }).click();
   await page.waitForURL(/\/login/);
   await assert.rejects(server.send("POST", "/api/auth/login", { body: { email: EMAIL, password: PASSWORD } }), /401/);
 });
@@ -109,27 +113,27 @@ scenario("a channel is added, tested, looked at, changed, turned off and deleted
   await new Promise((resolve) => receiver.listen(0, "127.0.0.1", resolve));
   try {
     await page.goto("/settings/channels");
-    await page.getByText("There are no channels yet.").waitFor();
+    await page.getByText("No channels yet.").waitFor();
     const secret = "very-secret-path";
-    await fill(page, { "Name of the channel": "Phone", Address: `http://127.0.0.1:${receiver.address().port}/${secret}` });
-    await page.getByRole("button", { name: "Add the channel" }).click();
+    await fill(page, { Name: "Phone", URL: `http://127.0.0.1:${receiver.address().port}/${secret}` });
+    await page.getByRole("button", { name: "Add channel" }).click();
     const channel = page.getByRole("listitem").filter({ hasText: "Phone" });
     await channel.getByRole("button", { name: "Send a test" }).click();
-    await channel.getByText("The test has arrived.").waitFor();
+    await channel.getByText("The test was delivered.").waitFor();
     assert.equal(received.length, 1);
     assert.equal(await page.getByText(secret).count(), 0, "the address is shown");
     await channel.getByRole("button", { name: "Deliveries" }).click();
-    await channel.getByText("Nothing has been told yet.").waitFor();
+    await channel.getByText("Nothing has been sent yet.").waitFor();
     await look(page, "channels");
     await channel.getByRole("button", { name: "Edit" }).click();
-    await channel.getByLabel("Name of the channel").fill("Phone of Ann");
+    await channel.getByLabel("Name", { exact: true }).fill("Phone of Ann");
     await channel.getByRole("button", { name: "Save" }).click();
     await page.getByText("Phone of Ann").waitFor();
     await channel.getByRole("button", { name: "Turn off" }).click();
     await channel.getByText("Turned off").waitFor();
     await channel.getByRole("button", { name: "Delete" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
-    await page.getByText("There are no channels yet.").waitFor();
+    await page.getByText("No channels yet.").waitFor();
   } finally {
     receiver.close();
   }
@@ -148,12 +152,12 @@ scenario("settings are there in Chinese, in the dark and on a phone", { variable
   await look(page, "login-zh");
   await page.getByRole("button", { name: "登录" }).click();
   await page.getByRole("link", { name: "设置" }).click();
-  await page.getByRole("heading", { name: "新建渠道" }).waitFor();
+  await page.getByRole("heading", { name: "新建通知渠道" }).waitFor();
   await look(page, "channels-zh");
   await page.getByRole("link", { name: "账户" }).click();
   await page.getByRole("heading", { name: "普通 Webhook" }).waitFor();
   await look(page, "account-zh");
   await page.getByRole("link", { name: "API 密钥" }).click();
-  await page.getByRole("heading", { name: "新建密钥" }).waitFor();
+  await page.getByRole("heading", { name: "新建 API 密钥" }).waitFor();
   await look(page, "keys-zh");
 });

@@ -3,6 +3,7 @@
 import { change, get } from "../../lib/api.js";
 import { timeNode } from "../../lib/clock.js";
 import { each, fill, h } from "../../lib/dom.js";
+import { addressOf, keyOf } from "../../lib/session.js";
 import { t } from "../../lib/text.js";
 import { announce } from "../../parts/announce.js";
 import { confirmed, field, form, section, words } from "../../parts/form.js";
@@ -230,7 +231,7 @@ async function deliveries(channel) {
         { class: "key-facts" },
         h("strong", {}, t(`channels.state.${row.state}`)),
         h("span", {}, t(`channels.event.${row.event}`)),
-        h("a", { href: `/sessions/${encodeURIComponent(row.agent_id)}/${encodeURIComponent(row.session_topic)}` }, said(row.session_topic)),
+        h("a", { href: addressOf({ key: keyOf(row.agent_id, row.session_topic) }) }, said(row.session_topic)),
         timeNode("ago", Date.parse(row.created_at)),
         row.error ? h("span", {}, row.error) : null,
       ),
