@@ -67,12 +67,20 @@ function follow(event) {
  * @param {string} to
  * @param {{ replace?: boolean }} [how]
  */
-export async function go(to, { replace = false } = {}) {
+export function go(to, how) {
   const url = new URL(to, location.origin);
   for (const name of STAYS) {
     const value = new URLSearchParams(location.search).get(name);
     if (value && !url.searchParams.has(name)) url.searchParams.set(name, value);
   }
+  return show(url, how);
+}
+
+/**
+ * @param {URL} url
+ * @param {{ replace?: boolean }} [how]
+ */
+async function show(url, { replace = false } = {}) {
   // A path that begins with two slashes would be another host.
   const next = url.pathname.replace(/^\/+/, "/") + url.search;
   if (replace || next === here()) {
@@ -97,8 +105,9 @@ export function setQuery(fields, how) {
     if (value) query.set(name, value);
     else query.delete(name);
   }
-  const text = query.toString();
-  return go(location.pathname + (text ? `?${text}` : ""), how);
+  const url = new URL(location.href);
+  url.search = query.toString();
+  return show(url, how);
 }
 
 /** Makes the present view again: the language or the workspace has changed. */
