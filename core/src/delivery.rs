@@ -73,7 +73,8 @@ pub trait Poster {
 pub struct Answer {
     status: StatusCode,
     retry_after: Option<HeaderValue>,
-    body: Bytes,
+    /// Unless it was cut off.
+    body: Option<Bytes>,
 }
 
 impl Answer {
@@ -83,13 +84,16 @@ impl Answer {
         Self {
             status,
             retry_after,
-            body: Bytes::new(),
+            body: None,
         }
     }
 
-    /// The same answer with the beginning of its body, in which some providers say what went wrong.
+    /// The same answer with its whole body, in which some providers say what went wrong.
     pub fn with_body(self, body: Bytes) -> Self {
-        Self { body, ..self }
+        Self {
+            body: Some(body),
+            ..self
+        }
     }
 
     /// The wait that the receiver asks for, in seconds or as a date. The answer of a receiver that

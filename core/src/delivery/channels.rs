@@ -80,9 +80,10 @@ impl Told {
     fn of(format: Format, outcome: &Result<Answer, PostError>, now: Timestamp) -> Self {
         let status = outcome.as_ref().ok().map(|answer| answer.status.as_u16());
         let (attempt, error) = match outcome {
-            Ok(answer) => match format.verdict(answer.status, &answer.body) {
+            Ok(answer) => match format.verdict(answer.status, answer.body.as_deref()) {
                 Verdict::Busy(wait) => (Attempt::Busy(wait), "the receiver takes no more for now"),
                 Verdict::Refused => (Attempt::Failed, "the receiver refused the message"),
+                Verdict::Unknown => (Attempt::Failed, "the receiver's answer was cut off"),
                 Verdict::Status => {
                     let attempt = Attempt::of(outcome, now);
                     (attempt, said(answer.status, attempt))

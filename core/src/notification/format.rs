@@ -44,6 +44,8 @@ pub(crate) enum Verdict {
     Status,
     /// A failure, whatever its status says.
     Refused,
+    /// A failure, since what would say it has not arrived.
+    Unknown,
     /// The receiver takes no more for this long.
     Busy(Duration),
 }
@@ -121,8 +123,17 @@ impl Format {
         })
     }
 
-    /// What an answer means beyond its status, by what providers say in the body.
-    pub(crate) fn verdict(self, status: StatusCode, body: &[u8]) -> Verdict {
+    /// What an answer means beyond its status, by what providers say in the body; `None` where that was
+    /// cut off.
+    pub(crate) fn verdict(self, status: StatusCode, body: Option<&[u8]>) -> Verdict {
+        let says_it_in_the_body = matches!(
+            self,
+            Self::Feishu | Self::Dingtalk | Self::Wecom | Self::Telegram | Self::Teams
+        );
+        if body.is_none() && says_it_in_the_body && status.is_success() {
+            return Verdict::Unknown;
+        }
+        let body = body.unwrap_or_default();
         let json = || serde_json::from_slice::<Value>(body).unwrap_or_default();
         let code = |field: &str, busy: &[i64], wait| match json()[field].as_i64() {
             Some(code) if busy.contains(&code) => Verdict::Busy(Duration::from_secs(wait)),
@@ -397,11 +408,13 @@ mod tests {
             ),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(
-                format.verdict(status, body.as_bytes()),
-                verdict,
-                "{format:?} {body}"
-            );
+            let found = format.verdict(status, Some(body.as_bytes()));
+            assert_eq!(found, verdict, "{format:?} {body}");
         }
+        let cut_off = |format: Format, status: StatusCode| format.verdict(status, None);
+        assert_eq!(cut_off(Format::Wecom, StatusCode::OK), Verdict::Unknown);
+        assert_eq!(cut_off(Format::Slack, StatusCode::OK), Verdict::Status);
+        let failed = StatusCode::BAD_GATEWAY;
+        assert_eq!(cut_off(Format::Wecom, failed), Verdict::Status);
     }
 }

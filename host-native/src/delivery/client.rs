@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::PROXY_AUTHORIZATION;
@@ -33,7 +33,8 @@ use crate::mail::Postbox;
 /// How long an idle connection to a receiver is kept for the next notification.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// How much of an answer's body is read, and for how long, so that the connection can be used again.
+/// How much of an answer's body is read, and for how long at least: some providers say there what went
+/// wrong, and the connection can be used again after it.
 const ANSWER_BYTES: usize = 16 * 1024;
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
@@ -105,6 +106,7 @@ impl Poster for WebhookClient {
             let headers = request.headers_mut();
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
+        let begin = Instant::now();
         let request = self.client.request(request.map(Full::new));
         let answer = timeout(self.timeout, request).await;
         let response = answer
@@ -115,8 +117,8 @@ impl Poster for WebhookClient {
             })?;
         let answer = Answer::new(response.status(), response.headers());
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect();
-        // Also so that the connection is free again.
-        Ok(match timeout(ANSWER_TIME, body).await {
+        let rest = self.timeout.saturating_sub(begin.elapsed());
+        Ok(match timeout(rest.max(ANSWER_TIME), body).await {
             Ok(Ok(body)) => answer.with_body(body.to_bytes()),
             _ => answer,
         })

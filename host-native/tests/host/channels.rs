@@ -10,6 +10,8 @@ use kubeagents_contract::WebhookLibraries;
 use kubeagents_test_postgres::database;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{PATIENCE, Receiver, Reply, Server, eventually, report};
 
@@ -279,4 +281,223 @@ async fn a_storm_becomes_a_message_a_second_and_loses_none() {
     let allowed = begin.elapsed().as_secs() + 2;
     assert!(messages as u64 <= allowed, "{messages} messages");
     assert_eq!(counted(), SESSIONS);
+}
+
+/// A receiver that reads requests, answers each with these bytes and does then what `end` says.
+async fn answering(answer: Vec<u8>, end: End) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            // It ends when the server hangs up.
+            tokio::spawn(async move { drop(serve(stream, &answer, end).await) });
+        }
+    });
+    url
+}
+
+/// What a receiver does after it has begun to answer.
+#[derive(Clone, Copy)]
+enum End {
+    Close,
+    Hang,
+    /// It says the same again, for ever.
+    Repeat,
+}
+
+async fn serve(mut stream: TcpStream, answer: &[u8], end: End) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    stream.write_all(answer).await?;
+    match end {
+        End::Close => stream.shutdown().await,
+        End::Hang => std::future::pending().await,
+        End::Repeat => loop {
+            stream.write_all(answer).await?;
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_receivers_answer_is_judged_and_told() {
+    const CUT: &str = "the receiver's answer was cut off";
+    const NOTHING: &str = "no connection";
+    const LATE: &str = "no answer in time";
+    const BUSY: &str = "the receiver takes no more for now";
+    let head = |rest: &str| format!("HTTP/1.1 200 OK\r\n{rest}\r\n").into_bytes();
+    let busy = |wait: &str| {
+        let text = format!("HTTP/1.1 429 Busy\r\nretry-after: {wait}\r\ncontent-length: 0\r\n\r\n");
+        text.into_bytes()
+    };
+    let with = |mut head: Vec<u8>, body: &[u8]| {
+        head.extend(body);
+        head
+    };
+    let endless = || with(head(""), &[b' '; 65_536]);
+    let html = "<html>".repeat(4000).into_bytes();
+    let whole = |body: &[u8]| {
+        let length = format!("content-length: {}\r\n", body.len());
+        with(head(&length), body)
+    };
+    let ok = br#"{"code":0,"errcode":0,"ok":true}"#;
+    let server = Server::start(&[]);
+    let mut told = Vec::new();
+    for (format, answer, end, state, status, error) in [
+        ("webhook", Vec::new(), End::Hang, "failed", None, LATE),
+        ("webhook", Vec::new(), End::Close, "failed", None, NOTHING),
+        (
+            "webhook",
+            b"HTTP/1.1 20".to_vec(),
+            End::Hang,
+            "failed",
+            None,
+            LATE,
+        ),
+        (
+            "webhook",
+            b"HTTP/1.1 20".to_vec(),
+            End::Close,
+            "failed",
+            None,
+            NOTHING,
+        ),
+        (
+            "webhook",
+            b"ICY 200 OK\r\n\r\n".to_vec(),
+            End::Close,
+            "failed",
+            None,
+            NOTHING,
+        ),
+        (
+            "webhook",
+            b"HTTP/1.1 OK 200\r\n\r\n".to_vec(),
+            End::Close,
+            "failed",
+            None,
+            NOTHING,
+        ),
+        // The beginning of HTTP/2.
+        (
+            "webhook",
+            b"\0\0\0\x04\0\0\0\0\0".to_vec(),
+            End::Hang,
+            "failed",
+            None,
+            NOTHING,
+        ),
+        (
+            "webhook",
+            b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000),
+            End::Hang,
+            "failed",
+            None,
+            LATE,
+        ),
+        (
+            "webhook",
+            head("x: y\r\n"),
+            End::Close,
+            "delivered",
+            Some(200),
+            "",
+        ),
+        (
+            "webhook",
+            b"HTTP/1.1 200 OK\r\nx: y\r\n".repeat(50_000),
+            End::Repeat,
+            "failed",
+            None,
+            NOTHING,
+        ),
+        // Where the status says it, the body does not matter.
+        (
+            "slack",
+            head("content-length: 9\r\n"),
+            End::Hang,
+            "delivered",
+            Some(200),
+            "",
+        ),
+        (
+            "slack",
+            head("content-length: 9\r\n"),
+            End::Close,
+            "delivered",
+            Some(200),
+            "",
+        ),
+        ("slack", endless(), End::Repeat, "delivered", Some(200), ""),
+        ("feishu", whole(ok), End::Hang, "delivered", Some(200), ""),
+        (
+            "feishu",
+            head("content-length: 9\r\n"),
+            End::Hang,
+            "failed",
+            Some(200),
+            CUT,
+        ),
+        (
+            "dingtalk",
+            head("content-length: 9\r\n"),
+            End::Close,
+            "failed",
+            Some(200),
+            CUT,
+        ),
+        ("wecom", endless(), End::Repeat, "failed", Some(200), CUT),
+        (
+            "telegram",
+            whole(&html),
+            End::Close,
+            "failed",
+            Some(200),
+            CUT,
+        ),
+        (
+            "webhook",
+            busy("1000000"),
+            End::Close,
+            "pending",
+            Some(429),
+            BUSY,
+        ),
+        (
+            "webhook",
+            busy("99999999999999999999999999"),
+            End::Close,
+            "pending",
+            Some(429),
+            BUSY,
+        ),
+    ] {
+        let url = answering(answer, end).await;
+        let url = format!("{url}?chat_id=1");
+        let channel = Channel::create(&server, &url, json!({"format": format})).await;
+        told.push((channel, state, status, error));
+    }
+    server.report("topic", "failed").await;
+    for (place, (channel, state, status, error)) in told.into_iter().enumerate() {
+        let one = channel
+            .when("what became of it", |deliveries| {
+                deliveries
+                    .first()
+                    .is_some_and(|one| one["state"] != "pending" || !one["error"].is_null())
+            })
+            .await
+            .remove(0);
+        let found = (
+            one["state"].as_str().unwrap(),
+            one["status"].as_u64(),
+            one["error"].as_str().unwrap_or_default(),
+        );
+        assert_eq!(found, (state, status, error), "{place}");
+    }
 }
