@@ -37,6 +37,13 @@ pub enum Format {
     Email,
 }
 
+/// Below which domains workflows of Microsoft Teams are.
+const TEAMS: [&str; 3] = [
+    ".webhook.office.com",
+    ".logic.azure.com",
+    ".environment.api.powerplatform.com",
+];
+
 impl Format {
     /// Every format.
     pub const ALL: [Self; 11] = [
@@ -86,7 +93,9 @@ impl Format {
         let host = url.host_str().unwrap_or_default();
         match host {
             "hooks.slack.com" => Self::Slack,
-            "discord.com" | "discordapp.com" if url.path().starts_with("/api/webhooks/") => {
+            "discord.com" | "canary.discord.com" | "ptb.discord.com" | "discordapp.com"
+                if url.path().starts_with("/api/webhooks/") =>
+            {
                 Self::Discord
             }
             "open.feishu.cn" | "open.larksuite.com" => Self::Feishu,
@@ -95,9 +104,7 @@ impl Format {
             "api.telegram.org" => Self::Telegram,
             "ntfy.sh" => Self::Ntfy,
             "events.pagerduty.com" => Self::Pagerduty,
-            _ if host.ends_with(".webhook.office.com") || host.ends_with(".logic.azure.com") => {
-                Self::Teams
-            }
+            _ if TEAMS.iter().any(|domain| host.ends_with(domain)) => Self::Teams,
             _ => Self::Webhook,
         }
     }
@@ -207,6 +214,7 @@ mod tests {
             ("https://hooks.slack.com/services/T/B/x", Format::Slack),
             ("https://discord.com/api/webhooks/1/x", Format::Discord),
             ("https://discordapp.com/api/webhooks/1/x", Format::Discord),
+            ("https://ptb.discord.com/api/webhooks/1/x", Format::Discord),
             ("https://discord.com/other", Format::Webhook),
             (
                 "https://open.feishu.cn/open-apis/bot/v2/hook/x",
@@ -233,6 +241,10 @@ mod tests {
             ("https://a.webhook.office.com/x", Format::Teams),
             (
                 "https://prod-1.westeurope.logic.azure.com:443/x",
+                Format::Teams,
+            ),
+            (
+                "https://default1.2.environment.api.powerplatform.com:443/x",
                 Format::Teams,
             ),
             ("https://webhook.office.com.example.com/x", Format::Webhook),

@@ -178,7 +178,8 @@ mod tests {
     fn channel(format: Format) -> Channel {
         let url = match format {
             Format::Email => "mailto:someone@example.com",
-            Format::Telegram => "https://api.telegram.org/bot1:x?chat_id=5",
+            Format::Telegram => "https://api.telegram.org/bot1:x?chat_id=5&message_thread_id=7",
+            Format::Ntfy => "https://example.com/topic?auth=QmVhcmVyIHg",
             _ => "https://user:pass@example.com/topic",
         };
         Channel {
@@ -319,12 +320,17 @@ mod tests {
                 Format::Telegram,
                 "https://api.telegram.org/bot1:x/sendMessage",
             ),
-            (Format::Ntfy, "https://example.com/"),
+            (Format::Ntfy, "https://example.com/?auth=QmVhcmVyIHg"),
         ] {
             assert_eq!(request(format, &[waiting()]).0, url);
         }
         let (_, body, _) = request(Format::Ntfy, &[waiting()]);
         assert_eq!(body["topic"], "topic");
+        let (_, telegram, _) = request(Format::Telegram, &[waiting()]);
+        assert_eq!(
+            (&telegram["chat_id"], &telegram["message_thread_id"]),
+            (&"5".into(), &7.into())
+        );
         assert_eq!(
             body["title"],
             "fix the login page waits for your permission"

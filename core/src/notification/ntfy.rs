@@ -40,10 +40,9 @@ pub(super) fn body(message: &Message, url: &Url) -> Value {
     body
 }
 
-/// The server's root, where messages in JSON go.
+/// The server's root, where messages in JSON go. A query may hold what admits them (`auth=`).
 pub(super) fn root(url: &mut Url) {
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop().pop_if_empty();
     }
-    url.set_query(None);
 }
