@@ -192,13 +192,20 @@ const ROW_BYTES: usize = 320;
 
 /// The size of these texts in JSON, in bytes, without their quotation marks.
 pub(crate) fn json_bytes<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
-    let bytes = |byte: u8| match byte {
-        b'"' | b'\\' | b'\x08' | b'\t' | b'\n' | b'\x0c' | b'\r' => 2,
-        ..b' ' => 6,
-        _ => 1,
+    // So few that a byte can count what they take more, which lets processors count many at once:
+    // lists are measured while the in-memory store is locked.
+    const AT_ONCE: usize = 48;
+    let more = |byte: &u8| match byte {
+        b'"' | b'\\' | b'\x08' | b'\t' | b'\n' | b'\x0c' | b'\r' => 1,
+        ..b' ' => 5,
+        _ => 0_u8,
     };
-    let texts = texts.into_iter().flat_map(str::bytes);
-    texts.map(bytes).sum()
+    let size = |text: &str| {
+        let some = text.as_bytes().chunks(AT_ONCE);
+        let more = some.map(|some| usize::from(some.iter().map(more).sum::<u8>()));
+        text.len() + more.sum::<usize>()
+    };
+    texts.into_iter().map(size).sum()
 }
 
 impl Row for Agent {
@@ -296,7 +303,7 @@ mod tests {
     fn rows_are_no_larger_in_json_than_they_count() {
         let every: String = (0..=0x7f).map(char::from).chain("é中🦀".chars()).collect();
         let instant = DateTime::from_timestamp(1_800_000_000, 1000).unwrap_or_default();
-        for text in [every.repeat(100), String::new()] {
+        for text in [every.repeat(100), "\u{1}".repeat(1000), String::new()] {
             let status = Status {
                 agent_id: text.clone(),
                 session_topic: text.clone(),
