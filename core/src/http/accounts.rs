@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::client::Client;
 use super::cookie::Cookie;
 use super::response::{Answer, confirm, json, ok, secret};
-use super::turns::{Impatient, PATIENCE, Turn};
+use super::turns::{Impatient, Turn};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
 use crate::notification::check_webhook_url;
@@ -37,6 +37,9 @@ const SILENT_ANSWER: Duration = Duration::from_millis(100);
 /// How long the answer to a deletion waits for the workspace to be empty. What is left by then goes
 /// later.
 const DELETION: TimeDelta = TimeDelta::seconds(5);
+
+/// How long a password may wait for others of its account that its client sent before it.
+const ATTEMPT: Duration = Duration::from_secs(60);
 
 const EMAIL_TAKEN: &str = "email already exists";
 const INVALID_LOGIN: &str = "invalid email or password";
@@ -395,7 +398,7 @@ impl<P: Ports> App<P> {
             return Ok(None);
         };
         let key = (email_key.to_owned(), address);
-        let turn = self.attempts.wait(&key, self.ports.pause(PATIENCE)).await;
+        let turn = self.attempts.wait(&key, self.ports.pause(ATTEMPT)).await;
         turn.map_err(|Impatient| PasswordFailure::Crowded.into())
     }
 
