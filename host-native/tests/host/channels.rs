@@ -501,3 +501,47 @@ async fn whatever_receivers_answer_is_judged_and_told() {
         assert_eq!(found, (state, status, error), "{place}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_hangs_delays_no_other_of_its_workspace() {
+    const SESSIONS: usize = 20;
+    let server = Server::start(&[("NOTIFICATION_TIMEOUT_SECONDS", "60")]);
+    let hanging = Receiver::start(|_| Reply::Hang).await;
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let waiting = Channel::create(&server, &hanging.url(), json!({})).await;
+    let channel = Channel::create(&server, &receiver.url(), json!({})).await;
+    for n in 0..SESSIONS {
+        server.report(&n.to_string(), "failed").await;
+    }
+    channel.settled(SESSIONS).await;
+    assert_eq!(receiver.attempts().len(), SESSIONS);
+    let waiting = waiting.deliveries().await;
+    let begun: u64 = waiting
+        .iter()
+        .filter_map(|one| one["attempts"].as_u64())
+        .sum();
+    assert!((1..=4).contains(&begun), "{waiting:?}");
+    assert!(
+        waiting.iter().all(|one| one["state"] == "pending"),
+        "{waiting:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_channel_that_is_disabled_is_dropped() {
+    let server = Server::start(&[]);
+    let receiver = Receiver::start(|_| Reply::Busy("1")).await;
+    let channel = Channel::create(&server, &receiver.url(), json!({})).await;
+    server.report("topic", "failed").await;
+    channel
+        .when("an attempt", |deliveries| {
+            deliveries.first().is_some_and(|one| one["status"] == 429)
+        })
+        .await;
+    channel.change(json!({"enabled": false})).await;
+    let dropped = channel.settled(1).await.remove(0);
+    assert_eq!(dropped["state"], "dropped");
+    assert_eq!(dropped["error"], "the channel is disabled");
+    let attempts = receiver.deliveries().len() as u64;
+    assert!(dropped["attempts"].as_u64() <= Some(attempts), "{dropped}");
+}
