@@ -13,7 +13,7 @@ ulimit -n 8192
 AUTH_MODE=open PORT=0 "$target/kubeagents" >"$log" 2>&1 &
 server=$!
 trap 'kill $server; rm "$log"' EXIT
-until url=$(grep -om1 'http://127[0-9.:]*' "$log"); do
+until url=$(grep -oPm1 'address=\Khttp://127[0-9.:]*' "$log"); do
   kill -0 $server && sleep 0.1
 done
 

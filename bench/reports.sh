@@ -17,7 +17,7 @@ start() {
   shift
   "$@" >"$log" 2>&1 &
   processes+=($!)
-  until url=$(grep -om1 'http://127[0-9.:]*' "$log"); do
+  until url=$(grep -oPm1 'address=\Khttp://127[0-9.:]*' "$log"); do
     kill -0 $! && sleep 0.1
   done
 }
