@@ -39,6 +39,7 @@ mod recorder;
 mod report;
 mod session;
 pub mod settings;
+pub mod silence;
 mod status;
 pub mod store;
 mod time;
@@ -73,6 +74,7 @@ pub use recorder::{Listeners, Recorded, Recorder, ReportPolicy, Witness, conflic
 pub use report::{MAX_TTL_MINUTES, Report};
 pub use session::{NamedSession, Session, SessionKey, SessionState};
 pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};
+pub use silence::Silence;
 pub use status::{Status, StatusKind};
 pub use store::{Store, StoreError};
 pub use time::{Timestamp, format_go_duration, parse_go_duration};

@@ -19,8 +19,10 @@ pub struct ReportPolicy {
     pub default_ttl_minutes: u32,
     /// Whether every account is told of what happens in the shared workspace.
     pub mode: AuthMode,
-    /// Who else is told of what happens in the shared workspace.
+    /// Who else is told of what happens in the shared workspace, in the plain form.
     pub notification_webhook_url: Option<String>,
+    /// The channel of the shared workspace that is configured.
+    pub shared_channel: Option<Channel>,
     /// Whether the host delivers by itself what is due later, without a request.
     pub has_timer: bool,
 }
@@ -37,12 +39,30 @@ pub struct Listeners {
 impl ReportPolicy {
     /// The part of the settings that reports need.
     pub fn new(settings: &Settings) -> Self {
+        let shared_channel = settings.shared_channel();
+        let plain = &settings.values.notification_webhook_url;
         Self {
             default_ttl_minutes: settings.values.default_ttl_minutes,
             mode: settings.mode,
-            notification_webhook_url: settings.values.notification_webhook_url.clone(),
+            notification_webhook_url: plain.clone().filter(|_| shared_channel.is_none()),
+            shared_channel,
             has_timer: settings.host == Host::Native,
         }
+    }
+
+    /// The channels that are told of what happens in a workspace.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn channels(
+        &self,
+        store: &impl Channels,
+        workspace: &Workspace,
+    ) -> Result<Vec<Channel>, StoreError> {
+        let mut channels = store.channels(workspace).await?;
+        let is_shared = *workspace == Workspace::Shared;
+        channels.extend(self.shared_channel.clone().filter(|_| is_shared));
+        Ok(channels)
     }
 }
 
@@ -242,7 +262,7 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Recorder<S, C, E> 
             listeners.receivers = self.receivers(workspace).await?;
         }
         if for_channels {
-            listeners.channels = self.store.channels(workspace).await?;
+            listeners.channels = self.policy.channels(&self.store, workspace).await?;
         }
         Ok(listeners)
     }

@@ -14,6 +14,7 @@ mod parse;
 mod receivers;
 mod secret;
 mod setting;
+mod shared_channel;
 mod table;
 
 pub use client::{CLIENT_SETTINGS, ClientValues};
@@ -26,6 +27,7 @@ pub use networks::Networks;
 pub use receivers::AllowedHost;
 pub use secret::JWT_SECRET_NAME;
 pub use setting::{Host, InvalidSetting, Setting, SettingError, Texts, Unset};
+pub(crate) use shared_channel::SHARED_CHANNEL;
 pub use table::{LogFormat, SETTINGS, Storage, Values};
 
 /// Who may use the instance.

@@ -32,7 +32,8 @@ pub use outbox::{
 pub use registration_mails::RegistrationMails;
 pub use session_walk::SessionWalk;
 pub use sessions::{
-    AgentQuery, CommitOutcome, Expiry, SessionHistory, SessionQuery, Sessions, WorkspaceQuery,
+    AgentQuery, CommitOutcome, Expiry, SessionHistory, SessionQuery, Sessions, SilenceNote,
+    WorkspaceQuery,
 };
 pub use tokens::RefreshTokens;
 

@@ -21,6 +21,7 @@ mod recording;
 mod server;
 mod setup;
 mod shutdown;
+mod silence;
 mod sqlite;
 mod sweep;
 
@@ -54,6 +55,7 @@ use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemClock, SystemEntropy};
 use postgres::{GoTablesFailure, OpenError};
 use server::{Limits, Places};
+use silence::Listener;
 use sqlite::BackupError;
 use sweep::sweep;
 
@@ -230,9 +232,10 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                     store.clone(),
                     stopping.clone(),
                 )));
-                let (app, deliverer) =
+                let (app, deliverer, listener) =
                     assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                background.push(tokio::spawn(listener.run(stopping.clone())));
                 if let Some(worker) = mailing {
                     let run = worker.run(store.clone(), stopping.clone());
                     background.push(tokio::spawn(run));
@@ -258,9 +261,10 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                     store.clone(),
                     stopping.clone(),
                 )));
-                let (app, deliverer) =
+                let (app, deliverer, listener) =
                     assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                background.push(tokio::spawn(listener.run(stopping.clone())));
                 if let Some(worker) = mailing {
                     let run = worker.run(store.clone(), stopping.clone());
                     background.push(tokio::spawn(run));
@@ -289,9 +293,10 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                     store.clone(),
                     stopping.clone(),
                 )));
-                let (app, deliverer) =
+                let (app, deliverer, listener) =
                     assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
                 background.push(tokio::spawn(deliverer.run(stopping.clone())));
+                background.push(tokio::spawn(listener.run(stopping.clone())));
                 if let Some(worker) = mailing {
                     let run = worker.run(store.clone(), stopping.clone());
                     background.push(tokio::spawn(run));
@@ -411,6 +416,8 @@ async fn settings<S: Store>(config: &Config, store: &S) -> Result<Settings, Star
 
 type NativeApp<S, R> = Arc<App<NativePorts<S, R>>>;
 
+type Assembled<S, R> = (NativeApp<S, R>, Deliverer<S>, Listener<S>);
+
 /// Answers a request. A stream of events keeps the application.
 async fn answer<S: Changes, R: Reports>(
     app: NativeApp<S, R>,
@@ -428,9 +435,9 @@ async fn answer<S: Changes, R: Reports>(
     })
 }
 
-/// The application over a storage, and what delivers its notifications.
+/// The application over a storage, what delivers its notifications, and what notices silence.
 ///
-/// Neither is spawned here, where the types are not known and so neither is whether the futures are
+/// Nothing is spawned here, where the types are not known and so neither is whether the futures are
 /// `Send`.
 fn assemble<S: Changes + Clone, R: Reports>(
     config: &Config,
@@ -439,7 +446,7 @@ fn assemble<S: Changes + Clone, R: Reports>(
     reports: R,
     mail: MailSender,
     hub: Hub,
-) -> Result<(NativeApp<S, R>, Deliverer<S>), StartError> {
+) -> Result<Assembled<S, R>, StartError> {
     let notifier = Waker::default();
     let client = WebhookClient::new(
         config.values.notification_timeout,
@@ -448,6 +455,11 @@ fn assemble<S: Changes + Clone, R: Reports>(
         mail.postbox(),
     )?;
     let deliverer = Deliverer::new(store.clone(), notifier.clone(), client.clone(), &settings);
+    let listener = Listener {
+        store: store.clone(),
+        policy: ReportPolicy::new(&settings),
+        waker: notifier.clone(),
+    };
     let ports = NativePorts {
         events: NativeEvents::new(hub, store.clone()),
         store,
@@ -457,5 +469,5 @@ fn assemble<S: Changes + Clone, R: Reports>(
         notifier,
         client,
     };
-    Ok((Arc::new(App::new(ports, settings)), deliverer))
+    Ok((Arc::new(App::new(ports, settings)), deliverer, listener))
 }

@@ -13,8 +13,9 @@ use futures_util::stream::FuturesUnordered;
 use http::Request;
 use kubeagents_core::delivery::{Answer, ChannelRules, InFlight, PostError, Poster, deliver};
 use kubeagents_core::ports::Clock;
+use kubeagents_core::silence::notice;
 use kubeagents_core::store::LeasedNotification;
-use kubeagents_core::{ChannelMail, Settings, Store, causes};
+use kubeagents_core::{ChannelMail, ReportPolicy, Settings, Store, causes};
 
 use crate::Platform;
 use crate::ports::{NO_MAIL, SystemEntropy, Waker, WallClock, post_within};
@@ -36,6 +37,7 @@ pub(crate) struct Delivery<S, P> {
     waker: Waker,
     timeout: Duration,
     rules: ChannelRules,
+    policy: ReportPolicy,
     looked: Cell<Option<Instant>>,
     /// Held while leasing, so that requests at once do not each take what one may.
     leasing: Mutex<()>,
@@ -69,6 +71,7 @@ impl<S: Store, P: Platform> Delivery<S, P> {
             waker,
             timeout: settings.values.notification_timeout,
             rules: ChannelRules::new(settings),
+            policy: ReportPolicy::new(settings),
             looked: Cell::default(),
             leasing: Mutex::default(),
             in_flight: RefCell::new(InFlight::new(&SystemEntropy)),
@@ -109,6 +112,9 @@ impl<S: Store, P: Platform> Delivery<S, P> {
     async fn deliver(&self, attempts: &Attempts<'_, S, P>, until: Instant, most: usize) {
         self.waker.take();
         self.looked.set(Some(Instant::now()));
+        if let Err(error) = notice(&self.store, &self.policy, WallClock.now()).await {
+            tracing::warn!(causes = %causes(&error), "silent sessions cannot be looked for");
+        }
         let mut rest = most;
         let mut under_way = FuturesUnordered::new();
         while rest > 0 && Instant::now() < until {

@@ -250,6 +250,7 @@ mod tests {
                 default_ttl_minutes: 60,
                 mode: AuthMode::Required,
                 notification_webhook_url: None,
+                shared_channel: None,
                 has_timer: false,
             },
             witness: Witness::default(),

@@ -118,6 +118,8 @@ impl<K: KeyValue> KeyValueStore<K> {
             Roll::add(&self.documents, &emptied_list(workspace), agent_id).await?;
         }
         Roll::take_out(&self.documents, &list, &part).await?;
+        // A late writer's note goes when its minute comes: there is no agent.
+        self.forget_watched(workspace).await?;
         Ok(true)
     }
 

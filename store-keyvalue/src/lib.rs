@@ -20,6 +20,7 @@ mod outbox;
 mod roll;
 mod sessions;
 mod tokens;
+mod watch;
 
 #[cfg(test)]
 mod model;

@@ -12,7 +12,7 @@ use kubeagents_core::store::{
     Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, log_full, newest,
     without_room,
 };
-use kubeagents_core::{Commit, Delivery, Notification, StoreError, Timestamp, Workspace};
+use kubeagents_core::{Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
 
 use crate::documents::{Change, Document, json_size};
@@ -36,7 +36,7 @@ const ADDRESS_BYTES: usize = 96 * 1024;
 pub(crate) struct Outgoing {
     body: String,
     #[serde(with = "micros")]
-    created: Timestamp,
+    pub(crate) created: Timestamp,
     to: Vec<Receiver>,
 }
 
@@ -122,6 +122,18 @@ pub(crate) struct Waiting {
     pub(crate) agent: String,
     page: u64,
     place: u64,
+    /// The session whose row holds it instead, where no report has caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+}
+
+/// Where notifications stand until they are delivered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// In the history entry of the commit.
+    History,
+    /// In the row of this session.
+    Session(&'a str),
 }
 
 type Shard = Vec<Waiting>;
@@ -363,18 +375,18 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
-    /// Prepares the notifications of these commits on this head: for each commit, what joins its entry
-    /// in the history, and what there is no room for.
+    /// Prepares the notifications of changes to this head that follow one another: for each change, what
+    /// is to stand in its place, and what there is no room for.
     pub(crate) async fn announce(
         &self,
         agent: &str,
         head: &Head,
-        commits: &[&Commit],
+        changes: &[(&[Notification], Place<'_>)],
     ) -> Result<(Vec<Vec<Outgoing>>, Dropped), StoreError> {
         let mut shards: BTreeMap<u8, Shard> = BTreeMap::new();
-        let mut announced = Vec::with_capacity(commits.len());
-        for (place, commit) in (head.commits..).zip(commits) {
-            let notifications = within_room(&commit.notifications);
+        let mut announced = Vec::with_capacity(changes.len());
+        for (place, (notifications, stands)) in (head.commits..).zip(changes) {
+            let notifications = within_room(notifications);
             for notification in &notifications {
                 let shard = shards.entry(shard_of(&notification.id)).or_default();
                 shard.push(Waiting {
@@ -389,6 +401,10 @@ impl<K: KeyValue> KeyValueStore<K> {
                     agent: agent.to_owned(),
                     page: head.history.pages,
                     place,
+                    topic: match stands {
+                        Place::History => None,
+                        Place::Session(topic) => Some((*topic).to_owned()),
+                    },
                 });
             }
             announced.push(Outgoing::of(&notifications));
@@ -447,16 +463,26 @@ impl<K: KeyValue> KeyValueStore<K> {
         if head.commits <= waiting.place {
             return Ok(Found::Undecided);
         }
-        let items = if head.history.pages > waiting.page {
-            let list = history_list(&waiting.agent);
-            read_page::<K, HistoryEntry>(&self.documents, &list, waiting.page)
-                .await?
-                .items
-        } else {
-            head.history.tail
+        let outgoing: Vec<Outgoing> = match &waiting.topic {
+            Some(topic) => {
+                let workspace = Workspace::from_key(waiting.workspace.clone());
+                let row = self.row(&workspace, &head, topic).await?;
+                row.map(|row| row.told).unwrap_or_default()
+            }
+            None => {
+                let items = if head.history.pages > waiting.page {
+                    let list = history_list(&waiting.agent);
+                    read_page::<K, HistoryEntry>(&self.documents, &list, waiting.page)
+                        .await?
+                        .items
+                } else {
+                    head.history.tail
+                };
+                items.into_iter().flat_map(|entry| entry.outgoing).collect()
+            }
         };
-        let outgoing = items.into_iter().flat_map(|entry| entry.outgoing);
         let found = outgoing
+            .into_iter()
             .flat_map(|outgoing| {
                 let Outgoing { body, created, to } = outgoing;
                 to.into_iter().map(move |to| (body.clone(), created, to))

@@ -3,6 +3,7 @@
 mod commit;
 mod head;
 mod merged;
+mod silence;
 
 use std::cmp::Reverse;
 
@@ -11,8 +12,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
-    SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, WorkspaceCursor,
-    WorkspaceQuery,
+    SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote,
+    WorkspaceCursor, WorkspaceQuery,
 };
 use kubeagents_core::{
     Agent, NamedSession, Session, SessionKey, Snapshot, Status, StoreError, Timestamp, Workspace,
@@ -55,6 +56,31 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
             .buffered(AGENTS_AT_ONCE)
             .try_concat()
             .await
+    }
+
+    async fn silences(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Snapshot)>, StoreError> {
+        self.find_silences(after, until, limit).await
+    }
+
+    async fn note_silences(&self, notes: &[SilenceNote]) -> Result<Vec<bool>, StoreError> {
+        let mut order: Vec<usize> = (0..notes.len()).collect();
+        order.sort_by_key(|place| &notes[*place].key);
+        let sorted: Vec<SilenceNote> = order.iter().map(|place| notes[*place].clone()).collect();
+        let noted: Vec<bool> = stream::iter(sorted.chunk_by(|a, b| same_agent(&a.key, &b.key)))
+            .map(|notes| self.note_agent_silences(notes))
+            .buffered(AGENTS_AT_ONCE)
+            .try_concat()
+            .await?;
+        let mut answers = vec![false; notes.len()];
+        for (place, noted) in order.into_iter().zip(noted) {
+            answers[place] = noted;
+        }
+        Ok(answers)
     }
 
     async fn agents(

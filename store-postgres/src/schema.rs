@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 11;
+pub const VERSION: i64 = 12;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,7 @@ pub const MIGRATIONS: [&str; VERSION as usize] = [
     migration!(9, "0009_key_workspaces.sql"),
     migration!(10, "0010_deliveries.sql"),
     migration!(11, "0011_outbox_room.sql"),
+    migration!(12, "0012_silence.sql"),
 ];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";

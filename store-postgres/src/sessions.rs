@@ -71,6 +71,7 @@ macro_rules! insert_queued {
 }
 
 mod group;
+mod silence;
 mod single;
 
 use kubeagents_core::{
@@ -79,8 +80,8 @@ use kubeagents_core::{
     batch::Chain,
     store::{
         AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page,
-        SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, WorkspaceCursor,
-        WorkspaceQuery, log_full,
+        SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote,
+        WorkspaceCursor, WorkspaceQuery, log_full,
     },
 };
 
@@ -295,6 +296,23 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
 
     async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
         single::commit(&self.query, commit).await
+    }
+
+    async fn clock(&self, _: Timestamp) -> Result<Timestamp, StoreError> {
+        silence::clock(&self.query).await
+    }
+
+    async fn silences(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Snapshot)>, StoreError> {
+        silence::find(&self.query, after, until, limit).await
+    }
+
+    async fn note_silences(&self, notes: &[SilenceNote]) -> Result<Vec<bool>, StoreError> {
+        silence::note(&self.query, notes).await
     }
 
     async fn agents(

@@ -9,5 +9,5 @@ mod records;
 mod row;
 
 pub use agent_walk::{AgentWalk, Seen};
-pub use records::{FinishedDelivery, QueuedNotification, context_text};
+pub use records::{FinishedDelivery, QueuedNotification, QueuedSilence, context_text};
 pub use row::{Cell, Row, UnexpectedResult};

@@ -2,11 +2,11 @@
 
 use chrono::TimeDelta;
 use kubeagents_core::hook::Detail;
-use kubeagents_core::store::LeasedNotification;
+use kubeagents_core::store::{LeasedNotification, SilenceNote};
 use kubeagents_core::{
     Account, AccountId, Agent, ApiKey, Channel, Context, Delivery, DeliveryState, Event, Events,
     Format, NamedSession, Notification, Receiver, RefreshToken, Scopes, Session, SessionHead,
-    Snapshot, Workspace, WorkspaceChoice,
+    SessionKey, Silence, Snapshot, Workspace, WorkspaceChoice,
 };
 
 use serde::Serialize;
@@ -141,6 +141,24 @@ impl Row {
         })
     }
 
+    /// The next field: the number that a session's silence is stored as.
+    fn silence(&mut self) -> Result<Silence, UnexpectedResult> {
+        Silence::from_code(self.int()?).ok_or(UnexpectedResult("an unknown silence"))
+    }
+
+    /// The next fields: what names a session, and what a report on it is decided on.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn named_snapshot(&mut self) -> Result<(SessionKey, Snapshot), UnexpectedResult> {
+        let key = SessionKey {
+            workspace: Workspace::from_key(self.text()?),
+            agent_id: self.text()?,
+            session_topic: self.text()?,
+        };
+        Ok((key, self.snapshot()?))
+    }
+
     /// The next field: a session's context, as [`context_text`] writes it.
     fn context(&mut self) -> Result<Context, UnexpectedResult> {
         let text = self.text()?;
@@ -248,6 +266,7 @@ impl Row {
                 sequence: self.optional_int()?,
                 noted_at: self.instant()?,
                 hook: self.text()?,
+                silence: self.silence()?,
             }),
         };
         Ok(Snapshot {
@@ -289,6 +308,29 @@ impl<'a> From<&'a Notification> for QueuedNotification<'a> {
             channel: &notification.channel,
             created_at: notification.created_at.timestamp_micros(),
             delay: notification.delay.num_microseconds().unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// The notice that a session has fallen silent, as statements read it from JSON.
+#[derive(Serialize)]
+pub struct QueuedSilence<'a> {
+    workspace: &'a str,
+    agent_id: &'a str,
+    topic: &'a str,
+    seq: u64,
+    notifications: Vec<QueuedNotification<'a>>,
+}
+
+impl<'a> From<&'a SilenceNote> for QueuedSilence<'a> {
+    fn from(note: &'a SilenceNote) -> Self {
+        let queued = note.notifications.iter().map(QueuedNotification::from);
+        Self {
+            workspace: note.key.workspace.key(),
+            agent_id: &note.key.agent_id,
+            topic: &note.key.session_topic,
+            seq: note.seq,
+            notifications: queued.collect(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page, SessionCursor,
-    SessionHistory, SessionQuery, SessionWalk, Sessions, WorkspaceCursor, WorkspaceQuery,
+    SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote, WorkspaceCursor,
+    WorkspaceQuery,
 };
 use kubeagents_core::{
     Agent, Commit, MAX_TTL_MINUTES, NamedSession, Session, SessionKey, Snapshot, Status,
@@ -14,7 +15,9 @@ use kubeagents_core::{
 use serde::Serialize;
 use serde_json::json;
 
-use kubeagents_store_sql::{AgentWalk, QueuedNotification, Row, UnexpectedResult, context_text};
+use kubeagents_store_sql::{
+    AgentWalk, QueuedNotification, QueuedSilence, Row, UnexpectedResult, context_text,
+};
 
 use crate::{Connection, SqliteStore, Value};
 
@@ -26,7 +29,7 @@ const LOAD: &str = "
     SELECT (SELECT a.name FROM agents a
             WHERE a.workspace = k.value ->> 0 AND a.agent_id = k.value ->> 1),
         s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
-        s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook
+        s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook, s.silence
     FROM json_each(?1) k
     LEFT JOIN sessions s ON s.workspace = k.value ->> 0 AND s.agent_id = k.value ->> 1
         AND s.topic = k.value ->> 2
@@ -40,7 +43,26 @@ const COMMIT: &str = "
         value ->> 'source', value ->> 'seq', value ->> 'created', value ->> 'last_updated',
         value ->> 'ttl_minutes', value ->> 'expires_at', value ->> 'status',
         value ->> 'run_started', value ->> 'title', value ->> 'reason', value ->> 'message', value ->> 'status_since', value ->> 'context',
-        value ->> 'sequence', value ->> 'noted_at', value ->> 'hook', value -> 'statuses',
+        value ->> 'sequence', value ->> 'noted_at', value ->> 'hook', value ->> 'silence', value -> 'statuses',
+        value -> 'notifications'
+    FROM json_each(?1)
+    RETURNING place";
+
+/// ?1 after when, ?2 until when, ?3 how many.
+const SILENCES: &str = "
+    SELECT s.workspace, s.agent_id, s.topic,
+        (SELECT a.name FROM agents a
+            WHERE a.workspace = s.workspace AND a.agent_id = s.agent_id),
+        s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
+        s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook, s.silence
+    FROM sessions s INDEXED BY sessions_watched
+    WHERE s.silence = 1 AND s.expires_at > ?1 AND s.expires_at <= ?2
+    ORDER BY s.expires_at LIMIT ?3";
+
+/// ?1 the notes, as a JSON array. A note's `place` in it comes back if it has been made.
+const NOTE_SILENCES: &str = "
+    INSERT INTO silences
+    SELECT key, value ->> 'workspace', value ->> 'agent_id', value ->> 'topic', value ->> 'seq',
         value -> 'notifications'
     FROM json_each(?1)
     RETURNING place";
@@ -165,6 +187,7 @@ struct ChainRow<'a> {
     sequence: Option<u64>,
     noted_at: i64,
     hook: &'a str,
+    silence: u8,
     statuses: Vec<StatusRow<'a>>,
     notifications: Vec<QueuedNotification<'a>>,
 }
@@ -217,6 +240,7 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
             sequence: head.sequence,
             noted_at: head.noted_at.timestamp_micros(),
             hook: &head.hook,
+            silence: head.silence.code(),
             statuses: chain.commits().filter_map(status).collect(),
             notifications: chain
                 .commits()
@@ -297,6 +321,32 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             .await;
         Ok(outcomes)
     }
+
+    async fn silences(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Snapshot)>, StoreError> {
+        let parameters = [after.into(), until.into(), limit.into()];
+        let read = Row::named_snapshot;
+        self.lookups.all(SILENCES, parameters, read).await
+    }
+
+    async fn note_silences(&self, notes: &[SilenceNote]) -> Result<Vec<bool>, StoreError> {
+        let rows: Vec<QueuedSilence<'_>> = notes.iter().map(QueuedSilence::from).collect();
+        let parameters = [(&json!(rows).to_string()).into()];
+        let noted = self
+            .writer
+            .all(NOTE_SILENCES, parameters, Row::int::<usize>)
+            .await?;
+        let queued = notes.iter().flat_map(|note| &note.notifications);
+        self.log_full(queued).await;
+        Ok((0..notes.len())
+            .map(|place| noted.contains(&place))
+            .collect())
+    }
+
     async fn agents(
         &self,
         workspace: &Workspace,

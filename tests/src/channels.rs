@@ -1,7 +1,7 @@
 //! `/api/channels`: who else is told, of what, and in which form.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::receiver::Delivery;
 use crate::scenario::{assert_answer_snapshot, scenarios};
-use crate::world::{World, eventually, report, text, texts, time, with};
+use crate::world::{World, eventually, report, text, texts, time, with, within};
 
 scenarios! {
     a_channel_is_shown_without_what_is_secret [Accounts, Required],
@@ -30,6 +30,7 @@ scenarios! {
     a_webhook_is_signed [Accounts, Required, Notifications],
     a_channel_is_told_what_it_asks_for [Accounts, Required, Notifications],
     what_does_not_last_is_dropped [Accounts, Required, Notifications],
+    a_session_that_falls_silent_is_told_once_and_its_return_too [Accounts, Required, Notifications],
     many_at_once_are_counted_in_few_messages [Accounts, Required, Notifications],
     a_receiver_that_is_gone_disables_its_channel [Accounts, Required, Notifications],
     an_error_in_a_200_is_a_failure [Accounts, Required, Notifications],
@@ -617,6 +618,53 @@ async fn what_does_not_last_is_dropped(world: Arc<World>) {
     let bodies = told(&world, client, &path, 1).await;
     assert_eq!(bodies.len(), 1);
     assert_eq!(bodies[0].json()["data"]["session_topic"], "long");
+}
+
+async fn a_session_that_falls_silent_is_told_once_and_its_return_too(world: Arc<World>) {
+    let client = &world.new_account().await.client;
+    let path = format!("/{}", world.name("silence"));
+    let events = json!({"events": ["silent", "recovered"]});
+    let channel = telling(&world, client, &path, events).await;
+    let agent = world.name("agent");
+    let brief = |topic, status| with(report(&agent, topic, status), "ttl_minutes", 1);
+    for topic in ["silent", "waiting", "over", "renewed"] {
+        client.report(&brief(topic, "running")).await;
+    }
+    client.report(&brief("waiting", "pending")).await;
+    client.report(&brief("over", "success")).await;
+    client
+        .report(&with(brief("renewed", "running"), "ttl_minutes", 60))
+        .await;
+
+    let deliveries = format!("/api/channels/{}/deliveries", text(&channel["id"]));
+    let begun = async |count: usize| {
+        let patience = Duration::from_secs(150);
+        within(patience, "a session falls silent", async || {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let listed = client.get(&deliveries).await.ok();
+            texts(&listed["deliveries"], "state").len() >= count
+        })
+        .await;
+    };
+    begun(1).await;
+    let session = format!("/api/agents/{agent}/sessions/silent");
+    let session = client.get(&session).await.ok()["session"].take();
+    assert_eq!(session["state"], "expired");
+    client
+        .report(&with(brief("silent", "running"), "ttl_minutes", 60))
+        .await;
+    begun(2).await;
+    let listed = finished(client, &channel, 2, &["delivered"]).await;
+    assert_eq!(texts(&json!(listed), "event"), ["recovered", "silent"]);
+    assert_eq!(texts(&json!(listed), "session_topic"), ["silent", "silent"]);
+    assert_eq!(listed[1]["created_at"], session["expired_at"]);
+    let bodies = told(&world, client, &path, 2).await;
+    let mut types: Vec<_> = bodies
+        .iter()
+        .map(|body| text(&body.json()["type"]))
+        .collect();
+    types.sort();
+    assert_eq!(types, ["session.recovered", "session.silent"]);
 }
 
 async fn many_at_once_are_counted_in_few_messages(world: Arc<World>) {

@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 
 use crate::{
     Context, Happening, InvalidField, MAX_TTL_MINUTES, Notification, Report, Rule, SessionKey,
-    StatusKind, Timestamp, Transition, Workspace, agent::search_key, context, session::expires_at,
-    time::truncate,
+    Silence, StatusKind, Timestamp, Transition, Workspace, agent::search_key, context,
+    session::expires_at, time::truncate,
 };
 
 /// How far ahead of the clock a sequence, which is an instant in microseconds, may be.
@@ -53,6 +53,8 @@ pub struct SessionHead {
     pub noted_at: Timestamp,
     /// What hooks keep of the session: JSON, at most 4 KiB; may be empty.
     pub hook: String,
+    /// Whether somebody is to be told when it expires, or has been.
+    pub silence: Silence,
 }
 
 impl SessionHead {
@@ -268,6 +270,7 @@ fn decide_effect(
         message: report.message.clone(),
         status_since: unchanged.map_or(now, |head| head.status_since.min(now)),
         run_started,
+        silence: Silence::after(report.status, &context),
         context,
         sequence,
         noted_at: noted_before.map_or(now, |head| head.noted_at),

@@ -13,7 +13,7 @@ use super::{
 use crate::limits::{Draw, Drawn, Rate};
 use crate::notification::{Rendered, Verdict, render};
 use crate::ports::Clock;
-use crate::settings::{Host, Settings};
+use crate::settings::{Host, SHARED_CHANNEL, Settings};
 use crate::store::{Failure, LeasedNotification, MAX_WAITING, PutOff};
 use crate::{
     Channel, Context, Delivery, DeliveryState, Event, Format, Happening, Notification, SessionKey,
@@ -38,6 +38,7 @@ pub struct ChannelRules {
     base_url: Option<String>,
     has_timer: bool,
     timeout: Duration,
+    shared_channel: Option<Channel>,
 }
 
 impl ChannelRules {
@@ -47,7 +48,22 @@ impl ChannelRules {
             base_url: settings.dashboard().map(str::to_owned),
             has_timer: settings.host == Host::Native,
             timeout: settings.values.notification_timeout,
+            shared_channel: settings.shared_channel(),
         }
+    }
+
+    /// The channel that an entry is for, if it is there still.
+    async fn channel<S: Store>(
+        &self,
+        store: &S,
+        entry: &Notification,
+    ) -> Result<Option<Channel>, StoreError> {
+        if entry.channel == SHARED_CHANNEL {
+            return Ok(self.shared_channel.clone());
+        }
+        let channels = store.channels(&entry.workspace).await?;
+        let mut channels = channels.into_iter();
+        Ok(channels.find(|channel| channel.id == entry.channel))
     }
 }
 
@@ -164,6 +180,7 @@ pub(crate) async fn send_sample(
         seq: 0,
         at: now,
         ran_seconds: None,
+        silent_for: None,
     };
     let outcome = send(poster, channel, &[sample], id, now, base_url).await;
     let Told { attempt, failure } = Told::of(channel.format, &outcome, now);
@@ -185,10 +202,7 @@ pub(super) async fn tell<S: Store>(
     leased: &LeasedNotification,
 ) -> Result<(), StoreError> {
     let entry = &leased.notification;
-    let channels = store.channels(&entry.workspace).await?;
-    let channel = channels
-        .into_iter()
-        .find(|channel| channel.id == entry.channel);
+    let channel = rules.channel(store, entry).await?;
     let Some(channel) = channel else {
         // It has been deleted, and what became of its deliveries with it.
         return store.notification_abandoned(&entry.id).await;
@@ -196,7 +210,7 @@ pub(super) async fn tell<S: Store>(
     if !channel.enabled {
         return drop_entry(store, clock, leased, "the channel is disabled").await;
     }
-    let Some(first) = lasting(store, clock, rules, &channel, leased).await? else {
+    let Some(first) = lasting(store, rules, &channel, leased).await? else {
         return drop_entry(store, clock, leased, "it did not last").await;
     };
     if let Some(pause) = take_turn(store, &channel, clock.now()).await? {
@@ -212,7 +226,7 @@ pub(super) async fn tell<S: Store>(
         let duration = lease_duration(rules.timeout);
         let others = store.lease_others(entry, clock.now(), duration, MOST_MERGED);
         for other in others.await? {
-            match lasting(store, clock, rules, &channel, &other).await? {
+            match lasting(store, rules, &channel, &other).await? {
                 Some(happening) => told.push((other, happening)),
                 None => drop_entry(store, clock, &other, "it did not last").await?,
             }
@@ -246,7 +260,6 @@ pub(super) async fn tell<S: Store>(
 /// another version.
 async fn lasting<S: Store>(
     store: &S,
-    clock: &impl Clock,
     rules: &ChannelRules,
     channel: &Channel,
     leased: &LeasedNotification,
@@ -257,14 +270,13 @@ async fn lasting<S: Store>(
     };
     let is_delayed = !happening.delay(channel, rules.has_timer).is_zero();
     // What has been tried once has lasted.
-    let lasts = leased.round > 1 || !is_delayed || lasts(store, clock, entry, &happening).await?;
+    let lasts = leased.round > 1 || !is_delayed || lasts(store, entry, &happening).await?;
     Ok(lasts.then_some(happening))
 }
 
 /// Checks whether a session is still as it was when this happened: the same spell of its status.
 async fn lasts<S: Store>(
     store: &S,
-    clock: &impl Clock,
     entry: &Notification,
     happening: &Happening,
 ) -> Result<bool, StoreError> {
@@ -280,8 +292,7 @@ async fn lasts<S: Store>(
         };
         let session = found.session;
         if happening.event == Event::Silent {
-            let still = session.current_status == happening.status;
-            return Ok(still && session.is_expired(clock.now()));
+            return Ok(session.expires_at() == happening.at);
         }
         if session.current_status != happening.status {
             return Ok(false);
@@ -317,10 +328,23 @@ async fn drop_entry<S: Store>(
                 finished_at: Some(crate::time::truncate(clock.now())),
                 ..pending
             };
-            store.finish_deliveries(&[dropped]).await
+            finish(store, &[dropped]).await
         }
         None => store.notification_abandoned(&leased.notification.id).await,
     }
+}
+
+/// Ends leases of one channel's notifications for good. Of the configured channel nobody can ask what
+/// became of them.
+async fn finish<S: Store>(store: &S, deliveries: &[Delivery]) -> Result<(), StoreError> {
+    let is_shared = |delivery: &Delivery| delivery.channel == SHARED_CHANNEL;
+    if !deliveries.iter().any(is_shared) {
+        return store.finish_deliveries(deliveries).await;
+    }
+    for delivery in deliveries {
+        store.notification_delivered(&delivery.id).await?;
+    }
+    Ok(())
 }
 
 /// Where the receiver is, not what its path or query give away.
@@ -339,7 +363,7 @@ async fn settle<S: Store>(
 ) -> Result<(), StoreError> {
     let (receiver, count, status) = (receiver(channel), told.len(), last.failure.status);
     let channel_id = &channel.id;
-    if last.attempt == Attempt::Answered(410) {
+    if last.attempt == Attempt::Answered(410) && channel.id != SHARED_CHANNEL {
         disable(store, channel, now).await?;
     }
     let mut finished = Vec::new();
@@ -389,7 +413,7 @@ async fn settle<S: Store>(
     }
     match finished.is_empty() {
         true => Ok(()),
-        false => store.finish_deliveries(&finished).await,
+        false => finish(store, &finished).await,
     }
 }
 

@@ -8,7 +8,9 @@ use super::{Notification, receiver_host};
 use crate::context::{self, Context};
 use crate::report::STOPPED;
 use crate::session::TURN;
-use crate::{Channel, Event, Format, SessionHead, SessionKey, StatusKind, Timestamp, sha256_hex};
+use crate::{
+    Channel, Event, Format, SessionHead, SessionKey, Silence, StatusKind, Timestamp, sha256_hex,
+};
 
 /// The shortest run whose end channels are told where only a turn of the agent is over.
 const SHORTEST_TURN: TimeDelta = TimeDelta::minutes(2);
@@ -50,6 +52,9 @@ pub struct Happening {
     pub at: Timestamp,
     /// How long the run took that has ended, in seconds.
     pub ran_seconds: Option<i64>,
+    /// How long the silence lasted that it has recovered from.
+    #[serde(skip)]
+    pub(crate) silent_for: Option<TimeDelta>,
 }
 
 fn to_micros<S: Serializer>(instant: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -70,7 +75,9 @@ pub(crate) fn events(before: Option<&SessionHead>, after: &SessionHead) -> Vec<E
     if before.is_none() {
         events.push(Event::Started);
     }
-    if failed_before && matches!(after.status, StatusKind::Running | StatusKind::Pending) {
+    let was_silent = before.is_some_and(|head| head.silence == Silence::Told);
+    let is_up = matches!(after.status, StatusKind::Running | StatusKind::Pending);
+    if (failed_before || was_silent) && is_up {
         events.push(Event::Recovered);
     }
     if before.is_none_or(|head| head.status != after.status) {
@@ -83,6 +90,10 @@ pub(crate) fn events(before: Option<&SessionHead>, after: &SessionHead) -> Vec<E
                 after.reason != TURN || ran >= SHORTEST_TURN
             }),
         });
+    }
+    // Who was told of the silence is told of its end, also where the end of the run is not worth it.
+    if was_silent && after.status == StatusKind::Success && events.is_empty() {
+        events.push(Event::Recovered);
     }
     if context::is_headless(&after.context) {
         events.retain(|event| *event == Event::Failed);
@@ -107,21 +118,57 @@ impl Happening {
         before: Option<&SessionHead>,
         after: &SessionHead,
     ) -> Vec<Self> {
+        let silent = before.filter(|head| head.silence == Silence::Told);
         let happening = |event| Self {
+            ran_seconds: run(before, after).map(|run| run.num_seconds()),
+            silent_for: silent.map(|head| after.last_updated - head.expires_at()),
+            ..Self::of(event, key, agent_name, after)
+        };
+        events(before, after).into_iter().map(happening).collect()
+    }
+
+    /// What there is to tell of a session that has expired while it was running; `None` where that is
+    /// told to nobody.
+    pub(crate) fn silence(key: &SessionKey, agent_name: &str, head: &SessionHead) -> Option<Self> {
+        let expired = head.expires_at();
+        let ran = head.run_started.map(|began| expired - began);
+        // A host of an earlier version may have changed the status alone.
+        let is_told = Silence::after(head.status, &head.context) == Silence::Watched;
+        is_told.then(|| Self {
+            at: expired,
+            ran_seconds: ran.map(|ran| ran.num_seconds().max(0)),
+            ..Self::of(Event::Silent, key, agent_name, head)
+        })
+    }
+
+    fn of(event: Event, key: &SessionKey, agent_name: &str, head: &SessionHead) -> Self {
+        Self {
             event,
             agent_id: key.agent_id.clone(),
             agent_name: agent_name.to_owned(),
             session_topic: key.session_topic.clone(),
-            title: after.title.clone(),
-            status: after.status,
-            reason: after.reason.clone(),
-            message: after.message.clone(),
-            context: after.context.clone(),
-            seq: after.seq,
-            at: after.last_updated,
-            ran_seconds: run(before, after).map(|run| run.num_seconds()),
-        };
-        events(before, after).into_iter().map(happening).collect()
+            title: head.title.clone(),
+            status: head.status,
+            reason: head.reason.clone(),
+            message: head.message.clone(),
+            context: head.context.clone(),
+            seq: head.seq,
+            at: head.last_updated,
+            ran_seconds: None,
+            silent_for: None,
+        }
+    }
+
+    /// Whether a channel was not told of the silence that has ended: it ended before the channel's
+    /// delay.
+    fn ends_what_was_not_told(&self, channel: &Channel) -> bool {
+        let delay = channel
+            .delay_seconds
+            .map(|delay| TimeDelta::seconds(delay.into()));
+        let lasted = self.silent_for.filter(|_| self.event == Event::Recovered);
+        lasted
+            .zip(delay)
+            .is_some_and(|(lasted, delay)| lasted < delay)
     }
 
     /// Whether only a turn of the agent is over.
@@ -148,7 +195,8 @@ impl Happening {
         channel: &Channel,
         has_timer: bool,
     ) -> Option<Notification> {
-        if !channel.enabled || !channel.events.contains(self.event) {
+        let is_wanted = channel.enabled && channel.events.contains(self.event);
+        if !is_wanted || self.ends_what_was_not_told(channel) {
             return None;
         }
         Some(Notification {
@@ -329,6 +377,7 @@ mod tests {
             seq: 7,
             at: at(1),
             ran_seconds: None,
+            silent_for: None,
         }
     }
 
@@ -402,7 +451,6 @@ mod tests {
                 prop_assert_eq!(told.contains(&"finished"), changed && *status == Success && !silent_turn);
                 let up = matches!(status, Running | Pending);
                 prop_assert_eq!(told.contains(&"recovered"), down && up);
-                prop_assert!(!told.contains(&"silent"));
                 down = *status == Failed && *reason != "stopped";
                 running_since = (*status == Running).then(|| running_since.unwrap_or(*second));
                 last = Some(*status);

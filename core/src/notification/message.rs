@@ -272,6 +272,7 @@ pub(super) mod tests {
             seq: 3,
             at: DateTime::from_timestamp(1_767_225_600, 5000).unwrap(),
             ran_seconds: Some(125),
+            silent_for: None,
         }
     }
 
@@ -295,6 +296,7 @@ pub(super) mod tests {
             agent_name: String::new(),
             context: Context::new(),
             ran_seconds: None,
+            silent_for: None,
             ..waiting()
         };
         assert_eq!(

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::{AuthMode, InvalidSetting, LogFormat, Storage};
 use crate::hook::Detail;
+use crate::{Event, Events, Format};
 
 /// One of these words.
 fn one_of<T: Copy>(
@@ -57,6 +58,43 @@ pub(super) fn machine(text: &str) -> Result<String, InvalidSetting> {
         true => Ok(name.to_owned()),
         false => Err("must be a name of at most 50 characters".into()),
     }
+}
+
+/// The one of these words that a word is most like.
+fn nearest(word: &str, words: &[&'static str]) -> &'static str {
+    let word = word.to_lowercase();
+    let likeness = |known: &str| strsim::jaro_winkler(&word, known);
+    let nearest = words.iter().copied();
+    let nearest = nearest.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest.unwrap_or_default()
+}
+
+/// The form of notifications.
+pub(super) fn format(text: &str) -> Result<Format, InvalidSetting> {
+    Format::parse(text).ok_or_else(|| {
+        let (all, nearest) = (Format::NAMES.join(", "), nearest(text, &Format::NAMES));
+        format!("must be one of {all} (the nearest is {nearest})").into()
+    })
+}
+
+/// What is told, with commas between.
+pub(super) fn events(text: &str) -> Result<Events, InvalidSetting> {
+    let words = || {
+        text.split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+    };
+    let wrong = words().find(|word| Event::parse(word).is_none());
+    Events::parse(words()).ok_or_else(|| {
+        let all = Event::NAMES.join(", ");
+        let hint = wrong.map_or(String::new(), |wrong| {
+            format!(
+                " (the nearest to {wrong} is {})",
+                nearest(wrong, &Event::NAMES)
+            )
+        });
+        format!("must be events of {all}, with commas between them{hint}").into()
+    })
 }
 
 /// A text that is right as it is, or that only a host can judge.
@@ -155,7 +193,10 @@ fn http_url(text: &str) -> Result<Url, InvalidSetting> {
 }
 
 pub(super) fn webhook_url(text: &str) -> Result<String, InvalidSetting> {
-    http_url(text).map(String::from)
+    match text.starts_with("mailto:") {
+        true => Ok(text.to_owned()),
+        false => http_url(text).map(String::from),
+    }
 }
 
 /// An address that paths are put behind: it has no slash at its end.
@@ -233,6 +274,29 @@ mod tests {
                 "{port}"
             );
         }
+        assert_eq!(format("slack"), Ok(Format::Slack));
+        for (text, nearest) in [
+            ("Slack", "slack"),
+            ("slak", "slack"),
+            ("lark", "slack"),
+            ("page", "pagerduty"),
+        ] {
+            let refused = format(text).unwrap_err().to_string();
+            assert!(
+                refused.ends_with(&format!("(the nearest is {nearest})")),
+                "{refused}"
+            );
+        }
+        assert_eq!(
+            events("silent, waiting,"),
+            Ok(Events::from_text("waiting,silent").unwrap())
+        );
+        assert_eq!(
+            events("waiting, finnished").unwrap_err().to_string(),
+            "must be events of started, waiting, failed, finished, silent, recovered, with commas \
+             between them (the nearest to finnished is finished)"
+        );
+        assert!(events(" , ").is_err());
         assert!(switch("yes").is_err());
         assert!(auth_mode("Open").is_err());
     }

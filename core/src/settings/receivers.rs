@@ -97,12 +97,19 @@ impl Values {
             let rule = format!("must be {name}:{port}, where database_url is");
             return refuse("DATABASE_HOST", rule);
         }
-        if let Some(url) = &self.notification_webhook_url
-            && let Err(rule) = self.check_receiver(host, mode, url)
-        {
-            return refuse("NOTIFICATION_WEBHOOK_URL", rule.to_owned());
+        if let Some(url) = &self.notification_webhook_url {
+            let checked = match url.starts_with("mailto:") {
+                true => self.check_mail(host),
+                false => self.check_receiver(host, mode, url),
+            };
+            if let Err(rule) = checked {
+                return refuse("NOTIFICATION_WEBHOOK_URL", rule.to_owned());
+            }
         }
-        Ok(())
+        match self.shared_channel() {
+            Ok(_) => Ok(()),
+            Err((variable, rule)) => refuse(variable, rule.0.into_owned()),
+        }
     }
 
     /// Checks that this instance sends mail. What would be right completes a sentence that begins with
@@ -245,6 +252,34 @@ mod tests {
         assert_eq!(check(Host::Native, &allowed), "");
         let open = [local[0], ("AUTH_MODE", "open")];
         assert_eq!(check(Host::Native, &open), "");
+        let shared = |url: &'static str, more: (&'static str, &'static str)| {
+            check(Host::Native, &[("NOTIFICATION_WEBHOOK_URL", url), more])
+        };
+        let slack = "https://hooks.slack.com/services/x";
+        let events = ("NOTIFICATION_EVENTS", "silent");
+        assert_eq!(shared(slack, events), "");
+        let needs_format = "NOTIFICATION_EVENTS needs NOTIFICATION_WEBHOOK_FORMAT beside it";
+        assert_eq!(shared("https://example.com/x", events), needs_format);
+        let needs_url = "NOTIFICATION_EVENTS needs NOTIFICATION_WEBHOOK_URL beside it";
+        assert_eq!(check(Host::Native, &[events]), needs_url);
+        assert_eq!(
+            shared("https://ntfy.sh", ("NOTIFICATION_WEBHOOK_FORMAT", "ntfy")),
+            "NOTIFICATION_WEBHOOK_URL must end with the topic: https://ntfy.sh/topic"
+        );
+        let pagerduty = ("NOTIFICATION_WEBHOOK_FORMAT", "pagerduty");
+        assert_eq!(
+            shared("https://example.com/x", pagerduty),
+            "NOTIFICATION_WEBHOOK_SECRET must be the routing key of the PagerDuty service"
+        );
+        let mail = ("NOTIFICATION_WEBHOOK_URL", "mailto:us@example.com");
+        let no_mail = "NOTIFICATION_WEBHOOK_URL must not be mailto: while SMTP_HOST is not set";
+        assert_eq!(check(Host::Native, &[mail]), no_mail);
+        assert_eq!(check(Host::Native, &[mail, ("SMTP_HOST", "mail")]), "");
+        let elsewhere = check(Host::Spin, &[mail]);
+        assert!(
+            elsewhere.ends_with("on this host, which sends no mail"),
+            "{elsewhere}"
+        );
         for host in [Host::Native, Host::Spin, Host::Wasmcloud] {
             let metadata = [("NOTIFICATION_WEBHOOK_URL", "http://169.254.169.254/latest")];
             let message = check(host, &metadata);

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::hook::Detail;
 use crate::report::MAX_TTL_MINUTES;
+use crate::{Events, Format};
 
 const EVERY: &[Host] = &[Host::Native, Host::Spin, Host::Wasmcloud];
 const NATIVE: &[Host] = &[Host::Native];
@@ -123,6 +124,20 @@ settings! {
     /// URL notified of status changes in the shared workspace.
     notification_webhook_url: Option<String> = "NOTIFICATION_WEBHOOK_URL", parse::webhook_url,
         Nothing, EVERY, secret;
+
+    /// Form of these notifications, such as `slack`, `feishu` or `webhook`. A plain address gets the
+    /// form of the Go server.
+    notification_webhook_format: Option<Format> = "NOTIFICATION_WEBHOOK_FORMAT", parse::format,
+        Described("found from the URL's host; plain for one that is not known"), EVERY;
+
+    /// What signs or admits these notifications, as the form wants it.
+    notification_webhook_secret: Option<String> = "NOTIFICATION_WEBHOOK_SECRET", parse::text, Nothing,
+        EVERY, secret;
+
+    /// What these notifications tell, with commas between: `started`, `waiting`, `failed`, `finished`,
+    /// `silent`, `recovered`. For a form that is not plain.
+    notification_events: Option<Events> = "NOTIFICATION_EVENTS", parse::events,
+        Described("all but `started`"), EVERY;
 
     /// How long one attempt at a notification may take, in seconds (1-60).
     notification_timeout: Duration = "NOTIFICATION_TIMEOUT_SECONDS",

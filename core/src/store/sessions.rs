@@ -4,8 +4,8 @@ use super::{Page, StoreError};
 use crate::batch::Chain;
 use crate::paging::{AgentCursor, HistoryCursor, SessionCursor, WorkspaceCursor};
 use crate::{
-    Agent, Commit, NamedSession, Session, SessionKey, SessionState, Snapshot, Status, StatusKind,
-    Timestamp, Workspace,
+    Agent, Commit, NamedSession, Notification, Session, SessionKey, SessionState, Snapshot, Status,
+    StatusKind, Timestamp, Workspace,
 };
 
 /// What became of a commit.
@@ -87,6 +87,17 @@ impl WorkspaceQuery {
     }
 }
 
+/// The notice that a session has fallen silent.
+#[derive(Debug, Clone)]
+pub struct SilenceNote {
+    /// The session.
+    pub key: SessionKey,
+    /// The version that it must still have.
+    pub seq: u64,
+    /// What joins the outbox.
+    pub notifications: Vec<Notification>,
+}
+
 /// Agents, sessions and their history.
 pub trait Sessions {
     /// Loads the state that a report on each of these sessions is decided on, in the order of
@@ -124,6 +135,31 @@ pub trait Sessions {
             Ok(outcomes.first().copied().unwrap_or(CommitOutcome::Conflict))
         }
     }
+
+    /// What time it is for all hosts on this storage: `now`, the clock of this one, unless storage has
+    /// a clock.
+    fn clock(&self, now: Timestamp) -> impl Future<Output = Result<Timestamp, StoreError>> {
+        async move { Ok(now) }
+    }
+
+    /// Sessions of all workspaces whose expiry is [watched](crate::Silence::Watched) and comes after
+    /// `after` and not after `until`: those that expire soonest, at most `limit`. The cost does not
+    /// depend on how many expire at other times.
+    fn silences(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(SessionKey, Snapshot)>, StoreError>>;
+
+    /// Notes of different sessions that their expiry is [told](crate::Silence::Told), each with its
+    /// notifications or not at all, which moves its version on and changes nothing else. Answers in
+    /// their order: `false` when a session's version had moved, when somebody else has noted it, and
+    /// perhaps when somebody else is at its rows.
+    fn note_silences(
+        &self,
+        notes: &[SilenceNote],
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>>;
 
     /// A page of a workspace's agents.
     fn agents(

@@ -17,6 +17,7 @@ mod channels;
 mod model;
 mod outbox;
 mod sessions;
+mod silence;
 mod tokens;
 
 pub use accounts::*;
@@ -26,6 +27,7 @@ pub use channels::*;
 pub use model::*;
 pub use outbox::*;
 pub use sessions::*;
+pub use silence::*;
 pub use tokens::*;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -84,6 +86,9 @@ macro_rules! store_suite {
             a_group_is_stored_chain_by_chain
             groups_and_single_commits_race
             a_renewed_session_goes_on
+            a_running_session_is_watched_until_it_expires
+            a_silence_is_noted_once_unless_the_session_is_renewed
+            a_report_and_the_note_of_a_silence_exclude_each_other
             expiry_has_its_edge_in_every_list
             agents_are_listed_last_seen_first_then_by_code_point
             agent_pages_visit_everything_once

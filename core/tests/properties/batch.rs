@@ -15,7 +15,7 @@ use kubeagents_core::ports::{Clock, Entropy};
 use kubeagents_core::store::{
     Accounts, AgentCursor, AgentQuery, Audience, ChannelCreation, Channels, CommitOutcome,
     HistoryCursor, MemoryStore, Page, Registration, SessionCursor, SessionHistory, SessionQuery,
-    Sessions, WorkspaceCursor, WorkspaceQuery,
+    Sessions, SilenceNote, WorkspaceCursor, WorkspaceQuery,
 };
 use kubeagents_core::{
     Account, AccountId, Agent, AuthMode, Channel, Incoming, MailedToken, NamedSession, NewAccount,
@@ -147,6 +147,19 @@ impl Sessions for &Moody {
                 Err(StoreError::unavailable("failed late"))
             }
         }
+    }
+
+    async fn silences(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Snapshot)>, StoreError> {
+        self.store.silences(after, until, limit).await
+    }
+
+    async fn note_silences(&self, notes: &[SilenceNote]) -> Result<Vec<bool>, StoreError> {
+        self.store.note_silences(notes).await
     }
 
     async fn agents(
@@ -426,6 +439,7 @@ proptest! {
             policy: ReportPolicy {
                 default_ttl_minutes: 60,
                 mode: AuthMode::Required,
+                shared_channel: None,
                 notification_webhook_url: Some("https://example.com/hook".into()),
                 has_timer: true,
             },

@@ -37,6 +37,7 @@ fn reports(store: NativeStore) -> PostgresReports {
         default_ttl_minutes: 60,
         mode: AuthMode::Open,
         notification_webhook_url: Some("http://receiver.example/".into()),
+        shared_channel: None,
         has_timer: true,
     };
     record_reports(store, policy, Witness::default())

@@ -46,6 +46,58 @@ async fn a_transition_is_posted_with_its_id_and_the_urls_credentials() {
 }
 
 #[tokio::test]
+async fn the_shared_workspace_is_told_in_the_form_and_of_the_events_that_are_configured() {
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let server = Server::start(&[
+        ("NOTIFICATION_WEBHOOK_URL", &receiver.url()),
+        ("NOTIFICATION_WEBHOOK_FORMAT", "webhook"),
+        ("NOTIFICATION_EVENTS", "started, failed"),
+    ]);
+    for status in ["running", "success", "failed"] {
+        server.report("topic", status).await;
+    }
+    let told = receiver.wait_for(2).await;
+    let mut types: Vec<String> = told
+        .iter()
+        .map(|delivery| delivery.json())
+        .map(|body| body["type"].as_str().unwrap().to_owned())
+        .collect();
+    types.sort();
+    assert_eq!(types, ["session.failed", "session.started"]);
+    // It is configured, and so not in the list of what people have made.
+    let listed = server.get("/api/channels").await.body;
+    assert_eq!(listed, json!({"channels": []}));
+}
+
+#[test]
+fn a_wrong_form_or_event_is_refused_with_the_nearest_right_one() {
+    let url = ("NOTIFICATION_WEBHOOK_URL", "https://example.com/x");
+    for (name, value, message) in [
+        (
+            "NOTIFICATION_WEBHOOK_FORMAT",
+            "slak",
+            "NOTIFICATION_WEBHOOK_FORMAT must be one of webhook, slack, discord, teams, feishu, \
+             dingtalk, wecom, telegram, ntfy, pagerduty, email (the nearest is slack), not \"slak\"\n",
+        ),
+        (
+            "NOTIFICATION_EVENTS",
+            "failed,silence",
+            "NOTIFICATION_EVENTS must be events of started, waiting, failed, finished, silent, \
+             recovered, with commas between them (the nearest to silence is silent), not \
+             \"failed,silence\"\n",
+        ),
+        (
+            "NOTIFICATION_EVENTS",
+            "silent",
+            "NOTIFICATION_EVENTS needs NOTIFICATION_WEBHOOK_FORMAT beside it\n",
+        ),
+    ] {
+        let (code, _, said) = run(&[url, (name, value)], &[]);
+        assert_eq!((code, said.as_str()), (Some(2), message), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_is_tried_three_times_and_logged_without_the_urls_secrets() {
     let receiver = Receiver::start(|_| Reply::Status(500)).await;
     let address = receiver.address;

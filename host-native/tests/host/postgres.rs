@@ -159,6 +159,66 @@ async fn notifications_survive_the_death_of_the_host() {
     assert_eq!(receiver.attempts().len(), 8);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn each_silence_is_told_by_one_of_two_hosts_and_its_end_too() {
+    const COUNT: usize = 40;
+    let database = database();
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let hosts = [open_on(&database.url()), open_on(&database.url())];
+    let channel = json!({
+        "name": "silence", "url": receiver.url(), "events": ["silent", "recovered"],
+    });
+    let created = hosts[0].post("/api/channels", &channel).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    for topic in 0..COUNT {
+        hosts[topic % 2].report(&topic.to_string(), "running").await;
+    }
+    hosts[0].report("over", "success").await;
+    // As if the hour had passed.
+    database.psql(
+        "UPDATE kubeagents_data.sessions \
+        SET last_updated = kubeagents_data.now_micros() + 500000 - ttl_minutes * 60000000",
+    );
+    let told = |count: usize| {
+        let database = &database;
+        async move {
+            let done = "SELECT count(*) FROM kubeagents_data.deliveries WHERE state = 'delivered'";
+            let count = count.to_string();
+            eventually("deliveries", || {
+                (database.psql(done) == count).then_some(())
+            })
+            .await;
+        }
+    };
+    told(COUNT).await;
+    for topic in 0..COUNT {
+        let host = &hosts[(topic + 1) % 2];
+        host.report(&topic.to_string(), "running").await;
+        host.report(&topic.to_string(), "running").await;
+    }
+    told(2 * COUNT).await;
+    let waiting = "SELECT count(*) FROM kubeagents_data.outbox";
+    assert_eq!(database.psql(waiting), "0");
+    let mut told: Vec<(String, String)> = receiver
+        .deliveries()
+        .iter()
+        .map(|delivery| delivery.json())
+        .map(|body| {
+            (
+                body["type"].to_string(),
+                body["data"]["session_topic"].to_string(),
+            )
+        })
+        .collect();
+    told.sort();
+    let once = ["session.recovered", "session.silent"].into_iter();
+    let mut once: Vec<_> = once
+        .flat_map(|event| (0..COUNT).map(move |n| (format!("{event:?}"), format!("\"{n}\""))))
+        .collect();
+    once.sort();
+    assert_eq!(told, once);
+}
+
 /// The history of the only session has no gap and never goes back in time.
 fn assert_in_order(database: &Database) {
     let gaps = "SELECT count(*) FROM (SELECT seq - lag(seq, 1, 0::bigint) OVER w AS step, \

@@ -132,6 +132,63 @@ async fn notifications_survive_the_death_of_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_silence_that_begins_while_the_server_is_down_is_told_unless_it_is_old() {
+    let place = Place::new();
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let server = place.open();
+    let channel = json!({"name": "silence", "url": receiver.url(), "events": ["silent"]});
+    let created = server.post("/api/channels", &channel).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    for topic in ["recent", "old", "running"] {
+        server.report(topic, "running").await;
+    }
+    drop(server);
+    let file = Connection::open(place.file()).unwrap();
+    file.execute_batch(
+        "UPDATE channels SET created_at = created_at - 86400000000;
+        UPDATE sessions SET last_updated = last_updated - 6600000000,
+            expires_at = expires_at - 6600000000 WHERE topic = 'recent';
+        UPDATE sessions SET last_updated = last_updated - 7300000000,
+            expires_at = expires_at - 7300000000 WHERE topic = 'old'",
+    )
+    .unwrap();
+    let _server = place.open();
+    let told = receiver.wait_for(1).await;
+    let body = told[0].json();
+    assert_eq!(body["type"], "session.silent");
+    assert_eq!(body["data"]["session_topic"], "recent");
+    // All that is due is noticed at once.
+    let noticed = "SELECT group_concat(topic) FROM sessions WHERE silence = 2";
+    let noticed: String = file.query_row(noticed, [], |row| row.get(0)).unwrap();
+    assert_eq!(noticed, "recent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_configured_channel_was_told_waits_no_more() {
+    let place = Place::new();
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let (url, receiver_url) = (place.url(), receiver.url());
+    let server = Server::start(&[
+        ("DATABASE_URL", &url),
+        ("NOTIFICATION_WEBHOOK_URL", &receiver_url),
+        ("NOTIFICATION_WEBHOOK_FORMAT", "webhook"),
+        ("NOTIFICATION_EVENTS", "started"),
+    ]);
+    for topic in 0..5 {
+        server.report(&topic.to_string(), "running").await;
+    }
+    receiver.wait_for(5).await;
+    let file = Connection::open(place.file()).unwrap();
+    eventually("an empty outbox", || {
+        let count = "SELECT count(*) FROM outbox";
+        let count: i64 = file.query_row(count, [], |row| row.get(0)).unwrap();
+        (count == 0).then_some(())
+    })
+    .await;
+    assert_eq!(receiver.attempts().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_asked_for_beyond_loopback_only() {
     let place = Place::new();
     let server = place.open();

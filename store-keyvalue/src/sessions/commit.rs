@@ -5,14 +5,18 @@ use std::collections::HashMap;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::CommitOutcome;
-use kubeagents_core::{Commit, SessionHead, SessionKey, Snapshot, StoreError, Workspace, causes};
+use kubeagents_core::{
+    Commit, SessionHead, SessionKey, Silence, Snapshot, StoreError, Workspace, causes,
+};
 
 use super::AGENTS_AT_ONCE;
 use super::head::{
     Head, Row, agent_hash, agents_list, cold_list, head_key, head_size, history_list, row_key,
 };
 use crate::documents::{Document, Rounds, json_size};
+use crate::outbox::Place;
 use crate::roll::Roll;
+use crate::watch::{Noted, minute};
 use crate::{KeyValue, KeyValueStore, Version};
 
 /// The most that several reports add to a head with one swap, in bytes.
@@ -70,6 +74,19 @@ fn chain_size(chain: &Chain) -> usize {
     topic + head_size(title, message, context, hook) + entries.sum::<usize>()
 }
 
+/// The minute of these commits, and that in which the first of their sessions may fall silent, where
+/// the agent is not noted for one in between.
+fn minute_to_note(commits: &[&Commit], head: &Head) -> Option<(i64, i64)> {
+    let sessions = commits.iter().map(|commit| &commit.session);
+    let watched = sessions.filter(|session| session.silence == Silence::Watched);
+    let first = watched.min_by_key(|session| session.expires_at())?;
+    let (now, due) = (minute(first.last_updated), minute(first.expires_at()));
+    let is_noted = head
+        .watched
+        .is_some_and(|noted| (now..=due).contains(&noted));
+    (!is_noted).then_some((now, due))
+}
+
 impl<K: KeyValue> KeyValueStore<K> {
     /// An agent's head; `None` where there is no agent.
     pub(super) async fn head(
@@ -93,7 +110,7 @@ impl<K: KeyValue> KeyValueStore<K> {
 
     /// A session's row, as of this head or later. The head is read first: what it does not hold
     /// had moved to a document by then.
-    pub(super) async fn row(
+    pub(crate) async fn row(
         &self,
         workspace: &Workspace,
         head: &Head,
@@ -209,6 +226,7 @@ impl<K: KeyValue> KeyValueStore<K> {
         let mut known = self.loads.recall(&agent);
         known = known.filter(|known| chains.iter().all(|chain| known.expects(chain)));
         let mut rounds = Rounds::default();
+        let mut noted = None;
         loop {
             let loaded = match known.take() {
                 Some(loaded) => loaded,
@@ -240,10 +258,36 @@ impl<K: KeyValue> KeyValueStore<K> {
                 Some(Document { value, version }) => (value, Some(version)),
                 None => (Head::new(first), None),
             };
-            self.tidy(&commits, &agent, &mut head).await?;
-            let (outgoing, dropped) = self.announce(&agent, &head, &commits).await?;
-            for (commit, outgoing) in commits.into_iter().zip(outgoing) {
+            let to_note = minute_to_note(&commits, &head);
+            let quiet = commits
+                .iter()
+                .filter(|commit| commit.notifications.is_empty());
+            // A note is as much work as a report may be.
+            let quiet = match to_note {
+                Some(_) => 0,
+                None => quiet.count(),
+            };
+            let topics: Vec<&str> = commits
+                .iter()
+                .map(|commit| commit.key.session_topic.as_str())
+                .collect();
+            self.tidy(workspace, &topics, quiet, &agent, &mut head)
+                .await?;
+            let queued: Vec<_> = commits
+                .iter()
+                .map(|commit| (commit.notifications.as_slice(), Place::History))
+                .collect();
+            let (outgoing, dropped) = self.announce(&agent, &head, &queued).await?;
+            for (commit, outgoing) in commits.iter().zip(outgoing) {
                 head.apply(commit, cold.remove(&commit.key.session_topic), outgoing);
+            }
+            if let Some((now, due)) = to_note {
+                let covers = |noted: &i64| (now..=due).contains(noted);
+                if !noted.as_ref().is_some_and(covers) {
+                    let agent = Noted::new(workspace, agent_id);
+                    noted = Some(self.watch(due, &agent).await?);
+                }
+                head.watched = noted;
             }
             let stored = match version {
                 Some(version) => match self.documents.swap(&head_key, &head, &version).await? {
@@ -267,21 +311,20 @@ impl<K: KeyValue> KeyValueStore<K> {
     }
 
     /// Makes room in a head: where it is crowded, by as many writes as it takes, else by two at
-    /// most for each commit that has no notifications to write. What is written here counts once
-    /// the head is swapped.
-    async fn tidy(
+    /// most for each of the commits that have no notifications to write. What is written here counts
+    /// once the head is swapped. `topics`: the sessions that are changed.
+    pub(super) async fn tidy(
         &self,
-        commits: &[&Commit],
+        workspace: &Workspace,
+        topics: &[&str],
+        quiet: usize,
         agent: &str,
         head: &mut Head,
     ) -> Result<(), StoreError> {
         let limits = &self.documents.limits;
-        let quiet = commits
-            .iter()
-            .filter(|commit| commit.notifications.is_empty());
         let mut allowance = match head.size() > limits.crowded_bytes {
             true => usize::MAX,
-            false => 2 * quiet.count(),
+            false => 2 * quiet,
         };
         if allowance > 0 && head.history.size() > limits.tail_bytes {
             let list = history_list(agent);
@@ -293,25 +336,20 @@ impl<K: KeyValue> KeyValueStore<K> {
             head.cold.flush(&self.documents, &list).await?;
             allowance -= 1;
         }
-        self.move_oldest(commits, head, allowance).await
+        self.move_oldest(workspace, topics, head, allowance).await
     }
 
     /// Moves the sessions updated longest ago, at most `most` of them, to documents of their own
     /// where a head holds too many.
     async fn move_oldest(
         &self,
-        commits: &[&Commit],
+        workspace: &Workspace,
+        topics: &[&str],
         head: &mut Head,
         most: usize,
     ) -> Result<(), StoreError> {
-        let Some(Commit { key, .. }) = commits.first() else {
-            return Ok(());
-        };
         let limits = &self.documents.limits;
-        let busy = |row: &Row| {
-            let mut commits = commits.iter();
-            commits.any(|commit| commit.key.session_topic == row.topic)
-        };
+        let busy = |row: &Row| topics.contains(&row.topic.as_str());
         let mut moving = Vec::new();
         while moving.len() < most
             && (head.hot.len() >= limits.hot_sessions || head.hot_size() > limits.hot_bytes)
@@ -328,7 +366,7 @@ impl<K: KeyValue> KeyValueStore<K> {
             .map(Ok)
             .try_for_each_concurrent(AGENTS_AT_ONCE, |mut row| async move {
                 let known = row.stored.take().map(Version);
-                let document = row_key(&key.workspace, agent_id, &row.topic);
+                let document = row_key(workspace, agent_id, &row.topic);
                 let covers = |there: &Row| there.seq >= row.seq;
                 let documents = &self.documents;
                 documents

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use kubeagents_core::{
-    Commit, Context, Session, SessionHead, Status, StatusKind, Timestamp, Workspace, sha256_hex,
+    Commit, Context, Session, SessionHead, Silence, Status, StatusKind, Timestamp, Workspace,
+    sha256_hex,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,9 @@ pub(crate) struct Head {
     /// has come back since, or has moved again, is here with an old `seq`.
     pub(crate) cold: Log<Moved>,
     pub(crate) history: Log<HistoryEntry>,
+    /// The minute that the agent is noted for, at which the first of its sessions may fall silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) watched: Option<i64>,
     /// Set once the head of a deleted account's agent has been emptied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remains: Option<Remains>,
@@ -87,6 +91,12 @@ pub(crate) struct Row {
     pub(crate) sequence: Option<u64>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) hook: String,
+    /// The code of its silence.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) silence: u8,
+    /// Notifications that its last silence put in the outbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) told: Vec<Outgoing>,
     /// The page of the history with its newest entry.
     pub(crate) page: u64,
     /// That entry, where the newest commit has left none.
@@ -96,6 +106,13 @@ pub(crate) struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stored: Option<String>,
 }
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+/// How long what was told of a silence may be tried again.
+const TRIED: TimeDelta = TimeDelta::days(4);
 
 /// A session's newest history entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +131,9 @@ pub(crate) struct Moved {
     pub(crate) seq: u64,
     #[serde(with = "micros")]
     pub(crate) expires: Timestamp,
+    /// Whether that is watched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) watched: bool,
 }
 
 /// An entry of an agent's history over all its sessions.
@@ -234,6 +254,7 @@ impl Row {
             sequence: self.sequence,
             noted_at: self.newest_entry().at,
             hook: self.hook.clone(),
+            silence: Silence::from_code(self.silence).unwrap_or_default(),
         }
     }
 
@@ -256,11 +277,14 @@ impl Row {
             topic: self.topic.clone(),
             seq: self.seq,
             expires: self.updated + TimeDelta::minutes(self.ttl.into()),
+            watched: self.silence == Silence::Watched.code(),
         }
     }
 
     pub(crate) fn size(&self) -> usize {
-        json_size(&self.topic) + head_size(&self.title, &self.message, &self.context, &self.hook)
+        let told: usize = self.told.iter().map(Outgoing::size).sum();
+        let head = head_size(&self.title, &self.message, &self.context, &self.hook);
+        json_size(&self.topic) + head + told
     }
 }
 
@@ -284,6 +308,7 @@ impl Head {
             hot: Vec::new(),
             cold: Log::default(),
             history: Log::default(),
+            watched: None,
             remains: None,
         }
     }
@@ -311,6 +336,7 @@ impl Head {
             cold: Log::counting(self.cold.pages),
             history: Log::counting(self.history.pages),
             remains: Some(remains),
+            watched: None,
             ..self
         }
     }
@@ -319,7 +345,7 @@ impl Head {
     pub(crate) fn apply(&mut self, commit: &Commit, cold: Option<Row>, outgoing: Vec<Outgoing>) {
         let topic = &commit.key.session_topic;
         let place = self.hot.iter().position(|row| row.topic == *topic);
-        let row = place.map(|place| self.hot.swap_remove(place)).or(cold);
+        let mut row = place.map(|place| self.hot.swap_remove(place)).or(cold);
         let patch = &commit.agent;
         self.last_seen = patch.seen(self.last_seen);
         if let Some(name) = &patch.name {
@@ -352,6 +378,9 @@ impl Head {
             (Some(_), Some(row)) => row.page,
             _ => self.history.pages,
         };
+        let is_tried = |told: &Outgoing| session.last_updated - told.created < TRIED;
+        let told = row.as_mut().map(|row| std::mem::take(&mut row.told));
+        let told = told.into_iter().flatten().filter(is_tried).collect();
         self.hot.push(Row {
             topic: topic.clone(),
             seq: session.seq,
@@ -367,9 +396,24 @@ impl Head {
             context: session.context.clone(),
             sequence: session.sequence,
             hook: session.hook.clone(),
+            silence: session.silence.code(),
+            told,
             page,
             noted,
             stored: row.and_then(|row| row.stored),
+        });
+    }
+
+    /// Notes that a session of this row has fallen silent.
+    pub(crate) fn fall_silent(&mut self, row: Row, told: Vec<Outgoing>) {
+        self.hot.retain(|hot| hot.topic != row.topic);
+        self.commits += 1;
+        self.hot.push(Row {
+            seq: row.seq + 1,
+            noted: Some(row.newest_entry()),
+            silence: Silence::Told.code(),
+            told,
+            ..row
         });
     }
 

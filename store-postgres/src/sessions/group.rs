@@ -25,7 +25,7 @@ SELECT (SELECT agent.name FROM kubeagents_data.agents AS agent \
         WHERE agent.workspace = wanted.workspace AND agent.agent_id = wanted.agent_id), \
     session.seq, session.created, session.last_updated, session.ttl_minutes, session.title, \
     session.status, session.reason, session.message, session.status_since, session.run_started, \
-    session.context, session.sequence, session.noted_at, session.hook \
+    session.context, session.sequence, session.noted_at, session.hook, session.silence \
 FROM unnest($1::text[], $2::text[], $3::text[]) \
     WITH ORDINALITY AS wanted(workspace, agent_id, session_topic, place) \
 LEFT JOIN LATERAL (\
@@ -62,10 +62,10 @@ input AS MATERIALIZED (\
     FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], \
         $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], \
         $25::text[], $26::text[], $27::text[], $28::bigint[], $29::text[], $30::bigint[], \
-        $31::bigint[], $32::text[]) \
+        $31::bigint[], $32::text[], $36::bigint[]) \
         WITH ORDINALITY AS i(agent, session_topic, expected_seq, seq, created, last_updated, \
             ttl_minutes, status, started, name, name_key, source, title, reason, \
-            message, status_since, context, last_sequence, noted_at, hook, place) \
+            message, status_since, context, last_sequence, noted_at, hook, silence, place) \
     JOIN free_agents AS a USING (agent)), \
 free_sessions AS MATERIALIZED (\
     SELECT i.*, mine.at FROM input AS i CROSS JOIN LATERAL (\
@@ -79,7 +79,7 @@ updated AS (\
         ttl_minutes = i.ttl_minutes, status = i.status, run_started = i.run_started, \
         title = i.title, reason = i.reason, \
         message = i.message, status_since = i.status_since, context = i.context, \
-        sequence = i.sequence, noted_at = i.noted_at, hook = i.hook, changed = ",
+        sequence = i.sequence, noted_at = i.noted_at, hook = i.hook, silence = i.silence, changed = ",
     this_transaction!(),
     " \
     FROM free_sessions AS i WHERE session.ctid = i.at \
@@ -87,10 +87,10 @@ updated AS (\
 created AS (\
     INSERT INTO kubeagents_data.sessions AS session (workspace, agent_id, session_topic, seq, \
         created, last_updated, ttl_minutes, status, run_started, title, reason, \
-        message, status_since, context, sequence, noted_at, hook, changed) \
+        message, status_since, context, sequence, noted_at, hook, silence, changed) \
     SELECT workspace, agent_id, session_topic, seq, created, last_updated, ttl_minutes, status, \
         run_started, title, reason, message, status_since, context, \
-        sequence, noted_at, hook, ",
+        sequence, noted_at, hook, silence, ",
     this_transaction!(),
     " \
     FROM input \
@@ -201,6 +201,7 @@ struct Columns<'a> {
     sequence: Vec<i64>,
     noted_at: Vec<i64>,
     hook: Vec<Cow<'a, str>>,
+    silence: Vec<i64>,
     entry_place: Vec<i64>,
     entry_seq: Vec<i64>,
     entry_timestamp: Vec<i64>,
@@ -262,6 +263,7 @@ impl<'a> Columns<'a> {
         self.sequence.push(head.sequence.map_or(0, saturating));
         self.noted_at.push(head.noted_at.timestamp_micros());
         self.hook.push(head.hook.as_str().into());
+        self.silence.push(head.silence.code().into());
     }
 
     fn add_entry(&mut self, place: i64, commit: &'a Commit) {
@@ -281,7 +283,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn params(&self) -> [Value<'_>; 35] {
+    fn params(&self) -> [Value<'_>; 36] {
         [
             Value::Texts(&self.workspace),
             Value::Texts(&self.agent_id),
@@ -318,6 +320,7 @@ impl<'a> Columns<'a> {
             saturating(MAX_WAITING).into(),
             NO_ROOM.into(),
             saturating(MAX_DELIVERIES).into(),
+            Value::Ints(&self.silence),
         ]
     }
 }

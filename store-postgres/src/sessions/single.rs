@@ -57,10 +57,10 @@ macro_rules! commit_statement {
 const COMMIT_FIRST: &str = commit_statement!(
     "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
         last_updated, ttl_minutes, status, run_started, title, reason, message, \
-        status_since, context, sequence, noted_at, hook, changed) \
+        status_since, context, sequence, noted_at, hook, silence, changed) \
     SELECT $1::text, $2::text, $3::text, 1, $4::bigint, $5::bigint, $6::bigint, $7::text, \
         $8::bigint, $20::text, $21::text, $22::text, $23::bigint, $24::text, $25::bigint, \
-        $26::bigint, $27::text, ",
+        $26::bigint, $27::text, $31::bigint, ",
     this_transaction!(),
     " \
     WHERE pg_try_advisory_xact_lock(kubeagents_data.session_lock($1::text, $2::text, $3::text)) \
@@ -75,7 +75,7 @@ const COMMIT_NEXT: &str = commit_statement!(
         last_updated = $5::bigint, ttl_minutes = $6::bigint, status = $7::text, \
         run_started = $8::bigint, title = $20::text, reason = $21::text, message = $22::text, \
         status_since = $23::bigint, context = $24::text, sequence = $25::bigint, \
-        noted_at = $26::bigint, hook = $27::text, changed = ",
+        noted_at = $26::bigint, hook = $27::text, silence = $31::bigint, changed = ",
     this_transaction!(),
     " \
     FROM (SELECT FROM kubeagents_data.agents \
@@ -136,6 +136,7 @@ pub(super) async fn commit(
         saturating(MAX_WAITING).into(),
         NO_ROOM.into(),
         saturating(MAX_DELIVERIES).into(),
+        i64::from(session.silence.code()).into(),
     ];
     let sql = if first { COMMIT_FIRST } else { COMMIT_NEXT };
     Ok(match gathered(query, sql, &params).await?.is_empty() {

@@ -10,13 +10,13 @@ use crate::report::MAX_TTL_MINUTES;
 use crate::session::expires_at;
 use crate::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
-    ROW_BYTES, Row, SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, StoreError,
-    WorkspaceCursor, WorkspaceQuery, json_bytes,
+    ROW_BYTES, Row, SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions,
+    SilenceNote, StoreError, WorkspaceCursor, WorkspaceQuery, json_bytes,
 };
 use crate::yielding::yield_now;
 use crate::{
-    Agent, Commit, NamedSession, Session, SessionHead, SessionKey, Snapshot, Status, StatusEntry,
-    Timestamp, Workspace,
+    Agent, Commit, NamedSession, Session, SessionHead, SessionKey, Silence, Snapshot, Status,
+    StatusEntry, Timestamp, Workspace,
 };
 
 /// The most rows that a list looks at before it lets go of the lock, which reports need, and lets
@@ -43,11 +43,22 @@ fn visit_some<K: Ord + Clone>(
 
 /// Agents with their sessions, by workspace.
 #[derive(Debug, Default)]
-pub(super) struct Workspaces(HashMap<Workspace, Agents>);
+pub(super) struct Workspaces {
+    agents: HashMap<Workspace, Agents>,
+    /// The sessions whose expiry is watched, by that. Of sessions that were removed, places may stay
+    /// until their time has come.
+    watched: BTreeSet<(Timestamp, SessionKey)>,
+}
+
+/// The place of a session among those that are watched, if it is one of them.
+fn watched(key: &SessionKey, head: &SessionHead) -> Option<(Timestamp, SessionKey)> {
+    let is_watched = head.silence == Silence::Watched;
+    is_watched.then(|| (head.expires_at(), key.clone()))
+}
 
 impl Workspaces {
     fn agent(&self, workspace: &Workspace, agent_id: &str) -> Option<&AgentState> {
-        self.0.get(workspace)?.by_id.get(agent_id)
+        self.agents.get(workspace)?.by_id.get(agent_id)
     }
 
     fn session(&self, key: &SessionKey) -> Option<&SessionState> {
@@ -57,7 +68,7 @@ impl Workspaces {
 
     /// Takes out all that a workspace holds.
     pub(super) fn remove(&mut self, workspace: &Workspace) -> Option<impl Sized + use<>> {
-        self.0.remove(workspace)
+        self.agents.remove(workspace)
     }
 
     fn load(&self, key: &SessionKey) -> Snapshot {
@@ -78,18 +89,51 @@ impl State {
         expected_seq: u64,
         commits: impl Iterator<Item = &'a Commit>,
     ) -> CommitOutcome {
-        let seq = self.sessions.session(key).map_or(0, |it| it.head.seq);
-        if seq != expected_seq {
+        let before = self.sessions.session(key).map(|session| &session.head);
+        if before.map_or(0, |head| head.seq) != expected_seq {
             return CommitOutcome::Conflict;
         }
-        let agents = self.sessions.0.entry(key.workspace.clone()).or_default();
+        let watched_before = before.and_then(|head| watched(key, head));
+        let agents = self.sessions.agents.entry(key.workspace.clone());
+        let agents = agents.or_default();
+        let mut watched_after = None;
         for commit in commits {
             agents.apply(commit);
+            watched_after = watched(key, &commit.session);
             for notification in &commit.notifications {
                 self.outbox.add(notification);
             }
         }
+        if let Some(before) = watched_before {
+            self.sessions.watched.remove(&before);
+        }
+        self.sessions.watched.extend(watched_after);
         CommitOutcome::Committed
+    }
+
+    /// Notes a silence; false if it is not there any more.
+    fn note_silence(&mut self, note: &SilenceNote) -> bool {
+        let SessionKey {
+            workspace,
+            agent_id,
+            session_topic,
+        } = &note.key;
+        let agents = self.sessions.agents.get_mut(workspace);
+        let agent = agents.and_then(|agents| agents.by_id.get_mut(agent_id.as_str()));
+        let session = agent.and_then(|agent| agent.sessions.get_mut(session_topic.as_str()));
+        let Some(head) = session.map(|session| &mut session.head) else {
+            return false;
+        };
+        let Some(place) = watched(&note.key, head).filter(|_| head.seq == note.seq) else {
+            return false;
+        };
+        head.seq += 1;
+        head.silence = Silence::Told;
+        self.sessions.watched.remove(&place);
+        for notification in &note.notifications {
+            self.outbox.add(notification);
+        }
+        true
     }
 }
 
@@ -315,7 +359,7 @@ impl MemoryStore {
         let mut found = HashMap::new();
         let mut look = || {
             let sessions = &self.lock().sessions;
-            let Some(agents) = sessions.0.get(workspace) else {
+            let Some(agents) = sessions.agents.get(workspace) else {
                 return ControlFlow::Break(());
             };
             visit_some(
@@ -363,6 +407,46 @@ impl Sessions for MemoryStore {
             .commit(&commit.key, commit.expected_seq, commits))
     }
 
+    async fn silences(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(SessionKey, Snapshot)>, StoreError> {
+        let sessions = &mut self.lock().sessions;
+        let just_after = |instant: Timestamp| {
+            let key = SessionKey {
+                workspace: Workspace::Shared,
+                agent_id: String::new(),
+                session_topic: String::new(),
+            };
+            (instant + chrono::TimeDelta::nanoseconds(1), key)
+        };
+        let range = just_after(after)..just_after(until);
+        let (mut found, mut left) = (Vec::new(), Vec::new());
+        for place in sessions.watched.range(range) {
+            let (_, key) = place;
+            let snapshot = sessions.load(key);
+            let head = snapshot.session.as_ref();
+            match head.and_then(|head| watched(key, head)).as_ref() == Some(place) {
+                true => found.push((key.clone(), snapshot)),
+                false => left.push(place.clone()),
+            }
+            if found.len() >= limit {
+                break;
+            }
+        }
+        for place in left {
+            sessions.watched.remove(&place);
+        }
+        Ok(found)
+    }
+
+    async fn note_silences(&self, notes: &[SilenceNote]) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.lock();
+        Ok(notes.iter().map(|note| state.note_silence(note)).collect())
+    }
+
     async fn agents(
         &self,
         workspace: &Workspace,
@@ -381,7 +465,7 @@ impl Sessions for MemoryStore {
         let mut found = Gathering::new(query.limit);
         let mut look = || {
             let sessions = &self.lock().sessions;
-            let Some(agents) = sessions.0.get(workspace) else {
+            let Some(agents) = sessions.agents.get(workspace) else {
                 return ControlFlow::Break(());
             };
             visit_some(&agents.by_last_seen, &mut place, |(_, id)| {
@@ -482,7 +566,7 @@ impl Sessions for MemoryStore {
         let updated_after = walk.updated_after();
         let mut look = || {
             let sessions = &self.lock().sessions;
-            let Some(agents) = sessions.0.get(workspace) else {
+            let Some(agents) = sessions.agents.get(workspace) else {
                 return ControlFlow::Break(());
             };
             let window = walk.window();

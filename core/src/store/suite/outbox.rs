@@ -300,6 +300,7 @@ fn told(workspace: &Workspace, channel: &str, n: usize, at: i64, delay: i64) -> 
         seq: 1,
         at: start() + seconds(at),
         ran_seconds: None,
+        silent_for: None,
     };
     Notification {
         id: uuid_of(&format!("{channel} {n}")),
