@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::SessionName;
 use crate::Timestamp;
 
-/// The most sessions whose expiry is kept.
+/// The most sessions whose expiry is kept, unless more expire at one instant.
 const MAX_SESSIONS: usize = 100_000;
 
 /// The instants at which unexpired sessions expire, soonest first. Of many sessions those are kept
@@ -39,11 +39,17 @@ impl Expiries {
         }
         self.by_name.insert(Arc::clone(&name), expires_at);
         self.by_time.insert((expires_at, name));
+        // The soonest instant stays whole, or reading what was left out would come to no end.
+        let last_if_later = || {
+            let [soonest, last] = [self.by_time.first()?, self.by_time.last()?];
+            (soonest.0 < last.0).then(|| last.clone())
+        };
         if self.by_time.len() > room
-            && let Some((latest, name)) = self.by_time.pop_last()
+            && let Some(last) = last_if_later()
         {
-            self.by_name.remove(&name);
-            self.complete_until = Some(latest);
+            self.by_time.remove(&last);
+            self.by_name.remove(&last.1);
+            self.complete_until = Some(last.0);
         }
     }
 
@@ -108,6 +114,19 @@ mod tests {
             prop_assert_eq!(told, stored);
             prop_assert!(expiries.by_time.is_empty() && expiries.by_name.is_empty());
         }
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_expire_at_one_instant() {
+        let stored = (0..9).map(|session| (session, 3)).collect();
+        let (mut expiries, mut told) = (Expiries::default(), HashMap::new());
+        for session in 0..9 {
+            expiries.set_within(4, name(session), at(3));
+        }
+        expiries.set_within(4, name(9), at(2));
+        assert_eq!(expiries.due(at(2)), [name(9)]);
+        tell(&mut expiries, 4, &stored, &mut told, 3).unwrap();
+        assert_eq!(told, stored);
     }
 
     /// Does what a host does every second.

@@ -49,13 +49,15 @@ impl Payload {
         fields.map(Self)
     }
 
-    /// The same with these fields under other names, where there is none of that name.
+    /// The same with these fields under other names. A field that has such a name already stays, and
+    /// takes the other's place.
     pub(super) fn renamed(mut self, names: &[(&str, &str)]) -> Self {
         for (from, to) in names {
-            if !self.0.contains_key(*to)
-                && let Some(value) = self.0.remove(*from)
-            {
-                self.0.insert((*to).to_owned(), value);
+            if let Some(value) = self.0.remove(*from) {
+                let place = self.0.entry(*to).or_insert(Value::Null);
+                if place.is_null() {
+                    *place = value;
+                }
             }
         }
         self

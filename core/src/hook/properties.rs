@@ -362,6 +362,21 @@ proptest! {
 }
 
 #[test]
+fn a_field_under_two_names_is_the_same_field_after_reducing() {
+    for odd in [json!(false), json!(null), json!("Edit")] {
+        let payload = json!({
+            "hookEventName": "PreToolUse", "sessionId": "s1", "toolName": "Bash", "tool_name": odd,
+        });
+        let body = payload.to_string();
+        let whole = read(Tool::Grok, body.as_bytes(), Detail::None).unwrap();
+        let reduced = reduce(Tool::Grok, body.as_bytes(), Detail::None).unwrap();
+        let again = read(Tool::Grok, reduced.json.as_bytes(), Detail::None).unwrap();
+        assert_eq!(again, whole, "{}", reduced.json);
+        assert!(whole.is_some());
+    }
+}
+
+#[test]
 fn what_is_large_or_odd_is_read() {
     let wide = |value: Value| {
         let mut fields = Map::new();
