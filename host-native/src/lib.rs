@@ -210,38 +210,45 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
 
     let config = &config;
     let mut file = None;
+    // A generic function could not know that these futures are `Send`.
+    macro_rules! start {
+        ($store:expr, $settings:expr, $reports:expr) => {{
+            let store = $store;
+            let (app, deliverer, listener) = assemble(
+                config,
+                $settings,
+                store.clone(),
+                $reports,
+                mail,
+                hub.clone(),
+            )?;
+            let publisher = publish(hub.clone(), store.clone(), stopping.clone());
+            background.push(tokio::spawn(publisher));
+            background.push(tokio::spawn(deliverer.run(stopping.clone())));
+            background.push(tokio::spawn(listener.run(stopping.clone())));
+            if let Some(worker) = mailing {
+                let mailer = worker.run(store.clone(), stopping.clone());
+                background.push(tokio::spawn(mailer));
+            }
+            background.push(tokio::spawn(sweep(store, stopping.clone())));
+            app
+        }};
+    }
     match &config.storage {
         Storage::Memory => {
             let opening = async {
                 let store = MemoryStore::default();
                 let settings = settings(config, &store).await?;
-                let reports =
-                    MemoryReports::new(store.clone(), ReportPolicy::new(&settings), hub.witness());
-                if config.is_demo {
+                let record = || {
                     let policy = ReportPolicy::new(&settings);
-                    demo::fill(&store, policy).await?;
-                    let live = MemoryReports::new(
-                        store.clone(),
-                        ReportPolicy::new(&settings),
-                        hub.witness(),
-                    );
-                    background.push(tokio::spawn(demo::go_on(live, stopping.clone())));
+                    MemoryReports::new(store.clone(), policy, hub.witness())
+                };
+                let reports = record();
+                if config.is_demo {
+                    demo::fill(&store, ReportPolicy::new(&settings)).await?;
+                    background.push(tokio::spawn(demo::go_on(record(), stopping.clone())));
                 }
-                background.push(tokio::spawn(publish(
-                    hub.clone(),
-                    store.clone(),
-                    stopping.clone(),
-                )));
-                let (app, deliverer, listener) =
-                    assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
-                background.push(tokio::spawn(deliverer.run(stopping.clone())));
-                background.push(tokio::spawn(listener.run(stopping.clone())));
-                if let Some(worker) = mailing {
-                    let run = worker.run(store.clone(), stopping.clone());
-                    background.push(tokio::spawn(run));
-                }
-                background.push(tokio::spawn(sweep(store, stopping)));
-                Ok(app)
+                Ok(start!(store, settings, reports))
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
             serve_on(listener, config, warnings, places, opening, handle, stop).await?;
@@ -251,25 +258,9 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 let store = sqlite::open(path).await?;
                 file = Some(store.clone());
                 let settings = settings(config, &store).await?;
-                let reports = sqlite::record_reports(
-                    store.clone(),
-                    ReportPolicy::new(&settings),
-                    hub.witness(),
-                );
-                background.push(tokio::spawn(publish(
-                    hub.clone(),
-                    store.clone(),
-                    stopping.clone(),
-                )));
-                let (app, deliverer, listener) =
-                    assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
-                background.push(tokio::spawn(deliverer.run(stopping.clone())));
-                background.push(tokio::spawn(listener.run(stopping.clone())));
-                if let Some(worker) = mailing {
-                    let run = worker.run(store.clone(), stopping.clone());
-                    background.push(tokio::spawn(run));
-                }
-                background.push(tokio::spawn(sweep(store.clone(), stopping.clone())));
+                let policy = ReportPolicy::new(&settings);
+                let reports = sqlite::record_reports(store.clone(), policy, hub.witness());
+                let app = start!(store.clone(), settings, reports);
                 if let Some(days) = config.values.history_retention_days {
                     background.push(tokio::spawn(sqlite::purge(store, days, stopping)));
                 }
@@ -283,25 +274,9 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 let pool = postgres::open(database, config.values.default_ttl_minutes).await?;
                 let store = postgres::store(pool.clone());
                 let settings = settings(config, &store).await?;
-                let reports = postgres::record_reports(
-                    store.clone(),
-                    ReportPolicy::new(&settings),
-                    hub.witness(),
-                );
-                background.push(tokio::spawn(publish(
-                    hub.clone(),
-                    store.clone(),
-                    stopping.clone(),
-                )));
-                let (app, deliverer, listener) =
-                    assemble(config, settings, store.clone(), reports, mail, hub.clone())?;
-                background.push(tokio::spawn(deliverer.run(stopping.clone())));
-                background.push(tokio::spawn(listener.run(stopping.clone())));
-                if let Some(worker) = mailing {
-                    let run = worker.run(store.clone(), stopping.clone());
-                    background.push(tokio::spawn(run));
-                }
-                background.push(tokio::spawn(sweep(store, stopping.clone())));
+                let policy = ReportPolicy::new(&settings);
+                let reports = postgres::record_reports(store.clone(), policy, hub.witness());
+                let app = start!(store, settings, reports);
                 let retention = config.values.history_retention_days;
                 background.push(tokio::spawn(postgres::purge(pool, retention, stopping)));
                 Ok(app)
