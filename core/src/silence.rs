@@ -75,8 +75,8 @@ pub struct Noticed {
     pub pause: Duration,
 }
 
-/// Notices the sessions that have fallen silent by `now`, the host's clock, some at a time, and queues what is told of
-/// them. Any number of hosts may do so at once.
+/// Notices the sessions that have fallen silent by `now`, the host's clock, some at a time, and queues
+/// what is told of them. Any number of hosts may do so at once.
 ///
 /// # Errors
 /// Those of the store.
