@@ -1,6 +1,7 @@
 //! Makes of the files of the page, which lie in `web/`, the table that `src/http/page.rs` includes:
 //! paths, media types and compressed bodies. Whatever never changes lies in a folder that is named
-//! by the hash of all files, so that browsers can keep it for ever.
+//! by the hash of all files, so that browsers can keep it for ever. Compresses the OpenAPI document for
+//! `src/http/openapi.rs`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,6 +20,9 @@ use sha2::{Digest, Sha256};
 
 /// The folder of the page, seen from this crate.
 const WEB: &str = "../web";
+
+/// The OpenAPI document.
+const OPENAPI: &str = "openapi.json";
 
 /// The page itself.
 const INDEX: &str = "index.html";
@@ -41,8 +45,11 @@ type Failure = Box<dyn Error>;
 
 fn main() -> Result<(), Failure> {
     println!("cargo::rerun-if-changed={WEB}");
+    println!("cargo::rerun-if-changed={OPENAPI}");
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    let openapi = gzip(&fs::read(OPENAPI)?)?;
+    fs::write(out.join(format!("{OPENAPI}.gz")), openapi)?;
 
     let mut files = Vec::new();
     collect(Path::new(WEB), "", &mut files)?;

@@ -2,9 +2,11 @@
 //! and the types that are read and written.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use schemars::generate::SchemaSettings;
@@ -160,12 +162,20 @@ pub(super) struct OpenApi(
 
 /// The document as it is served. A test compares it with [`document`]: what makes it would be a
 /// tenth of a component.
-const DOCUMENT: &str = include_str!("../../openapi.json");
+///
+/// It is unpacked by whoever asks first: as it is, it would be a twentieth of a component.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+    let packed = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.gz"));
+    let mut document = Vec::new();
+    // `core/build.rs` has packed it, so that nothing can fail.
+    let _ = GzDecoder::new(&packed[..]).read_to_end(&mut document);
+    document.into()
+});
 
 /// The schemas of the document by name, each whole: those it refers to stand in their places, and
 /// formats that only OpenAPI knows, such as `uint64`, are left out.
 static SCHEMAS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
-    let mut document: Value = serde_json::from_str(DOCUMENT).unwrap_or_default();
+    let mut document: Value = serde_json::from_slice(&DOCUMENT).unwrap_or_default();
     let schemas = document["components"]["schemas"].take();
     let Value::Object(schemas) = schemas else {
         return Map::new();
@@ -207,7 +217,7 @@ fn inline(schema: &Value, schemas: &Map<String, Value>) -> Value {
 
 /// The answer with the document.
 pub(super) fn serve() -> Answer {
-    let mut response = Response::new(Bytes::from_static(DOCUMENT.as_bytes()));
+    let mut response = Response::new(DOCUMENT.clone());
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     Ok(response)
