@@ -52,7 +52,17 @@ impl Driver {
 
 impl Query for Driver {
     async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
-        Lent::of(&self.pool).await?.query(sql, params).await
+        // Connections that only read may have been kept since the database was read-only. What one of
+        // them refuses is not stored, and goes to the next.
+        let mut others = self.pool.size();
+        loop {
+            match Lent::of(&self.pool).await?.query(sql, params).await {
+                Err(StoreError::Unavailable(cause)) if others > 0 && is_read_only(&*cause) => {
+                    others -= 1;
+                }
+                result => return result,
+            }
+        }
     }
 
     async fn list(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
@@ -100,8 +110,12 @@ impl Lent {
 /// Checks whether a connection is of no use after this failure: the database does not answer on it,
 /// or has become a standby, and a new connection may lead to the one that took its place.
 fn is_lost(cause: &(dyn Error + 'static)) -> bool {
+    cause.is::<NoAnswer>() || is_read_only(cause)
+}
+
+fn is_read_only(cause: &(dyn Error + 'static)) -> bool {
     let refusal = cause.downcast_ref::<ServerError>();
-    cause.is::<NoAnswer>() || refusal.is_some_and(|error| error.code == READ_ONLY)
+    refusal.is_some_and(|error| error.code == READ_ONLY)
 }
 
 impl Deref for Lent {
