@@ -70,11 +70,11 @@ scenario("a changed password keeps this browser in, and is the one that counts",
   await server.account(EMAIL);
   await logIn(page, EMAIL);
   await page.goto("/settings/account");
-  const sent = [];
-  page.on("request", (request) => request.method() === "POST" && sent.push(new URL(request.url()).pathname));
   const form = page.locator("form").filter({ hasText: "New password" });
   await form.getByLabel("Current password").fill("not the password");
   await form.getByLabel("New password").fill("another horse battery");
+  const sent = [];
+  page.on("request", (request) => request.method() === "POST" && sent.push(new URL(request.url()).pathname));
   await form.getByRole("button").click();
   await alert(page, "Your current password is wrong.");
   // Each try counts.
