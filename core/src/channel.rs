@@ -52,6 +52,27 @@ pub struct Channel {
     pub updated_at: Timestamp,
 }
 
+impl Channel {
+    /// A channel without a name or a place, told of what is usual, in full.
+    pub(crate) fn new(id: String, workspace: Workspace, created_at: Timestamp) -> Self {
+        Self {
+            id,
+            workspace,
+            name: String::new(),
+            url: String::new(),
+            format: Format::Webhook,
+            secret: String::new(),
+            events: Events::default(),
+            delay_seconds: None,
+            detail: Detail::Full,
+            enabled: true,
+            gone: false,
+            created_at,
+            updated_at: created_at,
+        }
+    }
+}
+
 // What is secret is kept out of logs.
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -147,10 +147,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hook::Detail;
     use crate::ports::{Clock, Entropy};
     use crate::store::{LeaseRequest, MemoryStore, Outbox};
-    use crate::{AuthMode, Event, Events, Format, Recorder, Report, Witness};
+    use crate::{AuthMode, Event, Recorder, Report, Witness};
     use StatusKind::{Failed, Pending, Running, Success};
 
     struct At(Cell<Timestamp>);
@@ -175,19 +174,8 @@ mod tests {
 
     fn channel(id: &str, created_at: Timestamp) -> Channel {
         Channel {
-            id: id.into(),
-            workspace: Workspace::Shared,
-            name: String::new(),
             url: "https://example.com/x".into(),
-            format: Format::Webhook,
-            secret: String::new(),
-            events: Events::default(),
-            delay_seconds: None,
-            detail: Detail::Full,
-            enabled: true,
-            gone: false,
-            created_at,
-            updated_at: created_at,
+            ..Channel::new(id.into(), Workspace::Shared, created_at)
         }
     }
 

@@ -40,16 +40,14 @@ impl Expiries {
         self.by_name.insert(Arc::clone(&name), expires_at);
         self.by_time.insert((expires_at, name));
         // The soonest instant stays whole, or reading what was left out would come to no end.
-        let last_if_later = || {
-            let [soonest, last] = [self.by_time.first()?, self.by_time.last()?];
-            (soonest.0 < last.0).then(|| last.clone())
-        };
+        let [soonest, latest] = [self.by_time.first(), self.by_time.last()]
+            .map(|place| place.map(|(instant, _)| *instant));
         if self.by_time.len() > room
-            && let Some(last) = last_if_later()
+            && soonest < latest
+            && let Some((latest, name)) = self.by_time.pop_last()
         {
-            self.by_time.remove(&last);
-            self.by_name.remove(&last.1);
-            self.complete_until = Some(last.0);
+            self.by_name.remove(&name);
+            self.complete_until = Some(latest);
         }
     }
 

@@ -96,22 +96,8 @@ impl<P: Ports> App<P> {
     }
 
     pub(super) async fn create_channel(&self, request: Admitted<'_>) -> Answer {
-        let now = self.now();
-        let blank = Channel {
-            id: random_uuid(self.ports.entropy()),
-            workspace: request.caller.workspace.clone(),
-            name: String::new(),
-            url: String::new(),
-            format: Format::Webhook,
-            secret: String::new(),
-            events: Events::default(),
-            delay_seconds: None,
-            detail: Detail::Full,
-            enabled: true,
-            gone: false,
-            created_at: now,
-            updated_at: now,
-        };
+        let id = random_uuid(self.ports.entropy());
+        let blank = Channel::new(id, request.caller.workspace.clone(), self.now());
         let channel = self.changed(blank, request.fields()?)?;
         match self
             .ports

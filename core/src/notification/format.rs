@@ -170,8 +170,7 @@ fn is_connector_failure(body: &[u8]) -> bool {
 mod tests {
     use super::super::message::tests::waiting;
     use super::*;
-    use crate::hook::Detail;
-    use crate::{Events, Workspace};
+    use crate::Workspace;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -183,19 +182,10 @@ mod tests {
             _ => "https://user:pass@example.com/topic",
         };
         Channel {
-            id: "c".into(),
-            workspace: Workspace::Shared,
             name: "n".into(),
             url: url.into(),
             format,
-            secret: String::new(),
-            events: Events::default(),
-            delay_seconds: None,
-            detail: Detail::Full,
-            enabled: true,
-            gone: false,
-            created_at: NOW,
-            updated_at: NOW,
+            ..Channel::new("c".into(), Workspace::Shared, NOW)
         }
     }
 

@@ -238,8 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hook::Detail;
-    use crate::{Events, Format, Report, Snapshot, Workspace, decide};
+    use crate::{Report, Snapshot, Workspace, decide};
     use StatusKind::{Failed, Pending, Running, Success};
 
     fn at(second: i64) -> Timestamp {
@@ -347,19 +346,9 @@ mod tests {
 
     fn channel() -> Channel {
         Channel {
-            id: "c".into(),
-            workspace: Workspace::Shared,
             name: "n".into(),
             url: "https://example.com/x".into(),
-            format: Format::Webhook,
-            secret: String::new(),
-            events: Events::default(),
-            delay_seconds: None,
-            detail: Detail::Full,
-            enabled: true,
-            gone: false,
-            created_at: at(0),
-            updated_at: at(0),
+            ..Channel::new("c".into(), Workspace::Shared, at(0))
         }
     }
 

@@ -2,7 +2,6 @@
 
 use super::{InvalidSetting, Settings, Values};
 use crate::channel::check_place;
-use crate::hook::Detail;
 use crate::{Channel, Format, Timestamp, Workspace};
 
 /// Its id, which no other channel has.
@@ -48,20 +47,14 @@ impl Values {
             let rule = sentence.trim_start_matches(error.field).trim_start();
             (variable, rule.to_owned().into())
         })?;
+        let id = SHARED_CHANNEL.to_owned();
         Ok(Some(Channel {
-            id: SHARED_CHANNEL.to_owned(),
-            workspace: Workspace::Shared,
-            name: SHARED_CHANNEL.to_owned(),
+            name: id.clone(),
             url: url.clone(),
             format,
             secret,
             events: self.notification_events.unwrap_or_default(),
-            delay_seconds: None,
-            detail: Detail::Full,
-            enabled: true,
-            gone: false,
-            created_at: Timestamp::UNIX_EPOCH,
-            updated_at: Timestamp::UNIX_EPOCH,
+            ..Channel::new(id, Workspace::Shared, Timestamp::UNIX_EPOCH)
         }))
     }
 }
