@@ -24,8 +24,10 @@ mod outage;
 mod page;
 mod passwords;
 mod reports;
+mod request_id;
 mod response;
 mod shares;
+mod trace;
 mod turns;
 mod unsent;
 
@@ -38,6 +40,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 use url::Url;
 
 pub use body::{BodyTimeout, MAX_BODY_BYTES, body_patience};
@@ -46,6 +49,8 @@ pub use openapi::document as openapi_document;
 pub(crate) use openapi::schema;
 pub use operations::{Crowded, Stopping};
 pub use outage::Outage;
+pub use request_id::RequestId;
+pub use trace::Outcome;
 
 use crate::json;
 use crate::ports::{Clock, Events, Ports};
@@ -63,6 +68,7 @@ use error::ApiError;
 use known_accounts::KnownAccounts;
 pub use origin::Encrypted;
 use shares::Shares;
+use trace::{Pseudonyms, Trace};
 use turns::{Impatient, PATIENCE, Turn, Turns};
 
 /// The application: answers requests by the contract, on the host's ports.
@@ -78,6 +84,7 @@ pub struct App<P> {
     attempts: Turns<(String, IpAddr)>,
     known_accounts: KnownAccounts,
     unsent: Shares,
+    pseudonyms: Pseudonyms,
     /// True once the log has said that clients behind a proxy count as one.
     warned_of_hidden: AtomicBool,
 }
@@ -126,6 +133,7 @@ impl<P: Ports> App<P> {
             attempts: Turns::new(1),
             known_accounts: KnownAccounts::default(),
             unsent: Shares::new(unsent::BUDGET_BYTES),
+            pseudonyms: Pseudonyms::new(&settings.jwt_secret),
             warned_of_hidden: AtomicBool::new(false),
             settings,
         }
@@ -145,33 +153,40 @@ impl<P: Ports> App<P> {
     /// it, and at most [`MAX_BODY_BYTES`] of it; the caller disposes of the rest.
     ///
     /// The answer is whole and carries its `Content-Length`, or it is a stream of events; the answer
-    /// to `HEAD` has no body and the length that `GET`'s would have.
+    /// to `HEAD` has no body and the length that `GET`'s would have. Its extensions have the
+    /// [`Outcome`].
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Reply<FeedOf<P>>>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        let answer = match self.check_page(&parts) {
-            Err(error) => Err(error),
-            Ok(()) => self.answer(&parts, body).await,
+        let target = resolve(&self.cors, self.settings.values.dashboard_enabled, &parts);
+        let trace = Trace::begin(&parts, endpoint_name(&target), self.ports.entropy());
+        let span = trace.span.clone();
+        let answering = async {
+            let answer = match self.check_page(&parts) {
+                Err(error) => Err(error),
+                Ok(()) => self.answer(&parts, target, body, &trace).await,
+            };
+            conclude(&self.cors, &parts, answer, trace)
         };
-        conclude(&self.cors, &parts, answer)
+        answering.instrument(span).await
     }
 
     async fn answer<B>(
         &self,
         parts: &Parts,
+        target: Result<Target<'_>, ApiError>,
         body: B,
+        trace: &Trace,
     ) -> Result<Response<Reply<FeedOf<P>>>, ApiError>
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let dashboard = self.settings.values.dashboard_enabled;
-        let target = resolve(&self.cors, dashboard, parts)?;
         let is_crowded = parts.extensions.get::<Crowded>().is_some();
-        let (route, row) = match target {
+        let (route, row) = match target? {
             Target::Answered(response) => return Ok(response.map(Reply::Whole)),
             Target::Endpoint(route, row) if row.endpoint == Endpoint::Health => (route, row),
             _ if is_crowded => {
@@ -202,6 +217,9 @@ impl<P: Ports> App<P> {
             _ => Standing::Admitted,
         };
         let workspace = caller.workspace.clone();
+        if row.access != Access::Public {
+            trace.note_workspace(&self.pseudonyms, &workspace);
+        }
         let owner = (row.access != Access::Public).then(|| workspace.clone());
         let body = body::read(body, standing, self.bodies.open(owner.clone())).await?;
         if self.now() - admitted >= known_accounts::LIFETIME {
@@ -384,17 +402,33 @@ fn resolve<'p>(
     }
 }
 
+/// What the [`Outcome`] calls the endpoint that a request leads to.
+fn endpoint_name(target: &Result<Target<'_>, ApiError>) -> &'static str {
+    match target {
+        Ok(Target::Endpoint(_, row)) => row.endpoint.name(),
+        Ok(Target::Page(_)) => "page",
+        Ok(Target::Answered(_)) => "options",
+        Err(_) => "none",
+    }
+}
+
 /// Makes an answer what the contract wants every answer to be. Logs errors.
 fn conclude<F>(
     cors: &CorsPolicy,
     parts: &Parts,
     answer: Result<Response<Reply<F>>, ApiError>,
+    trace: Trace,
 ) -> Response<Reply<F>> {
-    let mut response = answer.unwrap_or_else(|error| {
-        error.log(&parts.method, &parts.uri);
-        error.response(&parts.uri).map(Reply::Whole)
-    });
+    let (mut response, code) = match answer {
+        Ok(response) => (response, None),
+        Err(error) => {
+            error.log(&parts.uri);
+            let response = error.response(&parts.uri).map(Reply::Whole);
+            (response, Some(error.code()))
+        }
+    };
     cors::decorate(cors, parts.headers.get(ORIGIN), response.headers_mut());
+    trace.end(&mut response, code);
     let (head, reply) = response.into_parts();
     match reply {
         Reply::Whole(bytes) => {

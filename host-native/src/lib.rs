@@ -35,7 +35,7 @@ use futures_util::Stream;
 use futures_util::future::Either;
 use futures_util::stream::unfold;
 use http::{Request, Response};
-use kubeagents_core::ports::{Clock, Reports};
+use kubeagents_core::ports::Reports;
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
     App, AuthMode, Outage, Reply, ReportPolicy, Settings, Store, StoreError, causes,
@@ -345,7 +345,7 @@ where
                     cors: &cors,
                     dashboard,
                 };
-                let answer = outage.answer(request, Starting, SystemClock.now());
+                let answer = outage.answer(request, Starting, &SystemClock, &SystemEntropy);
                 Either::Right(ready(answer.map(Content::Whole)))
             }
         }

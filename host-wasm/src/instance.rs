@@ -8,7 +8,6 @@ use http::header::HOST;
 use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use http_body::Body;
-use kubeagents_core::ports::Clock;
 use kubeagents_core::{
     App, CorsPolicy, Encrypted, Outage, Recorder, Reply, ReportPolicy, Settings, Store, StoreError,
     Witness, body_patience,
@@ -54,7 +53,7 @@ impl StartError {
     pub fn answer<B>(self, request: Request<B>) -> Response<Bytes> {
         match self {
             Self::Config(_) | Self::Unsuitable(_) => {
-                Outage::Misconfigured.answer(request, self, WallClock.now())
+                Outage::Misconfigured.answer(request, self, &WallClock, &SystemEntropy)
             }
             Self::Store {
                 cors,
@@ -65,7 +64,7 @@ impl StartError {
                     cors: &cors,
                     dashboard,
                 };
-                outage.answer(request, cause, WallClock.now())
+                outage.answer(request, cause, &WallClock, &SystemEntropy)
             }
         }
     }

@@ -65,7 +65,7 @@ async fn loopback_origins_are_allowed_in_open_mode(world: Arc<World>) {
         );
         assert_eq!(
             answer.list("access-control-expose-headers"),
-            ["etag", "link", "retry-after"]
+            ["etag", "link", "retry-after", "x-request-id"]
         );
         assert!(
             answer.list("vary").contains(&"origin".to_owned()),
@@ -117,7 +117,7 @@ async fn every_origin_is_allowed_without_credentials_in_required_mode(world: Arc
         assert_eq!(answer.header("access-control-allow-credentials"), None);
         assert_eq!(
             answer.list("access-control-expose-headers"),
-            ["etag", "link", "retry-after"]
+            ["etag", "link", "retry-after", "x-request-id"]
         );
         answer.expect(200);
         let answer = preflight(&world, "/api/agents", origin).await;
@@ -150,7 +150,10 @@ async fn a_preflight_says_what_is_allowed(world: Arc<World>) {
                 "content-type",
                 "if-none-match",
                 "last-event-id",
+                "traceparent",
+                "tracestate",
                 "x-csrf-token",
+                "x-request-id",
                 "x-workspace"
             ]
         );

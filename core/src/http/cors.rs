@@ -30,11 +30,12 @@ pub(super) fn preflight(
                 match route {
                     Some(route) if route.leads_to(Endpoint::Mcp) => {
                         "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, \
-                         MCP-Protocol-Version, Mcp-Session-Id, X-CSRF-Token, X-Workspace"
+                         MCP-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate, \
+                         X-CSRF-Token, X-Request-Id, X-Workspace"
                     }
                     _ => {
                         "Accept, Authorization, Content-Type, If-None-Match, Last-Event-ID, \
-                         X-CSRF-Token, X-Workspace"
+                         Traceparent, Tracestate, X-CSRF-Token, X-Request-Id, X-Workspace"
                     }
                 },
             ),
@@ -70,7 +71,7 @@ pub(super) fn decorate(policy: &CorsPolicy, origin: Option<&HeaderValue>, header
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("ETag, Link, Retry-After"),
+        HeaderValue::from_static("ETag, Link, Retry-After, X-Request-Id"),
     );
 }
 

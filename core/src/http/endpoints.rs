@@ -62,7 +62,6 @@ pub(super) struct Row {
 
 /// An endpoint as the OpenAPI document describes it, but for what its access implies.
 pub(super) struct Operation {
-    pub(super) id: &'static str,
     pub(super) summary: &'static str,
     pub(super) query: &'static [Parameter],
     pub(super) takes: Option<SchemaOf>,
@@ -101,11 +100,17 @@ macro_rules! endpoints {
         ];
 
         impl Endpoint {
+            /// Its name.
+            pub(super) const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($handler),)*
+                }
+            }
+
             /// What the OpenAPI document says of it.
             pub(super) fn operation(self) -> Operation {
                 match self {
                     $(Self::$name => Operation {
-                        id: stringify!($handler),
                         summary: $summary,
                         query: optional!(&[] $(, &$query)?),
                         takes: optional!(None $(, Some(SchemaGenerator::subschema_for::<$takes>))?),

@@ -5,7 +5,7 @@ use std::error::Error;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderValue, Response, StatusCode, Uri};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -62,6 +62,11 @@ impl ApiError {
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// What is wrong, for a program.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
     }
 
     /// Checks whether the request could not be understood.
@@ -220,10 +225,10 @@ impl ApiError {
     }
 
     /// Writes what went wrong inside to the log, cause by cause.
-    pub(crate) fn log(&self, method: &Method, uri: &Uri) {
+    pub(crate) fn log(&self, uri: &Uri) {
         let Some(source) = &self.source else { return };
         let causes = causes(source.as_ref());
-        tracing::error!(%method, path = uri.path(), status = self.status.as_u16(), %causes, "request failed");
+        tracing::error!(path = uri.path(), status = self.status.as_u16(), %causes, "request failed");
     }
 
     /// The error in the form of the contract. `error` repeats the message where existing clients

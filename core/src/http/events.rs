@@ -12,6 +12,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
 use schemars::JsonSchema;
+use tracing::{Instrument, Span};
 
 use super::endpoints::Access;
 use super::operations::Stopping;
@@ -79,6 +80,8 @@ pub struct EventStream<F> {
     confirmed: Timestamp,
     /// When something was last sent.
     spoken: Timestamp,
+    /// The request's, which lasts as long as the stream.
+    span: Span,
 }
 
 /// Checks whether so long has passed since an instant. A clock that was put back counts as well: nobody
@@ -137,12 +140,18 @@ impl<P: Ports> App<P> {
             checked: now,
             confirmed: now,
             spoken: now,
+            span: Span::current(),
         })
     }
 
     /// Waits for the next piece of a stream; `None` at its end: the host stops, or the reader's
     /// credentials are no longer good. A future that is dropped takes nothing away.
     pub async fn next_events(&self, stream: &mut EventStream<FeedOf<P>>) -> Option<Bytes> {
+        let span = stream.span.clone();
+        self.next_piece(stream).instrument(span).await
+    }
+
+    async fn next_piece(&self, stream: &mut EventStream<FeedOf<P>>) -> Option<Bytes> {
         let is_checked = self.settings.mode != AuthMode::Open
             || stream.parts.headers.contains_key(AUTHORIZATION);
         loop {

@@ -167,7 +167,7 @@ impl<P: Ports> App<P> {
         };
         let outcome = self.perform(tool, &arguments, room, &http.caller).await;
         let outcome = outcome.map_err(|error| {
-            error.log(&http.parts.method, &http.parts.uri);
+            error.log(&http.parts.uri);
             error.message
         });
         Ok(tool_result(outcome, room.version))

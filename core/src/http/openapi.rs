@@ -249,7 +249,8 @@ pub fn document() -> Value {
         "info": {
             "title": "KubeAgents",
             "description": "Collects the status reports of AI coding agents and shows them. An \
-                instance with AUTH_MODE=open takes requests without credentials, too.",
+                instance with AUTH_MODE=open takes requests without credentials, too. Every answer has an \
+                X-Request-Id: the request's own, if that is 1-64 of A-Z, a-z, 0-9, ., _ and -.",
             "version": env!("CARGO_PKG_VERSION"),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -308,7 +309,7 @@ impl Schemas {
 fn describe(row: &Row, schemas: &mut Schemas, refusals: &mut BTreeSet<u16>) -> Value {
     let operation = row.endpoint.operation();
     let mut description = json!({
-        "operationId": operation.id,
+        "operationId": row.endpoint.name(),
         "summary": operation.summary,
         "parameters": parameters(row, &operation),
         "responses": responses(row, &operation, schemas, refusals),

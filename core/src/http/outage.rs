@@ -8,8 +8,9 @@ use http::{Request, Response};
 use super::endpoints::Endpoint;
 use super::operations::health;
 use super::response::Answer;
-use super::{ApiError, Reply, Target, conclude, openapi, page, resolve};
-use crate::Timestamp;
+use super::trace::Trace;
+use super::{ApiError, Reply, Target, conclude, endpoint_name, openapi, page, resolve};
+use crate::ports::{Clock, Entropy};
 use crate::settings::CorsPolicy;
 
 /// Why there is no application.
@@ -32,29 +33,34 @@ impl Outage<'_> {
         self,
         request: Request<B>,
         cause: impl Error + Send + Sync + 'static,
-        now: Timestamp,
+        clock: &impl Clock,
+        entropy: &impl Entropy,
     ) -> Response<Bytes> {
         let (parts, _) = request.into_parts();
-        match self {
-            Self::Misconfigured => {
-                let answer = Err(ApiError::misconfigured(cause));
-                conclude(&CorsPolicy::Any, &parts, answer).map(Reply::into_whole)
+        let (cors, dashboard) = match self {
+            Self::Misconfigured => (&CorsPolicy::Any, true),
+            Self::Storage { cors, dashboard } => (cors, dashboard),
+        };
+        let target = resolve(cors, dashboard, &parts);
+        let trace = Trace::begin(&parts, endpoint_name(&target), entropy);
+        let span = trace.span.clone();
+        let answer = || -> Answer {
+            if matches!(self, Self::Misconfigured) {
+                return Err(ApiError::misconfigured(cause));
             }
-            Self::Storage { cors, dashboard } => {
-                let answer = || -> Answer {
-                    match resolve(cors, dashboard, &parts)? {
-                        Target::Answered(response) => Ok(response),
-                        Target::Page(file) => page::serve(file, &parts.headers),
-                        Target::Endpoint(_, row) if row.endpoint == Endpoint::Health => health(now),
-                        Target::Endpoint(_, row) if row.endpoint == Endpoint::OpenApi => {
-                            openapi::serve()
-                        }
-                        Target::Endpoint(..) => Err(ApiError::unavailable(cause)),
-                    }
-                };
-                let answer = answer().map(|response| response.map(Reply::Whole));
-                conclude(cors, &parts, answer).map(Reply::into_whole)
+            match target? {
+                Target::Answered(response) => Ok(response),
+                Target::Page(file) => page::serve(file, &parts.headers),
+                Target::Endpoint(_, row) => match row.endpoint {
+                    Endpoint::Health => health(clock.now()),
+                    Endpoint::OpenApi => openapi::serve(),
+                    _ => Err(ApiError::unavailable(cause)),
+                },
             }
-        }
+        };
+        span.in_scope(|| {
+            let answer = answer().map(|response| response.map(Reply::Whole));
+            conclude(cors, &parts, answer, trace).map(Reply::into_whole)
+        })
     }
 }

@@ -722,6 +722,8 @@ async fn while_storage_is_made_ready_the_process_is_alive_and_serves_nothing_els
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.headers["retry-after"], "1");
         assert_eq!(answer.body["code"], "unavailable");
+        let id = answer.headers["x-request-id"].to_str().unwrap();
+        server.logged(&[id, "storage is being made ready"]).await;
     }
     stopped.signal(Signal::TERM);
     assert_eq!(stopped.exit_code().await, Some(0));
@@ -761,8 +763,9 @@ async fn a_read_only_database_is_not_ready_and_is_waited_for() {
     );
     let refused = eventually_refused(&server).await;
     assert_eq!(refused.headers["retry-after"], "1");
+    let id = refused.headers["x-request-id"].to_str().unwrap();
     server
-        .logged(&["path=\"/ready\"", "read-only transaction"])
+        .logged(&[id, "path=\"/ready\"", "read-only transaction"])
         .await;
     read_only("off");
     ready(&server).await;
