@@ -270,8 +270,16 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
         let mut recorded: Vec<_> = recorded.into_iter().map(Some).collect();
         for (place, outcome) in places.into_iter().zip(outcomes) {
             // What was decided on a commit that is not stored does not count either.
-            if outcome != CommitOutcome::Committed {
-                recorded[place] = None;
+            match outcome {
+                CommitOutcome::Committed => {}
+                CommitOutcome::Conflict => recorded[place] = None,
+                CommitOutcome::Refused(quota) => {
+                    let refused = Recorded::Unstored(Unstored::LimitReached(quota));
+                    recorded[place]
+                        .iter_mut()
+                        .flatten()
+                        .for_each(|recorded| *recorded = refused);
+                }
             }
         }
         Ok(recorded)

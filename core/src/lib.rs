@@ -35,6 +35,7 @@ mod notification;
 mod paging;
 pub mod password;
 pub mod ports;
+mod quota;
 mod recorder;
 mod report;
 mod session;
@@ -70,6 +71,7 @@ pub use notification::{
     ChannelMail, Delivery, DeliveryState, Happening, Notification, Receiver, Transition,
 };
 pub use ports::Ports;
+pub use quota::Quota;
 pub use recorder::{Listeners, Recorded, Recorder, ReportPolicy, Witness, conflict_pause};
 pub use report::{MAX_TTL_MINUTES, Report};
 pub use session::{NamedSession, Session, SessionKey, SessionState};

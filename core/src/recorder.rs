@@ -239,6 +239,9 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Recorder<S, C, E> 
         Ok(match outcome? {
             CommitOutcome::Committed => Some(Recorded::of(&commit)),
             CommitOutcome::Conflict => None,
+            CommitOutcome::Refused(quota) => {
+                Some(Recorded::Unstored(Unstored::LimitReached(quota)))
+            }
         })
     }
 

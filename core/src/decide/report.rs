@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 
 use crate::{
-    Context, Happening, InvalidField, MAX_TTL_MINUTES, Notification, Report, Rule, SessionKey,
-    Silence, StatusKind, Timestamp, Transition, Workspace, agent::search_key, context,
+    Context, Happening, InvalidField, MAX_TTL_MINUTES, Notification, Quota, Report, Rule,
+    SessionKey, Silence, StatusKind, Timestamp, Transition, Workspace, agent::search_key, context,
     session::expires_at, time::truncate,
 };
 
@@ -145,6 +145,8 @@ pub enum Unstored {
     SaysNothing,
     /// With what is stored already, a field breaks its rule.
     Refused(InvalidField),
+    /// It would register an agent or open a session beyond a limit.
+    LimitReached(Quota),
 }
 
 /// What a coding agent's hook wants beyond what its report says.

@@ -33,7 +33,7 @@ pub(super) fn play(intent: &Intent, before: &Snapshot, now: Timestamp) -> (Snaps
             decision.commit.status.is_some(),
         ),
         Err(Unstored::AlreadyReported | Unstored::SaysNothing) => (before.clone(), false),
-        Err(Unstored::Refused(field)) => panic!("{field}: {intent:?}"),
+        Err(unstored) => panic!("{unstored:?}: {intent:?}"),
     }
 }
 

@@ -61,6 +61,9 @@ impl<P: Ports> App<P> {
                 ttl_minutes: None,
             }),
             Recorded::Unstored(Unstored::Refused(field)) => Err(field.into()),
+            Recorded::Unstored(Unstored::LimitReached(quota)) => {
+                Err(ApiError::limit_reached(quota.to_string()))
+            }
         }
     }
 }

@@ -4,18 +4,20 @@ use super::{Page, StoreError};
 use crate::batch::Chain;
 use crate::paging::{AgentCursor, HistoryCursor, SessionCursor, WorkspaceCursor};
 use crate::{
-    Agent, Commit, NamedSession, Notification, Session, SessionKey, SessionState, Snapshot, Status,
-    StatusKind, Timestamp, Workspace,
+    Agent, Commit, NamedSession, Notification, Quota, Session, SessionKey, SessionState, Snapshot,
+    Status, StatusKind, Timestamp, Workspace,
 };
 
 /// What became of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a conflict means that nothing was stored"]
+#[must_use = "nothing may be stored"]
 pub enum CommitOutcome {
     /// All of it is stored, durably where the store is durable.
     Committed,
     /// The session's version had moved; nothing is stored. Load and decide again.
     Conflict,
+    /// It would register an agent or open a session beyond a limit of the store; nothing is stored.
+    Refused(Quota),
 }
 
 /// A session with a part of its history.

@@ -247,7 +247,7 @@ async fn record<S: Store>(
         match store.commit(&commit).await {
             Ok(CommitOutcome::Committed) => return conflicts,
             Ok(CommitOutcome::Conflict) | Err(StoreError::Contended) => conflicts += 1,
-            Err(error) => panic!("{error:?}"),
+            outcome => panic!("{outcome:?}"),
         }
         assert!(conflicts < 10_000, "a report never lands");
     }

@@ -62,6 +62,7 @@ proptest! {
                         .or_default()
                         .push(commit.status.unwrap().message),
                     CommitOutcome::Conflict => conflicts += 1,
+                    CommitOutcome::Refused(quota) => panic!("{quota}"),
                 }
                 continue;
             }
