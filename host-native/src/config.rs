@@ -19,9 +19,10 @@ use lettre::message::Mailbox;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::client::{self, config::ClientConfig};
+use crate::client::{self, config::ClientConfig, config::KEY_FILE};
 use crate::delivery::Proxies;
 use crate::postgres::Database;
+use crate::secret_file::{self, Files};
 
 /// What a process is asked to do, and how it logs meanwhile.
 pub(crate) struct Cli {
@@ -110,7 +111,9 @@ impl ConfigError {
 const HELP: &str = "Collects what AI agents report about their work, and shows it.
 
 Without a command, serves. Every flag has an environment variable of the same name; the flag wins, \
-                    and an empty variable counts as unset.";
+                    and an empty variable counts as unset. \
+                    A secret may stand in a file: JWT_SECRET_FILE or --jwt-secret-file names the one \
+                    that holds JWT_SECRET, and so for every secret.";
 
 const MCP_HELP: &str = "Serve the Model Context Protocol on standard input and output.
 
@@ -176,19 +179,25 @@ fn flags(settings: &'static [Setting]) -> impl Iterator<Item = Arg> {
     let native = settings
         .iter()
         .filter(|setting| setting.is_on(Host::Native));
-    native.map(|setting| {
-        let flag = setting.variable.to_lowercase().replace('_', "-");
-        let arg = Arg::new(setting.variable)
-            .long(flag)
-            .env(setting.variable)
-            .hide_env_values(setting.secret)
-            .value_parser(value_parser!(OsString));
-        match setting.unset {
+    native.flat_map(|setting| {
+        let arg = flag(setting.variable.to_owned()).hide_env_values(setting.secret);
+        let arg = match setting.unset {
             Unset::Value(text) => arg.help(setting.help()).default_value(text),
             Unset::Described(text) => arg.help(format!("{} [default: {text}]", setting.help())),
             Unset::Nothing => arg.help(setting.help()),
-        }
+        };
+        // They would say the same a dozen times.
+        let file = secret_file::variable(setting).map(|variable| flag(variable).hide(true));
+        [Some(arg), file].into_iter().flatten()
     })
+}
+
+/// The flag of a variable.
+fn flag(variable: String) -> Arg {
+    Arg::new(variable.clone())
+        .long(variable.to_lowercase().replace('_', "-"))
+        .env(variable)
+        .value_parser(value_parser!(OsString))
 }
 
 /// The texts that flags and environment hold for these settings.
@@ -197,10 +206,7 @@ fn texts(
     settings: impl IntoIterator<Item = &'static Setting>,
 ) -> Result<Texts, ConfigError> {
     let mut texts = Texts::new();
-    for setting in settings
-        .into_iter()
-        .filter(|setting| setting.is_on(Host::Native))
-    {
+    for setting in settings {
         let variable = setting.variable;
         if matches.value_source(variable) == Some(ValueSource::DefaultValue) {
             continue;
@@ -236,18 +242,24 @@ impl Cli {
         let subcommand = matches.subcommand();
         // An agent starts it in whatever environment it runs in: HOST there is not this one.
         let is_agents = matches!(subcommand, Some(("mcp", _)));
-        let read = |setting: &&Setting| {
-            !is_agents || matches!(setting.variable, "LOG_FORMAT" | "RUST_LOG")
-        };
-        let mut texts_of_server = texts(matches, SETTINGS.iter().filter(read))?;
         let is_demo = matches!(subcommand, Some((DEMO, _)));
+        let is_read = |setting: &&'static Setting| {
+            let name = setting.variable;
+            let is_of_database = name.starts_with("DATABASE") || name.starts_with("DB_");
+            setting.is_on(Host::Native)
+                && (!is_agents || matches!(name, "LOG_FORMAT" | "RUST_LOG"))
+                && !(is_demo && is_of_database)
+        };
+        let settings = || SETTINGS.iter().filter(is_read);
+        let mut texts_of_server = texts(matches, settings())?;
+        let named = |variable: &str| matches.get_one::<OsString>(variable).cloned();
+        let files = Files::read(&mut texts_of_server, settings(), named)?;
         if is_demo {
             // Whatever is configured here, it shows invented agents and asks nobody for credentials.
-            texts_of_server
-                .retain(|name, _| !name.starts_with("DATABASE") && !name.starts_with("DB_"));
             texts_of_server.insert("AUTH_MODE", "open".into());
         }
-        let values = Values::read(Host::Native, texts_of_server)?;
+        let values =
+            Values::read(Host::Native, texts_of_server).map_err(|error| files.explain(&error))?;
         let log = Log {
             format: values.log_format,
             filter: log_filter(&values.rust_log)?,
@@ -257,11 +269,14 @@ impl Cli {
             Some(_) => Vec::new(),
             None => misspelt::variables(SETTINGS),
         };
-        let warnings = misspelt.iter().map(ToString::to_string).collect();
+        let mut warnings: Vec<String> = misspelt.iter().map(ToString::to_string).collect();
         let task = match subcommand {
             Some(("mcp", matches)) => {
                 let mut texts = texts(matches, CLIENT_SETTINGS)?;
-                ClientConfig::read()?.complete(&mut texts);
+                let file = matches.get_one::<OsString>(KEY_FILE).cloned();
+                let stored = ClientConfig::read()?;
+                warnings.extend(stored.add_key(&mut texts, file)?);
+                stored.complete(&mut texts);
                 Task::Mcp {
                     values: ClientValues::read(Host::Native, texts)?,
                     is_read_only: matches.get_flag(READ_ONLY),

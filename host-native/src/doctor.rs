@@ -2,6 +2,7 @@
 //! do not.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{self, ExitCode};
@@ -16,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::client::condition::Condition;
-use crate::client::config::{ClientConfig, Sources};
+use crate::client::config::{ClientConfig, KEY_FILE, Sources};
 use crate::client::outlet::{self, ClientSettings};
 use crate::client::server::{Answer, Server};
 use crate::client::{NOT_DONE, NOT_UNDERSTOOD, blocking};
@@ -155,7 +156,10 @@ fn check(findings: &mut Findings) -> Result<bool, String> {
             for problem in &problems {
                 findings.bad(problem, "set it right");
             }
-            let sources = stored.sources(&outlet::given());
+            let mut given = outlet::given();
+            // The settings were read with it.
+            let _ = stored.add_key(&mut given, env::var_os(KEY_FILE));
+            let sources = stored.sources(&given);
             let reports = blocking(check_server(&values, &stored, sources, findings))?;
             (reports, problems.is_empty())
         }
@@ -350,7 +354,7 @@ fn when(time: DateTime<Utc>) -> String {
 
 /// A time on the clock of this machine; where its zone is not known, in UTC.
 fn local(time: DateTime<Utc>) -> String {
-    let zone = match std::env::var("TZ") {
+    let zone = match env::var("TZ") {
         Ok(name) if !name.is_empty() => tz::TimeZone::from_posix_tz(&name),
         _ => tz::TimeZone::local(),
     };

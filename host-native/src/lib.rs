@@ -18,6 +18,7 @@ mod passwords;
 mod ports;
 mod postgres;
 mod recording;
+mod secret_file;
 mod server;
 mod setup;
 mod shutdown;

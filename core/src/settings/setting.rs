@@ -96,6 +96,11 @@ impl SettingError {
         }
     }
 
+    /// The name of the setting.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn not(&self) -> String {
         let shown = self.shown.as_ref();
         shown.map_or_else(String::new, |value| format!(", not {value:?}"))

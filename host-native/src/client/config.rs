@@ -2,22 +2,28 @@
 //! key.
 //!
 //! A repository can set variables of the environment for the agents that work in it. So the stored key
-//! goes to the stored address and to no other, whatever the environment says.
+//! goes to the stored address and to no other, whatever the environment says; and where an address is
+//! stored, a file that the environment names is read as a key for it alone: the file may be any of the
+//! user's secrets.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kubeagents_core::hook::Detail;
-use kubeagents_core::settings::{ClientValues, Host, Texts};
+use kubeagents_core::settings::{CLIENT_SETTINGS, ClientValues, Host, Texts};
 use tempfile::NamedTempFile;
 use toml_edit::{Document, DocumentMut, Item, TomlError, value};
 
 use super::folders;
 use crate::config::ConfigError;
+use crate::secret_file::Files;
 
 /// Variables of the settings that the file holds values of.
 pub(super) const URL: &str = "KUBEAGENTS_SERVER_URL";
 pub(super) const KEY: &str = "KUBEAGENTS_API_KEY";
+pub(crate) const KEY_FILE: &str = "KUBEAGENTS_API_KEY_FILE";
 const HOST: &str = "KUBEAGENTS_HOST";
 pub(super) const DETAIL: &str = "HOOK_DETAIL";
 
@@ -147,6 +153,30 @@ impl ClientConfig {
         written.map_err(|error| refusal(path, error))
     }
 
+    /// Adds the key in the file that is named, if one is; or else says why it is not read.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a key that is given, too, and for a file that cannot be used.
+    pub(crate) fn add_key(
+        &self,
+        texts: &mut Texts,
+        file: Option<OsString>,
+    ) -> Result<Option<String>, ConfigError> {
+        let Some(file) = file.filter(|file| !file.is_empty()) else {
+            return Ok(None);
+        };
+        let given = texts.get(URL).filter(|url| !url.is_empty()).cloned();
+        let is_elsewhere = given.is_some() && normalised(given) != normalised(self.url.clone());
+        if self.url.is_some() && is_elsewhere {
+            return Ok(Some(format!(
+                "{KEY_FILE} is not read: {URL} is another server than the stored one"
+            )));
+        }
+        let named = |name: &str| (name == KEY_FILE).then(|| file.clone());
+        Files::read(texts, CLIENT_SETTINGS, named)?;
+        Ok(None)
+    }
+
     /// Completes what the environment or flags say by what is stored, for [`ClientValues::read`].
     ///
     /// The stored key is added only for the stored address, and taken away from any other. The least
@@ -190,9 +220,10 @@ pub(crate) struct Sources {
 impl Default for Sources {
     /// The environment.
     fn default() -> Self {
+        let is_file = env::var_os(KEY_FILE).is_some_and(|file| !file.is_empty());
         Self {
             url: URL.into(),
-            key: KEY.into(),
+            key: if is_file { KEY_FILE } else { KEY }.into(),
         }
     }
 }

@@ -15,7 +15,7 @@ use kubeagents_core::settings::{CLIENT_SETTINGS, ClientValues, Host, Texts};
 use kubeagents_core::sha256_hex;
 use serde::{Deserialize, Serialize};
 
-use super::config::{ClientConfig, DETAIL, KEY, URL};
+use super::config::{ClientConfig, DETAIL, KEY, KEY_FILE, URL};
 use super::folders;
 use super::spool::{self, Destination, Event, Spool, private};
 use crate::config::ConfigError;
@@ -238,6 +238,7 @@ pub(crate) fn settings() -> Result<ClientSettings, ConfigError> {
     let mut problems = Vec::new();
     pass_over(&mut texts, &mut problems);
     let stored = ClientConfig::read_leniently(&mut problems)?;
+    problems.extend(stored.add_key(&mut texts, env::var_os(KEY_FILE))?);
     stored.complete(&mut texts);
     pass_over(&mut texts, &mut problems);
     let values = ClientValues::read(Host::Native, texts)?;

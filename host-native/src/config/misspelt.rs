@@ -6,11 +6,12 @@ use kubeagents_core::settings::{CLIENT_SETTINGS, Host, SETTINGS, Setting};
 use strsim::{jaro_winkler, osa_distance};
 
 use super::ConfigError;
+use crate::secret_file;
 
 /// A variable, and the setting that was likely meant.
 pub(super) struct Misspelt {
     variable: String,
-    meant: &'static str,
+    meant: String,
 }
 
 impl fmt::Display for Misspelt {
@@ -30,7 +31,7 @@ pub(super) fn variables(settings: &'static [Setting]) -> Vec<Misspelt> {
         .filter(|name| !name.contains("_SERVICE_"))
         .filter_map(|variable| {
             let meant = nearest(&variable, settings)?;
-            text(meant)
+            text(&meant)
                 .is_none()
                 .then_some(Misspelt { variable, meant })
         })
@@ -44,8 +45,9 @@ pub(super) fn variables(settings: &'static [Setting]) -> Vec<Misspelt> {
 /// # Errors
 /// [`ConfigError`] for the first.
 pub(super) fn refuse_databases(misspelt: &[Misspelt]) -> Result<(), ConfigError> {
-    let is_of_database = |meant: &str| meant == "DATABASE_URL" || meant.starts_with("DB_");
-    match misspelt.iter().find(|found| is_of_database(found.meant)) {
+    let is_of_database =
+        |meant: &str| meant.starts_with("DATABASE_URL") || meant.starts_with("DB_");
+    match misspelt.iter().find(|found| is_of_database(&found.meant)) {
         Some(found) => Err(ConfigError(format!(
             "{found} Storage would be memory: set {}, or unset {}",
             found.meant, found.variable
@@ -54,24 +56,30 @@ pub(super) fn refuse_databases(misspelt: &[Misspelt]) -> Result<(), ConfigError>
     }
 }
 
-/// The setting whose variable is closest to a name, if it is close enough and the name is no
-/// setting's.
-fn nearest(name: &str, settings: &'static [Setting]) -> Option<&'static str> {
-    let mut known = SETTINGS.iter().chain(CLIENT_SETTINGS);
-    if known.any(|setting| setting.variable == name) {
+/// The variable that is closest to a name, if it is close enough and the name is none itself.
+fn nearest(name: &str, settings: &'static [Setting]) -> Option<String> {
+    if variables_of(SETTINGS.iter().chain(CLIENT_SETTINGS)).any(|variable| variable == name) {
         return None;
     }
     let upper = name.to_uppercase();
-    settings
+    let native = settings
         .iter()
-        .filter(|setting| setting.is_on(Host::Native))
-        .map(|setting| setting.variable)
+        .filter(|setting| setting.is_on(Host::Native));
+    variables_of(native)
         .filter(|variable| is_close(&upper, variable))
         .min_by_key(|variable| osa_distance(&upper, variable))
 }
 
+/// The variables of settings, and those that name files of theirs.
+fn variables_of(settings: impl Iterator<Item = &'static Setting>) -> impl Iterator<Item = String> {
+    settings.flat_map(|setting| {
+        let own = Some(setting.variable.to_owned());
+        [own, secret_file::variable(setting)].into_iter().flatten()
+    })
+}
+
 fn is_close(name: &str, variable: &str) -> bool {
-    // RUST_LOG_STYLE is another program's; a file to read a secret from, we have not got.
+    // RUST_LOG_STYLE is another program's; what is no secret has no file.
     let extends = name
         .strip_prefix(variable)
         .is_some_and(|rest| rest.starts_with('_') && rest != "_FILE");

@@ -485,6 +485,16 @@ async fn the_stored_key_goes_to_its_server_only_whatever_the_environment_says() 
         &[("KUBEAGENTS_SERVER_URL", &url), ("KUBEAGENTS_API_KEY", KEY)],
         "stolen",
     );
+    let file = home.path().join("another-secret");
+    fs::write(&file, KEY).unwrap();
+    let file = file.to_str().unwrap();
+    to(
+        &[
+            ("KUBEAGENTS_SERVER_URL", &url),
+            ("KUBEAGENTS_API_KEY_FILE", file),
+        ],
+        "named",
+    );
     to(&[], "own-again");
     let posts = |heads: &std::sync::Mutex<Vec<String>>| {
         let heads = heads.lock().unwrap();
@@ -496,7 +506,7 @@ async fn the_stored_key_goes_to_its_server_only_whatever_the_environment_says() 
     })
     .await;
     eventually("the rest", || {
-        (posts(&foreign_heads).len() >= 3).then_some(())
+        (posts(&foreign_heads).len() >= 4).then_some(())
     })
     .await;
     for head in own_heads.lock().unwrap().iter() {

@@ -9,7 +9,7 @@ use kubeagents_core::settings::{CLIENT_SETTINGS, Host, SETTINGS, Setting, Unset}
 use crate::support::{PATIENCE, Server, command};
 
 /// The settings of the native server.
-fn settings() -> impl Iterator<Item = &'static Setting> {
+pub(crate) fn settings() -> impl Iterator<Item = &'static Setting> {
     SETTINGS
         .iter()
         .filter(|setting| setting.is_on(Host::Native))
@@ -181,7 +181,10 @@ fn a_mistyped_database_variable_does_not_mean_memory() {
         ("DATABASE_UR", "DATABASE_URL"),
         ("DATABSE_URL", "DATABASE_URL"),
         ("database_url", "DATABASE_URL"),
-        ("DATABASE_URL_FILE", "DATABASE_URL"),
+        ("DATABASE_URL_FIEL", "DATABASE_URL_FILE"),
+        ("DATABSE_URL_FILE", "DATABASE_URL_FILE"),
+        ("DB_PASS_FILE", "DB_PASSWORD_FILE"),
+        ("DB_NAME_FILE", "DB_NAME"),
         ("DB_USERNAME", "DB_USER"),
         ("DB_HOSTNAME", "DB_HOST"),
         ("DB_PASS", "DB_PASSWORD"),
@@ -214,7 +217,8 @@ async fn other_mistyped_variables_are_warned_of() {
         ("KUBEAGENTS_APIKEY", "KUBEAGENTS_API_KEY"),
         ("AUTHMODE", "AUTH_MODE"),
         ("CORS_ALLOWED_ORIGIN", "CORS_ALLOWED_ORIGINS"),
-        ("JWT_SECRET_FILE", "JWT_SECRET"),
+        ("JWT_SECRETS_FILE", "JWT_SECRET_FILE"),
+        ("SMTP_USER_FILE", "SMTP_USER"),
     ];
     let mut variables = foreign.to_vec();
     variables.extend(mistyped.map(|(variable, _)| (variable, "value")));

@@ -22,6 +22,7 @@ mod openapi;
 mod page;
 mod postgres;
 mod proxy;
+mod secrets;
 mod setup;
 mod shutdown;
 mod sqlite;
