@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use kubeagents_core::settings::{
     CLIENT_SETTINGS, ClientValues, DatabaseUrl, Host, LogFormat, SETTINGS, Setting, SettingError,
     Texts, Unset, Values,
@@ -21,6 +21,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::client::{self, config::ClientConfig, config::KEY_FILE};
 use crate::delivery::Proxies;
+use crate::manual;
 use crate::postgres::Database;
 use crate::secret_file::{self, Files};
 
@@ -130,7 +131,7 @@ const DEMO: &str = "demo";
 const COPY: &str = "FILE";
 
 /// The command line, made of the tables of settings.
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     let health =
         "Ask the server at HOST and PORT whether it is alive: exit code 0 if it is, else 1.";
     let demo =
@@ -147,6 +148,7 @@ fn command() -> Command {
         .action(ArgAction::SetTrue);
     let copy = Arg::new(COPY)
         .help("The new file; an existing one is not overwritten")
+        .value_hint(ValueHint::FilePath)
         .value_parser(value_parser!(PathBuf))
         .required(true);
     Command::new("kubeagents")
@@ -168,6 +170,7 @@ fn command() -> Command {
         .subcommand(Command::new("restore-go-tables").about(restore_go_tables))
         .subcommand(Command::new("backup").about(backup).arg(copy))
         .subcommands(client::commands())
+        .subcommands(manual::commands())
 }
 
 fn first_paragraph(text: &'static str) -> &'static str {

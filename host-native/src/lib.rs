@@ -13,6 +13,7 @@ mod events;
 mod health;
 mod logging;
 mod mail;
+mod manual;
 mod mcp;
 mod passwords;
 mod ports;
@@ -74,7 +75,7 @@ pub fn run() -> ExitCode {
         .ok()
         .and_then(|arguments| arguments.subcommand());
     if let Some((name, arguments)) = command
-        && let Some(code) = client::run(name, arguments)
+        && let Some(code) = client::run(name, arguments).or_else(|| manual::run(name, arguments))
     {
         return code;
     }

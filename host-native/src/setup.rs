@@ -29,7 +29,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use jsonc_parser::cst::CstInputValue;
 use kubeagents_core::hook::Tool;
@@ -395,10 +395,8 @@ pub(crate) fn command() -> Command {
             .help(help)
             .action(ArgAction::SetTrue)
     };
-    let tool = |name: &str| {
-        let tool = Tool::ALL.into_iter().find(|tool| tool.name() == name);
-        tool.ok_or_else(|| format!("it must be one of {}", Tool::ALL.map(Tool::name).join(", ")))
-    };
+    let tool = PossibleValuesParser::new(Tool::ALL.map(Tool::name))
+        .try_map(|name| Tool::parse(&name).ok_or("it must be one of these"));
     let about = "Make the coding agents of this machine report by themselves.";
     Command::new("setup")
         .about(about)

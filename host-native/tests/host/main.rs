@@ -16,6 +16,7 @@ mod events;
 mod guides;
 mod logins;
 mod mail;
+mod manual;
 mod mcp;
 mod notifications;
 mod openapi;
