@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use kubeagents_contract::mcp_clients;
+use kubeagents_test_postgres::free_port;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -176,12 +177,6 @@ async fn arrived(server: &Server, topic: &str, newest: &str) -> Vec<String> {
         assert!(start.elapsed() < PATIENCE, "only {messages:?} arrived");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// A port that nothing listens on.
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
 }
 
 /// The next request: its head with the empty line, and its body.

@@ -476,9 +476,22 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+/// A free port of 127.0.0.1 for a server that is started again: it lies below those that outgoing
+/// connections are given, so none takes it while the server is away.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    // Processes that ask at the same time begin at places of their own.
+    let start = std::process::id().wrapping_mul(97).wrapping_add(number);
+    let mut ports = (0..PORTS.end - PORTS.start).map(|offset| {
+        let place = start.wrapping_add(offset) % (PORTS.end - PORTS.start);
+        u16::try_from(PORTS.start + place).unwrap()
+    });
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("a free port")
 }
 
 /// The processes that this one started and that are alive.
