@@ -1,5 +1,6 @@
 //! The HTTP contract: from a request to a whole response.
 
+mod access_line;
 mod accounts;
 mod agents;
 mod api_keys;
@@ -43,6 +44,7 @@ use serde::de::DeserializeOwned;
 use tracing::Instrument;
 use url::Url;
 
+pub use access_line::{AccessLine, Answered};
 pub use body::{BodyTimeout, MAX_BODY_BYTES, body_patience};
 pub use events::{EventStream, Reply};
 pub use openapi::document as openapi_document;
@@ -203,7 +205,8 @@ impl<P: Ports> App<P> {
         }
         let admitted = self.now();
         let mut caller = self.admit(parts, row.access).await?;
-        let client = Client::of(parts, self.settings.values.trusted_proxies.as_ref());
+        let trusted = self.settings.values.trusted_proxies.as_ref();
+        let client = Client::of(&parts.extensions, &parts.headers, trusted);
         let mut drawn = Vec::new();
         if row.endpoint == Endpoint::Register {
             if !self.settings.values.registration_enabled {

@@ -63,8 +63,8 @@ pub use email::email_key;
 pub use fair_queue::FairQueue;
 pub use hash::sha256_hex;
 pub use http::{
-    App, BodyTimeout, Crowded, Encrypted, EventStream, MAX_BODY_BYTES, Outage, Outcome, Peer,
-    Reply, RequestId, Stopping, body_patience, openapi_document,
+    AccessLine, Answered, App, BodyTimeout, Crowded, Encrypted, EventStream, MAX_BODY_BYTES,
+    Outage, Outcome, Peer, Reply, RequestId, Stopping, body_patience, openapi_document,
 };
 pub use incoming::Incoming;
 pub use notification::{

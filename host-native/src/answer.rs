@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::access::Access;
 use crate::connection::{Activity, InFlight, Progress};
 
 /// The bytes of an answer that are handed to hyper at a time.
@@ -26,6 +27,8 @@ pub(crate) struct AnswerBody<T> {
     left: Left<T>,
     /// Set where the transport alone would not notice that the client does not read.
     progress: Option<Arc<Progress>>,
+    /// Ends with the last piece.
+    access: Option<Box<Access>>,
 }
 
 /// What is not sent yet.
@@ -60,6 +63,7 @@ impl<T: Stream<Item = Bytes>> AnswerBody<T> {
         activity: &Activity,
         in_flight: InFlight,
         multiplexed: bool,
+        access: Option<Box<Access>>,
     ) -> Self {
         let (left, is_watched) = match content {
             Content::Whole(bytes) => {
@@ -78,6 +82,7 @@ impl<T: Stream<Item = Bytes>> AnswerBody<T> {
         Self {
             progress: is_watched.then(|| activity.watch_answer()),
             left,
+            access,
         }
     }
 }
@@ -102,6 +107,9 @@ impl<T: Stream<Item = Bytes>> Body for AnswerBody<T> {
                 left.split_to(length)
             }
         };
+        if let Some(access) = &mut this.access {
+            access.send(bytes.len());
+        }
         if let Some(progress) = &this.progress {
             progress.advance();
             bytes = Bytes::from_owner(Piece {
@@ -142,7 +150,7 @@ mod tests {
             Some((Bytes::from_static(b":\n\n"), ()))
         });
         let content = Content::Stream(heartbeats);
-        let mut body = AnswerBody::new(content, &activity, activity.start(true), true);
+        let mut body = AnswerBody::new(content, &activity, activity.start(true), true, None);
         let unread = activity.unread();
         tokio::pin!(unread);
         for _ in 0..10 {
@@ -165,7 +173,7 @@ mod tests {
             let body = Bytes::from(vec![b'x'; bytes]);
             let in_flight = activity.start(multiplexed);
             let body = Content::<Empty<Bytes>>::Whole(body);
-            let mut body = AnswerBody::new(body, &activity, in_flight, multiplexed);
+            let mut body = AnswerBody::new(body, &activity, in_flight, multiplexed, None);
             let mut pieces = Vec::new();
             while let Some(piece) = body.frame().await {
                 pieces.push(piece.unwrap().into_data().unwrap());

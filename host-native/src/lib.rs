@@ -1,6 +1,7 @@
 //! The native kubeagents server.
 #![forbid(unsafe_code)]
 
+mod access;
 mod answer;
 mod body;
 mod client;
@@ -47,6 +48,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use access::AccessLog;
 use answer::Content;
 use body::RequestBody;
 use config::{Cli, Config, ConfigError, Storage, Task};
@@ -329,6 +331,10 @@ where
         keep_alive: config.values.keep_alive,
         shutdown_delay: config.values.shutdown_delay,
     };
+    let access_log = AccessLog {
+        is_asked_for: config.values.access_log,
+        trusted: config.values.trusted_proxies.clone(),
+    };
     let address = format!("http://{}", config.address());
     let mode = config.mode();
     // In open mode people may look at once.
@@ -352,7 +358,7 @@ where
             }
         }
     };
-    let serving = server::serve(listener, limits, respond, stop);
+    let serving = server::serve(listener, limits, access_log, respond, stop);
     let opening = async {
         tokio::pin!(opening);
         match timeout(QUICK_START, &mut opening).await {

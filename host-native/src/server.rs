@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::access::AccessLog;
 use crate::answer::{AnswerBody, Content};
 use crate::body::RequestBody;
 use crate::connection::{Activity, Connection};
@@ -190,6 +191,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) async fn serve<H, F, T>(
     listener: TcpListener,
     limits: Limits,
+    access_log: AccessLog,
     handle: H,
     stop: impl Future<Output = ()>,
 ) where
@@ -210,11 +212,13 @@ pub(crate) async fn serve<H, F, T>(
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES);
     let builder = Arc::new(builder);
+    let access_log = Arc::new(access_log);
     let mut free = Free::new(limits.places);
     let (phase, phases) = watch::channel(Phase::Serving);
     let start = |stream: TcpStream, place: Place| {
         let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
         let (builder, handle, mut phases) = (builder.clone(), handle.clone(), phases.clone());
+        let access_log = access_log.clone();
         tokio::spawn(async move {
             let is_probe = place.is_probe;
             let keep_alive = match is_probe {
@@ -234,7 +238,8 @@ pub(crate) async fn serve<H, F, T>(
                         Phase::Serving => State::Serving,
                         _ => State::Stopping,
                     };
-                    respond(handle.clone(), activity.clone(), state, request)
+                    let (activity, access_log) = (activity.clone(), access_log.clone());
+                    respond(handle.clone(), activity, access_log, state, request)
                 })
             };
             let connection = builder.serve_connection(TokioIo::new(transport), service);
@@ -359,6 +364,7 @@ enum State {
 async fn respond<H, F, T>(
     handle: H,
     activity: Arc<Activity>,
+    access_log: Arc<AccessLog>,
     state: State,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody<T>>, Infallible>
@@ -369,11 +375,7 @@ where
 {
     let multiplexed = request.version() == Version::HTTP_2;
     let in_flight = activity.start(multiplexed);
-    // Without the query, which may hold a token.
-    let line = tracing::enabled!(tracing::Level::DEBUG).then(|| {
-        let path = request.uri().path().to_owned();
-        (request.method().clone(), path, Instant::now())
-    });
+    let mut access = access_log.begin(&request);
     let mut request = request.map(|incoming| RequestBody::new(incoming, activity.clone()));
     match state {
         State::Serving => {}
@@ -386,9 +388,8 @@ where
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    if let Some((method, path, started)) = line {
-        let (status, elapsed) = (response.status().as_u16(), started.elapsed());
-        tracing::debug!(%method, path, status, ?elapsed, "answered");
+    if let Some(access) = &mut access {
+        access.answer(&response);
     }
-    Ok(response.map(|content| AnswerBody::new(content, &activity, in_flight, multiplexed)))
+    Ok(response.map(|content| AnswerBody::new(content, &activity, in_flight, multiplexed, access)))
 }

@@ -9,8 +9,8 @@ use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use http_body::Body;
 use kubeagents_core::{
-    App, CorsPolicy, Encrypted, Outage, Recorder, Reply, ReportPolicy, Settings, Store, StoreError,
-    Witness, body_patience,
+    AccessLine, Answered, App, CorsPolicy, Encrypted, Outage, Recorder, Reply, ReportPolicy,
+    Settings, Store, StoreError, Witness, body_patience,
 };
 
 use crate::body::RequestBody;
@@ -121,7 +121,24 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
         forget_authority(&mut request);
         let platform = || self.platform.clone();
         let request = request.map(|body| RequestBody::new(body, platform(), body_patience));
-        self.app.handle(request).await.map(Reply::into_whole)
+        let values = &self.app.settings().values;
+        let line = values.access_log.then(|| {
+            let line = AccessLine::of(&request, values.trusted_proxies.as_ref());
+            (line, Instant::now())
+        });
+        let answer = self.app.handle(request).await.map(Reply::into_whole);
+        if let Some((mut line, begun)) = line {
+            if let Some(outcome) = answer.extensions().get() {
+                line.note(outcome);
+            }
+            let answered = Answered {
+                status: Some(answer.status()),
+                bytes: answer.body().len() as u64,
+                elapsed: begun.elapsed(),
+            };
+            line.write(true, answered);
+        }
+        answer
     }
 
     /// Returns true if notifications may wait: then [`Instance::deliver`] is due after the answer.

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::{Extensions, HeaderMap, HeaderName};
 
 use crate::settings::Networks;
 
@@ -31,14 +30,18 @@ pub(super) struct Client {
 impl Client {
     /// The client of a request. `X-Forwarded-For` is believed as far as trusted proxies wrote it: the
     /// last address that is not one of theirs.
-    pub(super) fn of(parts: &Parts, trusted: Option<&Networks>) -> Self {
-        let peer = parts.extensions.get::<Peer>();
+    pub(super) fn of(
+        extensions: &Extensions,
+        headers: &HeaderMap,
+        trusted: Option<&Networks>,
+    ) -> Self {
+        let peer = extensions.get::<Peer>();
         let peer = peer.map(|Peer(address)| address.to_canonical());
         let is_trusted = |address: IpAddr| trusted.is_some_and(|trusted| trusted.contains(address));
-        let is_forwarded = parts.headers.contains_key(FORWARDED_FOR);
+        let is_forwarded = headers.contains_key(FORWARDED_FOR);
         let mut address = peer;
         if peer.is_some_and(is_trusted) {
-            for hop in forwarded_for(&parts.headers) {
+            for hop in forwarded_for(headers) {
                 let Some(hop) = hop else { break };
                 address = Some(hop);
                 if !is_trusted(hop) {
@@ -100,7 +103,7 @@ mod tests {
             request.headers_mut().append(FORWARDED_FOR, value);
         }
         let trusted = Networks::parse(trusted).ok();
-        Client::of(&request.into_parts().0, trusted.as_ref())
+        Client::of(request.extensions(), request.headers(), trusted.as_ref())
     }
 
     #[test]

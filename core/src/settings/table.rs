@@ -250,10 +250,14 @@ settings! {
     /// SMTP_HOST.
     smtp_from: Option<String> = "SMTP_FROM", parse::text, Nothing, NATIVE;
 
+    /// Whether the log has a line for each request, at `info`: method, path, status, bytes, duration, the
+    /// client's address and the request's id.
+    access_log: bool = "ACCESS_LOG", parse::switch, Value("false"), EVERY;
+
     /// How the log is written to standard error: `text` or `json`.
     log_format: LogFormat = "LOG_FORMAT", parse::log_format, Value("text"), NATIVE;
 
     /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or directives such as
-    /// `info,kubeagents=debug`; `debug` has a line for each request.
+    /// `info,kubeagents=debug`; `debug` has a line for each request, whatever ACCESS_LOG is.
     rust_log: String = "RUST_LOG", parse::text, Value("info"), NATIVE;
 }

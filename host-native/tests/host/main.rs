@@ -7,6 +7,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod access;
 mod channels;
 mod clients;
 mod commands;

@@ -99,9 +99,10 @@ impl Server {
         let line = process
             .log()
             .wait_for(PATIENCE, |line| line.contains(words));
-        let address = line.split("address=http://").nth(1).unwrap();
-        let address = address.split_whitespace().next().unwrap();
-        let port = address.rsplit(':').next().unwrap();
+        let (_, address) = line.split_once("address").unwrap();
+        let (_, address) = address.split_once("http://").unwrap();
+        let end = address.find([' ', '"']).unwrap_or(address.len());
+        let port = address[..end].rsplit(':').next().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
         Self { process, address }
     }
