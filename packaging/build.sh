@@ -8,9 +8,7 @@ cd "$(dirname "$0")/.."
 targets=("$@")
 [ $# -gt 0 ] || targets=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl)
 
-version=$(cargo metadata --no-deps --locked --format-version 1 |
-    python3 -c 'import json, sys
-print(next(p["version"] for p in json.load(sys.stdin)["packages"] if p["name"] == "kubeagents"))')
+version=$(packaging/version.sh)
 # What is packed twice is the same twice.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
@@ -53,8 +51,10 @@ END
 for target in "${targets[@]}"; do
     name=kubeagents-$version-$target
     mkdir "$package/$name"
+    packaging/licenses.py "$target" >"$package/THIRD-PARTY"
     cp -r "target/$target/release/kubeagents" "target/$target/release/kubeagents-watcher" \
-        "$package/man" "$package/completions" README.md CHANGELOG.md LICENSE "$package/$name/"
+        "$package/man" "$package/completions" "$package/THIRD-PARTY" \
+        README.md CHANGELOG.md LICENSE "$package/$name/"
     tar --directory "$package" --sort name --owner 0 --group 0 --numeric-owner --mtime "@$SOURCE_DATE_EPOCH" \
         --create "$name" | gzip --no-name --best >"target/dist/$name.tar.gz"
     cargo deb --package kubeagents --target "$target" --no-build --no-strip --locked --output target/dist

@@ -79,8 +79,10 @@ docker info >/dev/null || { cat "$work/dockerd.log" && exit 1; }
 
 docker import "$bases/build.tar" "${names[0]}" >/dev/null
 docker import --change 'USER nonroot' "$bases/run.tar" "${names[1]}" >/dev/null
-docker build --network host --tag kubeagents:test "$repository" >"$work/log" 2>&1 ||
+docker build --network host --build-arg VERSION=1.2.3 --tag kubeagents:test "$repository" >"$work/log" 2>&1 ||
     { cat "$work/log" && exit 1; }
+label() { docker inspect --format "{{ index .Config.Labels \"org.opencontainers.image.$1\" }}" kubeagents:test; }
+[ "$(label title) $(label version)" = "kubeagents 1.2.3" ] || { echo "it is labelled $(label version)" && exit 1; }
 docker run --detach --rm --network host --read-only --cap-drop ALL --name kubeagents \
     --env PORT=0 --env AUTH_MODE=open --env ALLOWED_HOSTS=kubeagents kubeagents:test >/dev/null
 for _ in $(seq 600); do

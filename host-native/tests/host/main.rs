@@ -24,6 +24,7 @@ mod openapi;
 mod page;
 mod postgres;
 mod proxy;
+mod release;
 mod secrets;
 mod setup;
 mod shutdown;
