@@ -2,10 +2,25 @@
 
 use std::borrow::Cow;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE};
+use chrono::TimeDelta;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
-use crate::{AccountId, Timestamp, WorkspaceChoice};
+use crate::ports::{Entropy, random, random_uuid};
+use crate::store::ApiKeyCreation;
+use crate::validation::storable;
+use crate::{
+    AccountId, InvalidField, Rule, Store, StoreError, Timestamp, WorkspaceChoice, sha256_hex,
+};
+
+/// The longest that a key may work, in days, unless it works for ever.
+pub(crate) const MAX_EXPIRY_DAYS: i64 = 36_500;
+
+/// The most valid keys of one account.
+const MAX_VALID_KEYS: usize = 100;
+
+pub(crate) const MAX_NAME_CHARACTERS: usize = 100;
 
 /// One thing that a credential may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -142,6 +157,102 @@ impl ApiKey {
     /// Checks whether it is a credential at `now`: neither revoked nor expired.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         !self.revoked && self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+/// An API key about to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct NewApiKey {
+    name: String,
+    /// How long it works; `None`: for ever.
+    expires_in: Option<TimeDelta>,
+    scopes: Scopes,
+    /// Where it works.
+    pub(crate) workspace: WorkspaceChoice,
+}
+
+/// Why no API key was made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unmade {
+    #[error("there is no such account")]
+    NoAccount,
+    #[error("an account may have at most {MAX_VALID_KEYS} valid API keys: revoke one first")]
+    TooMany,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl NewApiKey {
+    /// Checks the fields in the order of the contract's table. `expires_in`: in days.
+    pub(crate) fn check(
+        name: String,
+        expires_in: Option<i64>,
+        scopes: Option<&[String]>,
+        workspace: Option<&str>,
+    ) -> Result<Self, InvalidField> {
+        if name.trim().is_empty() {
+            return Err(Rule::Required.broken_by("name"));
+        }
+        if name.chars().count() > MAX_NAME_CHARACTERS {
+            return Err(Rule::MaxCharacters(MAX_NAME_CHARACTERS).broken_by("name"));
+        }
+        storable("name", &name)?;
+        let expires_in = match expires_in.unwrap_or(0) {
+            0 => None,
+            days @ 1..=MAX_EXPIRY_DAYS => Some(TimeDelta::days(days)),
+            _ => return Err(Rule::MaxDays(MAX_EXPIRY_DAYS).broken_by("expires_in")),
+        };
+        let scopes = match scopes {
+            None => Scopes::REPORT,
+            Some(words) => Scopes::parse(words.iter().map(String::as_str))
+                .ok_or(Rule::Scopes.broken_by("scopes"))?,
+        };
+        let workspace = match workspace {
+            None => WorkspaceChoice::Own,
+            Some(word) => WorkspaceChoice::parse(word)
+                .ok_or(Rule::Words(&WorkspaceChoice::WORDS).broken_by("workspace"))?,
+        };
+        Ok(Self {
+            name,
+            expires_in,
+            scopes,
+            workspace,
+        })
+    }
+
+    /// Stores the key, and returns it with its text, which nobody can read again.
+    pub(crate) async fn make<S: Store>(
+        self,
+        store: &S,
+        entropy: &impl Entropy,
+        account_id: AccountId,
+        now: Timestamp,
+    ) -> Result<(ApiKey, String), Unmade> {
+        let text = URL_SAFE.encode(random::<32>(entropy));
+        let key = ApiKey {
+            id: random_uuid(entropy),
+            account_id,
+            name: self.name,
+            key_hash: sha256_hex(&text),
+            key_prefix: text[..8].to_owned(),
+            scopes: self.scopes,
+            workspace: self.workspace,
+            expires_at: self.expires_in.map(|expiry| now + expiry),
+            last_used_at: None,
+            created_at: now,
+            revoked: false,
+        };
+        match store.create_api_key(&key, MAX_VALID_KEYS).await? {
+            ApiKeyCreation::Created => {}
+            ApiKeyCreation::NoAccount => return Err(Unmade::NoAccount),
+            ApiKeyCreation::TooMany => return Err(Unmade::TooMany),
+        }
+        // The account may be deleted meanwhile. Either that removes this key, or it is seen here.
+        if store.account(&key.account_id).await?.is_none() {
+            store.revoke_api_key(&key.account_id, &key.id).await?;
+            return Err(Unmade::NoAccount);
+        }
+        Ok((key, text))
     }
 }
 

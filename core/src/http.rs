@@ -45,6 +45,7 @@ use tracing::Instrument;
 use url::Url;
 
 pub use access_line::{AccessLine, Answered};
+pub(crate) use accounts::{check_password, check_registration};
 pub use body::{BodyTimeout, MAX_BODY_BYTES, body_patience};
 pub use events::{EventStream, Reply};
 pub use openapi::document as openapi_document;

@@ -32,6 +32,7 @@ mod json;
 pub mod limits;
 pub mod mcp;
 mod notification;
+pub mod operator;
 mod paging;
 pub mod password;
 pub mod ports;

@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::ops::ControlFlow;
 
+mod account_list;
 mod accounts;
 mod api_keys;
 mod buckets;
@@ -20,6 +21,7 @@ pub mod suite;
 mod tokens;
 
 pub use crate::paging::{AgentCursor, ApiKeyCursor, HistoryCursor, SessionCursor, WorkspaceCursor};
+pub use account_list::AccountList;
 pub use accounts::{Accounts, Audience, LATE_REPORTS, Registration};
 pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use buckets::Buckets;

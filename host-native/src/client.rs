@@ -6,7 +6,7 @@ pub(crate) mod folders;
 mod hook;
 pub(crate) mod outlet;
 mod process;
-mod ps;
+pub(crate) mod ps;
 mod report;
 mod run;
 mod sending;

@@ -22,6 +22,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::client::{self, config::ClientConfig, config::KEY_FILE};
 use crate::delivery::Proxies;
 use crate::manual;
+use crate::operator::{self, Errand};
 use crate::postgres::Database;
 use crate::secret_file::{self, Files};
 
@@ -58,6 +59,11 @@ pub(crate) enum Task {
     Backup {
         database: PathBuf,
         copy: PathBuf,
+    },
+    /// Do what an operator does where the database is.
+    Errand {
+        errand: Errand,
+        config: Box<Config>,
     },
 }
 
@@ -169,6 +175,7 @@ pub(crate) fn command() -> Command {
         .subcommand(Command::new("drop-go-tables").about(drop_go_tables))
         .subcommand(Command::new("restore-go-tables").about(restore_go_tables))
         .subcommand(Command::new("backup").about(backup).arg(copy))
+        .subcommands(operator::commands())
         .subcommands(client::commands())
         .subcommands(manual::commands())
 }
@@ -289,6 +296,16 @@ impl Cli {
                 is_demo: true,
                 ..Config::new(values)?
             })),
+            Some((name @ (operator::KEY | operator::USER), matches)) => {
+                let config = Config::new(values)?;
+                if matches!(config.storage, Storage::Memory) {
+                    misspelt::refuse_databases(&misspelt::variables(SETTINGS))?;
+                }
+                Task::Errand {
+                    errand: Errand::new(name, matches),
+                    config: Box::new(config),
+                }
+            }
             Some((name, matches)) => {
                 let config = Config::new(values)?;
                 let address = config.address();

@@ -16,6 +16,7 @@ mod logging;
 mod mail;
 mod manual;
 mod mcp;
+mod operator;
 mod passwords;
 mod ports;
 mod postgres;
@@ -55,6 +56,7 @@ use config::{Cli, Config, ConfigError, Storage, Task};
 use delivery::{Deliverer, Waker, WebhookClient};
 use events::{Changes, Hub, NativeEvents, publish};
 use mail::MailSender;
+use operator::ErrandError;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemClock, SystemEntropy};
 use postgres::{GoTablesFailure, OpenError};
@@ -98,9 +100,11 @@ pub fn run() -> ExitCode {
         Err(error) => {
             eprintln!("{}", causes(&error));
             match error {
+                StartError::Errand(error) if !error.is_configuration() => ExitCode::FAILURE,
                 StartError::Sqlite(error) if !error.is_configuration() => ExitCode::FAILURE,
                 StartError::Config(_)
                 | StartError::Sqlite(_)
+                | StartError::Errand(_)
                 | StartError::Database(OpenError::Config(_))
                 | StartError::GoTables(GoTablesFailure::Open(OpenError::Config(_))) => {
                     ExitCode::from(BAD_CONFIGURATION)
@@ -147,6 +151,8 @@ enum StartError {
     Sqlite(#[from] sqlite::OpenError),
     #[error(transparent)]
     Backup(#[from] BackupError),
+    #[error(transparent)]
+    Errand(#[from] ErrandError),
 }
 
 async fn perform(task: Task, warnings: &[String]) -> Result<(), StartError> {
@@ -178,6 +184,10 @@ async fn perform(task: Task, warnings: &[String]) -> Result<(), StartError> {
             sqlite::backup(&database, &copy)?;
             tracing::info!(file = %copy.display(), "the database is copied");
             Ok(())
+        }
+        Task::Errand { errand, config } => {
+            getrandom::fill(&mut [0])?;
+            Ok(operator::perform(errand, &config).await?)
         }
         Task::Serve(config) => serve(*config, warnings).await,
     }

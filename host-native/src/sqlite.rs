@@ -11,7 +11,7 @@ mod retention;
 mod tests;
 
 pub(crate) use backup::{BackupError, backup};
-pub(crate) use open::{OpenError, open};
+pub(crate) use open::{OpenError, open, open_beside};
 pub(crate) use reports::record_reports;
 pub(crate) use retention::purge;
 

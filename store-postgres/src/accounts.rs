@@ -2,10 +2,11 @@
 
 use kubeagents_core::{
     Account, AccountId, MailedToken, NewAccount, Receiver, StoreError, Timestamp, email_key,
-    store::{Accounts, Audience, Registration},
+    store::{AccountList, Accounts, Audience, Registration},
 };
 
 use crate::query::Fetch;
+use crate::value::saturating;
 use crate::{ApiKeyCache, PostgresStore, Query, Row, Value, deletion};
 
 /// A column list that [`Row::account`] reads.
@@ -46,6 +47,12 @@ const BY_ID: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM kubeagents_data.accounts WHERE id = $1::text"
+);
+
+const ALL: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM kubeagents_data.accounts WHERE id > $1::text ORDER BY id LIMIT $2::bigint"
 );
 
 const BY_EMAIL: &str = concat!(
@@ -133,6 +140,18 @@ WHERE id = $1::text AND notification_webhook_url <> ''";
 const RECEIVERS: &str = "\
 SELECT id, notification_webhook_url FROM kubeagents_data.accounts \
 WHERE notification_webhook_url <> '' ORDER BY id";
+
+impl<Q: Query, C: ApiKeyCache> AccountList for PostgresStore<Q, C> {
+    async fn accounts(
+        &self,
+        after: Option<&AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
+        let after = after.map_or("", AccountId::as_str);
+        let params = [after.into(), saturating(limit).into()];
+        self.query.all(ALL, &params, Row::account).await
+    }
+}
 
 impl<Q: Query, C: ApiKeyCache> Accounts for PostgresStore<Q, C> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {

@@ -1,6 +1,6 @@
 //! Accounts.
 
-use kubeagents_core::store::{Accounts, Audience, Registration};
+use kubeagents_core::store::{AccountList, Accounts, Audience, Registration};
 use kubeagents_core::{
     Account, AccountId, MailedToken, NewAccount, Receiver, StoreError, Timestamp, email_key,
 };
@@ -34,6 +34,12 @@ const ACCOUNT: &str = concat!(
     "SELECT ",
     account_columns!(),
     " FROM accounts WHERE id = ?1"
+);
+
+const ACCOUNTS: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    " FROM accounts WHERE id > ?1 ORDER BY id LIMIT ?2"
 );
 
 const ACCOUNT_BY_EMAIL: &str = concat!(
@@ -90,6 +96,20 @@ const RECEIVER: &str = "
 
 const RECEIVERS: &str = "
     SELECT id, notification_webhook_url FROM accounts WHERE notification_webhook_url <> ''";
+
+impl<C: Connection> AccountList for SqliteStore<C> {
+    async fn accounts(
+        &self,
+        after: Option<&AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
+        let after = after.map_or("", AccountId::as_str);
+        let page = self
+            .lists
+            .all(ACCOUNTS, [after.into(), limit.into()], Row::account);
+        page.await
+    }
+}
 
 impl<C: Connection> Accounts for SqliteStore<C> {
     async fn create_account(&self, account: &NewAccount) -> Result<Registration, StoreError> {

@@ -154,6 +154,14 @@ fn registration_mails_are_leased_until_they_are_settled() {
 }
 
 #[test]
+fn accounts_are_listed_page_by_page() {
+    let name = "accounts_are_listed_page_by_page";
+    run(name, async |store: &_, tag: &str| {
+        kubeagents_core::store::suite::accounts_are_listed_page_by_page(store, tag).await;
+    });
+}
+
+#[test]
 fn registrations_go_when_their_link_has_run_out() {
     let name = "registrations_go_when_their_link_has_run_out";
     run(name, async |store: &_, tag: &str| {

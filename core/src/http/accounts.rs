@@ -23,7 +23,7 @@ use crate::token::TokenType;
 use crate::validation::{STORABLE, storable};
 use crate::{
     Account, AccountId, InvalidField, MailedToken, NewAccount, RefreshDecision, RefreshToken, Rule,
-    Settings, Timestamp, causes, decide_refresh, email, email_key, password, sha256_hex,
+    Settings, Timestamp, causes, decide_refresh, email, email_key, operator, password, sha256_hex,
 };
 
 pub(super) const MIN_PASSWORD_CHARACTERS: usize = 8;
@@ -450,7 +450,8 @@ impl<P: Ports> App<P> {
 
     /// The account of an address. One that no account can have is not looked up.
     pub(super) async fn find_account(&self, email: &str) -> Result<Option<Account>, ApiError> {
-        if email.is_empty() || storable("email", email).is_err() {
+        let is_nobodys = email.is_empty() || email_key(email) == operator::EMAIL;
+        if is_nobodys || storable("email", email).is_err() {
             return Ok(None);
         }
         Ok(self.ports.store().account_by_email(email).await?)
@@ -552,7 +553,11 @@ impl<P: Ports> App<P> {
 }
 
 /// Checks a registration's fields in the order of the contract's table.
-fn check_registration(email: &str, password: &str, name: &str) -> Result<(), InvalidField> {
+pub(crate) fn check_registration(
+    email: &str,
+    password: &str,
+    name: &str,
+) -> Result<(), InvalidField> {
     check_password("password", password)?;
     if email.trim().is_empty() {
         return Err(Rule::Required.broken_by("email"));
@@ -570,7 +575,7 @@ fn check_registration(email: &str, password: &str, name: &str) -> Result<(), Inv
 }
 
 /// Checks whether a password may be set.
-pub(super) fn check_password(field: &'static str, password: &str) -> Result<(), InvalidField> {
+pub(crate) fn check_password(field: &'static str, password: &str) -> Result<(), InvalidField> {
     if password.chars().count() < MIN_PASSWORD_CHARACTERS {
         return Err(Rule::MinCharacters(MIN_PASSWORD_CHARACTERS).broken_by(field));
     }

@@ -11,7 +11,7 @@ use crate::store::{Accounts, ApiKeys};
 use crate::token::TokenType;
 use crate::{
     Account, AccountId, ApiKey, AuthMode, Rule, Scopes, Timestamp, Workspace, WorkspaceChoice,
-    hash, sha256_hex,
+    hash, operator, sha256_hex,
 };
 
 const MISSING: &str = "missing authorization header";
@@ -135,7 +135,10 @@ impl<P: Ports> App<P> {
             (WorkspaceChoice::Shared, Some(_)) if proof.membership.is_none() && !open => {
                 return Err(ApiError::no_member());
             }
-            _ => (Workspace::Shared, proof.membership),
+            _ => {
+                let user = proof.membership.filter(|name| !name.is_empty());
+                (Workspace::Shared, user)
+            }
         };
         Ok(Caller {
             workspace: if open { Workspace::Shared } else { workspace },
@@ -186,8 +189,7 @@ impl<P: Ports> App<P> {
 
     /// Checks whether an account may work in the shared workspace.
     pub(super) fn is_member(&self, account: &Account) -> bool {
-        let members = self.settings.values.shared_workspace_members.as_ref();
-        account.email_verified && members.is_some_and(|members| members.contains(&account.email))
+        operator::is_member(&self.settings.values, account)
     }
 
     /// The owner of an account, by access token and nothing else.
@@ -225,7 +227,7 @@ impl<P: Ports> App<P> {
         let account = account.ok_or_else(Self::unknown_account)?;
         let membership = self
             .is_member(&account)
-            .then(|| account.called().to_owned());
+            .then(|| operator::called(&account).to_owned());
         self.known_accounts
             .remember(account.id, membership.clone(), now, deletions);
         Ok(membership)

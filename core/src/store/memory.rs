@@ -79,6 +79,14 @@ mod tests {
     }
 
     #[test]
+    fn accounts_are_listed_page_by_page() {
+        let case = crate::store::suite::accounts_are_listed_page_by_page;
+        run("account list", async |store: &_, tag: &_| {
+            case(store, tag).await;
+        });
+    }
+
+    #[test]
     fn agents_with_new_names_are_known() {
         run("new names", async |store: &_, tag: &_| {
             let renamed = async |ws: &_, since, limit| store.renamed_since(ws, since, limit).await;

@@ -40,10 +40,10 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::{
-    AgentQuery, ApiKeyCreation, Audience, ChannelCreation, CommitOutcome, Expiry, Failure,
-    HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_PAGE_BYTES,
-    MAX_WAITING, MemoryStore, NO_ROOM, Page, PutOff, Registration, RegistrationMails, SessionQuery,
-    Store, StoreError, WorkspaceQuery,
+    AccountList, AgentQuery, ApiKeyCreation, Audience, ChannelCreation, CommitOutcome, Expiry,
+    Failure, HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_DELIVERIES,
+    MAX_PAGE_BYTES, MAX_WAITING, MemoryStore, NO_ROOM, Page, PutOff, Registration,
+    RegistrationMails, SessionQuery, Store, StoreError, WorkspaceQuery,
 };
 use crate::batch::Chain;
 use crate::{

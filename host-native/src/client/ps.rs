@@ -276,7 +276,7 @@ fn row(session: &Value, now: DateTime<Utc>) -> [String; 6] {
 
 /// A text that does nothing to a terminal: no control character, and none that turns the direction of
 /// what follows.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_line_end = |c: char| matches!(c, '\u{2028}' | '\u{2029}');
     let harmless = text.chars().filter(|c| !turns(*c));

@@ -105,6 +105,12 @@ mod suite {
     }
 
     #[test]
+    fn accounts_are_listed_page_by_page() {
+        let case = kubeagents_core::store::suite::accounts_are_listed_page_by_page;
+        run("list", async |store: &_, tag: &str| case(store, tag).await);
+    }
+
+    #[test]
     fn registrations_go_when_their_link_has_run_out() {
         let case = kubeagents_core::store::suite::registrations_go_when_their_link_has_run_out;
         run("links", async |store: &_, tag: &str| case(store, tag).await);

@@ -47,6 +47,8 @@ pub(super) enum Cause {
     Foreign,
     #[error("it holds nothing yet")]
     Nothing,
+    #[error("the server that is using it is of another version, or just starting")]
+    OtherVersion,
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -97,17 +99,38 @@ impl OpenError {
 /// # Errors
 /// [`OpenError`]; nothing of the file's contents is lost.
 pub(crate) async fn open(file: &Path) -> Result<NativeStore, OpenError> {
-    try_open(file)
+    try_open(file, Company::Refused)
         .await
         .map_err(|cause| OpenError::new(file, cause))
 }
 
-async fn try_open(file: &Path) -> Result<NativeStore, Cause> {
+/// The same for a command that changes a few rows: it may do so beside a server.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) async fn open_beside(file: &Path) -> Result<NativeStore, OpenError> {
+    try_open(file, Company::Allowed)
+        .await
+        .map_err(|cause| OpenError::new(file, cause))
+}
+
+/// Whether a server may be using a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Refused,
+    /// If it has the schema of this program.
+    Allowed,
+}
+
+async fn try_open(file: &Path, company: Company) -> Result<NativeStore, Cause> {
     let file = create(file)?;
     if fs::metadata(&file).map_err(Cause::Find)?.nlink() > 1 {
         return Err(Cause::Linked);
     }
-    let lock = Lock::take(&file)?;
+    let lock = match Lock::take(&file) {
+        Err(LockError::InUse(_)) if company == Company::Allowed => None,
+        lock => Some(lock?),
+    };
     let writer = connect(&file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     if writer.is_readonly("main").map_err(Failure::from)? {
         return Err(Cause::ReadOnly);
@@ -116,8 +139,16 @@ async fn try_open(file: &Path) -> Result<NativeStore, Cause> {
         return Err(Cause::Foreign);
     }
     let place = Arc::new(Place::of(&file));
-    let writer = Pool::new(vec![writer], place.clone()).under(lock);
+    if lock.is_none() && usize::try_from(version(&writer)?) != Ok(schema::VERSION) {
+        return Err(Cause::OtherVersion);
+    }
+    let writer = Pool::new(vec![writer], place.clone());
     schema::prepare(&writer).await?;
+    let writer = match (lock, company) {
+        (Some(lock), Company::Refused) => writer.under(lock),
+        // A server may start meanwhile.
+        _ => writer,
+    };
     let readers = |count| {
         let reader = |_| connect(&file, OpenFlags::SQLITE_OPEN_READ_ONLY);
         (0..count)
@@ -179,7 +210,7 @@ pub(super) enum Contents {
 
 /// Reads whose a database is, without changing it.
 pub(super) fn contents(connection: &rusqlite::Connection) -> Result<Contents, Failure> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let version = version(connection)?;
     let count = "SELECT count(*), count(*) FILTER (WHERE name = 'statuses') FROM sqlite_schema";
     let (all, ours): (i64, i64) =
         connection.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -191,4 +222,9 @@ pub(super) fn contents(connection: &rusqlite::Connection) -> Result<Contents, Fa
         _ if is_newer => Contents::Ours,
         _ => Contents::Foreign,
     })
+}
+
+/// The version of a database's schema.
+fn version(connection: &rusqlite::Connection) -> Result<i64, Failure> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }

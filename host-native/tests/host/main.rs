@@ -21,6 +21,7 @@ mod manual;
 mod mcp;
 mod notifications;
 mod openapi;
+mod operator;
 mod page;
 mod postgres;
 mod proxy;

@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 
 use super::MemoryStore;
-use crate::store::{Accounts, Audience, LATE_REPORTS, Registration, RegistrationMails, StoreError};
+use crate::store::{
+    AccountList, Accounts, Audience, LATE_REPORTS, Registration, RegistrationMails, StoreError,
+};
 use crate::{
     Account, AccountId, MailedToken, NewAccount, Receiver, Timestamp, Workspace, email_key,
 };
@@ -87,6 +89,22 @@ impl RegistrationMails for MemoryStore {
             state.mail_due = due;
         }
         Ok(())
+    }
+}
+
+impl AccountList for MemoryStore {
+    async fn accounts(
+        &self,
+        after: Option<&AccountId>,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
+        let table = &self.lock().accounts;
+        let states = table.by_id.values().map(|state| &state.account);
+        let mut accounts: Vec<&Account> = states
+            .filter(|account| after.is_none_or(|after| account.id > *after))
+            .collect();
+        accounts.sort_unstable_by_key(|account| &account.id);
+        Ok(accounts.into_iter().take(limit).cloned().collect())
     }
 }
 

@@ -532,3 +532,38 @@ where
     assert_eq!(lease(70, 10).await, [id(2)]);
     assert_eq!(lease(3600, 10).await.len(), 2);
 }
+
+/// Every account is listed once, verified or not, by id. For stores that an operator's commands reach.
+pub async fn accounts_are_listed_page_by_page<S: Store + AccountList>(store: &S, tag: &str) {
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        let name = format!("{tag} {n}");
+        ids.push(match n {
+            0 => verified(store, &name).await.id,
+            _ => {
+                let new = registration(&name, 0);
+                let _ = store.create_account(&new).await.unwrap();
+                new.id
+            }
+        });
+    }
+    ids.sort();
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map(|account: &Account| account.id.clone());
+        let page = store.accounts(after.as_ref(), 2).await.unwrap();
+        assert!(page.len() <= 2);
+        if page.is_empty() {
+            break;
+        }
+        found.extend(page);
+    }
+    assert!(found.is_sorted_by(|left, right| left.id < right.id));
+    // Other cases have theirs.
+    found.retain(|account| ids.contains(&account.id));
+    let listed: Vec<AccountId> = found.iter().map(|account| account.id.clone()).collect();
+    assert_eq!(listed, ids);
+    for account in found {
+        assert_eq!(store.account(&account.id).await.unwrap(), Some(account));
+    }
+}
