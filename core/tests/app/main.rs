@@ -6,6 +6,7 @@ mod limits;
 mod links;
 mod mcp;
 mod openapi;
+mod operator;
 mod pages;
 mod reads;
 mod server;
