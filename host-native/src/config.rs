@@ -25,6 +25,7 @@ use crate::manual;
 use crate::operator::{self, Errand};
 use crate::postgres::Database;
 use crate::secret_file::{self, Files};
+use crate::tls;
 
 /// What a process is asked to do, and how it logs meanwhile.
 pub(crate) struct Cli {
@@ -44,7 +45,10 @@ pub(crate) struct Log {
 pub(crate) enum Task {
     Serve(Box<Config>),
     /// Ask the server at this address whether it is alive.
-    Health(SocketAddr),
+    Health {
+        address: SocketAddr,
+        is_encrypted: bool,
+    },
     /// Serve the Model Context Protocol on standard input and output.
     Mcp {
         values: ClientValues,
@@ -73,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     /// The mail server, if there is one.
     pub(crate) smtp: Option<Smtp>,
+    /// What clients are spoken to with, where that is TLS.
+    pub(crate) tls: Option<tls::Files>,
     /// By which proxies notifications leave.
     pub(crate) proxies: Proxies,
     /// Whether invented agents report.
@@ -310,7 +316,10 @@ impl Cli {
                 let config = Config::new(values)?;
                 let address = config.address();
                 match (name, config.storage) {
-                    ("health", _) => Task::Health(address),
+                    ("health", _) => Task::Health {
+                        address,
+                        is_encrypted: config.tls.is_some(),
+                    },
                     ("backup", Storage::Sqlite(database)) => Task::Backup {
                         database,
                         copy: matches.get_one(COPY).cloned().unwrap_or_default(),
@@ -388,7 +397,7 @@ impl Config {
     /// A configuration whose parts fit together.
     ///
     /// # Errors
-    /// [`ConfigError`] for a database or a mail server that is configured twice or by half, for a proxy
+    /// [`ConfigError`] for a database, a mail server or TLS that is configured twice or by half, for a proxy
     /// that cannot be used, and for a receiver of notifications that would be told nothing.
     fn new(values: Values) -> Result<Self, ConfigError> {
         let storage = match (Database::new(&values)?, &values.database_url) {
@@ -399,6 +408,10 @@ impl Config {
         let config = Self {
             storage,
             smtp: Smtp::new(&values)?,
+            tls: tls::Files::new(
+                values.tls_cert_file.as_deref(),
+                values.tls_key_file.as_deref(),
+            )?,
             proxies: Proxies::from_env()?,
             is_demo: false,
             values,
@@ -410,9 +423,18 @@ impl Config {
     /// The address of the server's own page.
     pub(crate) fn own_url(&self) -> String {
         let (host, port) = (self.values.host, self.values.port);
+        let scheme = self.scheme();
         match host.is_unspecified() {
-            true => format!("http://localhost:{port}"),
-            false => format!("http://{}", SocketAddr::new(host, port)),
+            true => format!("{scheme}://localhost:{port}"),
+            false => format!("{scheme}://{}", SocketAddr::new(host, port)),
+        }
+    }
+
+    /// How the server is spoken to.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
         }
     }
 

@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
@@ -133,10 +132,10 @@ impl Drop for InFlight {
     }
 }
 
-/// A connection's transport.
+/// A connection's transport over a stream, encrypted or not.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S> {
+    stream: S,
     activity: Arc<Activity>,
     /// Longest pause between requests.
     keep_alive: Duration,
@@ -147,6 +146,8 @@ pub(crate) struct Connection {
     deadline: Option<Instant>,
     read_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
+    /// As long as what is encrypted is not all sent.
+    flush_timer: Option<Pin<Box<Sleep>>>,
     lingering: Option<Linger>,
 }
 
@@ -156,8 +157,8 @@ struct Linger {
     bytes_left: usize,
 }
 
-impl Connection {
-    pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>, keep_alive: Duration) -> Self {
+impl<S> Connection<S> {
+    pub(crate) fn new(stream: S, activity: Arc<Activity>, keep_alive: Duration) -> Self {
         Self {
             stream,
             activity,
@@ -167,6 +168,7 @@ impl Connection {
             deadline: None,
             read_timer: None,
             write_timer: None,
+            flush_timer: None,
             lingering: None,
         }
     }
@@ -202,21 +204,39 @@ impl Connection {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = &outcome {
             self.write_timer = None;
+            self.flush_timer = None;
             // The head of an answer that is still on its way may be long past: taking it counts.
             if !self.reading_head && written.as_ref().is_ok_and(|&count| count > 0) {
                 self.deadline = None;
             }
             return outcome;
         }
-        let timer = self
-            .write_timer
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + UNREAD_ANSWER)));
-        ready!(timer.as_mut().poll(cx));
+        ready!(poll_unread(&mut self.write_timer, cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The same for a flush, which waits only where the stream has a buffer of its own.
+    fn limit_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        if outcome.is_ready() {
+            self.flush_timer = None;
+            return outcome;
+        }
+        ready!(poll_unread(&mut self.flush_timer, cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Connection {
+/// Ready when an answer has been left unread for too long since the timer was set.
+fn poll_unread(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + UNREAD_ANSWER)));
+    timer.as_mut().poll(cx)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -248,7 +268,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -272,13 +292,15 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.limit_flush(cx, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.lingering.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            let outcome = Pin::new(&mut this.stream).poll_shutdown(cx);
+            ready!(this.limit_flush(cx, outcome))?;
             if !this.reading_head && !this.activity.has_unread() {
                 return Poll::Ready(Ok(()));
             }
@@ -305,7 +327,7 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::task::Waker;
 
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::{advance, pause};
 
     use super::*;
@@ -313,7 +335,7 @@ mod tests {
     const KEEP_ALIVE: Duration = Duration::from_secs(620);
 
     /// A connection without a request under way, and its client.
-    async fn connection() -> (Connection, TcpStream) {
+    async fn connection() -> (Connection<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
@@ -321,7 +343,7 @@ mod tests {
         (connection, client.unwrap())
     }
 
-    fn read(connection: &mut Connection) -> Poll<io::ErrorKind> {
+    fn read(connection: &mut Connection<TcpStream>) -> Poll<io::ErrorKind> {
         let mut scratch = [0; 16];
         let mut buffer = ReadBuf::new(&mut scratch);
         let outcome =
@@ -329,7 +351,7 @@ mod tests {
         outcome.map(|outcome| outcome.unwrap_err().kind())
     }
 
-    fn write(connection: &mut Connection) -> Poll<usize> {
+    fn write(connection: &mut Connection<TcpStream>) -> Poll<usize> {
         let outcome =
             Pin::new(connection).poll_write(&mut Context::from_waker(Waker::noop()), b"more");
         outcome.map(|outcome| outcome.unwrap())

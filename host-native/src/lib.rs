@@ -28,6 +28,7 @@ mod shutdown;
 mod silence;
 mod sqlite;
 mod sweep;
+mod tls;
 
 use std::future::ready;
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ use server::{Limits, Places};
 use silence::Listener;
 use sqlite::BackupError;
 use sweep::sweep;
+use tls::{Tls, TlsError};
 
 /// The exit code for a configuration that cannot be worked with.
 const BAD_CONFIGURATION: u8 = 2;
@@ -155,9 +157,21 @@ enum StartError {
     Errand(#[from] ErrandError),
 }
 
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::Config(error) => Self::Config(error),
+            TlsError::Setup(error) => Self::Tls(error),
+        }
+    }
+}
+
 async fn perform(task: Task, warnings: &[String]) -> Result<(), StartError> {
     match task {
-        Task::Health(address) => Ok(health::check(address).await?),
+        Task::Health {
+            address,
+            is_encrypted,
+        } => Ok(health::check(address, is_encrypted).await?),
         Task::Mcp {
             values,
             is_read_only,
@@ -205,6 +219,8 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     getrandom::fill(&mut [0])?;
     let stop = shutdown::on_signals().map_err(StartError::Signals)?;
     let (stop_background, stopping) = watch::channel(false);
+    let tls = config.tls.clone().map(Tls::new).transpose()?;
+    let (tls, renewal) = tls.unzip();
     let places = server::places();
     let hub = Hub::new(places.clients);
     let stop = {
@@ -221,6 +237,9 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     config.values.port = address.port();
     let (mail, mailing) = mail::set_up(config.smtp.take(), config.page_url())?;
     let mut background: Vec<JoinHandle<()>> = Vec::new();
+    if let Some(renewal) = renewal {
+        background.push(tokio::spawn(renewal.run(stopping.clone())));
+    }
 
     let config = &config;
     let mut file = None;
@@ -265,7 +284,16 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(start!(store, settings, reports))
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            serve_on(listener, config, warnings, places, opening, handle, stop).await?;
+            serve_on(
+                (listener, tls),
+                config,
+                warnings,
+                places,
+                opening,
+                handle,
+                stop,
+            )
+            .await?;
         }
         Storage::Sqlite(path) => {
             let opening = async {
@@ -281,7 +309,16 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(app)
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            serve_on(listener, config, warnings, places, opening, handle, stop).await?;
+            serve_on(
+                (listener, tls),
+                config,
+                warnings,
+                places,
+                opening,
+                handle,
+                stop,
+            )
+            .await?;
         }
         Storage::Postgres(database) => {
             let opening = async {
@@ -296,7 +333,16 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(app)
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            serve_on(listener, config, warnings, places, opening, handle, stop).await?;
+            serve_on(
+                (listener, tls),
+                config,
+                warnings,
+                places,
+                opening,
+                handle,
+                stop,
+            )
+            .await?;
         }
     }
 
@@ -322,7 +368,7 @@ struct Starting;
 /// Serves with `handle` what comes of `opening`. Until then `/health` says that the
 /// process lives, and whoever asks for more is told to come back.
 async fn serve_on<A, H, F, T>(
-    listener: TcpListener,
+    (listener, tls): (TcpListener, Option<Tls>),
     config: &Config,
     warnings: &[String],
     places: Places,
@@ -345,7 +391,7 @@ where
         is_asked_for: config.values.access_log,
         trusted: config.values.trusted_proxies.clone(),
     };
-    let address = format!("http://{}", config.address());
+    let address = format!("{}://{}", config.scheme(), config.address());
     let mode = config.mode();
     // In open mode people may look at once.
     let is_shown = mode == AuthMode::Open && config.values.dashboard_enabled;
@@ -368,7 +414,7 @@ where
             }
         }
     };
-    let serving = server::serve(listener, limits, access_log, respond, stop);
+    let serving = server::serve(listener, tls, limits, access_log, respond, stop);
     let opening = async {
         tokio::pin!(opening);
         match timeout(QUICK_START, &mut opening).await {

@@ -1,4 +1,4 @@
-//! Serving HTTP/1.1 and HTTP/2 without TLS, on one port.
+//! Serving HTTP/1.1 and HTTP/2 on one port, with TLS or without.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -9,21 +9,25 @@ use std::{io, iter};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, HOST, STRICT_TRANSPORT_SECURITY};
+use http::uri::Authority;
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use kubeagents_core::{Crowded, Peer, Stopping};
+use kubeagents_core::{Crowded, Encrypted, Peer, Stopping};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_rustls::server::TlsStream;
 
 use crate::access::AccessLog;
 use crate::answer::{AnswerBody, Content};
 use crate::body::RequestBody;
 use crate::connection::{Activity, Connection};
+use crate::tls::Tls;
 
 /// The largest head of a request, in bytes; a larger one is answered 431. Browsers send up to about
 /// 16 KiB.
@@ -34,6 +38,12 @@ const MAX_STREAMS: u32 = 128;
 
 /// Time that requests get to finish once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// Time that a client gets for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What has browsers ask by HTTPS alone, for a year from the last answer.
+const HTTPS_ALONE: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Time that a client which has just connected gets for its request once the server drains.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -172,6 +182,20 @@ pub(crate) struct Limits {
     pub(crate) shutdown_delay: Duration,
 }
 
+/// What serves one client.
+struct Service<H> {
+    builder: Arc<Builder<TokioExecutor>>,
+    handle: H,
+    access_log: Arc<AccessLog>,
+    phases: watch::Receiver<Phase>,
+    /// Who the client is.
+    peer: Option<Peer>,
+    /// Whether it has no place of its own.
+    is_probe: bool,
+    is_encrypted: bool,
+    keep_alive: Duration,
+}
+
 /// Listens on an address.
 ///
 /// # Errors
@@ -190,6 +214,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until `stop` ends, then lets requests finish for a while.
 pub(crate) async fn serve<H, F, T>(
     listener: TcpListener,
+    tls: Option<Tls>,
     limits: Limits,
     access_log: AccessLog,
     handle: H,
@@ -217,47 +242,29 @@ pub(crate) async fn serve<H, F, T>(
     let (phase, phases) = watch::channel(Phase::Serving);
     let start = |stream: TcpStream, place: Place| {
         let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
-        let (builder, handle, mut phases) = (builder.clone(), handle.clone(), phases.clone());
-        let access_log = access_log.clone();
-        tokio::spawn(async move {
-            let is_probe = place.is_probe;
-            let keep_alive = match is_probe {
+        let is_probe = place.is_probe;
+        let tls = tls.clone();
+        let mut service = Service {
+            builder: builder.clone(),
+            handle: handle.clone(),
+            access_log: access_log.clone(),
+            phases: phases.clone(),
+            peer,
+            is_probe,
+            is_encrypted: tls.is_some(),
+            keep_alive: match is_probe {
                 true => PROBE,
                 false => limits.keep_alive,
-            };
-            let activity = Arc::new(Activity::default());
-            let transport = Connection::new(stream, activity.clone(), keep_alive);
-            let service = {
-                let (activity, phases) = (activity.clone(), phases.clone());
-                service_fn(move |mut request: Request<Incoming>| {
-                    if let Some(peer) = peer {
-                        request.extensions_mut().insert(peer);
-                    }
-                    let state = match *phases.borrow() {
-                        Phase::Serving if is_probe => State::Crowded,
-                        Phase::Serving => State::Serving,
-                        _ => State::Stopping,
-                    };
-                    let (activity, access_log) = (activity.clone(), access_log.clone());
-                    respond(handle.clone(), activity, access_log, state, request)
-                })
-            };
-            let connection = builder.serve_connection(TokioIo::new(transport), service);
-            tokio::pin!(connection);
-            let serving = async {
-                tokio::select! {
-                    served = connection.as_mut() => served,
-                    () = last_request(&mut phases, &activity) => {
-                        connection.as_mut().graceful_shutdown();
-                        connection.await
+            },
+        };
+        tokio::spawn(async move {
+            match tls {
+                None => service.serve(stream).await,
+                Some(tls) => {
+                    if let Some(stream) = service.greet(&tls, stream).await {
+                        service.serve(stream).await;
                     }
                 }
-            };
-            tokio::select! {
-                served = serving => if let Err(error) = served {
-                    tracing::debug!(%error, "connection broke off");
-                },
-                () = activity.unread() => tracing::debug!("client reads no answer"),
             }
             drop(place);
         });
@@ -285,6 +292,101 @@ pub(crate) async fn serve<H, F, T>(
     if timeout(DRAIN, phase.closed()).await.is_err() {
         tracing::warn!("requests that did not finish in {DRAIN:?} are broken off");
     }
+}
+
+impl<H> Service<H> {
+    /// Greets the client in TLS; `None` where that fails or takes too long.
+    async fn greet(&mut self, tls: &Tls, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+        let patience = match self.is_probe {
+            true => PROBE,
+            false => HANDSHAKE,
+        };
+        let phases = &mut self.phases;
+        let ending = async {
+            // An error would mean that there is no server any more.
+            let _ = phases.wait_for(|phase| *phase == Phase::Draining).await;
+            sleep(FIRST_REQUEST).await;
+        };
+        let greeted = tokio::select! {
+            greeted = timeout(patience, tls.greet(stream)) => greeted,
+            () = ending => return None,
+        };
+        match greeted {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("a TLS handshake took too long");
+                None
+            }
+        }
+    }
+
+    /// Serves the client's requests.
+    async fn serve<S, F, T>(mut self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Content<T>>> + Send + 'static,
+        T: Stream<Item = Bytes> + Send + 'static,
+    {
+        let activity = Arc::new(Activity::default());
+        let transport = Connection::new(stream, activity.clone(), self.keep_alive);
+        let service = {
+            let (activity, phases, handle) =
+                (activity.clone(), self.phases.clone(), self.handle.clone());
+            let access_log = self.access_log.clone();
+            let (peer, is_probe, is_encrypted) = (self.peer, self.is_probe, self.is_encrypted);
+            service_fn(move |mut request: Request<Incoming>| {
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(peer);
+                }
+                if is_encrypted {
+                    request.extensions_mut().insert(Encrypted);
+                }
+                let state = match *phases.borrow() {
+                    Phase::Serving if is_probe => State::Crowded,
+                    Phase::Serving => State::Serving,
+                    _ => State::Stopping,
+                };
+                let (activity, access_log) = (activity.clone(), access_log.clone());
+                respond(handle.clone(), activity, access_log, state, request)
+            })
+        };
+        let connection = self
+            .builder
+            .serve_connection(TokioIo::new(transport), service);
+        tokio::pin!(connection);
+        let phases = &mut self.phases;
+        let serving = async {
+            tokio::select! {
+                served = connection.as_mut() => served,
+                () = last_request(phases, &activity) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        };
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                tracing::debug!(%error, "connection broke off");
+            },
+            () = activity.unread() => tracing::debug!("client reads no answer"),
+        }
+    }
+}
+
+/// Checks whether a request asks for this machine by a name that every machine has for itself: what a
+/// browser is told of it would hold for whatever else is served there.
+fn is_of_localhost<B>(request: &Request<B>) -> bool {
+    let target = request.uri().authority().map(Authority::as_str);
+    let header = || request.headers().get(HOST)?.to_str().ok();
+    let name = target.or_else(header).unwrap_or_default();
+    let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Ends when a connection is to take no further requests, or only those that it has begun to read.
@@ -382,7 +484,12 @@ where
         State::Crowded => drop(request.extensions_mut().insert(Crowded)),
         State::Stopping => drop(request.extensions_mut().insert(Stopping)),
     }
+    let is_sticky = request.extensions().get::<Encrypted>().is_some() && !is_of_localhost(&request);
     let mut response = handle(request).await;
+    if is_sticky {
+        let headers = response.headers_mut();
+        headers.insert(STRICT_TRANSPORT_SECURITY, HTTPS_ALONE);
+    }
     if !multiplexed && (state != State::Serving || activity.has_unread()) {
         // The connection ends with this answer, and the client must not send its next request on it.
         let close = HeaderValue::from_static("close");

@@ -53,6 +53,13 @@ settings! {
     /// TCP port to listen on; 0: any free one, which the log names.
     port: u16 = "PORT", |text| parse::port(text, 0), Value("8080"), NATIVE;
 
+    /// File with the server's certificate in PEM, followed by those of its authorities, if any. With it the
+    /// server speaks HTTPS. It is read again when it changes.
+    tls_cert_file: Option<String> = "TLS_CERT_FILE", parse::text, Nothing, NATIVE;
+
+    /// File with the private key of that certificate in PEM, without a passphrase.
+    tls_key_file: Option<String> = "TLS_KEY_FILE", parse::text, Nothing, NATIVE;
+
     /// How long a connection may be idle between requests, in seconds (1-3600). Load balancers should
     /// give up theirs sooner.
     keep_alive: Duration = "KEEP_ALIVE_SECONDS", |text| parse::seconds(text, 1..=3600), Value("620"),

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::RootCertStore;
+use rustls::{CertificateError, RootCertStore};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
@@ -52,6 +52,10 @@ pub(crate) enum NoAnswer {
     Unreachable(String),
     #[error("does not speak TLS: should its address begin with http:// instead?")]
     NotTls,
+    #[error(
+        "cannot be trusted: the authority of its certificate is not known: name it in SSL_CERT_FILE"
+    )]
+    UnknownAuthority,
     #[error("does not speak HTTP: should its address begin with https:// instead?")]
     NotHttp,
     #[error("breaks off in its answer")]
@@ -64,8 +68,12 @@ impl From<hyper_util::client::legacy::Error> for NoAnswer {
     fn from(error: hyper_util::client::legacy::Error) -> Self {
         let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(error) = cause {
-            if let Some(rustls::Error::InvalidMessage(_)) = error.downcast_ref() {
-                return Self::NotTls;
+            match error.downcast_ref() {
+                Some(rustls::Error::InvalidMessage(_)) => return Self::NotTls,
+                Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                    return Self::UnknownAuthority;
+                }
+                _ => {}
             }
             if error.downcast_ref().is_some_and(hyper::Error::is_parse) {
                 return Self::NotHttp;

@@ -31,3 +31,4 @@ mod setup;
 mod shutdown;
 mod sqlite;
 mod support;
+mod tls;

@@ -51,7 +51,8 @@ fn bash_completes_commands_flags_and_values() {
         succeed(Command::new("bash").args(["--norc", "-c", &script]))
     };
     assert_eq!(complete(&["back"]), "backup\n");
-    assert_eq!(complete(&["--database-u"]), "--database-url\n");
+    let both = "--database-url\n--database-url-file\n";
+    assert_eq!(complete(&["--database-u"]), both);
     assert_eq!(complete(&["setup", "deep"]), "deepagents\n");
     assert_eq!(complete(&["completions", "zs"]), "zsh\n");
 }
@@ -128,7 +129,13 @@ fn the_manual_has_a_page_for_each_command_and_tells_every_setting() {
         .collect();
     found.sort();
     assert!(found.len() > 10, "{found:?}");
-    assert_eq!(found, expected);
+    // A part of a command has a page, too.
+    let is_part = |page: &&String| {
+        let mut wholes = expected.iter().filter_map(|whole| whole.strip_suffix(".1"));
+        wholes.any(|whole| whole != "kubeagents" && page.starts_with(&format!("{whole}-")))
+    };
+    let of_commands: Vec<&String> = found.iter().filter(|page| !is_part(page)).collect();
+    assert_eq!(of_commands, expected.iter().collect::<Vec<_>>());
 
     for page in &found {
         let mut man = program("man", "man-db");

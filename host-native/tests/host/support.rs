@@ -100,7 +100,7 @@ impl Server {
             .log()
             .wait_for(PATIENCE, |line| line.contains(words));
         let (_, address) = line.split_once("address").unwrap();
-        let (_, address) = address.split_once("http://").unwrap();
+        let (_, address) = address.split_once("://").unwrap();
         let end = address.find([' ', '"']).unwrap_or(address.len());
         let port = address[..end].rsplit(':').next().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
