@@ -440,4 +440,55 @@ mod tests {
         advance(HEAD + Duration::from_secs(1)).await;
         assert_eq!(read(&mut connection), Poll::Ready(io::ErrorKind::TimedOut));
     }
+
+    /// A stream whose buffer never empties.
+    struct Stuck;
+
+    type End = fn(Pin<&mut Connection<Stuck>>, &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    impl AsyncRead for Stuck {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_encrypted_and_never_sent_is_given_up() {
+        let mut context = Context::from_waker(Waker::noop());
+        let ends: [End; 2] = [AsyncWrite::poll_flush, AsyncWrite::poll_shutdown];
+        for end in ends {
+            let mut connection = Connection::new(Stuck, Arc::default(), KEEP_ALIVE);
+            let mut look = || end(Pin::new(&mut connection), &mut context);
+            assert!(look().is_pending());
+            advance(UNREAD_ANSWER - Duration::from_secs(1)).await;
+            assert!(look().is_pending());
+            advance(Duration::from_secs(2)).await;
+            let Poll::Ready(Err(error)) = look() else {
+                panic!("it still waits");
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+    }
 }

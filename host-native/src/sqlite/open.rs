@@ -10,6 +10,7 @@ use kubeagents_core::{Store, StoreError};
 use kubeagents_store_sqlite::schema::{self, SchemaError};
 use kubeagents_store_sqlite::{Connections, SqliteStore};
 use rusqlite::{ErrorCode, OpenFlags};
+use rustix::process::geteuid;
 
 use super::NativeStore;
 use super::lock::{Lock, LockError};
@@ -49,6 +50,8 @@ pub(super) enum Cause {
     Nothing,
     #[error("the server that is using it is of another version, or just starting")]
     OtherVersion,
+    #[error("it belongs to another user: run this as that user, as whom the server runs")]
+    OtherUser,
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -76,7 +79,8 @@ impl OpenError {
             | Cause::ReadOnly
             | Cause::Linked
             | Cause::Foreign
-            | Cause::Nothing => return true,
+            | Cause::Nothing
+            | Cause::OtherUser => return true,
             Cause::Lock(LockError::Io(_, error)) => {
                 use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
                 return matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem);
@@ -109,9 +113,30 @@ pub(crate) async fn open(file: &Path) -> Result<NativeStore, OpenError> {
 /// # Errors
 /// [`OpenError`].
 pub(crate) async fn open_beside(file: &Path) -> Result<NativeStore, OpenError> {
-    try_open(file, Company::Allowed)
-        .await
-        .map_err(|cause| OpenError::new(file, cause))
+    let opening = async {
+        check_user(file)?;
+        try_open(file, Company::Allowed).await
+    };
+    opening.await.map_err(|cause| OpenError::new(file, cause))
+}
+
+/// Refuses root where the file is another user's, or is to be in that user's directory: the server could
+/// not use what root makes there.
+fn check_user(file: &Path) -> Result<(), Cause> {
+    let owner = fs::metadata(file).or_else(|_| fs::metadata(directory(file)));
+    let is_anothers = owner.is_ok_and(|owner| owner.uid() != 0);
+    match geteuid().is_root() && is_anothers {
+        true => Err(Cause::OtherUser),
+        false => Ok(()),
+    }
+}
+
+/// The directory that a file is in.
+fn directory(file: &Path) -> &Path {
+    match file.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
 }
 
 /// Whether a server may be using a database.
@@ -167,11 +192,7 @@ async fn try_open(file: &Path, company: Company) -> Result<NativeStore, Cause> {
 
 /// The file's one name; an empty file if there is none, for nobody else to read.
 fn create(file: &Path) -> Result<PathBuf, Cause> {
-    let directory = match file.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
-    };
-    fs::metadata(directory).map_err(Cause::Directory)?;
+    fs::metadata(directory(file)).map_err(Cause::Directory)?;
     let created = OpenOptions::new()
         .write(true)
         .create_new(true)

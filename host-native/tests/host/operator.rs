@@ -1,6 +1,8 @@
 //! `kubeagents key` and `kubeagents user`.
 
+use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::chown;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -451,4 +453,29 @@ async fn a_password_is_typed_twice_and_not_shown() {
     assert_eq!(terminal.end().await, Some(0));
     let list = output(&variables, &["user", "list"], "");
     assert_eq!(text(&list.stdout).lines().count(), 1);
+}
+
+#[test]
+fn root_leaves_nothing_behind_that_the_servers_user_cannot_use() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeagents.db");
+    let url = format!("sqlite://{}", file.display());
+    let problem = format!(
+        "DATABASE_URL: {} cannot be used: it belongs to another user: run this as that user, as whom the server \
+         runs\n",
+        file.display()
+    );
+    let ends = || refusal(&[("DATABASE_URL", &url)], &["key"], "");
+    chown(folder.path(), Some(1), None).unwrap();
+    assert_eq!(ends(), (Some(2), problem.clone()));
+    assert!(!file.exists());
+
+    fs::write(&file, "").unwrap();
+    chown(folder.path(), Some(0), None).unwrap();
+    chown(&file, Some(1), None).unwrap();
+    assert_eq!(ends(), (Some(2), problem));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
