@@ -40,6 +40,8 @@ for target in "${targets[@]}"; do
     break
 done
 [ -d "$package/man" ] || { echo "none of ${targets[*]} runs on this machine" >&2 && exit 1; }
+# The other program has no commands and no flags.
+echo '.so man1/kubeagents-hook.1' >"$package/man/kubeagents-watcher.1"
 cat >"$package/changelog" <<END
 kubeagents ($version-1) stable; urgency=medium
 
