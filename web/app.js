@@ -306,6 +306,7 @@ async function loadRest() {
     () => import("./views/settings/channels.js"),
     () => import("./views/settings/keys.js"),
     () => import("./views/settings/account.js"),
+    () => import("./views/settings/audit.js"),
   ];
   for (const load of rest) await load().catch(() => {});
 }

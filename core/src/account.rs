@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ports::{Entropy, MailKind, random};
-use crate::{Timestamp, sha256_hex};
+use crate::{Timestamp, Workspace, sha256_hex};
 
 /// The id of an account: a UUID in text form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -110,6 +110,11 @@ pub(crate) struct UserView<'a> {
 }
 
 impl Account {
+    /// Its own workspace.
+    pub fn workspace(&self) -> Workspace {
+        Workspace::Account(self.id.clone())
+    }
+
     /// What others know its owner by: the name, else the address.
     pub(crate) fn called(&self) -> &str {
         match self.name.trim() {

@@ -4,6 +4,7 @@ mod access_line;
 mod accounts;
 mod agents;
 mod api_keys;
+mod audit;
 mod body;
 mod channels;
 mod client;
@@ -55,6 +56,7 @@ pub use outage::Outage;
 pub use request_id::RequestId;
 pub use trace::Outcome;
 
+use crate::audit::Actor;
 use crate::json;
 use crate::ports::{Clock, Events, Ports};
 use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority, is_origin_of};
@@ -64,6 +66,7 @@ use crate::{AuthMode, Settings, Timestamp, Workspace};
 use body::{Received, Standing};
 use client::Client;
 pub use client::Peer;
+pub(crate) use client::network;
 use cookie::CookieNames;
 use credentials::Caller;
 use endpoints::{Access, Endpoint, Route, Row};
@@ -275,12 +278,13 @@ impl<P: Ports> App<P> {
             Access::Workspace => self.authenticate(parts).await,
             Access::Management => {
                 let caller = self.authenticate(parts).await?;
-                match caller.by_api_key {
-                    false => Ok(caller),
-                    true => Err(ApiError::forbidden("API keys cannot manage channels")),
+                match caller.actor {
+                    Actor::ApiKey => Err(ApiError::forbidden("API keys cannot manage channels")),
+                    _ => Ok(caller),
                 }
             }
             Access::Account => self.authenticate_account(&parts.headers).await,
+            Access::Owner => self.authenticate_owner(parts).await,
         }
     }
 

@@ -15,6 +15,7 @@
 mod account;
 mod agent;
 mod api_key;
+pub mod audit;
 pub mod batch;
 mod causes;
 mod channel;

@@ -3,13 +3,15 @@
 
 use crate::account::{Account, AccountId, MailedToken, NewAccount};
 use crate::api_key::{NewApiKey, Unmade};
+use crate::audit::{self, Act, Actor, AuditEvent};
 use crate::http::{check_password, check_registration};
 use crate::paging::ApiKeyCursor;
 use crate::ports::{Clock, Entropy, MailKind, PasswordFailure, random, random_uuid};
 use crate::settings::Values;
 use crate::store::{AccountList, Registration};
 use crate::{
-    ApiKey, InvalidField, Store, StoreError, Timestamp, WorkspaceChoice, email_key, password,
+    ApiKey, InvalidField, Store, StoreError, Timestamp, Workspace, WorkspaceChoice, email_key,
+    password,
 };
 
 /// The account of the keys that an operator makes for the shared workspace. No random id is this one.
@@ -41,6 +43,15 @@ pub(crate) fn called(account: &Account) -> &str {
 
 fn is_operators(account: &Account) -> bool {
     account.id.as_str() == ID
+}
+
+/// The workspace whose audit tells what is done to an account. The operator's keys are the shared
+/// workspace's.
+pub(crate) fn audited(id: &AccountId) -> Workspace {
+    match id.as_str() {
+        ID => Workspace::Shared,
+        _ => Workspace::Account(id.clone()),
+    }
 }
 
 /// Why something is not done.
@@ -144,11 +155,29 @@ impl<S: Store, C: Clock, E: Entropy> Operator<'_, S, C, E> {
             return Err(Refusal::NoMember(account.email));
         }
         let made = new.make(self.store, self.entropy, account.id, self.now());
-        made.await.map_err(|unmade| match unmade {
+        let made = made.await.map_err(|unmade| match unmade {
             Unmade::NoAccount => Refusal::NoAccount(called.to_owned()),
             Unmade::TooMany => Refusal::TooManyKeys(unmade.to_string()),
             Unmade::Store(error) => error.into(),
-        })
+        })?;
+        self.note_key(AuditEvent::KeyCreated, &made.0).await;
+        Ok(made)
+    }
+
+    /// Writes what was done to an account into its audit.
+    async fn note(&self, id: &AccountId, event: AuditEvent) {
+        let act = Act::new(audited(id), event, Actor::Operator);
+        self.record(act).await;
+    }
+
+    async fn note_key(&self, event: AuditEvent, key: &ApiKey) {
+        let act = Act::new(audited(&key.account_id), event, Actor::Operator);
+        self.record(act.on(&key.name, &key.id)).await;
+    }
+
+    async fn record(&self, act: Act) {
+        let retention = self.values.audit_retention();
+        audit::record(self.store, act, retention, self.now()).await;
     }
 
     /// The keys of an owner, newest first.
@@ -175,10 +204,10 @@ impl<S: Store, C: Clock, E: Entropy> Operator<'_, S, C, E> {
     /// [`Refusal`].
     pub async fn revoke_key(&self, owner: KeyOwner<'_>, id: &str) -> Result<(), Refusal> {
         let account = self.owner(owner).await?;
-        match self.store.revoke_api_key(&account, id).await? {
-            true => Ok(()),
-            false => Err(Refusal::NoKey(id.to_owned())),
-        }
+        let revoked = self.store.revoke_api_key(&account, id).await?;
+        let key = revoked.ok_or_else(|| Refusal::NoKey(id.to_owned()))?;
+        self.note_key(AuditEvent::KeyRevoked, &key).await;
+        Ok(())
     }
 
     /// The account of an owner.
@@ -208,7 +237,11 @@ impl<S: Store, C: Clock, E: Entropy> Operator<'_, S, C, E> {
         let password_hash = self.hash(password)?;
         let id = AccountId::new(random_uuid(self.entropy));
         let added = self.add(id, email, name, password_hash).await?;
-        added.ok_or_else(taken)
+        let account = added.ok_or_else(taken)?;
+        for event in [AuditEvent::AccountRegistered, AuditEvent::AccountVerified] {
+            self.note(&account.id, event).await;
+        }
+        Ok(account)
     }
 
     /// Stores an account as verified; `None` when one has the address that is.
@@ -283,7 +316,9 @@ impl<S: Store, C: Clock, E: Entropy> Operator<'_, S, C, E> {
             let changed = self.store.change_password(&account, &hash, self.now());
             if changed.await? {
                 // A log-in by the old password may be under way.
-                return Ok(self.store.revoke_refresh_tokens(&account.id).await?);
+                let revoked = self.store.revoke_refresh_tokens(&account.id).await;
+                self.note(&account.id, AuditEvent::PasswordChanged).await;
+                return Ok(revoked?);
             }
         }
         Err(Refusal::Contended)
@@ -297,6 +332,7 @@ impl<S: Store, C: Clock, E: Entropy> Operator<'_, S, C, E> {
         for _ in 0..ATTEMPTS {
             let account = self.account(email).await?;
             if self.store.delete_account(&account, self.now()).await? {
+                self.note(&account.id, AuditEvent::AccountDeleted).await;
                 while self.store.purge_deleted(self.now()).await? {}
                 return Ok(());
             }

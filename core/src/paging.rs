@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::DateTime;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::audit::AuditEntry;
 use crate::{Agent, ApiKey, NamedSession, Session, Status, Timestamp};
 
 /// A place in a list of agents: after this one.
@@ -104,6 +105,25 @@ impl ApiKeyCursor {
         Self {
             created_at: key.created_at,
             id: key.id.clone(),
+        }
+    }
+}
+
+/// A place in an audit: after this entry, toward older ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditCursor {
+    /// When it happened.
+    pub at: Timestamp,
+    /// Its id.
+    pub id: String,
+}
+
+impl AuditCursor {
+    /// The place after this entry.
+    pub fn after(entry: &AuditEntry) -> Self {
+        Self {
+            at: entry.at,
+            id: entry.id.clone(),
         }
     }
 }
@@ -220,6 +240,18 @@ impl Cursor for ApiKeyCursor {
     fn from_wire((created_at, id): Self::Wire) -> Option<Self> {
         let created_at = created_at.instant()?;
         storable(id).map(|id| Self { created_at, id })
+    }
+}
+
+impl Cursor for AuditCursor {
+    const TAG: char = 'l';
+    type Wire = (Micros, String);
+    fn to_wire(&self) -> Self::Wire {
+        (Micros::new(self.at), self.id.clone())
+    }
+    fn from_wire((at, id): Self::Wire) -> Option<Self> {
+        let at = at.instant()?;
+        storable(id).map(|id| Self { at, id })
     }
 }
 

@@ -4,6 +4,8 @@
 //! line of help, the hosts that have it, and whether it is a secret. A host finds the texts
 //! (environment, flags, a platform's variables) and [`Values`] says what they mean.
 
+use chrono::TimeDelta;
+
 mod client;
 mod cors;
 mod database;
@@ -94,6 +96,11 @@ impl Values {
     pub fn cors_policy(&self, mode: AuthMode) -> CorsPolicy {
         let configured = self.cors_allowed_origins.clone();
         configured.unwrap_or_else(|| CorsPolicy::default_for(mode))
+    }
+
+    /// How long entries of the audit are kept.
+    pub fn audit_retention(&self) -> TimeDelta {
+        TimeDelta::days(self.audit_retention_days.into())
     }
 
     /// Checks whether notifications may go to private and loopback addresses in this mode.

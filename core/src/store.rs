@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 mod account_list;
 mod accounts;
 mod api_keys;
+mod audit;
 mod buckets;
 mod channels;
 mod memory;
@@ -20,10 +21,13 @@ mod sessions;
 pub mod suite;
 mod tokens;
 
-pub use crate::paging::{AgentCursor, ApiKeyCursor, HistoryCursor, SessionCursor, WorkspaceCursor};
+pub use crate::paging::{
+    AgentCursor, ApiKeyCursor, AuditCursor, HistoryCursor, SessionCursor, WorkspaceCursor,
+};
 pub use account_list::AccountList;
 pub use accounts::{Accounts, Audience, LATE_REPORTS, Registration};
 pub use api_keys::{ApiKeyCreation, ApiKeys};
+pub use audit::{Audit, AuditBounds};
 pub use buckets::Buckets;
 pub use channels::{ChannelCreation, Channels};
 pub use memory::MemoryStore;
@@ -39,6 +43,7 @@ pub use sessions::{
 };
 pub use tokens::RefreshTokens;
 
+use crate::audit::AuditEntry;
 use crate::{Agent, ApiKey, NamedSession, Session, Status};
 
 /// Why storage did not do what it was asked. Clients see 503 for either.
@@ -266,6 +271,22 @@ impl Row for Status {
     }
 }
 
+impl Row for AuditEntry {
+    fn bytes(&self) -> usize {
+        let Self {
+            id,
+            user,
+            client_address,
+            user_agent,
+            target,
+            target_id,
+            ..
+        } = self;
+        let texts = [id, user, client_address, user_agent, target, target_id];
+        ROW_BYTES + json_bytes(texts.map(String::as_str))
+    }
+}
+
 impl Row for ApiKey {
     fn bytes(&self) -> usize {
         ROW_BYTES + json_bytes([self.name.as_str(), &self.key_prefix])
@@ -277,7 +298,7 @@ impl Row for ApiKey {
 ///
 /// `now` is the caller's clock wherever expiry is a question; nothing expires by itself.
 pub trait Store:
-    Sessions + Accounts + RefreshTokens + ApiKeys + Channels + Outbox + Buckets
+    Sessions + Accounts + RefreshTokens + ApiKeys + Channels + Outbox + Buckets + Audit
 {
     /// Whether what is queued in the outbox survives the process, so that delivery can be tried
     /// for longer than a moment.

@@ -147,16 +147,23 @@ impl<K: KeyValue> ApiKeys for KeyValueStore<K> {
         found.map(|document| document.value.try_into()).transpose()
     }
 
-    async fn revoke_api_key(&self, id: &AccountId, key_id: &str) -> Result<bool, StoreError> {
+    async fn revoke_api_key(
+        &self,
+        id: &AccountId,
+        key_id: &str,
+    ) -> Result<Option<ApiKey>, StoreError> {
         let keys = self.all_api_keys(id).await?;
         let Some(key) = keys.into_iter().find(|key| key.id == key_id) else {
-            return Ok(false);
+            return Ok(None);
         };
         self.change_api_key(&key.key_hash, |key| {
             !std::mem::replace(&mut key.revoked, true)
         })
         .await?;
-        Ok(true)
+        Ok(Some(ApiKey {
+            revoked: true,
+            ..key
+        }))
     }
 
     async fn touch_api_key(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {

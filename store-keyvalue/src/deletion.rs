@@ -69,6 +69,7 @@ impl<K: KeyValue> KeyValueStore<K> {
                 self.free_address(&claim, &id).await?;
                 let workspace = Workspace::Account(account.clone());
                 self.delete_channels(&workspace).await?;
+                self.delete_audit(&workspace).await?;
                 if self.purge_workspace(&workspace).await? {
                     return Ok(true);
                 }

@@ -85,9 +85,11 @@ const BY_HASH: &str = concat!(
     " FROM kubeagents_data.api_keys WHERE key_hash = $1::text"
 );
 
-const REVOKE: &str = "\
-UPDATE kubeagents_data.api_keys SET revoked = true \
-WHERE id = $1::text AND account_id = $2::text RETURNING id";
+const REVOKE: &str = concat!(
+    "UPDATE kubeagents_data.api_keys SET revoked = true \
+    WHERE id = $1::text AND account_id = $2::text RETURNING ",
+    columns!()
+);
 
 const TOUCH: &str = "\
 UPDATE kubeagents_data.api_keys SET last_used_at = greatest(last_used_at, $2::bigint) \
@@ -174,9 +176,13 @@ impl<Q: Query, C: ApiKeyCache> ApiKeys for PostgresStore<Q, C> {
         Ok(found)
     }
 
-    async fn revoke_api_key(&self, id: &AccountId, key_id: &str) -> Result<bool, StoreError> {
+    async fn revoke_api_key(
+        &self,
+        id: &AccountId,
+        key_id: &str,
+    ) -> Result<Option<ApiKey>, StoreError> {
         let params = [key_id.into(), id.as_str().into()];
-        let revoked = self.query.returns_row(REVOKE, &params).await;
+        let revoked = self.query.optional(REVOKE, &params, Row::api_key).await;
         // Also after a failure: the statement may have taken effect.
         self.cache.revoke(key_id);
         revoked

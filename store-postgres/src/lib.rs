@@ -15,6 +15,7 @@
 mod accounts;
 pub mod adoption;
 mod api_keys;
+mod audit;
 mod buckets;
 mod changes;
 mod channels;

@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 12;
+pub const VERSION: i64 = 13;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,7 @@ pub const MIGRATIONS: [&str; VERSION as usize] = [
     migration!(10, "0010_deliveries.sql"),
     migration!(11, "0011_outbox_room.sql"),
     migration!(12, "0012_silence.sql"),
+    migration!(13, "0013_audit.sql"),
 ];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";

@@ -1,6 +1,7 @@
 //! Records whose columns every store selects in the order of their fields.
 
 use chrono::TimeDelta;
+use kubeagents_core::audit::{Actor, AuditEntry, AuditEvent};
 use kubeagents_core::hook::Detail;
 use kubeagents_core::store::{LeasedNotification, SilenceNote};
 use kubeagents_core::{
@@ -47,6 +48,26 @@ impl Row {
             active_session_count: self.int()?,
             latest_status: self.optional_status()?,
             latest_message: self.optional_text()?.unwrap_or_default(),
+        })
+    }
+
+    /// The next fields: an entry of the audit.
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the row holds something else.
+    pub fn audit_entry(&mut self) -> Result<AuditEntry, UnexpectedResult> {
+        Ok(AuditEntry {
+            id: self.text()?,
+            workspace: Workspace::from_key(self.text()?),
+            at: self.instant()?,
+            event: AuditEvent::parse(&self.text()?).ok_or(UnexpectedResult("an unknown event"))?,
+            actor: Actor::parse(&self.text()?).ok_or(UnexpectedResult("an unknown actor"))?,
+            user: self.text()?,
+            client_address: self.text()?,
+            user_agent: self.text()?,
+            target: self.text()?,
+            target_id: self.text()?,
+            count: self.int()?,
         })
     }
 

@@ -18,14 +18,17 @@ const CREATE_API_KEY: &str = "
 
 const IS_ACCOUNT: &str = "SELECT TRUE FROM accounts WHERE id = ?1";
 
+/// A column list that [`Row::api_key`] reads.
+macro_rules! columns {
+    () => {
+        "id, account_id, name, key_hash, key_prefix, scopes, expires_at, last_used_at, created_at,
+            revoked, workspace"
+    };
+}
+
 macro_rules! select_api_keys {
     ($rest:literal) => {
-        concat!(
-            "SELECT id, account_id, name, key_hash, key_prefix, scopes, expires_at, last_used_at,
-                created_at, revoked, workspace
-            FROM api_keys ",
-            $rest
-        )
+        concat!("SELECT ", columns!(), " FROM api_keys ", $rest)
     };
 }
 
@@ -37,8 +40,10 @@ const API_KEYS: &str = select_api_keys!(
 
 const API_KEY_BY_HASH: &str = select_api_keys!("WHERE key_hash = ?1");
 
-const REVOKE_API_KEY: &str = "
-    UPDATE api_keys SET revoked = TRUE WHERE id = ?1 AND account_id = ?2 RETURNING TRUE";
+const REVOKE_API_KEY: &str = concat!(
+    "UPDATE api_keys SET revoked = TRUE WHERE id = ?1 AND account_id = ?2 RETURNING ",
+    columns!()
+);
 
 const TOUCH_API_KEY: &str = "
     UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, ?2), ?2) WHERE id = ?1";
@@ -103,12 +108,15 @@ impl<C: Connection> ApiKeys for SqliteStore<C> {
             .await
     }
 
-    async fn revoke_api_key(&self, id: &AccountId, key_id: &str) -> Result<bool, StoreError> {
-        let revoked = self
-            .writer
-            .run(REVOKE_API_KEY, [key_id.into(), id.into()])
-            .await?;
-        Ok(!revoked.is_empty())
+    async fn revoke_api_key(
+        &self,
+        id: &AccountId,
+        key_id: &str,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        let parameters = [key_id.into(), id.into()];
+        self.writer
+            .first(REVOKE_API_KEY, parameters, Row::api_key)
+            .await
     }
 
     async fn touch_api_key(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {

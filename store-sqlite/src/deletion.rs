@@ -30,7 +30,8 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 6] = [
+const CONTENTS: [&str; 7] = [
+    delete_some!("audit", "id"),
     delete_some!("channels", "id"),
     delete_some!("deliveries", "id"),
     delete_some!("outbox", "id"),

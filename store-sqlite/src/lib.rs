@@ -10,6 +10,7 @@
 
 mod accounts;
 mod api_keys;
+mod audit;
 mod buckets;
 mod channels;
 mod deletion;

@@ -9,7 +9,7 @@ use crate::{Connection, Statements};
 /// The newest version of the schema, as `PRAGMA user_version` has it.
 pub const VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: [&str; 14] = [
+const MIGRATIONS: [&str; 15] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
     include_str!("../../migrations/sqlite/0003_chains.sql"),
@@ -24,6 +24,7 @@ const MIGRATIONS: [&str; 14] = [
     include_str!("../../migrations/sqlite/0012_renamed_agents.sql"),
     include_str!("../../migrations/sqlite/0013_outbox_room.sql"),
     include_str!("../../migrations/sqlite/0014_silence.sql"),
+    include_str!("../../migrations/sqlite/0015_audit.sql"),
 ];
 
 /// The statements of a migration, each to be run on its own.

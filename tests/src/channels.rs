@@ -10,6 +10,7 @@ use http::Method;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
+use crate::audit::of_channel;
 use crate::client::Client;
 use crate::receiver::Delivery;
 use crate::scenario::{assert_answer_snapshot, scenarios};
@@ -711,6 +712,14 @@ async fn a_receiver_that_is_gone_disables_its_channel(world: Arc<World>) {
         (&found["enabled"], &found["gone"]),
         (&json!(false), &json!(true))
     );
+
+    let told = of_channel(&world, client, &channel).await;
+    let told: Vec<_> = told
+        .iter()
+        .map(|entry| (&entry["event"], &entry["actor"]))
+        .collect();
+    let disabled = (&json!("channel.disabled"), &json!("receiver"));
+    assert_eq!(told.last(), Some(&disabled));
 
     let place = format!("/api/channels/{}", text(&channel["id"]));
     let enabled = client.put(&place, &json!({"enabled": true})).await.ok();

@@ -31,7 +31,7 @@ scenarios! {
 }
 
 /// Every route, and its methods but for `HEAD` and `OPTIONS`.
-const ROUTES: [(&str, &[&str]); 30] = [
+const ROUTES: [(&str, &[&str]); 31] = [
     ("/api/openapi.json", &["get"]),
     ("/health", &["get"]),
     ("/ready", &["get"]),
@@ -58,6 +58,7 @@ const ROUTES: [(&str, &[&str]); 30] = [
     ("/api/apikeys", &["get", "post"]),
     ("/api/apikeys/", &["get", "post"]),
     ("/api/apikeys/k", &["delete"]),
+    ("/api/audit", &["get"]),
     ("/api/channels", &["get", "post"]),
     ("/api/channels/c", &["delete", "put"]),
     ("/api/channels/c/deliveries", &["get"]),

@@ -15,6 +15,7 @@
 mod accounts;
 pub mod agent_tools;
 mod api_keys;
+mod audit;
 mod channels;
 mod client;
 mod cookies;

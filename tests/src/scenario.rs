@@ -146,6 +146,7 @@ pub fn trials(host: &Host, prefix: &str) -> Vec<Trial> {
         ("tokens", crate::tokens::scenarios()),
         ("cookies", crate::cookies::scenarios()),
         ("api_keys", crate::api_keys::scenarios()),
+        ("audit", crate::audit::scenarios()),
         ("channels", crate::channels::scenarios()),
         ("credentials", crate::credentials::scenarios()),
         ("workspaces", crate::workspaces::scenarios()),

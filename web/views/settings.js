@@ -5,13 +5,14 @@ import { h } from "../lib/dom.js";
 import { t } from "../lib/text.js";
 import { view as missing } from "./missing.js";
 
-const PARTS = /** @type {const} */ (["channels", "keys", "account"]);
+const PARTS = /** @type {const} */ (["channels", "keys", "account", "audit"]);
 
 /** @type {Record<string, () => Promise<{ part: () => Node | Promise<Node> }>>} */
 const LOAD = {
   channels: () => import("./settings/channels.js"),
   account: () => import("./settings/account.js"),
   keys: () => import("./settings/keys.js"),
+  audit: () => import("./settings/audit.js"),
 };
 
 /** @type {import("../lib/router.js").MakeView} */

@@ -10,6 +10,7 @@ use super::{
     Answer, Attempt, MAX_PAUSE, Next, PostError, Poster, QUICK_RETRIES, after_failure,
     lease_duration,
 };
+use crate::audit::{self, Act, Actor, AuditEvent};
 use crate::limits::{Draw, Drawn, Rate};
 use crate::notification::{Rendered, Verdict, render};
 use crate::ports::Clock;
@@ -39,6 +40,7 @@ pub struct ChannelRules {
     has_timer: bool,
     timeout: Duration,
     shared_channel: Option<Channel>,
+    audit_retention: TimeDelta,
 }
 
 impl ChannelRules {
@@ -49,6 +51,7 @@ impl ChannelRules {
             has_timer: settings.host == Host::Native,
             timeout: settings.values.notification_timeout,
             shared_channel: settings.shared_channel(),
+            audit_retention: settings.values.audit_retention(),
         }
     }
 
@@ -253,7 +256,7 @@ pub(super) async fn tell<S: Store>(
         poster.sleep(*pause).await;
         last = attempt().await;
     }
-    settle(store, clock.now(), random, &channel, &told, &last).await
+    settle(store, clock.now(), random, rules, &channel, &told, &last).await
 }
 
 /// What to tell of an entry, unless it has not lasted for as long as the channel wants, or is of
@@ -357,6 +360,7 @@ async fn settle<S: Store>(
     store: &S,
     now: Timestamp,
     random: u32,
+    rules: &ChannelRules,
     channel: &Channel,
     told: &[(LeasedNotification, Happening)],
     last: &Told,
@@ -364,7 +368,7 @@ async fn settle<S: Store>(
     let (receiver, count, status) = (receiver(channel), told.len(), last.failure.status);
     let channel_id = &channel.id;
     if last.attempt == Attempt::Answered(410) && channel.id != SHARED_CHANNEL {
-        disable(store, channel, now).await?;
+        disable(store, rules, channel, now).await?;
     }
     let mut finished = Vec::new();
     for (place, (leased, _)) in told.iter().enumerate() {
@@ -418,7 +422,12 @@ async fn settle<S: Store>(
 }
 
 /// Disables a channel whose receiver is gone for good, unless somebody has changed it meanwhile.
-async fn disable<S: Store>(store: &S, channel: &Channel, now: Timestamp) -> Result<(), StoreError> {
+async fn disable<S: Store>(
+    store: &S,
+    rules: &ChannelRules,
+    channel: &Channel,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let version = channel.updated_at;
     let disabled = Channel {
         enabled: false,
@@ -426,11 +435,12 @@ async fn disable<S: Store>(store: &S, channel: &Channel, now: Timestamp) -> Resu
         updated_at: crate::time::truncate(now).max(version + TimeDelta::microseconds(1)),
         ..channel.clone()
     };
-    store.update_channel(&disabled, version).await?;
-    tracing::warn!(
-        channel_id = channel.id,
-        "a channel is disabled: its receiver is gone"
-    );
+    if store.update_channel(&disabled, version).await? {
+        let workspace = channel.workspace.clone();
+        let act = Act::new(workspace, AuditEvent::ChannelDisabled, Actor::Receiver);
+        let act = act.on(&channel.name, &channel.id);
+        audit::record(store, act, rules.audit_retention, now).await;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::client::Client;
 use super::cookie::Cookie;
@@ -14,6 +15,7 @@ use super::response::{Answer, confirm, json, ok, secret};
 use super::turns::{Impatient, Turn};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
+use crate::audit::{self, Act, Actor, AuditEvent};
 use crate::notification::check_webhook_url;
 use crate::ports::{
     Events, Mail, MailKind, Mailer, PasswordFailure, Passwords, Ports, random_uuid,
@@ -168,6 +170,8 @@ impl<P: Ports> App<P> {
             Registration::Created(id) => id,
             Registration::EmailTaken => return Err(ApiError::conflict(EMAIL_TAKEN)),
         };
+        let act = self.act(&id, &request, AuditEvent::AccountRegistered, Actor::Anyone);
+        self.note(act).await;
         match account.mail_due {
             Some(_) => mailer.wake(),
             None => {
@@ -189,23 +193,32 @@ impl<P: Ports> App<P> {
 
     pub(super) async fn verify(&self, request: Admitted<'_>) -> Answer {
         let token = query_parameter(&request.parts.uri, "token").unwrap_or_default();
-        self.verify_by(token, None).await
+        self.verify_by(&request, token, None).await
     }
 
     pub(super) async fn verify_by_page(&self, request: Admitted<'_>) -> Answer {
         let body: VerifyRequest = request.fields()?;
         let cookie = self.wanted_cookie(&request, body.cookie)?;
-        self.verify_by(body.token.unwrap_or_default(), cookie).await
+        let token = body.token.unwrap_or_default();
+        self.verify_by(&request, token, cookie).await
     }
 
-    async fn verify_by(&self, token: String, cookie: Option<Cookie<'_>>) -> Answer {
+    async fn verify_by(
+        &self,
+        request: &Admitted<'_>,
+        token: String,
+        cookie: Option<Cookie<'_>>,
+    ) -> Answer {
         if token.is_empty() {
             return Err(Rule::Given.broken_by("token").into());
         }
         let store = self.ports.store();
         let account = store.verify_account(&sha256_hex(token), self.now()).await?;
         let account = account.ok_or_else(|| ApiError::bad_request("invalid or expired token"))?;
-        self.start_family(&account, cookie).await
+        let (event, actor) = (AuditEvent::AccountVerified, Actor::MailedLink);
+        self.note(self.act(&account.id, request, event, actor))
+            .await;
+        self.start_family(request, &account, actor, cookie).await
     }
 
     pub(super) async fn resend_verify(&self, request: Admitted<'_>) -> Answer {
@@ -237,14 +250,24 @@ impl<P: Ports> App<P> {
         let email = body.email.unwrap_or_default();
         self.check_hashing(request.client)?;
         let account = self.find_account(&email).await?;
+        // Failures at addresses without an account cost what others do.
+        let owner = account.as_ref().map(Account::workspace);
+        let owner = owner.unwrap_or_else(|| audit::nobody(&email_key(&email)));
         let given = body.password.unwrap_or_default();
         let right = self
             .is_password(request.client, &email, account.as_ref(), given)
             .await?;
         match account.filter(|_| right) {
-            None => Err(ApiError::unauthorized(INVALID_LOGIN)),
+            None => {
+                let act = Act::new(owner, AuditEvent::LoginFailed, Actor::Password);
+                self.note(act.from(self.origin(request.parts))).await;
+                Err(ApiError::unauthorized(INVALID_LOGIN))
+            }
             Some(account) if !account.email_verified => Err(ApiError::email_not_verified()),
-            Some(account) => self.start_family(&account, cookie).await,
+            Some(account) => {
+                self.start_family(&request, &account, Actor::Password, cookie)
+                    .await
+            }
         }
     }
 
@@ -268,10 +291,9 @@ impl<P: Ports> App<P> {
             RefreshDecision::Revoked => return Err(revoked()),
             RefreshDecision::RevokeFamily(stored) => {
                 store.revoke_token_family(&stored.family_id).await?;
-                tracing::warn!(
-                    account = stored.account_id.as_str(),
-                    "a spent refresh token was presented again: its family is revoked"
-                );
+                let (event, actor) = (AuditEvent::TokenReused, Actor::RefreshToken);
+                let act = self.act(&stored.account_id, &request, event, actor);
+                self.note(act).await;
                 return Err(revoked());
             }
         };
@@ -290,6 +312,8 @@ impl<P: Ports> App<P> {
     pub(super) async fn logout(&self, request: Admitted<'_>) -> Answer {
         let id = request.caller.account()?;
         self.ports.store().revoke_refresh_tokens(id).await?;
+        let act = self.act(id, &request, AuditEvent::LoginEnded, Actor::AccessToken);
+        self.note(act).await;
         let mut answer = confirm("logged out successfully")?;
         self.cookie(&request).clear(&mut answer);
         Ok(answer)
@@ -313,7 +337,16 @@ impl<P: Ports> App<P> {
         let id = request.caller.account()?;
         let store = self.ports.store();
         let account = store.set_notification_url(id, url, self.now()).await?;
-        ok(&self.view(&account.ok_or_else(Self::unknown_account)?))
+        let account = account.ok_or_else(Self::unknown_account)?;
+        let event = match url.is_empty() {
+            true => AuditEvent::WebhookRemoved,
+            false => AuditEvent::WebhookChanged,
+        };
+        // Where the receiver is, not what its path or query give away.
+        let receiver = Url::parse(url).map(|url| url.origin().ascii_serialization());
+        let act = self.act(id, &request, event, Actor::AccessToken);
+        self.note(act.on(receiver.unwrap_or_default(), "")).await;
+        ok(&self.view(&account))
     }
 
     pub(super) async fn delete_me(&self, request: Admitted<'_>) -> Answer {
@@ -331,6 +364,9 @@ impl<P: Ports> App<P> {
         if !deleted? {
             return Err(ApiError::invalid_password());
         }
+        let event = AuditEvent::AccountDeleted;
+        let act = self.act(&account.id, &request, event, Actor::Password);
+        self.note(act).await;
         self.purge_deleted_within(DELETION).await;
         let mut answer = confirm("account deleted")?;
         self.cookie(&request).clear(&mut answer);
@@ -375,7 +411,12 @@ impl<P: Ports> App<P> {
             .await?
         {
             true => Ok(account),
-            false => Err(ApiError::invalid_password()),
+            false => {
+                let event = AuditEvent::PasswordRefused;
+                let act = self.act(id, request, event, Actor::AccessToken);
+                self.note(act).await;
+                Err(ApiError::invalid_password())
+            }
         }
     }
 
@@ -422,16 +463,8 @@ impl<P: Ports> App<P> {
             .verify(client.key(), given, hash.to_owned())
             .await
             .map(|right| right && possible && account.is_some());
-        match &verified {
-            Ok(false) => {
-                let address = client.address.map(|address| address.to_string());
-                tracing::warn!(
-                    client = address.as_deref().unwrap_or("unknown"),
-                    account = account.map_or("none", |account| account.id.as_str()),
-                    "a password was wrong"
-                );
-            }
-            Ok(true) | Err(_) => self.put_back(drawn).await,
+        if !matches!(verified, Ok(false)) {
+            self.put_back(drawn).await;
         }
         Ok(verified?)
     }
@@ -460,7 +493,9 @@ impl<P: Ports> App<P> {
     /// Logs an account in: the first tokens of a new family.
     pub(super) async fn start_family(
         &self,
+        request: &Admitted<'_>,
         account: &Account,
+        actor: Actor,
         cookie: Option<Cookie<'_>>,
     ) -> Answer {
         let family = random_uuid(self.ports.entropy());
@@ -471,7 +506,12 @@ impl<P: Ports> App<P> {
         // that revokes this token, or it is seen here.
         let current = store.account(&account.id).await?;
         match current.is_some_and(|current| current.password_hash == account.password_hash) {
-            true => self.hand_over(tokens, cookie),
+            true => {
+                let event = AuditEvent::LoginSucceeded;
+                self.note(self.act(&account.id, request, event, actor))
+                    .await;
+                self.hand_over(tokens, cookie)
+            }
             false => {
                 store.revoke_token_family(&stored.family_id).await?;
                 Err(ApiError::unauthorized(INVALID_LOGIN))

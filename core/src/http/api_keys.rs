@@ -8,6 +8,7 @@ use super::agents::{cursor, limit, paged};
 use super::response::{Answer, confirm, secret};
 use super::{Admitted, ApiError, App};
 use crate::api_key::{MAX_EXPIRY_DAYS, MAX_NAME_CHARACTERS, NewApiKey, Unmade};
+use crate::audit::{Actor, AuditEvent};
 use crate::json::integer;
 use crate::ports::{Events, Ports};
 use crate::store::{Accounts, ApiKeys};
@@ -76,6 +77,9 @@ impl<P: Ports> App<P> {
             Unmade::TooMany => ApiError::limit_reached(unmade.to_string()),
             Unmade::Store(error) => error.into(),
         })?;
+        let event = AuditEvent::KeyCreated;
+        let act = self.act(account_id, &request, event, Actor::AccessToken);
+        self.note(act.on(&key.name, &key.id)).await;
         let created = Created {
             id: &key.id,
             name: &key.name,
@@ -104,9 +108,10 @@ impl<P: Ports> App<P> {
         let revoked = self.ports.store().revoke_api_key(account_id, &id).await;
         // Also after a failure: it may have taken effect.
         self.ports.events().recheck();
-        match revoked? {
-            true => confirm("API key revoked successfully"),
-            false => Err(ApiError::not_found("API key not found")),
-        }
+        let key = revoked?.ok_or_else(|| ApiError::not_found("API key not found"))?;
+        let event = AuditEvent::KeyRevoked;
+        let act = self.act(account_id, &request, event, Actor::AccessToken);
+        self.note(act.on(key.name, key.id)).await;
+        confirm("API key revoked successfully")
     }
 }

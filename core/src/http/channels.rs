@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::response::{Answer, confirm, ok, secret};
 use super::{Admitted, ApiError, App};
+use crate::audit::{Act, AuditEvent};
 use crate::channel::{ChannelView, check_place};
 use crate::delivery::send_sample;
 use crate::hook::Detail;
@@ -105,7 +106,11 @@ impl<P: Ports> App<P> {
             .create_channel(&channel, MAX_CHANNELS)
             .await?
         {
-            ChannelCreation::Created => secret(StatusCode::CREATED, &channel.view()),
+            ChannelCreation::Created => {
+                let event = AuditEvent::ChannelCreated;
+                self.note_channel(&request, event, &channel).await;
+                secret(StatusCode::CREATED, &channel.view())
+            }
             ChannelCreation::TooMany => Err(ApiError::limit_reached("too many channels")),
         }
     }
@@ -118,6 +123,8 @@ impl<P: Ports> App<P> {
             let mut channel = self.changed(stored, request.fields()?)?;
             channel.updated_at = self.now().max(version + TimeDelta::microseconds(1));
             if self.ports.store().update_channel(&channel, version).await? {
+                let event = AuditEvent::ChannelChanged;
+                self.note_channel(&request, event, &channel).await;
                 return ok(&channel.view());
             }
         }
@@ -149,10 +156,22 @@ impl<P: Ports> App<P> {
     pub(super) async fn delete_channel(&self, request: Admitted<'_>) -> Answer {
         let id = request.route.parameter("id")?;
         let workspace = &request.caller.workspace;
-        match self.ports.store().delete_channel(workspace, &id).await? {
-            true => confirm("Channel deleted successfully"),
-            false => Err(unknown_channel()),
+        let channel = self.channel(workspace, &id).await?;
+        if !self.ports.store().delete_channel(workspace, &id).await? {
+            return Err(unknown_channel());
         }
+        let event = AuditEvent::ChannelRemoved;
+        self.note_channel(&request, event, &channel).await;
+        confirm("Channel deleted successfully")
+    }
+
+    /// Writes what a request did to a channel into the audit of its workspace.
+    async fn note_channel(&self, request: &Admitted<'_>, event: AuditEvent, channel: &Channel) {
+        let caller = &request.caller;
+        let act = Act::new(channel.workspace.clone(), event, caller.actor);
+        let act = act.from(self.origin(request.parts));
+        let act = act.by(caller.user.clone().unwrap_or_default());
+        self.note(act.on(&channel.name, &channel.id)).await;
     }
 
     /// The channel of this id in a workspace.

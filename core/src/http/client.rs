@@ -59,13 +59,18 @@ impl Client {
 
     /// What one client cannot have many of: its address, or under IPv6 its network.
     pub(super) fn key(self) -> Option<IpAddr> {
-        self.address.map(|address| match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => {
-                let network = u128::from(v6) & (u128::MAX << 64);
-                Ipv6Addr::from(network).into()
-            }
-        })
+        self.address.map(network)
+    }
+}
+
+/// What an address counts as: itself, or under IPv6 its network.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let network = u128::from(v6) & (u128::MAX << 64);
+            Ipv6Addr::from(network).into()
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use http::request::Parts;
 
 use super::known_accounts::Membership;
 use super::{ApiError, App, query_parameter};
+use crate::audit::{Act, Actor, AuditEvent};
 use crate::ports::Ports;
 use crate::store::{Accounts, ApiKeys};
 use crate::token::TokenType;
@@ -34,8 +35,8 @@ pub(super) struct Caller {
     pub(super) scopes: Scopes,
     /// What they are called there, where others work, too.
     pub(super) user: Option<String>,
-    /// Whether they hold an API key, which does not speak for a person.
-    pub(super) by_api_key: bool,
+    /// What they have shown. An API key does not speak for a person.
+    pub(super) actor: Actor,
     /// Whose account it is, where the route asks for one.
     account: Option<AccountId>,
 }
@@ -47,7 +48,7 @@ impl Caller {
             workspace: Workspace::Shared,
             scopes: Scopes::ALL,
             user: None,
-            by_api_key: false,
+            actor: Actor::Anyone,
             account: None,
         }
     }
@@ -107,7 +108,7 @@ struct Proof {
     /// Whether the account may work in the shared workspace, where that was asked.
     membership: Membership,
     scopes: Scopes,
-    by_api_key: bool,
+    actor: Actor,
 }
 
 impl<P: Ports> App<P> {
@@ -121,7 +122,7 @@ impl<P: Ports> App<P> {
                 false => Err(ApiError::unauthorized(MISSING)),
             };
         };
-        let proof = self.prove(token).await?;
+        let proof = self.prove(parts, token).await?;
         let wanted = wanted(parts)?;
         let choice = wanted.or(proof.made_for).unwrap_or(WorkspaceChoice::Own);
         if !open && proof.made_for.is_some_and(|made_for| made_for != choice) {
@@ -144,19 +145,19 @@ impl<P: Ports> App<P> {
             workspace: if open { Workspace::Shared } else { workspace },
             scopes: proof.scopes,
             user,
-            by_api_key: proof.by_api_key,
+            actor: proof.actor,
             account: None,
         })
     }
 
-    async fn prove(&self, token: &str) -> Result<Proof, ApiError> {
+    async fn prove(&self, parts: &Parts, token: &str) -> Result<Proof, ApiError> {
         if self.is_static_key(token) {
             return Ok(Proof {
                 account: None,
                 made_for: Some(WorkspaceChoice::Shared),
                 membership: None,
                 scopes: Scopes::ALL,
-                by_api_key: false,
+                actor: Actor::StaticKey,
             });
         }
         if let Some(id) = self.signer.verify(TokenType::Access, token, self.now()) {
@@ -165,10 +166,10 @@ impl<P: Ports> App<P> {
                 account: Some(id),
                 made_for: None,
                 scopes: Scopes::ALL,
-                by_api_key: false,
+                actor: Actor::AccessToken,
             });
         }
-        let key = self.authenticate_key(token).await?;
+        let key = self.authenticate_key(parts, token).await?;
         let membership = match key.workspace {
             WorkspaceChoice::Own => None,
             WorkspaceChoice::Shared => self.check_existence(&key.account_id).await?,
@@ -178,7 +179,7 @@ impl<P: Ports> App<P> {
             made_for: Some(key.workspace),
             membership,
             scopes: key.scopes,
-            by_api_key: true,
+            actor: Actor::ApiKey,
         })
     }
 
@@ -210,8 +211,25 @@ impl<P: Ports> App<P> {
             workspace: Workspace::Account(id.clone()),
             scopes: Scopes::ALL,
             user: None,
-            by_api_key: false,
+            actor: Actor::AccessToken,
             account: Some(id),
+        })
+    }
+
+    /// The owner of an account, by access token and nothing else, in the workspace that they ask for.
+    pub(super) async fn authenticate_owner(&self, parts: &Parts) -> Result<Caller, ApiError> {
+        let caller = self.authenticate_account(&parts.headers).await?;
+        if wanted(parts)? != Some(WorkspaceChoice::Shared) {
+            return Ok(caller);
+        }
+        let user = self.check_existence(caller.account()?).await?;
+        if user.is_none() && self.settings.mode != AuthMode::Open {
+            return Err(ApiError::no_member());
+        }
+        Ok(Caller {
+            workspace: Workspace::Shared,
+            user,
+            ..caller
         })
     }
 
@@ -243,7 +261,7 @@ impl<P: Ports> App<P> {
         Ok(key.filter(|key| key.is_valid(self.now())))
     }
 
-    async fn authenticate_key(&self, token: &str) -> Result<ApiKey, ApiError> {
+    async fn authenticate_key(&self, parts: &Parts, token: &str) -> Result<ApiKey, ApiError> {
         let key = self.find_key(token).await?;
         let key = key.ok_or_else(|| ApiError::unauthorized(INVALID))?;
         let now = self.now();
@@ -252,6 +270,12 @@ impl<P: Ports> App<P> {
             && let Err(error) = self.ports.store().touch_api_key(&key, now).await
         {
             tracing::warn!(%error, "the use of an API key was not noted");
+        }
+        if key.last_used_at.is_none() {
+            let own = Workspace::Account(key.account_id.clone());
+            let act = Act::new(own, AuditEvent::KeyUsed, Actor::ApiKey);
+            let act = act.from(self.origin(parts)).on(&key.name, &key.id);
+            self.note(act).await;
         }
         Ok(key)
     }

@@ -14,6 +14,7 @@ use super::accounts::{
 };
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, StatusList};
 use super::api_keys::{CreateRequest, Created, KeyList};
+use super::audit::AuditList;
 use super::channels::{ChannelList, ChannelRequest, DeliveryList, Tested};
 use super::error::ErrorBody;
 use super::events::EventText;
@@ -49,6 +50,8 @@ pub(super) enum Access {
     Management,
     /// The owner of an account, by access token.
     Account,
+    /// The same, in the workspace that they ask for: their own or the shared one.
+    Owner,
 }
 
 /// A row of the table.
@@ -237,6 +240,10 @@ endpoints! {
         takes CreateRequest, answers 201 Created<'static>, fails [409];
     RevokeApiKey: DELETE "/api/apikeys/{id}", Access::Account => revoke_api_key,
         "Revokes an API key", answers 200 Confirmation, fails [404];
+
+    ListAudit: GET "/api/audit", Access::Owner => list_audit,
+        "Lists who did what to the account, or to the channels of the shared workspace, newest first",
+        query [LIMIT, CURSOR], answers 200 Paged<AuditList>;
 
     ListChannels: GET "/api/channels", Access::Management => list_channels,
         "Lists the workspace's channels, oldest first", answers 200 ChannelList<'static>;

@@ -315,7 +315,7 @@ fn describe(row: &Row, schemas: &mut Schemas, refusals: &mut BTreeSet<u16>) -> V
         "responses": responses(row, &operation, schemas, refusals),
         "security": match row.access {
             Access::Public => json!([]),
-            Access::Account => json!([{ACCOUNT_SCHEME: []}]),
+            Access::Account | Access::Owner => json!([{ACCOUNT_SCHEME: []}]),
             Access::Scope(_) | Access::Workspace | Access::Management => json!([{SCHEME: []}, {}]),
         },
     });
@@ -358,7 +358,7 @@ fn parameters(row: &Row, operation: &Operation) -> Vec<Value> {
     });
     let works_in_workspace = match row.access {
         Access::Public | Access::Account => false,
-        Access::Scope(_) | Access::Workspace | Access::Management => true,
+        Access::Scope(_) | Access::Workspace | Access::Management | Access::Owner => true,
     };
     let of_workspace = [(WORKSPACE_HEADER, "header"), (WORKSPACE_PARAMETER, "query")]
         .into_iter()
@@ -414,7 +414,7 @@ fn responses(
     let for_all = [400, 403, 408, 413, 500, 503].as_slice();
     let for_credentials: &[u16] = match row.access {
         Access::Public => &[],
-        Access::Scope(_) | Access::Workspace | Access::Management | Access::Account => &[401],
+        _ => &[401],
     };
     for status in [for_all, for_credentials, operation.fails].concat() {
         refusals.insert(status);

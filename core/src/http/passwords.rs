@@ -7,9 +7,10 @@ use super::accounts::{MIN_PASSWORD_CHARACTERS, check_password};
 use super::client::Client;
 use super::response::{Answer, confirm};
 use super::{Admitted, ApiError, App};
+use crate::audit::{self, Act, Actor, AuditEvent};
 use crate::ports::{MailKind, Passwords, Ports, random};
 use crate::store::{Accounts, RefreshTokens};
-use crate::{AccountId, email_key, password, sha256_hex};
+use crate::{Account, AccountId, email_key, password, sha256_hex};
 
 const INVALID_TOKEN: &str = "invalid or expired token";
 
@@ -56,6 +57,9 @@ impl<P: Ports> App<P> {
             return Err(ApiError::invalid_password());
         }
         self.revoke_late_logins(&account.id).await?;
+        let event = AuditEvent::PasswordChanged;
+        let act = self.act(&account.id, &request, event, Actor::Password);
+        self.note(act).await;
         let mut answer = confirm("password changed")?;
         self.cookie(&request).clear(&mut answer);
         Ok(answer)
@@ -74,6 +78,10 @@ impl<P: Ports> App<P> {
         let id = account.as_ref().map(|account| account.id.clone());
         let id = id.unwrap_or_else(|| self.nobody());
         self.ports.store().set_reset(&id, &reset).await?;
+        let owner = account.as_ref().map(Account::workspace);
+        let owner = owner.unwrap_or_else(|| audit::nobody(&email_key(&email)));
+        let act = Act::new(owner, AuditEvent::PasswordForgotten, Actor::Anyone);
+        self.note(act.from(self.origin(request.parts))).await;
         if let Some(account) = account {
             self.mail(&request, MailKind::Reset, account.id, account.email, &token);
         }
@@ -97,7 +105,11 @@ impl<P: Ports> App<P> {
         let account = store.reset_password(&token_hash, &new, self.now()).await?;
         let account = account.ok_or_else(invalid)?;
         self.revoke_late_logins(&account.id).await?;
-        self.start_family(&account, cookie).await
+        let event = AuditEvent::PasswordReset;
+        let act = self.act(&account.id, &request, event, Actor::MailedLink);
+        self.note(act).await;
+        self.start_family(&request, &account, Actor::MailedLink, cookie)
+            .await
     }
 
     pub(super) async fn hash_password(

@@ -9,7 +9,7 @@ use crate::context::{self, Context};
 use crate::report::STOPPED;
 use crate::session::TURN;
 use crate::{
-    Channel, Event, Format, SessionHead, SessionKey, Silence, StatusKind, Timestamp, sha256_hex,
+    Channel, Event, Format, SessionHead, SessionKey, Silence, StatusKind, Timestamp, hash,
 };
 
 /// The shortest run whose end channels are told where only a turn of the agent is over.
@@ -217,19 +217,14 @@ impl Happening {
     /// The id of its entry for a channel. What is noticed twice has one id, and so is told once.
     fn id(&self, key: &SessionKey, channel: &Channel) -> String {
         let place = self.seq.to_string();
-        let names = [
+        hash::uuid_of(&[
             key.workspace.key(),
             &key.agent_id,
             &key.session_topic,
             &place,
             self.event.as_str(),
             &channel.id,
-        ];
-        // No stored text holds the separator.
-        let hash = sha256_hex(names.join("\0"));
-        let bytes = u128::from_str_radix(&hash[..32], 16).unwrap_or_default();
-        let id = uuid::Builder::from_custom_bytes(bytes.to_be_bytes());
-        id.into_uuid().to_string()
+        ])
     }
 }
 

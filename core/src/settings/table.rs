@@ -234,6 +234,10 @@ settings! {
     history_retention_days: Option<u32> = "HISTORY_RETENTION_DAYS",
         |text| parse::number(text, "number of days", 1..=36_500), Described("for ever"), NATIVE;
 
+    /// How long entries of the audit are kept, in days (1-36500).
+    audit_retention_days: u32 = "AUDIT_RETENTION_DAYS",
+        |text| parse::number(text, "number of days", 1..=36_500), Value("90"), EVERY;
+
     /// Where the state is: `keyvalue` or `postgres`.
     storage: Storage = "STORAGE", parse::storage, Value("keyvalue"), WASMCLOUD;
 

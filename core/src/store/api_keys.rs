@@ -40,12 +40,12 @@ pub trait ApiKeys {
         key_hash: &str,
     ) -> impl Future<Output = Result<Option<ApiKey>, StoreError>>;
 
-    /// Revokes a key of this account; `false` when the account has no such key.
+    /// Revokes a key of this account and returns it; `None` when the account has no such key.
     fn revoke_api_key(
         &self,
         id: &AccountId,
         key_id: &str,
-    ) -> impl Future<Output = Result<bool, StoreError>>;
+    ) -> impl Future<Output = Result<Option<ApiKey>, StoreError>>;
 
     /// Notes the use of a key.
     fn touch_api_key(

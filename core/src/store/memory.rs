@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api_keys;
+mod audit;
 mod buckets;
 mod channels;
 mod outbox;
@@ -29,6 +30,7 @@ struct State {
     /// By hash.
     api_keys: HashMap<String, ApiKey>,
     channels: HashMap<Workspace, Vec<Channel>>,
+    audit: HashMap<Workspace, audit::Entries>,
     secrets: HashMap<String, String>,
     buckets: buckets::BucketTable,
     outbox: outbox::Queue,

@@ -12,6 +12,7 @@
 
 mod accounts;
 mod api_keys;
+mod audit;
 mod buckets;
 mod channels;
 mod model;
@@ -22,6 +23,7 @@ mod tokens;
 
 pub use accounts::*;
 pub use api_keys::*;
+pub use audit::*;
 pub use buckets::*;
 pub use channels::*;
 pub use model::*;
@@ -40,8 +42,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::{
-    AccountList, AgentQuery, ApiKeyCreation, Audience, ChannelCreation, CommitOutcome, Expiry,
-    Failure, HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_DELIVERIES,
+    AccountList, AgentQuery, ApiKeyCreation, Audience, AuditBounds, ChannelCreation, CommitOutcome,
+    Expiry, Failure, HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_DELIVERIES,
     MAX_PAGE_BYTES, MAX_WAITING, MemoryStore, NO_ROOM, Page, PutOff, Registration,
     RegistrationMails, SessionQuery, Store, StoreError, WorkspaceQuery,
 };
@@ -120,6 +122,11 @@ macro_rules! store_suite {
             api_keys_are_listed_found_touched_and_revoked
             api_key_pages_visit_everything_once
             an_account_has_only_so_many_valid_keys
+            an_audit_is_listed_newest_first
+            entries_of_an_audit_are_counted
+            an_audit_has_only_so_many_entries
+            old_entries_of_an_audit_go
+            a_deleted_account_leaves_no_audit
             channels_are_listed_changed_and_deleted
             a_workspace_has_only_so_many_channels
             a_channel_is_changed_from_what_it_was

@@ -1,6 +1,7 @@
 //! The application as a whole, on ports that a test holds in its hands.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod audit;
 mod cookies;
 mod limits;
 mod links;

@@ -133,7 +133,7 @@ async fn a_log_in_that_fails_is_logged_with_the_clients_address() {
     let answer = post_for(&server, Some("203.0.113.9"), "/api/auth/login", &body).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     server
-        .logged(&["a password was wrong", "203.0.113.9"])
+        .logged(&["INFO", "audit", "login.failed", "203.0.113.9"])
         .await;
 }
 

@@ -139,6 +139,26 @@ scenario("a channel is added, tested, looked at, changed, turned off and deleted
   }
 });
 
+scenario("the audit shows who tried to log in, what changed, and from where", { variables: REQUIRED }, async ({ server, page }) => {
+  const { token } = await server.account(EMAIL);
+  await assert.rejects(server.send("POST", "/api/auth/login", { body: { email: EMAIL, password: "a guess" } }), /401/);
+  await logIn(page, EMAIL);
+  for (let n = 1; n <= 50; n++) {
+    const name = n === 1 ? "Laptop <b>" : `Key ${n}`;
+    await server.send("POST", "/api/apikeys", { body: { name }, token });
+  }
+  await page.goto("/settings");
+  await page.getByRole("link", { name: "Audit log" }).click();
+  const row = (words) => page.getByRole("listitem").filter({ hasText: words });
+  await row("API key created: Key 50").getByText("127.0.0.1").waitFor();
+  await look(page, "audit");
+  assert.equal(await row("Login failed").count(), 0);
+  await page.getByRole("button", { name: "Show older entries" }).click();
+  await row("Login failed: wrong password").getByText("with the password").waitFor();
+  await row("Logged in").filter({ hasText: "Chrome" }).getByText("127.0.0.1").waitFor();
+  assert.ok(await page.getByRole("button", { name: "Show older entries" }).isHidden());
+});
+
 scenario("an open server says what an account is for", {}, async ({ page }) => {
   await page.goto("/settings/account");
   await page.getByText("This server is open").waitFor();
@@ -160,4 +180,7 @@ scenario("settings are there in Chinese, in the dark and on a phone", { variable
   await page.getByRole("link", { name: "API 密钥" }).click();
   await page.getByRole("heading", { name: "新建 API 密钥" }).waitFor();
   await look(page, "keys-zh");
+  await page.getByRole("link", { name: "审计日志" }).click();
+  await page.getByText("使用密码").first().waitFor();
+  await look(page, "audit-zh");
 });

@@ -266,6 +266,7 @@ impl Accounts for MemoryStore {
                 state.outbox.forget_channel(&channel.id);
             }
             state.outbox.remove_workspace(&workspace);
+            state.audit.remove(&workspace);
             left.push(state.sessions.remove(&workspace));
         }
         deleted.retain(|(_, since)| now - *since < LATE_REPORTS);

@@ -46,11 +46,18 @@ impl ApiKeys for MemoryStore {
         Ok(self.lock().api_keys.get(key_hash).cloned())
     }
 
-    async fn revoke_api_key(&self, id: &AccountId, key_id: &str) -> Result<bool, StoreError> {
+    async fn revoke_api_key(
+        &self,
+        id: &AccountId,
+        key_id: &str,
+    ) -> Result<Option<ApiKey>, StoreError> {
         let mut state = self.lock();
         let mut keys = state.api_keys.values_mut();
         let key = keys.find(|key| key.account_id == *id && key.id == key_id);
-        Ok(key.map(|key| key.revoked = true).is_some())
+        Ok(key.map(|key| {
+            key.revoked = true;
+            key.clone()
+        }))
     }
 
     async fn touch_api_key(&self, key: &ApiKey, now: Timestamp) -> Result<(), StoreError> {

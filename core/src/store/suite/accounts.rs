@@ -50,7 +50,7 @@ pub(super) async fn register<S: Store>(store: &S, tag: &str) -> AccountId {
 }
 
 /// A registered account that is verified.
-async fn verified<S: Store>(store: &S, tag: &str) -> Account {
+pub(super) async fn verified<S: Store>(store: &S, tag: &str) -> Account {
     register(store, tag).await;
     let token = verification(tag).token_hash;
     let account = store.verify_account(&token, start()).await.unwrap();
@@ -340,7 +340,7 @@ pub async fn a_password_is_changed_from_what_it_was<S: Store>(store: &S, tag: &s
     assert_eq!(by_reset.unwrap(), None, "a reset outlives the change");
 }
 
-async fn purge<S: Store>(store: &S, now: Timestamp) {
+pub(super) async fn purge<S: Store>(store: &S, now: Timestamp) {
     let mut steps = 0;
     while store.purge_deleted(now).await.unwrap() {
         steps += 1;

@@ -82,7 +82,8 @@ pub async fn an_account_has_only_so_many_valid_keys<S: Store>(store: &S, tag: &s
     assert_eq!(created, ApiKeyCreation::Created);
 
     let revoked = listed.iter().find(|key| key.expires_at.is_none()).unwrap();
-    assert!(store.revoke_api_key(&id, &revoked.id).await.unwrap());
+    let outcome = store.revoke_api_key(&id, &revoked.id).await.unwrap();
+    assert_eq!(outcome.map(|key| key.id).as_ref(), Some(&revoked.id));
     assert_eq!(create(21).await, ApiKeyCreation::Created);
     assert_eq!(create(22).await, ApiKeyCreation::TooMany);
     let refused = numbered(tag, &id, 22);
@@ -148,13 +149,18 @@ pub async fn api_keys_are_listed_found_touched_and_revoked<S: Store>(store: &S, 
         .unwrap();
     assert_eq!(found.last_used_at, Some(used));
 
-    assert!(!store.revoke_api_key(&stranger, &key(0).id).await.unwrap());
-    assert!(store.revoke_api_key(&id, &key(0).id).await.unwrap());
-    assert!(store.revoke_api_key(&id, &key(0).id).await.unwrap());
     let revoked = ApiKey {
         revoked: true,
         ..key(0)
     };
+    for (owner, outcome) in [
+        (&stranger, None),
+        (&id, Some(&revoked)),
+        (&id, Some(&revoked)),
+    ] {
+        let key = store.revoke_api_key(owner, &key(0).id).await.unwrap();
+        assert_eq!(key.as_ref(), outcome);
+    }
     assert_eq!(
         store.api_key_by_hash(&key(0).key_hash).await.unwrap(),
         Some(revoked.clone())
