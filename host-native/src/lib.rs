@@ -39,7 +39,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::Either;
 use futures_util::stream::unfold;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use kubeagents_core::ports::Reports;
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
@@ -47,7 +47,7 @@ use kubeagents_core::{
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use access::AccessLog;
@@ -402,8 +402,11 @@ where
         let cors = Arc::new(config.values.cors_policy(mode));
         let dashboard = config.values.dashboard_enabled;
         let opened = opened.clone();
-        move |request| match opened.get() {
-            Some(app) => Either::Left(handle(app.clone(), request)),
+        move |request: Request<RequestBody>| match opened.get() {
+            Some(app) => {
+                let changes = is_change(&request);
+                Either::Left(to_its_end(handle(app.clone(), request), changes))
+            }
             None => {
                 let outage = Outage::Storage {
                     cors: &cors,
@@ -445,6 +448,40 @@ where
     config.warn(mode);
     serving.await;
     Ok(())
+}
+
+/// Checks whether a request may change credentials or channels. Where that takes a password, whose turn
+/// may be long in coming, nobody waits for a client that has gone.
+fn is_change(request: &Request<RequestBody>) -> bool {
+    let path = request.uri().path();
+    let is_audited = ["/api/apikeys", "/api/channels", "/api/auth/logout"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix));
+    match *request.method() {
+        Method::PUT => is_audited || path == "/api/auth/me",
+        _ => is_audited && !request.method().is_safe(),
+    }
+}
+
+/// Answers a request; where it is a change, also if its client has gone: nobody keeps out of the audit
+/// by hanging up.
+async fn to_its_end<F>(answering: F, is_change: bool) -> F::Output
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    if !is_change {
+        return answering.await;
+    }
+    match tokio::spawn(answering)
+        .await
+        .map_err(JoinError::try_into_panic)
+    {
+        Ok(answer) => answer,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime ends.
+        Err(Err(_)) => std::future::pending().await,
+    }
 }
 
 /// What the configuration and the storage's secret mean to the core.
@@ -509,4 +546,28 @@ fn assemble<S: Changes + Clone, R: Reports>(
         client,
     };
     Ok((Arc::new(App::new(ports, settings)), deliverer, listener))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_comes_to_its_end_without_its_client() {
+        let (go_on, stored) = oneshot::channel::<()>();
+        let (end, ended) = oneshot::channel();
+        let answering = async move {
+            stored.await.unwrap();
+            end.send("noted").unwrap();
+        };
+        let mut client = Box::pin(to_its_end(answering, true));
+        assert!(poll!(&mut client).is_pending());
+        drop(client);
+        go_on.send(()).unwrap();
+        let ended = timeout(Duration::from_secs(60), ended).await;
+        assert_eq!(ended.unwrap(), Ok("noted"));
+    }
 }

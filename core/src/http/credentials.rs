@@ -264,18 +264,19 @@ impl<P: Ports> App<P> {
     async fn authenticate_key(&self, parts: &Parts, token: &str) -> Result<ApiKey, ApiError> {
         let key = self.find_key(token).await?;
         let key = key.ok_or_else(|| ApiError::unauthorized(INVALID))?;
+        // First, so that it is not lost where the request ends in between: the next one writes the same.
+        if key.last_used_at.is_none() {
+            let own = Workspace::Account(key.account_id.clone());
+            let act = Act::new(own, AuditEvent::KeyUsed, Actor::ApiKey);
+            let act = act.from(self.origin(parts)).on(&key.name, &key.id);
+            self.note(act).await;
+        }
         let now = self.now();
         let fresh = |used: Timestamp| (now - used).num_seconds() < TOUCH_INTERVAL_SECONDS;
         if !key.last_used_at.is_some_and(fresh)
             && let Err(error) = self.ports.store().touch_api_key(&key, now).await
         {
             tracing::warn!(%error, "the use of an API key was not noted");
-        }
-        if key.last_used_at.is_none() {
-            let own = Workspace::Account(key.account_id.clone());
-            let act = Act::new(own, AuditEvent::KeyUsed, Actor::ApiKey);
-            let act = act.from(self.origin(parts)).on(&key.name, &key.id);
-            self.note(act).await;
         }
         Ok(key)
     }
