@@ -51,7 +51,8 @@ impl<P: Ports> App<P> {
 
     /// Where a request came from.
     pub(super) fn origin(&self, parts: &Parts) -> Origin {
-        let client = Client::of(parts, self.settings.values.trusted_proxies.as_ref());
+        let trusted = self.settings.values.trusted_proxies.as_ref();
+        let client = Client::of(&parts.extensions, &parts.headers, trusted);
         let request = random_uuid(self.ports.entropy());
         Origin::new(client.address, &parts.headers, request)
     }
