@@ -266,8 +266,8 @@ impl<P: Ports> App<P> {
         let key = key.ok_or_else(|| ApiError::unauthorized(INVALID))?;
         // First, so that it is not lost where the request ends in between: the next one writes the same.
         if key.last_used_at.is_none() {
-            let own = Workspace::Account(key.account_id.clone());
-            let act = Act::new(own, AuditEvent::KeyUsed, Actor::ApiKey);
+            let owner = operator::audited(&key.account_id);
+            let act = Act::new(owner, AuditEvent::KeyUsed, Actor::ApiKey);
             let act = act.from(self.origin(parts)).on(&key.name, &key.id);
             self.note(act).await;
         }

@@ -4,8 +4,8 @@ use chrono::{DateTime, TimeDelta};
 use futures_executor::block_on;
 use kubeagents_core::operator::{KeyOwner, KeyRequest, Operator, Refusal};
 use kubeagents_core::settings::{Host, Texts, Values};
-use kubeagents_core::store::{Accounts, ApiKeys, MemoryStore};
-use kubeagents_core::{Timestamp, sha256_hex};
+use kubeagents_core::store::{Accounts, ApiKeys, Audit, MemoryStore};
+use kubeagents_core::{Timestamp, Workspace, sha256_hex};
 
 use crate::server::CountingEntropy;
 
@@ -92,5 +92,44 @@ fn the_operators_own_account_is_no_account_of_people() {
         assert_eq!(known.unwrap().as_ref(), accounts.first());
         let again = operator.add_account("Ann@Example.com", "", PASSWORD).await;
         assert!(matches!(again, Err(Refusal::EmailTaken(_))), "{again:?}");
+    });
+}
+
+#[test]
+fn what_an_operator_does_is_audited() {
+    with_operator(async |operator| {
+        let account = operator.add_account(EMAIL, "", PASSWORD).await.unwrap();
+        for owner in [KeyOwner::Operator, KeyOwner::Account(EMAIL)] {
+            let (key, _) = operator.make_key(request(owner)).await.unwrap();
+            operator.revoke_key(owner, &key.id).await.unwrap();
+        }
+        operator
+            .set_password(EMAIL, "battery staple")
+            .await
+            .unwrap();
+        let told = async |workspace: &Workspace| {
+            let since = Timestamp::UNIX_EPOCH;
+            let page = operator.store.audit(workspace, since, None, 100).await;
+            let entries = page.unwrap().items.into_iter();
+            let mut told: Vec<_> = entries
+                .map(|entry| (entry.event.as_str(), entry.actor.as_str(), entry.target))
+                .collect();
+            told.sort_unstable();
+            told
+        };
+        let keys = ["key.created", "key.revoked"].map(|event| (event, "operator", "laptop".into()));
+        assert_eq!(told(&Workspace::Shared).await, keys);
+        let own = told(&account.workspace()).await;
+        let events: Vec<_> = own.iter().map(|(event, ..)| *event).collect();
+        let expected = [
+            "account.registered",
+            "account.verified",
+            "key.created",
+            "key.revoked",
+            "password.changed",
+        ];
+        assert_eq!(events, expected);
+        operator.remove_account(EMAIL).await.unwrap();
+        assert_eq!(told(&account.workspace()).await, []);
     });
 }
