@@ -110,9 +110,12 @@ pub(crate) fn commands() -> [Command; 2] {
                 .value_name("EMAIL")
                 .global(true),
         )
-        .arg(text("name", "What the key is called").default_value("made by the operator"))
+        .arg(text("name", "What the key is called")
+                .value_name("NAME")
+                .default_value("made by the operator"))
         .arg(
             text("scopes", "What the key may do: report, read, or both")
+                .value_name("SCOPES")
                 .value_delimiter(',')
                 .default_value("report"),
         )
@@ -149,7 +152,11 @@ pub(crate) fn commands() -> [Command; 2] {
             Command::new(ADD)
                 .about("Add an account, whose address counts as verified.")
                 .arg(email())
-                .arg(text("name", "What to call its owner").default_value(""))
+                .arg(
+                    text("name", "What to call its owner")
+                        .value_name("NAME")
+                        .default_value(""),
+                )
                 .arg(generate()),
         )
         .subcommand(Command::new(LIST).about("List the accounts."))

@@ -486,7 +486,8 @@ async fn the_stored_key_goes_to_its_server_only_whatever_the_environment_says() 
         "stolen",
     );
     let file = home.path().join("another-secret");
-    fs::write(&file, KEY).unwrap();
+    let another_secret = "a-secret-of-another-program";
+    fs::write(&file, another_secret).unwrap();
     let file = file.to_str().unwrap();
     to(
         &[
@@ -518,6 +519,7 @@ async fn the_stored_key_goes_to_its_server_only_whatever_the_environment_says() 
     }
     for head in foreign_heads.lock().unwrap().iter() {
         assert!(!head.contains(KEY), "{head}");
+        assert!(!head.contains(another_secret), "{head}");
     }
     let paired = |head: &String| head.contains("Bearer another-key");
     assert_eq!(
