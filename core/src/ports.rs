@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
+use tracing::Span;
 
 use crate::delivery::Poster;
 use crate::{AccountId, Incoming, Recorded, Store, StoreError, Timestamp, Workspace};
@@ -252,6 +253,16 @@ impl Feed for Infallible {
     }
 }
 
+/// What a caller says of the trace that its request belongs to, in the form of W3C Trace Context. Nobody
+/// has checked it.
+#[derive(Debug, Clone)]
+pub struct CallerTrace {
+    /// The trace and the caller's span: `traceparent`.
+    pub parent: String,
+    /// What else there is to pass on: `tracestate`.
+    pub state: Option<String>,
+}
+
 /// Everything that the core needs of its host.
 pub trait Ports {
     /// Where state lives.
@@ -291,6 +302,9 @@ pub trait Ports {
     fn events(&self) -> &Self::Events;
     /// What posts to receivers.
     fn poster(&self) -> &Self::Poster;
+
+    /// Makes a span a part of its caller's trace, on hosts that export spans. What is no trace is ignored.
+    fn adopt(&self, _span: &Span, _caller: &CallerTrace) {}
 
     /// Waits.
     fn pause(&self, duration: Duration) -> impl Future<Output = ()>;

@@ -15,6 +15,7 @@ use kubeagents_core::store::{LeaseRequest, LeasedNotification};
 use kubeagents_core::{Notification, Settings, Store, causes};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
+use tracing::Instrument;
 
 use crate::ports::{SystemClock, SystemEntropy};
 pub(crate) use client::{WebhookClient, tcp, tls_config, tls_config_with};
@@ -111,7 +112,10 @@ impl<S: Store> Deliverer<S> {
     async fn deliver(&self, leased: LeasedNotification) -> Notification {
         let (store, client) = (&self.store, &self.client);
         let rules = &self.rules;
-        deliver(store, client, &SystemClock, &SystemEntropy, rules, &leased).await;
+        let span = tracing::debug_span!("notification", id = leased.notification.id);
+        deliver(store, client, &SystemClock, &SystemEntropy, rules, &leased)
+            .instrument(span)
+            .await;
         leased.notification
     }
 }

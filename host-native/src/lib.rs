@@ -26,6 +26,11 @@ mod server;
 mod setup;
 mod shutdown;
 mod silence;
+#[cfg(feature = "otlp")]
+mod spans;
+#[cfg(not(feature = "otlp"))]
+#[path = "spans/none.rs"]
+mod spans;
 mod sqlite;
 mod sweep;
 mod tls;
@@ -63,12 +68,16 @@ use ports::{MemoryReports, NativePorts, SystemClock, SystemEntropy};
 use postgres::{GoTablesFailure, OpenError};
 use server::{Limits, Places};
 use silence::Listener;
+use spans::{Export, Trace};
 use sqlite::BackupError;
 use sweep::sweep;
 use tls::{Tls, TlsError};
 
 /// The exit code for a configuration that cannot be worked with.
 const BAD_CONFIGURATION: u8 = 2;
+
+/// Time that the last spans get to be sent.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Runs the command that stands in the arguments, the server without one.
 pub fn run() -> ExitCode {
@@ -87,12 +96,20 @@ pub fn run() -> ExitCode {
     }
     let cli = arguments.and_then(|arguments| Cli::read(&arguments));
     let outcome = cli.map_err(StartError::from).and_then(|cli| {
-        logging::start(cli.log);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(StartError::Runtime)?;
-        let outcome = runtime.block_on(perform(cli.task, &cli.warnings));
+        let (export, mut warnings) = match cli.task {
+            Task::Serve(_) => Export::from_env(runtime.handle()),
+            _ => (None, Vec::new()),
+        };
+        warnings.extend(cli.warnings);
+        logging::start(cli.log, export.as_ref());
+        let outcome = runtime.block_on(perform(cli.task, &warnings));
+        if let Some(export) = export {
+            export.finish(LAST_SPANS);
+        }
         // A thread that reads standard input would be waited for.
         runtime.shutdown_background();
         outcome
@@ -499,7 +516,8 @@ async fn answer<S: Changes, R: Reports>(
     app: NativeApp<S, R>,
     request: Request<RequestBody>,
 ) -> Response<Content<impl Stream<Item = Bytes>>> {
-    let response = app.handle(request).await;
+    let trace = Trace::of(request.headers());
+    let response = trace.within(app.handle(request)).await;
     response.map(|reply| match reply {
         Reply::Whole(bytes) => Content::Whole(bytes),
         Reply::Events(events) => {

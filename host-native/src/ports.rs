@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use kubeagents_core::ports::{Clock, Entropy, Reports};
+use kubeagents_core::ports::{CallerTrace, Clock, Entropy, Reports};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
     Incoming, Ports, Recorded, Recorder, ReportPolicy, StoreError, Timestamp, Witness, Workspace,
 };
+use tracing::Span;
 
 use crate::delivery::{Waker, WebhookClient};
 use crate::events::{Changes, NativeEvents};
 use crate::mail::MailSender;
 use crate::passwords::PasswordThreads;
+use crate::spans;
 
 /// The system's clock.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +116,10 @@ impl<S: Changes, R: Reports> Ports for NativePorts<S, R> {
     }
     fn poster(&self) -> &WebhookClient {
         &self.client
+    }
+
+    fn adopt(&self, span: &Span, caller: &CallerTrace) {
+        spans::adopt(span, caller);
     }
 
     async fn pause(&self, duration: Duration) {

@@ -10,6 +10,7 @@ use http::{HeaderMap, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tracing::Instrument;
 
 use super::agents::{AgentList, Paged, SessionDetail, SessionList, decode_cursor};
 use super::credentials::Caller;
@@ -155,6 +156,7 @@ impl<P: Ports> App<P> {
             default_ttl_minutes: Some(self.settings.values.default_ttl_minutes),
             ..Guidance::default()
         };
+        let caller_trace = request.trace();
         let asked = request.ask(room.version, &guidance)?;
         let is_small = matches!(&asked, Asked::Call(tool, _) if tool.scope() == Scope::Report);
         if room.bytes == 0 && !is_small {
@@ -165,7 +167,12 @@ impl<P: Ports> App<P> {
             Asked::Answered(result) => return Ok(result),
             Asked::Call(tool, arguments) => (tool, arguments),
         };
-        let outcome = self.perform(tool, &arguments, room, &http.caller).await;
+        let span = tracing::info_span!("call", tool = tool.name());
+        if let Some(caller) = caller_trace {
+            self.ports.adopt(&span, &caller);
+        }
+        let performing = self.perform(tool, &arguments, room, &http.caller);
+        let outcome = performing.instrument(span).await;
         let outcome = outcome.map_err(|error| {
             error.log(&http.parts.uri);
             error.message

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Guidance, ProtocolVersion, SERVER_NAME, Tool};
 use crate::json::{parse, parse_array};
+use crate::ports::CallerTrace;
 use crate::store::MAX_PAGE_BYTES;
 
 /// The key of a request's `_meta` that names its revision.
@@ -247,6 +248,16 @@ impl Request {
             }
         }
         Ok(version)
+    }
+
+    /// What the request's `_meta` says of the trace that it belongs to.
+    pub(crate) fn trace(&self) -> Option<CallerTrace> {
+        let meta = self.params.get("_meta")?;
+        let text = |key: &str| meta.get(key).and_then(Value::as_str).map(str::to_owned);
+        Some(CallerTrace {
+            parent: text("traceparent")?,
+            state: text("tracestate"),
+        })
     }
 
     /// The name of a revision in the request's `_meta`.

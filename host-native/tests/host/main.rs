@@ -29,6 +29,7 @@ mod release;
 mod secrets;
 mod setup;
 mod shutdown;
+mod spans;
 mod sqlite;
 mod support;
 mod tls;
