@@ -22,6 +22,7 @@ check:
     RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
     cargo doc --workspace --no-deps --document-private-items --locked
     cargo check --package kubeagents-core --target wasm32-wasip2 --locked
+    cargo check --package kubeagents --no-default-features --locked
 
 # Build the Spin component and serve it in open mode
 spin:

@@ -33,7 +33,7 @@ impl Export {
         )
     }
 
-    pub(crate) fn layer<S>(&self) -> Identity {
+    pub(crate) fn layer(&self) -> Identity {
         match *self {}
     }
 
