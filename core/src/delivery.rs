@@ -16,7 +16,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::ports::{Clock, Entropy, random, random_uuid};
-use crate::store::{Failure, LeaseRequest, LeasedNotification};
+use crate::store::{Failure, LeaseRequest, LeasedNotification, PutOff};
 use crate::{ChannelMail, Notification, Store, StoreError, Timestamp, causes};
 
 pub use address::{Reach, is_loopback, reach, reach_by_name};
@@ -43,6 +43,9 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The same where it survives only as long as the process, and only when the receiver asks for time.
 const MAX_AGE_IN_MEMORY: Duration = Duration::from_secs(60 * 60);
+
+/// The shortest pause, also when the receiver asks for less.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The longest pause, also when the receiver asks for more.
 const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
@@ -142,6 +145,14 @@ pub async fn deliver<S: Store>(
     leased: &LeasedNotification,
 ) {
     let notification = &leased.notification;
+    if !leased.rest.is_zero() {
+        let rest = store.put_off(notification, PutOff::WhatIsDue, clock.now(), leased.rest);
+        if let Err(error) = rest.await {
+            let (id, causes) = (&notification.id, causes(&error));
+            tracing::warn!(%id, %causes, "a notification is not put off");
+        }
+        return;
+    }
     if !notification.channel.is_empty() {
         let random = u32::from_le_bytes(random(entropy));
         let told = channels::tell(store, poster, clock, random, rules, leased).await;
@@ -199,7 +210,10 @@ async fn settle<S: Store>(
     match after_failure(attempt, leased.round, *created_at, now, S::DURABLE, random) {
         Next::After(pause) => {
             tracing::warn!(%id, %receiver, %reason, ?pause, "notification failed, will be tried again");
-            let failure = Failure::default();
+            let failure = Failure {
+                rests: attempt.asks_for_rest(),
+                ..Failure::default()
+            };
             store.notification_failed(id, now, pause, &failure).await
         }
         Next::Abandon => {
@@ -375,6 +389,11 @@ impl Attempt {
         }
     }
 
+    /// Whether its receiver, whatever waits for it, is left alone until the next attempt.
+    fn asks_for_rest(self) -> bool {
+        matches!(self, Self::Busy(_))
+    }
+
     /// Whether trying again is pointless: the receiver is gone for good (410), or may not be asked.
     fn is_final(self) -> bool {
         matches!(self, Self::Answered(410) | Self::Forbidden)
@@ -394,8 +413,8 @@ enum Next {
 /// was `last`. `durable`: whether it survives a restart; without that only a receiver that asks for
 /// time gets another round. `random`: any number, for jitter.
 ///
-/// Pauses grow fourfold from 5 seconds to an hour, each shortened by up to a fifth, but to no less
-/// than the receiver asks for.
+/// Pauses grow fourfold from 5 seconds to an hour, each shortened by up to a fifth. A receiver that asks
+/// for time gets what it asks for, and 5 seconds at least.
 fn after_failure(
     last: Attempt,
     round: u32,
@@ -413,10 +432,25 @@ fn after_failure(
     if last.is_final() || age >= max_age {
         return Next::Abandon;
     }
+    if last.asks_for_rest() {
+        return Next::After(rest(last, random));
+    }
     let growth = 4_u32.saturating_pow(round.saturating_sub(1));
-    let full = (Duration::from_secs(5).saturating_mul(growth)).min(MAX_PAUSE);
-    let jitter = full / 5 * (random % 1000) / 1000;
-    Next::After((full - jitter).max(last.wait().min(MAX_PAUSE)))
+    let full = (SHORTEST_PAUSE.saturating_mul(growth)).min(MAX_PAUSE);
+    Next::After(jittered(full, random))
+}
+
+/// How long a receiver is left alone that has asked for it.
+fn rest(last: Attempt, random: u32) -> Duration {
+    jittered(SHORTEST_PAUSE, random).max(last.wait().min(MAX_PAUSE))
+}
+
+/// The number that shortens a pause most.
+const MOST_JITTER: u32 = 999;
+
+/// A pause, shortened by up to a fifth.
+fn jittered(pause: Duration, random: u32) -> Duration {
+    pause - pause / 5 * (random % (MOST_JITTER + 1)) / (MOST_JITTER + 1)
 }
 
 #[cfg(test)]

@@ -24,9 +24,9 @@ use crate::{KeyValue, KeyValueStore, micros};
 const SHARDS: u8 = 4;
 
 /// The most notifications that wait in one shard, for one receiver and for all. An entry takes less
-/// than 700 bytes.
+/// than 750 bytes.
 const RECEIVER_SHARE: usize = MAX_WAITING / SHARDS as usize;
-const SHARD_CAPACITY: usize = 1400;
+const SHARD_CAPACITY: usize = 1300;
 
 /// The most bytes of addresses that one report notifies.
 const ADDRESS_BYTES: usize = 96 * 1024;
@@ -109,6 +109,9 @@ pub(crate) struct Waiting {
     host: String,
     #[serde(with = "micros")]
     due: Timestamp,
+    /// When it happened, which entries of earlier versions do not say.
+    #[serde(default, with = "micros::option")]
+    created: Option<Timestamp>,
     round: u32,
     /// The channel that it is for; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -118,6 +121,13 @@ pub(crate) struct Waiting {
     status: Option<u16>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     error: String,
+    /// Until when its receiver is left alone, by that.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "micros::option"
+    )]
+    rests_until: Option<Timestamp>,
     /// The agent whose history holds it, the page it is on and its place.
     pub(crate) agent: String,
     page: u64,
@@ -125,6 +135,15 @@ pub(crate) struct Waiting {
     /// The session whose row holds it instead, where no report has caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     topic: Option<String>,
+}
+
+impl Waiting {
+    /// Checks whether it is for the receiver of a notification, at its host.
+    fn is_beside(&self, notification: &Notification) -> bool {
+        self.workspace == notification.workspace.key()
+            && self.channel == notification.channel
+            && self.host == notification.host
+    }
 }
 
 /// Where notifications stand until they are delivered.
@@ -226,11 +245,11 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
         for (_, due) in turns {
             let ranked = due.iter().filter_map(|waiting| {
                 let rank = request.rank(&waiting.host)?;
-                Some((rank, waiting.due, *waiting))
+                Some((rank, waiting.due, waiting.created, *waiting))
             });
             let mut ranked: Vec<_> = ranked.collect();
-            ranked.sort_by_key(|(rank, due, _)| (*rank, *due));
-            for (_, _, waiting) in ranked {
+            ranked.sort_by_key(|(rank, due, created, _)| (*rank, *due, *created));
+            for (.., waiting) in ranked {
                 match self.find(waiting).await? {
                     Found::Undecided => {}
                     Found::Void => self.end(&waiting.id).await?,
@@ -238,9 +257,14 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
                         let shard = shards.get(usize::from(shard_of(&waiting.id)));
                         let shard = shard.cloned().flatten();
                         if let Some(round) = self.take(waiting, shard, request).await? {
+                            let entries = shards.iter().flatten().flat_map(|shard| &shard.value);
+                            let same = entries.filter(|entry| entry.is_beside(&notification));
+                            let until = same.filter_map(|entry| entry.rests_until).max();
+                            let rest = until.and_then(|until| (until - request.now).to_std().ok());
                             return Ok(Some(LeasedNotification {
                                 notification,
                                 round,
+                                rest: rest.unwrap_or_default(),
                             }));
                         }
                     }
@@ -271,6 +295,7 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
                 entry.due = due;
                 entry.status = failure.status;
                 entry.error.clone_from(&failure.error);
+                entry.rests_until = failure.rests.then_some(due);
                 (Change::Write(entries), ())
             })
             .await
@@ -322,11 +347,12 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
                 Found::Committed(notification) => others.push(LeasedNotification {
                     notification,
                     round: waiting.round,
+                    rest: Duration::ZERO,
                 }),
             }
         }
         let undecided = undecided.iter().map(String::as_str).collect();
-        self.put_back(&undecided, "", now, Duration::ZERO).await?;
+        self.put_back(&undecided, None, now, Duration::ZERO).await?;
         others.sort_by_key(|other| (other.notification.created_at, other.notification.id.clone()));
         Ok(others)
     }
@@ -339,8 +365,11 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
         pause: Duration,
     ) -> Result<(), StoreError> {
         let leased_ids = HashSet::from([leased.id.as_str()]);
-        self.put_back(&leased_ids, what.channel(leased), now, pause)
-            .await
+        let beside = match what {
+            PutOff::Leased => None,
+            PutOff::WhatIsDue => Some(leased),
+        };
+        self.put_back(&leased_ids, beside, now, pause).await
     }
 
     async fn finish_deliveries(&self, deliveries: &[Delivery]) -> Result<(), StoreError> {
@@ -394,10 +423,12 @@ impl<K: KeyValue> KeyValueStore<K> {
                     workspace: notification.workspace.key().to_owned(),
                     host: notification.host.clone(),
                     due: notification.created_at + notification.delay,
+                    created: Some(notification.created_at),
                     round: 0,
                     channel: notification.channel.clone(),
                     status: None,
                     error: String::new(),
+                    rests_until: None,
                     agent: agent.to_owned(),
                     page: head.history.pages,
                     place,
@@ -536,23 +567,23 @@ impl<K: KeyValue> KeyValueStore<K> {
     }
 
     /// Ends these leases as if they had not been, for as long a pause as what else is due for the
-    /// channel, if one is named, is put off.
+    /// receiver of a notification, if one is given, is put off.
     async fn put_back(
         &self,
         leased: &HashSet<&str>,
-        channel: &str,
+        beside: Option<&Notification>,
         now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
         let until = after(now, pause);
         let of_leased: HashSet<u8> = leased.iter().map(|id| shard_of(id)).collect();
-        for shard in (0..SHARDS).filter(|shard| !channel.is_empty() || of_leased.contains(shard)) {
+        for shard in (0..SHARDS).filter(|shard| beside.is_some() || of_leased.contains(shard)) {
             let put_back = |entries: Option<Shard>| {
                 let mut entries = entries.unwrap_or_default();
                 let mut changed = false;
                 for entry in &mut entries {
                     let is_leased = leased.contains(entry.id.as_str());
-                    let goes_along = !channel.is_empty() && entry.channel == channel;
+                    let goes_along = beside.is_some_and(|leased| entry.is_beside(leased));
                     if is_leased || goes_along && entry.due <= now {
                         entry.due = until;
                         entry.round = entry.round.saturating_sub(is_leased.into());

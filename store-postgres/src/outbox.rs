@@ -18,7 +18,7 @@ use crate::{PostgresStore, Query, Row, Value};
 /// none that holds more. A row that another host is leasing right now is passed over.
 ///
 /// What has rested long enough becomes ready beside this, for the next lease; the first column says
-/// how much. `$1`: lease in microseconds; `$2`, `$3`: between which keys workspaces are, in the order
+/// how much, the last one for how many microseconds the receiver is to be left alone. `$1`: lease in microseconds; `$2`, `$3`: between which keys workspaces are, in the order
 /// of their turns; `$4`, `$5`: busy and used hosts.
 const LEASE: &str = "\
 WITH resumed AS (\
@@ -50,14 +50,18 @@ leased AS (\
     FROM next WHERE entry.id = next.id \
     RETURNING entry.id, entry.workspace, entry.host, entry.url, entry.body, entry.channel, \
         entry.created_at, entry.rounds) \
-SELECT resumed.count, leased.* \
+SELECT resumed.count, leased.*, (\
+    SELECT max(rests_until) - kubeagents_data.now_micros() FROM kubeagents_data.outbox AS resting \
+    WHERE resting.workspace = leased.workspace AND resting.channel = leased.channel \
+    AND resting.host = leased.host AND resting.rests_until > kubeagents_data.now_micros()) \
 FROM (SELECT count(*) FROM resumed) AS resumed(count) LEFT JOIN leased ON true";
 
 const DELETE: &str = "DELETE FROM kubeagents_data.outbox WHERE id = $1::text";
 
 const FAILED: &str = "\
 UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint, \
-    last_status = $3::bigint, last_error = $4::text \
+    last_status = $3::bigint, last_error = $4::text, \
+    rests_until = CASE WHEN $5::boolean THEN kubeagents_data.now_micros() + $2::bigint END \
 WHERE id = $1::text";
 
 /// `$1`: the channel; `$2`: lease in microseconds; `$3`: how many.
@@ -75,11 +79,12 @@ leased AS (\
         entry.created_at, entry.rounds) \
 SELECT * FROM leased ORDER BY created_at, id";
 
-/// `$1`: the leased entry; `$2`: the channel that is put off with it; `$3`: the pause in microseconds.
+/// `$1`: the leased entry; `$2`: the pause in microseconds; `$3`, `$4`, `$5`: workspace, channel and
+/// host of what is put off with it.
 const PUT_OFF: &str = "\
-UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $3::bigint, \
+UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint, \
     ready = false, rounds = rounds - CASE id WHEN $1::text THEN 1 ELSE 0 END \
-WHERE id = $1::text OR channel = $2::text AND channel <> '' AND ready \
+WHERE id = $1::text OR workspace = $3::text AND channel = $4::text AND host = $5::text AND ready \
     AND due_at <= kubeagents_data.now_micros()";
 
 /// `$1`: deliveries in JSON; `$2`: their channel; `$3`: how many of it stay beside them.
@@ -145,7 +150,14 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
             Value::Texts(&busy),
             Value::Texts(&used),
         ];
-        let read = |row: &mut Row| Ok((row.int::<u64>()?, row.optional_lease()?));
+        let read = |row: &mut Row| {
+            let (resumed, leased) = (row.int::<u64>()?, row.optional_lease()?);
+            let Some(leased) = leased else {
+                return Ok((resumed, None));
+            };
+            let rest = Duration::from_micros(row.optional_int()?.unwrap_or_default());
+            Ok((resumed, Some(LeasedNotification { rest, ..leased })))
+        };
         loop {
             let (resumed, leased) = self.query.one(LEASE, &params, read).await?;
             if leased.is_some() || resumed == 0 {
@@ -170,6 +182,7 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
             micros(pause),
             Value::Int(failure.status.map(i64::from)),
             Value::from(&failure.error),
+            Value::Bool(failure.rests),
         ];
         self.query.execute(FAILED, &params).await
     }
@@ -201,10 +214,25 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
         _now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
+        let receiver = match what {
+            PutOff::Leased => [Value::Text(None); 3],
+            PutOff::WhatIsDue => {
+                let Notification {
+                    workspace,
+                    channel,
+                    host,
+                    ..
+                } = leased;
+                [workspace.key().into(), channel.into(), host.into()]
+            }
+        };
+        let [workspace, channel, host] = receiver;
         let params = [
             Value::from(&leased.id),
-            Value::from(what.channel(leased)),
             micros(pause),
+            workspace,
+            channel,
+            host,
         ];
         self.query.execute(PUT_OFF, &params).await
     }

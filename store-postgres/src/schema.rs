@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 13;
+pub const VERSION: i64 = 14;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +90,7 @@ pub const MIGRATIONS: [&str; VERSION as usize] = [
     migration!(11, "0011_outbox_room.sql"),
     migration!(12, "0012_silence.sql"),
     migration!(13, "0013_audit.sql"),
+    migration!(14, "0014_rests.sql"),
 ];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";

@@ -1,5 +1,7 @@
 //! Records whose columns every store selects in the order of their fields.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use kubeagents_core::audit::{Actor, AuditEntry, AuditEvent};
 use kubeagents_core::hook::Detail;
@@ -209,6 +211,7 @@ impl Row {
                 delay: TimeDelta::zero(),
             },
             round: self.int()?,
+            rest: Duration::ZERO,
         }))
     }
 

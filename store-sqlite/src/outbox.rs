@@ -28,7 +28,8 @@ const RESUME: &str = "
 
 /// Takes the first workspace that has something to lease, by the index of what is ready, so that what
 /// rests costs nothing. A host that all instances together keep busy is passed over: ?6 leases at a
-/// time. ?3: between which keys workspaces are, in the order of their turns.
+/// time. ?3: between which keys workspaces are, in the order of their turns. The last column says for
+/// how many microseconds the receiver is to be left alone.
 const LEASE: &str = "
     WITH busy (host) AS MATERIALIZED (
         SELECT value FROM json_each(?4)
@@ -46,7 +47,11 @@ const LEASE: &str = "
         )
         ORDER BY host IN (SELECT value FROM json_each(?5)), due_at, created_at, id LIMIT 1
     )
-    RETURNING id, workspace, host, url, body, channel, created_at, round";
+    RETURNING id, workspace, host, url, body, channel, created_at, round, (
+        SELECT max(r.rests_until) - ?1 FROM outbox r
+        WHERE r.workspace = outbox.workspace AND r.channel = outbox.channel
+            AND r.host = outbox.host AND r.rests_until > ?1
+    )";
 
 /// Of the workspaces of these notifications, those in which a receiver's last place was just taken: one
 /// of the notifications is there, and there is room for no other.
@@ -62,7 +67,8 @@ const FULL: &str = "
 const DELETE_NOTIFICATION: &str = "DELETE FROM outbox WHERE id = ?1";
 
 const NOTIFICATION_FAILED: &str = "
-    UPDATE outbox SET due_at = ?2, leased = FALSE, last_status = ?3, last_error = ?4 WHERE id = ?1";
+    UPDATE outbox SET due_at = ?2, leased = FALSE, last_status = ?3, last_error = ?4,
+        rests_until = iif(?5, ?2, NULL) WHERE id = ?1";
 
 /// ?1 the channel, ?2 now, ?3 until when, ?4 how many.
 const LEASE_OTHERS: &str = "
@@ -73,10 +79,12 @@ const LEASE_OTHERS: &str = "
     )
     RETURNING id, workspace, host, url, body, channel, created_at, round";
 
-/// ?1 the leased entry, ?2 the channel that is put off with it, ?3 now, ?4 until when.
+/// ?1 the leased entry, ?2 now, ?3 until when, ?4, ?5 and ?6 workspace, channel and host of what is put
+/// off with it.
 const PUT_OFF: &str = "
-    UPDATE outbox SET due_at = ?4, round = round - (id = ?1), leased = FALSE, ready = FALSE
-    WHERE id = ?1 OR channel = ?2 AND channel <> '' AND ready AND due_at <= ?3";
+    UPDATE outbox SET due_at = ?3, round = round - (id = ?1), leased = FALSE, ready = FALSE
+    WHERE id = ?1
+        OR workspace = ?4 AND channel = ?5 AND host = ?6 AND ready AND due_at <= ?2";
 
 /// Triggers remove what is finished from the outbox, and the oldest deliveries. ?1 deliveries as a JSON
 /// array.
@@ -152,7 +160,14 @@ impl<C: Connection> Outbox for SqliteStore<C> {
             names(&request.used_hosts),
             MAX_IN_FLIGHT_PER_HOST.into(),
         ];
-        let leased = self.writer.first(LEASE, parameters, Row::optional_lease);
+        let read = |row: &mut Row| {
+            let Some(leased) = row.optional_lease()? else {
+                return Ok(None);
+            };
+            let rest = Duration::from_micros(row.optional_int()?.unwrap_or_default());
+            Ok(Some(LeasedNotification { rest, ..leased }))
+        };
+        let leased = self.writer.first(LEASE, parameters, read);
         Ok(leased.await?.flatten())
     }
 
@@ -175,6 +190,7 @@ impl<C: Connection> Outbox for SqliteStore<C> {
             after(now, pause),
             failure.status.map(u32::from).into(),
             (&failure.error).into(),
+            Value::Integer(failure.rests.into()),
         ];
         self.writer
             .run(NOTIFICATION_FAILED, parameters)
@@ -218,11 +234,21 @@ impl<C: Connection> Outbox for SqliteStore<C> {
         now: Timestamp,
         pause: Duration,
     ) -> Result<(), StoreError> {
+        let [workspace, channel, host] = match what {
+            PutOff::Leased => [Value::Null, Value::Null, Value::Null],
+            PutOff::WhatIsDue => [
+                (&leased.workspace).into(),
+                (&leased.channel).into(),
+                (&leased.host).into(),
+            ],
+        };
         let parameters = [
             (&leased.id).into(),
-            what.channel(leased).into(),
             now.into(),
             after(now, pause),
+            workspace,
+            channel,
+            host,
         ];
         self.writer.run(PUT_OFF, parameters).await.map(drop)
     }

@@ -7,8 +7,8 @@ use http::StatusCode;
 use url::Url;
 
 use super::{
-    Answer, Attempt, MAX_PAUSE, Next, PostError, Poster, QUICK_RETRIES, after_failure,
-    lease_duration,
+    Answer, Attempt, MOST_JITTER, Next, PostError, Poster, QUICK_RETRIES, after_failure, jittered,
+    lease_duration, rest,
 };
 use crate::audit::{self, Act, Actor, AuditEvent};
 use crate::limits::{Draw, Drawn, Rate};
@@ -111,7 +111,12 @@ impl Told {
             Err(error) => (Attempt::of(outcome, now), wrong(error)),
         };
         let error = error.to_owned();
-        let failure = Failure { status, error };
+        let rests = attempt.asks_for_rest();
+        let failure = Failure {
+            status,
+            error,
+            rests,
+        };
         Self { attempt, failure }
     }
 }
@@ -445,7 +450,8 @@ async fn disable<S: Store>(
 }
 
 /// Decides on a channel's entry after its failed round `round` (counted from 1), as [`after_failure`]
-/// does on others. Where entries survive a restart, the pauses are [`SCHEDULE`]'s.
+/// does on others. Where entries survive a restart, the pauses are [`SCHEDULE`]'s, in which rounds do
+/// not count that ended because the receiver asked for time.
 fn next_round(
     last: Attempt,
     round: u32,
@@ -457,14 +463,18 @@ fn next_round(
     if !durable {
         return after_failure(last, round, created_at, now, durable, random);
     }
-    let pause = SCHEDULE.get(round.saturating_sub(1) as usize);
-    match pause.filter(|_| !last.is_final()) {
+    let age = (now - created_at).to_std().unwrap_or_default();
+    // Where a receiver asks for time there are more rounds than the schedule has until then.
+    let mut due = Duration::ZERO;
+    let reached = SCHEDULE.iter().take_while(|seconds| {
+        due += jittered(Duration::from_secs(**seconds), MOST_JITTER);
+        due <= age
+    });
+    let place = reached.count().min(round.saturating_sub(1) as usize);
+    match SCHEDULE.get(place).filter(|_| !last.is_final()) {
         None => Next::Abandon,
-        Some(seconds) => {
-            let full = Duration::from_secs(*seconds);
-            let jitter = full / 5 * (random % 1000) / 1000;
-            Next::After((full - jitter).max(last.wait().min(MAX_PAUSE)))
-        }
+        Some(_) if last.asks_for_rest() => Next::After(rest(last, random)),
+        Some(seconds) => Next::After(jittered(Duration::from_secs(*seconds), random)),
     }
 }
 
@@ -475,7 +485,16 @@ mod tests {
     #[test]
     fn pauses_are_those_of_standard_webhooks() {
         let start = Timestamp::UNIX_EPOCH;
-        let next = |last, round| next_round(last, round, start, start, true, 0);
+        let after = |age, last, round| {
+            let now = start + TimeDelta::seconds(age);
+            next_round(last, round, start, now, true, 0)
+        };
+        let next = |last, round| {
+            let earlier = SCHEDULE.iter().take(round as usize - 1);
+            let shortest = |seconds: &u64| jittered(Duration::from_secs(*seconds), MOST_JITTER);
+            let age: Duration = earlier.map(shortest).sum();
+            after(age.as_secs().cast_signed() + 1, last, round)
+        };
         let hours = |seconds: u64| Next::After(Duration::from_secs(seconds));
         let pauses = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400];
         for (round, seconds) in (1..).zip(pauses) {
@@ -485,7 +504,16 @@ mod tests {
         assert_eq!(next(Attempt::Answered(410), 1), Next::Abandon);
         assert_eq!(next(Attempt::Busy(Duration::from_secs(90)), 1), hours(90));
         assert_eq!(next(Attempt::Answered(500), 1), hours(5));
-        let jittered = next_round(Attempt::Failed, 2, start, start, true, 999);
+        let minute = start + TimeDelta::minutes(1);
+        let jittered = next_round(Attempt::Failed, 2, start, minute, true, 999);
         assert_eq!(jittered, Next::After(Duration::from_millis(240_060)));
+
+        // What a receiver asked for time for is told when it has had it, and not given up for that.
+        let busy = Attempt::Busy(Duration::from_secs(30));
+        for round in [1, 2, 9, 10, 50] {
+            assert_eq!(after(30, busy, round), hours(30), "{round}");
+        }
+        assert_eq!(after(600, Attempt::Failed, 20), hours(1800));
+        assert_eq!(after(3 * 86_400, busy, 50), Next::Abandon);
     }
 }

@@ -19,23 +19,13 @@ pub const MAX_WAITING: usize = 1000;
 /// Why a channel's notification is dropped that finds no room.
 pub const NO_ROOM: &str = "too many are waiting";
 
-/// What is put off when it is not yet a channel's turn.
+/// What is put off when it is not yet a receiver's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOff {
     /// The leased notification alone.
     Leased,
-    /// And what else is due for its channel.
+    /// And what else is due for its receiver: its workspace's channel, at its host.
     WhatIsDue,
-}
-
-impl PutOff {
-    /// The channel whose notifications are put off with the one that is leased; empty for none.
-    pub fn channel(self, leased: &Notification) -> &str {
-        match self {
-            Self::Leased => "",
-            Self::WhatIsDue => &leased.channel,
-        }
-    }
 }
 
 /// Which notification a delivering host takes on.
@@ -88,6 +78,8 @@ pub struct LeasedNotification {
     pub notification: Notification,
     /// Which round of attempts this is, counted from 1.
     pub round: u32,
+    /// How long its receiver, that is its workspace's channel at its host, is to be left alone.
+    pub rest: Duration,
 }
 
 /// What an attempt came to that has failed.
@@ -97,6 +89,8 @@ pub struct Failure {
     pub status: Option<u16>,
     /// Why it is a failure.
     pub error: String,
+    /// Whether the receiver is left alone during the pause.
+    pub rests: bool,
 }
 
 /// The newest [`MAX_DELIVERIES`] of these: by when it happened, then by id. What is finished waits no
@@ -134,7 +128,7 @@ pub trait Outbox {
     fn notification_delivered(&self, id: &str) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Ends a lease: not delivered, due again after `pause`. For a channel's, what it came to is shown
-    /// meanwhile.
+    /// meanwhile. If the receiver rests, what is leased for it meanwhile says so.
     fn notification_failed(
         &self,
         id: &str,
@@ -155,8 +149,8 @@ pub trait Outbox {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<LeasedNotification>, StoreError>>;
 
-    /// Ends the lease of a channel's notification as if it had not been: it is due again after
-    /// `pause`, and with [`PutOff::WhatIsDue`] so is what else is due for the channel.
+    /// Ends the lease of a notification as if it had not been: it is due again after
+    /// `pause`, and with [`PutOff::WhatIsDue`] so is what else is due for the receiver.
     fn put_off(
         &self,
         leased: &Notification,

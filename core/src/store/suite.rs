@@ -144,6 +144,7 @@ macro_rules! store_suite {
             a_full_channel_drops_what_comes_and_takes_no_others_room
             a_delayed_notification_is_due_when_its_delay_is_over
             what_is_due_for_a_channel_is_leased_or_put_off_together
+            a_receiver_that_asks_for_time_is_left_alone
             random_operations_match_the_model
         }
     };

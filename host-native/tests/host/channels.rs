@@ -545,3 +545,40 @@ async fn what_waits_for_a_channel_that_is_disabled_is_dropped() {
     let attempts = receiver.deliveries().len() as u64;
     assert!(dropped["attempts"].as_u64() <= Some(attempts), "{dropped}");
 }
+
+/// Asks a server for an hour, and then has more to tell by these servers.
+async fn a_receiver_that_asks_for_time_hears_nothing_meanwhile(servers: &[Server]) {
+    const SESSIONS: usize = 20;
+    let busy = Receiver::start(|_| Reply::Busy("3600")).await;
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let resting = Channel::create(&servers[0], &busy.url(), json!({})).await;
+    let channel = Channel::create(&servers[0], &receiver.url(), json!({})).await;
+    servers[0].report("first", "failed").await;
+    resting
+        .when("its wish", |deliveries| deliveries[0]["status"] == 429)
+        .await;
+    for n in 1..SESSIONS {
+        let server = &servers[n % servers.len()];
+        server.report(&n.to_string(), "failed").await;
+    }
+    channel.settled(SESSIONS).await;
+    let waiting = resting.deliveries().await;
+    assert_eq!(waiting.len(), SESSIONS);
+    assert!(waiting.iter().all(|one| one["state"] == "pending"));
+    assert_eq!(busy.deliveries().len(), 1, "{waiting:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_asks_for_time_hears_nothing_meanwhile_in_memory() {
+    let servers = [Server::start(&[])];
+    a_receiver_that_asks_for_time_hears_nothing_meanwhile(&servers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_asks_for_time_hears_nothing_meanwhile_from_two_hosts() {
+    let database = database();
+    let url = database.url();
+    let variables = [("DATABASE_URL", url.as_str()), ("AUTH_MODE", "open")];
+    let servers = [Server::start(&variables), Server::start(&variables)];
+    a_receiver_that_asks_for_time_hears_nothing_meanwhile(&servers).await;
+}

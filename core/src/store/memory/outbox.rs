@@ -15,14 +15,20 @@ const CAPACITY: usize = 10_000;
 /// The key of a workspace and the id of one of its channels, or nothing for its plain webhooks.
 type Receiver = (String, String);
 
+/// A receiver and its host.
+type Place = (Receiver, String);
+
 /// Ids, each at an instant.
-type Schedule = BTreeSet<(Timestamp, String)>;
+type Ages = BTreeSet<(Timestamp, String)>;
+
+/// Ids, each at an instant, and of one instant in the order in which things happened.
+type Schedule = BTreeSet<(Timestamp, Timestamp, String)>;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     entries: HashMap<String, Entry>,
     /// All that waits for a workspace, by age.
-    waiting: HashMap<String, Schedule>,
+    waiting: HashMap<String, Ages>,
     /// Ids of what waits for a receiver.
     of_receivers: HashMap<Receiver, BTreeSet<String>>,
     /// What became of what channels were told, by channel.
@@ -31,6 +37,8 @@ pub(super) struct Queue {
     ready: BTreeMap<String, Schedule>,
     /// What cannot yet, by when its pause is over or its lease runs out.
     resting: Schedule,
+    /// The receivers that asked to be left alone, and until when.
+    rests: HashMap<Place, Timestamp>,
     dropped: u64,
 }
 
@@ -52,8 +60,9 @@ impl Entry {
         receiver(&self.notification)
     }
 
-    fn due(&self) -> (Timestamp, String) {
-        (self.due, self.notification.id.clone())
+    fn due(&self) -> (Timestamp, Timestamp, String) {
+        let Notification { created_at, id, .. } = &self.notification;
+        (self.due, *created_at, id.clone())
     }
 
     fn age(&self) -> (Timestamp, String) {
@@ -66,6 +75,10 @@ fn receiver(notification: &Notification) -> Receiver {
         notification.workspace.key().to_owned(),
         notification.channel.clone(),
     )
+}
+
+fn place(notification: &Notification) -> Place {
+    (receiver(notification), notification.host.clone())
 }
 
 impl Queue {
@@ -192,13 +205,14 @@ impl Queue {
         }
     }
 
-    /// Ids of what is due for the receiver of a notification, the longest first.
+    /// Ids of what is due for the receiver of a notification at its host, the longest first.
     fn due_beside(&self, leased: &Notification, now: Timestamp) -> Vec<String> {
         let ids = self.of_receivers.get(&receiver(leased));
         let ids = ids.into_iter().flatten();
         let entries = ids.filter_map(|id| self.entries.get(id));
         let mut due: Vec<&Entry> = entries
             .filter(|entry| entry.ready && entry.due <= now)
+            .filter(|entry| entry.notification.host == leased.host)
             .collect();
         due.sort_by_key(|entry| entry.due());
         due.into_iter()
@@ -206,14 +220,21 @@ impl Queue {
             .collect()
     }
 
-    /// Leases an entry until this instant.
-    fn take(&mut self, id: &str, until: Timestamp) -> Option<LeasedNotification> {
-        self.rest(id, until);
+    /// Leases an entry.
+    fn take(&mut self, id: &str, now: Timestamp, duration: Duration) -> Option<LeasedNotification> {
+        self.rest(id, instant_after(now, duration));
         let entry = self.entries.get_mut(id)?;
         entry.round += 1;
+        let rests_until = match self.rests.is_empty() {
+            true => None,
+            false => self.rests.get(&place(&entry.notification)),
+        };
         Some(LeasedNotification {
             notification: entry.notification.clone(),
             round: entry.round,
+            rest: rests_until
+                .and_then(|until| (*until - now).to_std().ok())
+                .unwrap_or_default(),
         })
     }
 
@@ -223,7 +244,7 @@ impl Queue {
 
     /// Makes ready what has rested until now.
     fn resume(&mut self, now: Timestamp) {
-        while let Some((due, id)) = self.resting.first()
+        while let Some((due, _, id)) = self.resting.first()
             && *due <= now
         {
             let id = id.clone();
@@ -239,8 +260,8 @@ impl Queue {
         let mut turns =
             turns.filter(|(workspace, _)| !request.busy_workspaces.contains(*workspace));
         turns.find_map(|(_, schedule)| {
-            let due = schedule.iter().take_while(|(due, _)| *due <= request.now);
-            let ranked = due.filter_map(|(_, id)| {
+            let due = schedule.iter().take_while(|(due, ..)| *due <= request.now);
+            let ranked = due.filter_map(|(.., id)| {
                 let host = &self.entries.get(id)?.notification.host;
                 Some((request.rank(host)?, id.as_str()))
             });
@@ -263,7 +284,7 @@ impl Outbox for MemoryStore {
         let Some(id) = outbox.next(request).map(str::to_owned) else {
             return Ok(None);
         };
-        Ok(outbox.take(&id, instant_after(request.now, request.duration)))
+        Ok(outbox.take(&id, request.now, request.duration))
     }
 
     async fn notification_delivered(&self, id: &str) -> Result<(), StoreError> {
@@ -279,9 +300,16 @@ impl Outbox for MemoryStore {
         failure: &Failure,
     ) -> Result<(), StoreError> {
         let outbox = &mut self.lock().outbox;
-        outbox.rest(id, instant_after(now, pause));
+        let until = instant_after(now, pause);
+        outbox.rest(id, until);
         if let Some(entry) = outbox.entries.get_mut(id) {
             failure.clone_into(&mut entry.failure);
+            if failure.rests {
+                outbox.rests.retain(|_, until| *until > now);
+                let rests = outbox.rests.entry(place(&entry.notification));
+                let rests = rests.or_insert(until);
+                *rests = until.max(*rests);
+            }
         }
         Ok(())
     }
@@ -299,10 +327,11 @@ impl Outbox for MemoryStore {
         limit: usize,
     ) -> Result<Vec<LeasedNotification>, StoreError> {
         let outbox = &mut self.lock().outbox;
-        let until = instant_after(now, duration);
         let due = outbox.due_beside(leased, now);
         let due = due.iter().take(limit);
-        Ok(due.filter_map(|id| outbox.take(id, until)).collect())
+        Ok(due
+            .filter_map(|id| outbox.take(id, now, duration))
+            .collect())
     }
 
     async fn put_off(
@@ -316,9 +345,9 @@ impl Outbox for MemoryStore {
         if let Some(entry) = outbox.entries.get_mut(&leased.id) {
             entry.round = entry.round.saturating_sub(1);
         }
-        let mut ids = match what.channel(leased) {
-            "" => Vec::new(),
-            _ => outbox.due_beside(leased, now),
+        let mut ids = match what {
+            PutOff::Leased => Vec::new(),
+            PutOff::WhatIsDue => outbox.due_beside(leased, now),
         };
         ids.push(leased.id.clone());
         for id in ids {
@@ -351,7 +380,7 @@ impl Outbox for MemoryStore {
         let ids = outbox.of_receivers.get(&receiver).into_iter().flatten();
         let pending = ids.filter_map(|id| {
             let entry = outbox.entries.get(id)?;
-            let Failure { status, error } = entry.failure.clone();
+            let Failure { status, error, .. } = entry.failure.clone();
             let pending = Delivery::pending(&entry.notification, entry.round)?;
             Some(Delivery {
                 status,

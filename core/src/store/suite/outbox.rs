@@ -349,6 +349,7 @@ pub async fn deliveries_of_a_channel_are_listed_newest_first<S: Store>(store: &S
     let failure = Failure {
         status: Some(500),
         error: "it failed".into(),
+        rests: false,
     };
     let id = &leased.notification.id;
     let (now, hour) = (start() + seconds(1), Duration::from_secs(3600));
@@ -532,4 +533,79 @@ pub async fn what_is_due_for_a_channel_is_leased_or_put_off_together<S: Store>(
     );
     assert_eq!(others(250).await, []);
     assert_eq!(lease(store, owns, &later).await, None);
+}
+
+/// A receiver that asks for time is left alone with all that waits for it, other receivers of its
+/// workspace are not, and then comes what happened first.
+pub async fn a_receiver_that_asks_for_time_is_left_alone<S: Store>(store: &S, tag: &str) {
+    let [own] = neighbours(tag);
+    let owns = std::slice::from_ref(&own);
+    let (channel, other) = (uuid_of(tag), uuid_of(&format!("{tag} other")));
+    let entries: Vec<_> = (0..5)
+        .map(|n| told(&own, &channel, n, n as i64, 0))
+        .collect();
+    queue(store, &own, &entries).await;
+    let mut request = LeaseRequest {
+        now: start() + seconds(10),
+        ..request(owns)
+    };
+    let busy = Failure {
+        rests: true,
+        ..Failure::default()
+    };
+    let fail = async |entry: &Notification, now, pause| {
+        let failed = store.notification_failed(&entry.id, now, pause, &busy);
+        failed.await.unwrap();
+    };
+    let first = lease(store, owns, &request).await.unwrap();
+    assert_eq!(
+        (&first.notification.id, first.rest),
+        (&entries[0].id, Duration::ZERO)
+    );
+    let (hour, now) = (Duration::from_secs(3600), request.now);
+    fail(&first.notification, now, hour).await;
+
+    let second = lease(store, owns, &request).await.unwrap();
+    assert_eq!(second.notification.id, entries[1].id);
+    assert!(hour / 2 < second.rest && second.rest <= hour, "{second:?}");
+    let rest = store.put_off(&second.notification, PutOff::WhatIsDue, now, second.rest);
+    rest.await.unwrap();
+    assert_eq!(lease(store, owns, &request).await, None);
+
+    // What comes meanwhile has to wait too. Others need not.
+    let late = told(&own, &channel, 6, 6, 0);
+    let of_another = told(&own, &other, 7, 7, 0);
+    let elsewhere = Notification {
+        host: host(tag, "elsewhere"),
+        ..told(&own, &channel, 8, 8, 0)
+    };
+    for (entry, rests) in [(&late, true), (&of_another, false), (&elsewhere, false)] {
+        queue(store, &own, std::slice::from_ref(entry)).await;
+        let leased = lease(store, owns, &request).await.unwrap();
+        assert_eq!(leased.notification.id, entry.id);
+        assert_eq!(!leased.rest.is_zero(), rests, "{leased:?}");
+    }
+    let rest = store.put_off(&late, PutOff::WhatIsDue, now, hour);
+    rest.await.unwrap();
+
+    let moment = Duration::from_millis(1);
+    // When the rest is over, in the order of what happened.
+    for entry in entries.iter().chain([&late]) {
+        let failure = Failure::default();
+        let over = store.notification_failed(&entry.id, request.now, moment, &failure);
+        over.await.unwrap();
+    }
+    request.now += seconds(7200);
+    let mut told = Vec::new();
+    while told.len() < 6 {
+        let Some(leased) = lease(store, owns, &request).await else {
+            continue;
+        };
+        assert_eq!(leased.rest, Duration::ZERO);
+        let id = leased.notification.id;
+        store.notification_delivered(&id).await.unwrap();
+        told.push(id);
+    }
+    let expected = entries.iter().chain([&late]).map(|entry| entry.id.clone());
+    assert_eq!(told, expected.collect::<Vec<_>>());
 }
