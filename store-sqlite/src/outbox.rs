@@ -64,6 +64,10 @@ const FULL: &str = "
         )
     )";
 
+/// What has waited longest comes first, as if it had not been leased.
+const RELEASE: &str = "
+    UPDATE outbox SET ready = TRUE, leased = FALSE, due_at = created_at WHERE leased";
+
 const DELETE_NOTIFICATION: &str = "DELETE FROM outbox WHERE id = ?1";
 
 const NOTIFICATION_FAILED: &str = "
@@ -121,6 +125,15 @@ fn micros(duration: Duration) -> i64 {
 }
 
 impl<C: Connection> SqliteStore<C> {
+    /// Ends all leases of notifications, which then are due. For the only host of a file, when it
+    /// starts: those who had them are dead.
+    ///
+    /// # Errors
+    /// Those of the connections.
+    pub async fn release_notifications(&self) -> Result<(), StoreError> {
+        self.writer.run(RELEASE, []).await.map(drop)
+    }
+
     /// Logs the workspaces that these notifications, which have just been queued, have filled.
     pub(crate) async fn log_full<'a>(&self, notifications: impl Iterator<Item = &'a Notification>) {
         let ids: Vec<&str> = notifications.map(|queued| queued.id.as_str()).collect();

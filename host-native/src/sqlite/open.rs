@@ -187,6 +187,7 @@ async fn try_open(file: &Path, company: Company) -> Result<NativeStore, Cause> {
         lists: readers(LISTS)?,
     });
     store.ping().await?;
+    store.release_notifications().await?;
     Ok(store)
 }
 
