@@ -13,7 +13,7 @@ use crate::{Timestamp, Workspace};
 
 pub use place::Format;
 use place::url_hint;
-pub(crate) use place::{chat_id, check_place, mail_address, signing_keys, topic};
+pub(crate) use place::{chat_id, check_place, is_mail, mail_address, signing_keys, topic};
 
 /// The most channels of one workspace.
 pub const MAX_CHANNELS: usize = 20;

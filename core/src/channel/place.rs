@@ -117,7 +117,7 @@ pub(crate) fn check_place(
     secret: &str,
 ) -> Result<Format, InvalidField> {
     storable("url", url)?;
-    let is_mail = url.starts_with("mailto:");
+    let is_mail = is_mail(url);
     if !is_mail {
         check_webhook_url(url).map_err(|rule| rule.broken_by("url"))?;
     }
@@ -172,6 +172,12 @@ pub(crate) fn topic(url: &Url) -> Option<&str> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         !topic.is_empty() && topic.bytes().all(allowed)
     })
+}
+
+/// Checks whether this is a `mailto:` URL; schemes may be in capitals.
+pub(crate) fn is_mail(url: &str) -> bool {
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    scheme.eq_ignore_ascii_case("mailto")
 }
 
 /// The address of a `mailto:` URL, where it names one and nothing else.
@@ -285,6 +291,8 @@ mod tests {
                 "pagerduty",
             ),
             ("mailto:a.b+c@example.com", "", "", "email"),
+            ("MAILTO:a@example.com", "", "", "email"),
+            ("MailTo:a@example.com", "email", "", "email"),
         ] {
             assert_eq!(check(url, format, secret).as_deref(), Ok(found), "{url}");
         }
@@ -368,6 +376,7 @@ mod tests {
             ),
             ("http://[::1]:80/", "http://[::1]/…"),
             ("mailto:someone@example.com", "mailto:…@example.com"),
+            ("MAILTO:someone@example.com", "mailto:…@example.com"),
         ] {
             assert_eq!(url_hint(url), hint);
         }

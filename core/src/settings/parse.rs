@@ -193,7 +193,7 @@ fn http_url(text: &str) -> Result<Url, InvalidSetting> {
 }
 
 pub(super) fn webhook_url(text: &str) -> Result<String, InvalidSetting> {
-    match text.starts_with("mailto:") {
+    match crate::channel::is_mail(text) {
         true => Ok(text.to_owned()),
         false => http_url(text).map(String::from),
     }

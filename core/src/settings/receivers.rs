@@ -98,7 +98,7 @@ impl Values {
             return refuse("DATABASE_HOST", rule);
         }
         if let Some(url) = &self.notification_webhook_url {
-            let checked = match url.starts_with("mailto:") {
+            let checked = match crate::channel::is_mail(url) {
                 true => self.check_mail(host),
                 false => self.check_receiver(host, mode, url),
             };
@@ -271,7 +271,7 @@ mod tests {
             shared("https://example.com/x", pagerduty),
             "NOTIFICATION_WEBHOOK_SECRET must be the routing key of the PagerDuty service"
         );
-        let mail = ("NOTIFICATION_WEBHOOK_URL", "mailto:us@example.com");
+        let mail = ("NOTIFICATION_WEBHOOK_URL", "MAILTO:us@example.com");
         let no_mail = "NOTIFICATION_WEBHOOK_URL must not be mailto: while SMTP_HOST is not set";
         assert_eq!(check(Host::Native, &[mail]), no_mail);
         assert_eq!(check(Host::Native, &[mail, ("SMTP_HOST", "mail")]), "");
