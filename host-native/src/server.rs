@@ -51,6 +51,11 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Connections that the system makes before they are accepted, where it allows as many.
 const BACKLOG: u32 = 1024;
 
+/// The most bytes that the system holds back for a client that takes no more. Left to itself it holds
+/// megabytes, which count as the server's memory where that is limited.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 << 10;
+
 /// Pause after the system refuses a client for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -415,10 +420,20 @@ fn not_yet_accepted(listener: TcpListener) -> Vec<TcpStream> {
     });
     let streams = accepted.flatten().filter_map(|stream| {
         stream.set_nonblocking(true).ok()?;
-        stream.set_nodelay(true).ok()?;
-        TcpStream::from_std(stream).ok()
+        let stream = TcpStream::from_std(stream).ok()?;
+        prepare(&stream).ok()?;
+        Some(stream)
     });
     streams.collect()
+}
+
+/// Sets how a client's connection sends.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // An answer is written whole; waiting for more to send with it only delays it.
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
 }
 
 /// Accepts the next client, once there is room for one.
@@ -427,9 +442,8 @@ async fn accept(listener: &TcpListener, free: &mut Free) -> (TcpStream, Place) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // An answer is written whole; waiting for more to send with it only delays it.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY is not set");
+                if let Err(error) = prepare(&stream) {
+                    tracing::debug!(%error, "a connection is as the system makes it");
                 }
                 // A client may have left while this one was waited for.
                 let better = place.is_probe.then(|| free.client()).flatten();

@@ -131,10 +131,17 @@ impl<P: Ports> App<P> {
         let since = header
             .filter(|id| !id.is_empty())
             .or_else(|| query_parameter(&parts.uri, "after").filter(|id| !id.is_empty()));
-        let now = self.now();
+        // What was missed is read from storage like a list.
+        let turn = match since {
+            Some(_) => self.turn(&workspace).await?,
+            None => None,
+        };
         let events = self.ports.events();
+        let feed = events.subscribe(&workspace, since.as_deref()).await?;
+        drop(turn);
+        let now = self.now();
         Ok(EventStream {
-            feed: events.subscribe(&workspace, since.as_deref()).await?,
+            feed,
             parts: parts.clone(),
             workspace,
             checked: now,

@@ -344,6 +344,10 @@ async fn readers_that_are_slow_delay_nobody_and_cost_little() {
         "{grown} bytes more for {all} bytes of sessions"
     );
 
+    // The system holds back as little.
+    let unsent = unsent(&server) / slow.len();
+    assert!(unsent < 512 << 10, "{unsent} bytes for each reader");
+
     // It is told how all of them stand now.
     let mut reader = slow.pop().unwrap();
     let mut left: HashSet<String> = (0..SESSIONS).map(|session| session.to_string()).collect();
@@ -359,6 +363,19 @@ async fn readers_that_are_slow_delay_nobody_and_cost_little() {
             left.remove(topic);
         }
     }
+}
+
+/// The bytes that the system has taken from a server and that its clients have not.
+fn unsent(server: &Server) -> usize {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", server.address.port());
+    let queues = sockets.lines().filter_map(|socket| {
+        let mut fields = socket.split_whitespace().skip(1);
+        fields.next()?.ends_with(&port).then_some(())?;
+        let (queue, _) = fields.nth(2)?.split_once(':')?;
+        usize::from_str_radix(queue, 16).ok()
+    });
+    queues.sum()
 }
 
 /// The bytes of memory that a server takes up.
