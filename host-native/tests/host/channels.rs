@@ -587,3 +587,93 @@ async fn a_receiver_that_asks_for_time_hears_nothing_meanwhile_from_two_hosts() 
     let servers = [Server::start(&variables), Server::start(&variables)];
     a_receiver_that_asks_for_time_hears_nothing_meanwhile(&servers).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_format_waits_for_ever_or_follows_a_receiver_elsewhere() {
+    const ELSEWHERE: &str = "the receiver is elsewhere, and redirects are not followed";
+    const LATE: &str = "no answer in time";
+    let server = Server::start(&[("NOTIFICATION_TIMEOUT_SECONDS", "10")]);
+    let elsewhere = Receiver::start(|_| Reply::Status(200)).await;
+    let redirect = format!(
+        "HTTP/1.1 307 Elsewhere\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n",
+        elsewhere.url()
+    );
+    let mut told = Vec::new();
+    let formats = [
+        "slack",
+        "discord",
+        "teams",
+        "feishu",
+        "dingtalk",
+        "wecom",
+        "telegram",
+        "ntfy",
+        "pagerduty",
+    ];
+    for format in formats {
+        let redirects = answering(redirect.clone().into_bytes(), End::Close).await;
+        let hangs = answering(Vec::new(), End::Hang).await;
+        for (url, status, error) in [(redirects, Some(307), ELSEWHERE), (hangs, None, LATE)] {
+            let url = format!("{url}?chat_id=1");
+            let fields = json!({"format": format, "secret": "key"});
+            let channel = Channel::create(&server, &url, fields).await;
+            told.push((channel, format, status, error));
+        }
+    }
+    // It takes a connection and says nothing of TLS.
+    let stalls = answering(Vec::new(), End::Hang).await;
+    let stalls = stalls.replace("http:", "https:");
+    for format in ["webhook", "slack"] {
+        let channel = Channel::create(&server, &stalls, json!({"format": format})).await;
+        told.push((channel, format, None, LATE));
+    }
+    server.report("topic", "failed").await;
+    for (channel, format, status, error) in told {
+        let one = channel.settled(1).await.remove(0);
+        let found = (one["status"].as_u64(), one["error"].as_str());
+        assert_eq!(found, (status, Some(error)), "{format}");
+    }
+    assert_eq!(elsewhere.deliveries().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_gone_stays_disabled_after_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("k.db").display());
+    let variables = [("DATABASE_URL", url.as_str()), ("AUTH_MODE", "open")];
+    let gone = Receiver::start(|_| Reply::Status(410)).await;
+    let receiver = Receiver::start(|_| Reply::Status(200)).await;
+    let server = Server::start(&variables);
+    let disabled = Channel::create(&server, &gone.url(), json!({})).await;
+    let channel = Channel::create(&server, &receiver.url(), json!({})).await;
+    server.report("first", "failed").await;
+    let failed = disabled.settled(1).await.remove(0);
+    assert_eq!(
+        (&failed["state"], &failed["status"]),
+        (&json!("failed"), &json!(410))
+    );
+    let (disabled, channel) = (disabled.id, channel.id);
+    drop(server);
+
+    let server = &Server::start(&variables);
+    server.report("second", "failed").await;
+    let channel = Channel {
+        server,
+        id: channel,
+    };
+    channel.settled(2).await;
+    let disabled = Channel {
+        server,
+        id: disabled,
+    };
+    assert_eq!(disabled.deliveries().await, [failed]);
+    let listed = server.get("/api/channels").await.body["channels"].take();
+    let listed = listed.as_array().unwrap();
+    let listed = listed.iter().find(|one| one["id"] == json!(disabled.id));
+    let listed = listed.unwrap();
+    assert_eq!(
+        (&listed["enabled"], &listed["gone"]),
+        (&json!(false), &json!(true))
+    );
+    assert_eq!(gone.deliveries().len(), 1);
+}
