@@ -65,7 +65,35 @@ fn deliveries_key(workspace: &Workspace, channel: &str) -> String {
     key("deliveries", &[workspace.key(), channel])
 }
 
+fn overflow_key(workspace: &Workspace, channel: &str) -> String {
+    key("overflows", &[workspace.key(), channel])
+}
+
 impl<K: KeyValue> KeyValueStore<K> {
+    /// How many of a channel's notifications found no room, and no message has counted yet.
+    pub(crate) async fn read_overflow(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+    ) -> Result<u64, StoreError> {
+        let key = overflow_key(workspace, channel);
+        let stored: Option<Document<u64>> = self.documents.read(&key).await?;
+        Ok(stored.map(|stored| stored.value).unwrap_or_default())
+    }
+
+    /// Changes that.
+    pub(crate) async fn change_overflow(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+        change: impl Fn(u64) -> u64,
+    ) -> Result<(), StoreError> {
+        let change = |stored: Option<u64>| (Change::Write(change(stored.unwrap_or_default())), ());
+        self.documents
+            .update(&overflow_key(workspace, channel), change)
+            .await
+    }
+
     /// Keeps what became of these, which are of one channel.
     pub(crate) async fn keep_deliveries(&self, deliveries: &[Delivery]) -> Result<(), StoreError> {
         let Some(Delivery {
@@ -116,6 +144,9 @@ impl<K: KeyValue> KeyValueStore<K> {
         workspace: &Workspace,
         channel: &str,
     ) -> Result<(), StoreError> {
+        self.documents
+            .delete(&overflow_key(workspace, channel))
+            .await?;
         self.documents
             .delete(&deliveries_key(workspace, channel))
             .await

@@ -379,6 +379,20 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
             .await
     }
 
+    async fn overflow(&self, workspace: &Workspace, channel: &str) -> Result<u64, StoreError> {
+        self.read_overflow(workspace, channel).await
+    }
+
+    async fn overflow_told(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+        told: u64,
+    ) -> Result<(), StoreError> {
+        self.change_overflow(workspace, channel, |untold| untold.saturating_sub(told))
+            .await
+    }
+
     async fn deliveries(
         &self,
         workspace: &Workspace,
@@ -477,7 +491,12 @@ impl<K: KeyValue> KeyValueStore<K> {
                 of_channel.or_default().push(delivery);
             }
         }
-        for deliveries in of_channels.values() {
+        for (channel, deliveries) in &of_channels {
+            if let Some(Delivery { workspace, .. }) = deliveries.first() {
+                let added = deliveries.len() as u64;
+                self.change_overflow(workspace, channel, |untold| untold + added)
+                    .await?;
+            }
             self.keep_deliveries(deliveries).await?;
         }
         Ok(())

@@ -42,7 +42,10 @@ WITH deleted AS (\
     RETURNING id), \
 forgotten AS (\
     DELETE FROM kubeagents_data.deliveries AS delivery USING deleted \
-    WHERE delivery.channel = deleted.id) \
+    WHERE delivery.channel = deleted.id), \
+uncounted AS (\
+    DELETE FROM kubeagents_data.overflows AS overflow USING deleted \
+    WHERE overflow.channel = deleted.id) \
 SELECT id FROM deleted";
 
 /// The columns of a channel, and one more parameter.

@@ -35,11 +35,12 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 7] = [
+const CONTENTS: [&str; 8] = [
     delete_some!("audit", "id"),
     delete_some!("channels", "id"),
     delete_some!("deliveries", "id"),
     delete_some!("outbox", "id"),
+    delete_some!("overflows", "id"),
     delete_some!("statuses", "agent_id, session_topic, seq"),
     delete_some!("sessions", "agent_id, session_topic"),
     delete_some!("agents", "agent_id"),

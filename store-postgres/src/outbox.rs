@@ -113,6 +113,17 @@ ON CONFLICT (id) DO UPDATE SET attempts = excluded.attempts, \
     status = excluded.status, error = excluded.error, state = excluded.state, \
     created_at = excluded.created_at, finished_at = excluded.finished_at";
 
+const OVERFLOW: &str = "\
+SELECT coalesce(sum(dropped), 0)::bigint FROM kubeagents_data.overflows WHERE channel = $1::text";
+
+/// What is counted meanwhile stays. `$1`: channel; `$2`: workspace; `$3`: how many are told.
+const OVERFLOW_TOLD: &str = "\
+WITH counted AS (\
+    DELETE FROM kubeagents_data.overflows WHERE channel = $1::text RETURNING dropped) \
+INSERT INTO kubeagents_data.overflows (workspace, channel, dropped) \
+SELECT $2::text, $1::text, sum(dropped)::bigint - $3::bigint FROM counted \
+HAVING sum(dropped) > $3::bigint";
+
 /// `$1`: workspace; `$2`: channel; `$3`: how many.
 const PENDING: &str = "\
 SELECT id, workspace, host, url, body, channel, created_at, rounds, last_status, last_error \
@@ -249,6 +260,20 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
             saturating(MAX_DELIVERIES.saturating_sub(deliveries.len())).into(),
         ];
         self.query.execute(FINISH, &params).await
+    }
+
+    async fn overflow(&self, _: &Workspace, channel: &str) -> Result<u64, StoreError> {
+        self.query.one(OVERFLOW, &[channel.into()], Row::int).await
+    }
+
+    async fn overflow_told(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+        told: u64,
+    ) -> Result<(), StoreError> {
+        let params = [channel.into(), workspace.key().into(), told.into()];
+        self.query.execute(OVERFLOW_TOLD, &params).await
     }
 
     async fn deliveries(

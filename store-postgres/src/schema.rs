@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 14;
+pub const VERSION: i64 = 15;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +91,7 @@ pub const MIGRATIONS: [&str; VERSION as usize] = [
     migration!(12, "0012_silence.sql"),
     migration!(13, "0013_audit.sql"),
     migration!(14, "0014_rests.sql"),
+    migration!(15, "0015_overflows.sql"),
 ];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";

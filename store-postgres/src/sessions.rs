@@ -29,7 +29,8 @@ macro_rules! queue_place {
 
 /// Queues what `queued` holds, up to the limit of each receiver. What finds no room is dropped, and of
 /// a channel's it is kept why, for as many as are kept. Rows that others are deleting are passed over:
-/// those may wait for this commit.
+/// those may wait for this commit. For the same reason a count that another is adding to is not waited
+/// for: another row is begun.
 macro_rules! insert_queued {
     ($limit:literal, $why:literal, $kept:literal) => {
         concat!(
@@ -44,7 +45,24 @@ macro_rules! insert_queued {
             $limit,
             "::bigint AND channel <> '' AND NOT EXISTS (\
                     SELECT FROM kubeagents_data.outbox AS waiting WHERE waiting.id = queued.id) \
-                ON CONFLICT (id) DO NOTHING), \
+                ON CONFLICT (id) DO NOTHING \
+                RETURNING workspace, channel), \
+            overflow AS MATERIALIZED (\
+                SELECT workspace, channel, count(*) AS added FROM dropped \
+                GROUP BY workspace, channel), \
+            counter AS MATERIALIZED (\
+                SELECT one.id, overflow.channel, overflow.added \
+                FROM overflow CROSS JOIN LATERAL (\
+                    SELECT counted.id FROM kubeagents_data.overflows AS counted \
+                    WHERE counted.channel = overflow.channel LIMIT 1 FOR UPDATE SKIP LOCKED\
+                ) AS one), \
+            more AS (\
+                UPDATE kubeagents_data.overflows AS counted SET dropped = dropped + counter.added \
+                FROM counter WHERE counted.id = counter.id), \
+            begun AS (\
+                INSERT INTO kubeagents_data.overflows (workspace, channel, dropped) \
+                SELECT workspace, channel, added FROM overflow \
+                WHERE channel NOT IN (SELECT channel FROM counter)), \
             forgotten AS (\
                 DELETE FROM kubeagents_data.deliveries WHERE id IN (\
                     SELECT id FROM kubeagents_data.deliveries WHERE id IN (\

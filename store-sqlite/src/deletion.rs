@@ -30,11 +30,12 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 7] = [
+const CONTENTS: [&str; 8] = [
     delete_some!("audit", "id"),
     delete_some!("channels", "id"),
     delete_some!("deliveries", "id"),
     delete_some!("outbox", "id"),
+    delete_some!("overflows", "channel"),
     delete_some!("statuses", "agent_id, topic, seq"),
     delete_some!("sessions", "agent_id, topic"),
     delete_some!("agents", "agent_id"),

@@ -103,6 +103,12 @@ const FINISH: &str = "
         FROM json_each(?1)
         WHERE EXISTS (SELECT TRUE FROM channels WHERE channels.id = value ->> 'channel')";
 
+const OVERFLOW: &str = "SELECT dropped FROM overflows WHERE channel = ?1";
+
+/// ?1 the channel, ?2 how many are told.
+const OVERFLOW_TOLD: &str =
+    "UPDATE overflows SET dropped = max(dropped - ?2, 0) WHERE channel = ?1";
+
 /// ?1 workspace, ?2 channel, ?3 how many.
 const PENDING: &str = "
     SELECT id, workspace, host, url, body, channel, created_at, round, last_status, last_error
@@ -270,6 +276,21 @@ impl<C: Connection> Outbox for SqliteStore<C> {
         let finished: Vec<_> = deliveries.iter().map(FinishedDelivery::from).collect();
         let parameters = [(&json!(finished).to_string()).into()];
         self.writer.run(FINISH, parameters).await.map(drop)
+    }
+
+    async fn overflow(&self, _: &Workspace, channel: &str) -> Result<u64, StoreError> {
+        let dropped = self.lookups.first(OVERFLOW, [channel.into()], Row::int);
+        Ok(dropped.await?.unwrap_or_default())
+    }
+
+    async fn overflow_told(
+        &self,
+        _: &Workspace,
+        channel: &str,
+        told: u64,
+    ) -> Result<(), StoreError> {
+        let parameters = [channel.into(), told.into()];
+        self.writer.run(OVERFLOW_TOLD, parameters).await.map(drop)
     }
 
     async fn deliveries(

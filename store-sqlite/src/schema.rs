@@ -9,7 +9,7 @@ use crate::{Connection, Statements};
 /// The newest version of the schema, as `PRAGMA user_version` has it.
 pub const VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: [&str; 16] = [
+const MIGRATIONS: [&str; 17] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
     include_str!("../../migrations/sqlite/0003_chains.sql"),
@@ -26,6 +26,7 @@ const MIGRATIONS: [&str; 16] = [
     include_str!("../../migrations/sqlite/0014_silence.sql"),
     include_str!("../../migrations/sqlite/0015_audit.sql"),
     include_str!("../../migrations/sqlite/0016_rests.sql"),
+    include_str!("../../migrations/sqlite/0017_overflows.sql"),
 ];
 
 /// The statements of a migration, each to be run on its own.

@@ -143,16 +143,16 @@ fn wrong(error: &PostError) -> &'static str {
     }
 }
 
-/// Sends what tells a channel of this.
+/// Sends what tells a channel of what has happened, and of how much more found no room.
 async fn send(
     poster: &impl Poster,
     channel: &Channel,
-    happenings: &[Happening],
+    (happenings, dropped): (&[Happening], u64),
     id: &str,
     now: Timestamp,
     base_url: Option<&str>,
 ) -> Result<Answer, PostError> {
-    match render(channel, happenings, id, now, base_url) {
+    match render(channel, happenings, dropped, id, now, base_url) {
         Some(Rendered::Request(request)) => poster.post(request).await,
         Some(Rendered::Mail(mail)) => poster.mail(mail).await,
         None => Err(PostError::Url("it is no URL".into())),
@@ -190,7 +190,7 @@ pub(crate) async fn send_sample(
         ran_seconds: None,
         silent_for: None,
     };
-    let outcome = send(poster, channel, &[sample], id, now, base_url).await;
+    let outcome = send(poster, channel, (&[sample], 0), id, now, base_url).await;
     let Told { attempt, failure } = Told::of(channel.format, &outcome, now);
     Sample {
         delivered: attempt.is_success(),
@@ -229,8 +229,9 @@ pub(super) async fn tell<S: Store>(
         };
         return store.put_off(entry, what, clock.now(), pause).await;
     }
+    let (workspace, merges) = (&entry.workspace, channel.format.merges());
     let mut told = vec![(leased.clone(), first)];
-    if channel.format.merges() {
+    if merges {
         let duration = lease_duration(rules.timeout);
         let others = store.lease_others(entry, clock.now(), duration, MOST_MERGED);
         for other in others.await? {
@@ -240,11 +241,16 @@ pub(super) async fn tell<S: Store>(
             }
         }
     }
+    let dropped = match merges {
+        true => store.overflow(workspace, &entry.channel).await?,
+        false => 0,
+    };
     let happenings: Vec<Happening> = told.iter().map(|(_, one)| one.clone()).collect();
     let base_url = rules.base_url.as_deref();
     let attempt = async || {
         let now = clock.now();
-        let outcome = send(poster, &channel, &happenings, &entry.id, now, base_url).await;
+        let what = (happenings.as_slice(), dropped);
+        let outcome = send(poster, &channel, what, &entry.id, now, base_url).await;
         if let Err(error @ (PostError::Failed(_) | PostError::Url(_))) = &outcome {
             let (id, causes) = (&entry.id, causes(error));
             tracing::debug!(%id, receiver = receiver(&channel), %causes, "a channel is not reached");
@@ -261,7 +267,15 @@ pub(super) async fn tell<S: Store>(
         poster.sleep(*pause).await;
         last = attempt().await;
     }
-    settle(store, clock.now(), random, rules, &channel, &told, &last).await
+    settle(store, clock.now(), random, rules, &channel, &told, &last).await?;
+    match last.attempt.is_success() && dropped > 0 {
+        true => {
+            store
+                .overflow_told(workspace, &entry.channel, dropped)
+                .await
+        }
+        false => Ok(()),
+    }
 }
 
 /// What to tell of an entry, unless it has not lasted for as long as the channel wants, or is of
@@ -480,7 +494,134 @@ fn next_round(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use bytes::Bytes;
+    use futures_executor::block_on;
+    use http::{HeaderMap, Request};
+
     use super::*;
+    use crate::delivery::{InFlight, deliver};
+    use crate::hook::Detail;
+    use crate::ports::Entropy;
+    use crate::store::{ChannelCreation, Channels, CommitOutcome, MemoryStore, Outbox, Sessions};
+    use crate::{ChannelMail, Events, Report, Snapshot, Workspace, decide};
+
+    const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+    struct Zeros;
+
+    impl Entropy for Zeros {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.fill(0);
+        }
+    }
+
+    struct At(Timestamp);
+
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            self.0
+        }
+    }
+
+    /// A receiver that takes everything.
+    #[derive(Default)]
+    struct Receiver(RefCell<Vec<String>>);
+
+    impl Poster for Receiver {
+        async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
+            let body = String::from_utf8(request.into_body().to_vec()).unwrap();
+            self.0.borrow_mut().push(body);
+            Ok(Answer::new(StatusCode::OK, &HeaderMap::new()))
+        }
+
+        async fn mail(&self, _: ChannelMail) -> Result<Answer, PostError> {
+            panic!("it is no mail")
+        }
+
+        async fn sleep(&self, _: Duration) {}
+    }
+
+    fn slack() -> Channel {
+        Channel {
+            id: "channel".into(),
+            workspace: Workspace::Shared,
+            name: "n".into(),
+            url: "https://hooks.slack.com/x".into(),
+            format: Format::Slack,
+            secret: String::new(),
+            events: Events::from_text("failed").unwrap(),
+            delay_seconds: Some(0),
+            detail: Detail::Full,
+            enabled: true,
+            gone: false,
+            created_at: START,
+            updated_at: START,
+        }
+    }
+
+    fn failures(count: usize, tag: &str) -> Vec<Notification> {
+        let failure = |n| Notification {
+            id: format!("{tag} {n}"),
+            workspace: Workspace::Shared,
+            url: String::new(),
+            host: "hooks.slack.com:443".into(),
+            body: serde_json::to_string(&Happening {
+                event: Event::Failed,
+                agent_id: "a".into(),
+                agent_name: String::new(),
+                session_topic: format!("t{n}"),
+                title: String::new(),
+                status: StatusKind::Failed,
+                reason: String::new(),
+                message: String::new(),
+                context: Context::new(),
+                seq: 1,
+                at: START,
+                ran_seconds: None,
+                silent_for: None,
+            })
+            .unwrap(),
+            channel: "channel".into(),
+            created_at: START,
+            delay: TimeDelta::zero(),
+        };
+        (0..count).map(failure).collect()
+    }
+
+    #[test]
+    fn the_message_after_a_storm_counts_what_found_no_room() {
+        block_on(async {
+            let (store, receiver) = (MemoryStore::default(), Receiver::default());
+            let created = store.create_channel(&slack(), 20).await.unwrap();
+            assert_eq!(created, ChannelCreation::Created);
+            let rules = ChannelRules {
+                base_url: None,
+                has_timer: true,
+                timeout: Duration::from_secs(5),
+                shared_channel: None,
+            };
+            for (minute, count) in [(1, MAX_WAITING + 640), (2, 1)] {
+                let now = START + TimeDelta::minutes(minute);
+                let report = Report::new("a", &minute.to_string(), StatusKind::Failed);
+                let snapshot = Snapshot::default();
+                let decided = decide(&Workspace::Shared, &report, &snapshot, now, 60);
+                let mut commit = decided.unwrap().commit;
+                commit.notifications = failures(count, &minute.to_string());
+                let committed = store.commit(&commit).await.unwrap();
+                assert_eq!(committed, CommitOutcome::Committed);
+                let request = InFlight::new(&Zeros).request(now, rules.timeout).unwrap();
+                let leased = store.lease_notification(&request).await.unwrap().unwrap();
+                deliver(&store, &receiver, &At(now), &Zeros, &rules, &leased).await;
+            }
+            let told = receiver.0.take();
+            assert_eq!(told.len(), 2);
+            let dropped = "1000 sessions: 1000 failed (and 640 more, dropped)";
+            assert!(told[0].contains(dropped), "{}", told[0]);
+            assert!(!told[1].contains("dropped"), "{}", told[1]);
+        });
+    }
 
     #[test]
     fn pauses_are_those_of_standard_webhooks() {

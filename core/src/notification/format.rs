@@ -51,15 +51,17 @@ pub(crate) enum Verdict {
 }
 
 /// Writes and signs what tells a channel of this; `None` when there is nothing to tell, or the
-/// channel's URL, which was checked, is none any more. `id`: the same for every attempt.
+/// channel's URL, which was checked, is none any more. `dropped`: how much more found no room. `id`: the
+/// same for every attempt.
 pub(crate) fn render(
     channel: &Channel,
     happenings: &[Happening],
+    dropped: u64,
     id: &str,
     now: Timestamp,
     base_url: Option<&str>,
 ) -> Option<Rendered> {
-    let message = Message::of(happenings, channel.detail, base_url)?;
+    let message = Message::of(happenings, channel.detail, base_url)?.counting(dropped);
     let first = happenings.first()?;
     let mut url = Url::parse(&channel.url).ok()?;
     let body = match channel.format {
@@ -191,7 +193,7 @@ mod tests {
 
     fn request(format: Format, happenings: &[Happening]) -> (String, Value, usize) {
         let base_url = Some("https://k.example.com");
-        match render(&channel(format), happenings, "the id", NOW, base_url) {
+        match render(&channel(format), happenings, 0, "the id", NOW, base_url) {
             Some(Rendered::Request(request)) => {
                 assert_eq!(request.headers()["webhook-id"], "the id");
                 let body = serde_json::from_slice(request.body()).unwrap();
@@ -326,7 +328,7 @@ mod tests {
             "fix the login page waits for your permission"
         );
 
-        let mail = render(&channel(Format::Email), &[waiting()], "id", NOW, None);
+        let mail = render(&channel(Format::Email), &[waiting()], 0, "id", NOW, None);
         let Some(Rendered::Mail(mail)) = mail else {
             panic!("{mail:?}");
         };

@@ -42,6 +42,15 @@ impl Message {
         }
     }
 
+    /// The same message, which says that so much more found no room and is not told.
+    pub(crate) fn counting(mut self, dropped: u64) -> Self {
+        if dropped > 0 {
+            // Formats cut at the end.
+            self.headline = format!("{} (and {dropped} more, dropped)", self.headline);
+        }
+        self
+    }
+
     fn one(happening: &Happening, detail: Detail, base_url: Option<&str>) -> Self {
         let mut facts = Vec::new();
         if detail > Detail::None {
@@ -357,5 +366,23 @@ pub(super) mod tests {
         ));
         assert!(text.ends_with("\n… and 990 more\nhttps://k.example.com"));
         assert_eq!(text.lines().count(), 13);
+    }
+
+    #[test]
+    fn a_message_counts_what_found_no_room() {
+        let headline = |happenings: &[Happening], dropped| {
+            let message = Message::of(happenings, Detail::None, None).unwrap();
+            message.counting(dropped).headline
+        };
+        let two = [waiting(), waiting()];
+        assert_eq!(headline(&two, 0), "⏳ 2 sessions: 2 waiting");
+        assert_eq!(
+            headline(&two, 640),
+            "⏳ 2 sessions: 2 waiting (and 640 more, dropped)"
+        );
+        assert_eq!(
+            headline(&two[..1], 1),
+            "⏳ A session waits for your permission (and 1 more, dropped)"
+        );
     }
 }

@@ -166,6 +166,21 @@ pub trait Outbox {
         deliveries: &[Delivery],
     ) -> impl Future<Output = Result<(), StoreError>>;
 
+    /// How many of a channel's notifications found no room, and no message to it has counted yet.
+    fn overflow(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+    ) -> impl Future<Output = Result<u64, StoreError>>;
+
+    /// So many of a channel's notifications that found no room are counted by a message now.
+    fn overflow_told(
+        &self,
+        workspace: &Workspace,
+        channel: &str,
+        told: u64,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+
     /// What became of what a channel was told, and what waits: the newest first, then by id, at most
     /// [`MAX_DELIVERIES`].
     fn deliveries(

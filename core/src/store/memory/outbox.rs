@@ -33,6 +33,8 @@ pub(super) struct Queue {
     of_receivers: HashMap<Receiver, BTreeSet<String>>,
     /// What became of what channels were told, by channel.
     finished: HashMap<String, Vec<Delivery>>,
+    /// How many of a channel's found no room, and no message has counted yet.
+    overflows: HashMap<String, u64>,
     /// What can be taken on, by workspace and by when it fell due.
     ready: BTreeMap<String, Schedule>,
     /// What cannot yet, by when its pause is over or its lease runs out.
@@ -90,7 +92,7 @@ impl Queue {
         }
         let of_receiver = self.of_receivers.entry(receiver(notification)).or_default();
         if of_receiver.len() >= MAX_WAITING {
-            self.keep(without_room(notification));
+            self.overflow(notification);
             return;
         }
         of_receiver.insert(notification.id.clone());
@@ -129,8 +131,17 @@ impl Queue {
             );
         }
         let newest = newest.clone();
-        let dropped = self.remove(&newest);
-        self.keep(dropped.and_then(|entry| without_room(&entry.notification)));
+        if let Some(dropped) = self.remove(&newest) {
+            self.overflow(&dropped.notification);
+        }
+    }
+
+    /// Keeps and counts that there is no room for a notification.
+    fn overflow(&mut self, notification: &Notification) {
+        if let Some(dropped) = without_room(notification) {
+            *self.overflows.entry(dropped.channel.clone()).or_default() += 1;
+            self.keep(Some(dropped));
+        }
     }
 
     /// Keeps what became of a notification.
@@ -240,6 +251,7 @@ impl Queue {
 
     pub(super) fn forget_channel(&mut self, channel: &str) {
         self.finished.remove(channel);
+        self.overflows.remove(channel);
     }
 
     /// Makes ready what has rested until now.
@@ -366,6 +378,24 @@ impl Outbox for MemoryStore {
             if channels.any(|channel| channel.id == delivery.channel) {
                 outbox.keep(Some(delivery.clone()));
             }
+        }
+        Ok(())
+    }
+
+    async fn overflow(&self, _: &Workspace, channel: &str) -> Result<u64, StoreError> {
+        let overflows = &self.lock().outbox.overflows;
+        Ok(overflows.get(channel).copied().unwrap_or_default())
+    }
+
+    async fn overflow_told(
+        &self,
+        _: &Workspace,
+        channel: &str,
+        told: u64,
+    ) -> Result<(), StoreError> {
+        let overflows = &mut self.lock().outbox.overflows;
+        if let Some(untold) = overflows.get_mut(channel) {
+            *untold = untold.saturating_sub(told);
         }
         Ok(())
     }

@@ -432,6 +432,17 @@ pub async fn a_full_channel_drops_what_comes_and_takes_no_others_room<S: Store>(
     let newest = many.iter().rev().take(MAX_DELIVERIES).map(dropped);
     assert_eq!(listed(&channel).await, Vec::from_iter(newest));
 
+    // What found no room is counted until it is told.
+    let overflow = async |channel: &str| store.overflow(&own, channel).await.unwrap();
+    let untold = overflow(&channel).await;
+    assert_eq!(untold, MAX_WAITING as u64);
+    assert_eq!(overflow(&other).await, 0);
+    let told_some = store.overflow_told(&own, &channel, untold - 7);
+    told_some.await.unwrap();
+    assert_eq!(overflow(&channel).await, 7);
+    store.overflow_told(&own, &channel, 7).await.unwrap();
+    assert_eq!(overflow(&channel).await, 0);
+
     // What is noticed again still waits.
     queue(store, &own, &many[..1]).await;
     let of_others = [
