@@ -17,6 +17,8 @@ use crate::{PostgresStore, Query, Row, Value};
 /// rests costs nothing. No other index has the whole order that is asked for, so the planner takes
 /// none that holds more. A row that another host is leasing right now is passed over.
 ///
+/// The commit is not waited for: a lease that a crash of the database undoes is taken again.
+///
 /// What has rested long enough becomes ready beside this, for the next lease; the first column says
 /// how much, the last one for how many microseconds the receiver is to be left alone. `$1`: lease in microseconds; `$2`, `$3`: between which keys workspaces are, in the order
 /// of their turns; `$4`, `$5`: busy and used hosts.
@@ -53,7 +55,8 @@ leased AS (\
 SELECT resumed.count, leased.*, (\
     SELECT max(rests_until) - kubeagents_data.now_micros() FROM kubeagents_data.outbox AS resting \
     WHERE resting.workspace = leased.workspace AND resting.channel = leased.channel \
-    AND resting.host = leased.host AND resting.rests_until > kubeagents_data.now_micros()) \
+    AND resting.host = leased.host AND resting.rests_until > kubeagents_data.now_micros()), \
+    set_config('synchronous_commit', 'off', true) \
 FROM (SELECT count(*) FROM resumed) AS resumed(count) LEFT JOIN leased ON true";
 
 const DELETE: &str = "DELETE FROM kubeagents_data.outbox WHERE id = $1::text";
