@@ -604,7 +604,7 @@ mod tests {
             };
             for (minute, count) in [(1, MAX_WAITING + 640), (2, 1)] {
                 let now = START + TimeDelta::minutes(minute);
-                let report = Report::new("a", &minute.to_string(), StatusKind::Failed);
+                let report = Report::new("a", minute.to_string(), StatusKind::Failed);
                 let snapshot = Snapshot::default();
                 let decided = decide(&Workspace::Shared, &report, &snapshot, now, 60);
                 let mut commit = decided.unwrap().commit;
