@@ -601,6 +601,7 @@ mod tests {
                 has_timer: true,
                 timeout: Duration::from_secs(5),
                 shared_channel: None,
+                audit_retention: TimeDelta::zero(),
             };
             for (minute, count) in [(1, MAX_WAITING + 640), (2, 1)] {
                 let now = START + TimeDelta::minutes(minute);
