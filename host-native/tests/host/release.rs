@@ -69,7 +69,12 @@ fn the_service_is_one_that_systemd_takes_and_confines() {
         .arg(&file);
     let output = verify.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    // It may have something to say of other units.
+    let is_ours = |line: &str| line.contains("kubeagents");
+    assert!(
+        output.status.success() && !said.lines().any(is_ours),
+        "{said}"
+    );
 
     // Of 100; a service without any confinement has 96, and this one needs the network.
     let rate = ["security", "--offline=true", "--threshold=20", "--no-pager"];
