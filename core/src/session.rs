@@ -73,6 +73,15 @@ pub(crate) fn expires_at(last_updated: Timestamp, ttl_minutes: u32) -> Timestamp
     last_updated + TimeDelta::minutes(ttl_minutes.into())
 }
 
+/// The instant at which a session has ended or expired, unless it is reported on.
+pub(crate) fn is_over_at(head: &SessionHead) -> Timestamp {
+    let is_turn = head.status == StatusKind::Success && head.reason == TURN;
+    match head.status.is_final() && !is_turn {
+        true => head.last_updated,
+        false => head.expires_at(),
+    }
+}
+
 impl Session {
     /// The session of this name with what is stored of it.
     pub fn new(agent_id: String, session_topic: String, head: SessionHead) -> Self {

@@ -498,6 +498,11 @@ impl Config {
                 !matches!(self.storage, Storage::Memory),
             ),
             (
+                &["MAX_MEMORY_MIB"],
+                "storage in memory",
+                matches!(self.storage, Storage::Memory),
+            ),
+            (
                 &["SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD", "SMTP_FROM"],
                 "SMTP_HOST",
                 self.values.smtp_host.is_some(),

@@ -70,6 +70,11 @@ pub(crate) trait Changes: Store {
     ) -> Result<HashMap<String, String>, StoreError> {
         Ok(HashMap::new())
     }
+
+    /// When a session of a workspace was last removed to make room, where storage does that.
+    fn evicted_at(&self, _: &Workspace) -> Option<Timestamp> {
+        None
+    }
 }
 
 impl Changes for MemoryStore {
@@ -80,6 +85,10 @@ impl Changes for MemoryStore {
         limit: usize,
     ) -> Result<HashMap<String, String>, StoreError> {
         Ok(Self::renamed_since(self, workspace, since, limit).await)
+    }
+
+    fn evicted_at(&self, workspace: &Workspace) -> Option<Timestamp> {
+        Self::evicted_at(self, workspace)
     }
 }
 
@@ -262,6 +271,9 @@ impl<S: Changes> NativeEvents<S> {
         let (store, workspace) = (&self.store, topic.workspace());
         let since = id.known_at - OVERLAP;
         let Some(moment) = &id.state else {
+            if store.evicted_at(workspace).is_some_and(|at| at >= since) {
+                return Ok(None);
+            }
             let Some(mut found) = changed_since(store, workspace, since, now).await? else {
                 return Ok(None);
             };

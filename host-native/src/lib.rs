@@ -287,7 +287,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     match &config.storage {
         Storage::Memory => {
             let opening = async {
-                let store = MemoryStore::default();
+                let store = MemoryStore::of_mib(config.values.max_memory_mib);
                 let settings = settings(config, &store).await?;
                 let record = || {
                     let policy = ReportPolicy::new(&settings);

@@ -119,6 +119,11 @@ settings! {
     default_ttl_minutes: u32 = "DEFAULT_TTL_MINUTES",
         |text| parse::number(text, "number of minutes", 1..=MAX_TTL_MINUTES), Value("60"), EVERY;
 
+    /// The most that is stored in memory, in MiB, where the state is there; 0: any amount. Sessions that
+    /// ended or expired make room, then old statuses; then new agents and sessions are refused.
+    max_memory_mib: u32 = "MAX_MEMORY_MIB", |text| parse::number(text, "number of MiB", 0..=16_777_216),
+        Value("1024"), NATIVE;
+
     /// How much of what coding agents hand to their hooks is kept: `full`, `title` (no messages and
     /// arguments) or `none` (status and reason only). Known secrets are cut out in any case.
     hook_detail: Detail = "HOOK_DETAIL", parse::hook_detail, Value("full"), EVERY;

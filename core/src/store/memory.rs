@@ -5,7 +5,9 @@ mod api_keys;
 mod audit;
 mod buckets;
 mod channels;
+mod heap;
 mod outbox;
+mod room;
 mod sessions;
 mod tokens;
 
@@ -34,9 +36,30 @@ struct State {
     secrets: HashMap<String, String>,
     buckets: buckets::BucketTable,
     outbox: outbox::Queue,
+    /// How much may be stored; `None`: any amount.
+    limit: Option<room::Limit>,
 }
 
 impl MemoryStore {
+    /// A store that holds at most this many MiB; 0: any number.
+    ///
+    /// Beyond that, whole sessions that ended or expired make room, those first that did so first; then
+    /// the oldest statuses of the longest histories; and then no new agent or session is admitted, while
+    /// reports on known sessions always are. An agent goes with its last session. Where known sessions
+    /// themselves grow beyond it, those go that were reported on longest ago. What waits for delivery has
+    /// a quarter of it.
+    pub fn of_mib(mib: u32) -> Self {
+        let limit = room::Limit::of_mib(mib);
+        let outbox = limit.map(|limit| outbox::Queue::of_bytes(limit.of_outbox()));
+        let outbox = outbox.unwrap_or_default();
+        let state = State {
+            limit,
+            outbox,
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No operation leaves the state half changed when it panics: each checks, then changes.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -243,10 +243,15 @@ async fn publish_topic<S: Changes>(topic: &Topic, store: &S) -> Result<Done, Sto
         let expiries = expiring(store, topic.workspace(), from).await?;
         topic.set_expiries(expiries, known_at);
     }
+    // What is published below comes after it, and is in the lists then.
+    let was_cleared = topic.tell_evictions(store.evicted_at(topic.workspace()));
     let known_at = now();
     let mut marks = topic.take_marks(known_at, S::SHARED);
     if marks.is_empty() {
-        return Ok(Done::Nothing);
+        return Ok(match was_cleared {
+            true => Done::Published,
+            false => Done::Nothing,
+        });
     }
     match read(topic, store, &mut marks.sessions, &marks.agents).await {
         Ok(Some(sessions)) => topic.publish(sessions, known_at, topic.moment()),

@@ -18,6 +18,9 @@ use super::{PIECE, now};
 /// again.
 const KEPT: Duration = Duration::from_secs(30);
 
+/// How often readers are told at most that sessions were removed.
+const BETWEEN_EVICTIONS: Duration = Duration::from_secs(10);
+
 /// The events of a workspace that is followed.
 pub(super) struct Topic {
     workspace: Workspace,
@@ -52,6 +55,17 @@ struct State {
     /// What is known of storage at the end of the log.
     known_at: Timestamp,
     known_state: Option<String>,
+    evictions: Evictions,
+}
+
+/// The sessions that were removed to make room, of which no event tells: readers load the lists again,
+/// though not too often where that goes on.
+#[derive(Default)]
+struct Evictions {
+    /// The last that readers know of.
+    known: Option<Timestamp>,
+    /// When they were told.
+    told: Option<Instant>,
 }
 
 /// What is to be read and published.
@@ -86,6 +100,7 @@ impl Topic {
                 followed_since: now,
                 known_at: now,
                 known_state: None,
+                evictions: Evictions::default(),
             }),
             end: watch::Sender::new(start),
             ready: watch::Sender::new(false),
@@ -244,6 +259,22 @@ impl Topic {
                 .push(name_of(&named), |place| changed(&id(place), &named, now));
         }
         self.end.send_replace(state.log.end());
+    }
+
+    /// Tells all readers to load the lists again if sessions were removed to make room, the last at this
+    /// instant. Returns true if it did.
+    pub(super) fn tell_evictions(&self, evicted_at: Option<Timestamp>) -> bool {
+        let mut state = self.state();
+        let since = state.followed_since;
+        let Evictions { known, told } = &mut state.evictions;
+        let is_new = evicted_at.is_some_and(|at| at >= since) && *known != evicted_at;
+        if !is_new || told.is_some_and(|told| told.elapsed() < BETWEEN_EVICTIONS) {
+            return false;
+        }
+        (*known, *told) = (evicted_at, Some(Instant::now()));
+        drop(state);
+        self.clear();
+        true
     }
 
     /// Tells all readers to load the lists again.

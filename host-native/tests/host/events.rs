@@ -99,7 +99,7 @@ impl Reader {
         found.unwrap_or_else(|_| panic!("no {needle} in time"))
     }
 
-    async fn until(&mut self, needle: &str) -> String {
+    pub(crate) async fn until(&mut self, needle: &str) -> String {
         let found = self.find(needle).await;
         found.unwrap_or_else(|| panic!("no {needle} in {:?}", self.unread))
     }

@@ -19,6 +19,7 @@ mod logins;
 mod mail;
 mod manual;
 mod mcp;
+mod memory;
 mod notifications;
 mod openapi;
 mod operator;

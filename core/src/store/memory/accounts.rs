@@ -1,6 +1,7 @@
 use std::collections::HashMap;
+use std::mem::size_of;
 
-use super::MemoryStore;
+use super::{MemoryStore, heap};
 use crate::store::{
     AccountList, Accounts, Audience, LATE_REPORTS, Registration, RegistrationMails, StoreError,
 };
@@ -37,6 +38,15 @@ fn is_awaited(token: Option<&MailedToken>, token_hash: &str, now: Timestamp) -> 
 }
 
 impl AccountTable {
+    /// What they take up.
+    pub(super) fn bytes(&self) -> usize {
+        // Address, name, hashes, ids and a URL; few are as long as they may be.
+        const ACCOUNT: usize = heap::table_place(size_of::<(AccountId, AccountState)>())
+            + heap::table_place(size_of::<(String, AccountId)>())
+            + 1000;
+        self.by_id.len() * ACCOUNT + self.deleted.len() * 2 * heap::block(64)
+    }
+
     pub(super) fn contains(&self, id: &AccountId) -> bool {
         self.by_id.contains_key(id)
     }
@@ -257,23 +267,27 @@ impl Accounts for MemoryStore {
     }
 
     async fn purge_deleted(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let mut state = self.lock();
-        let mut deleted = std::mem::take(&mut state.accounts.deleted);
-        let mut left = Vec::new();
-        for (id, _) in &deleted {
-            let workspace = Workspace::Account(id.clone());
-            for channel in state.channels.remove(&workspace).into_iter().flatten() {
-                state.outbox.forget_channel(&channel.id);
+        let remove = || {
+            let mut state = self.lock();
+            let mut deleted = std::mem::take(&mut state.accounts.deleted);
+            let mut left = Vec::new();
+            for (id, _) in &deleted {
+                let workspace = Workspace::Account(id.clone());
+                for channel in state.channels.remove(&workspace).into_iter().flatten() {
+                    state.outbox.forget_channel(&channel.id);
+                }
+                state.outbox.remove_workspace(&workspace);
+                state.audit.remove(&workspace);
+                left.extend(state.sessions.remove(&workspace));
             }
-            state.outbox.remove_workspace(&workspace);
-            state.audit.remove(&workspace);
-            left.push(state.sessions.remove(&workspace));
-        }
-        deleted.retain(|(_, since)| now - *since < LATE_REPORTS);
-        state.accounts.deleted = deleted;
+            deleted.retain(|(_, since)| now - *since < LATE_REPORTS);
+            state.accounts.deleted = deleted;
+            left
+        };
         // Dropping a large workspace takes a while, which no report is to wait for.
-        drop(state);
-        drop(left);
+        for agents in remove() {
+            self.remove_places(&agents).await;
+        }
         Ok(false)
     }
 

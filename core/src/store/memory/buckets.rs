@@ -1,6 +1,7 @@
 use std::collections::HashMap;
+use std::mem::size_of;
 
-use super::MemoryStore;
+use super::{MemoryStore, heap};
 use crate::Timestamp;
 use crate::limits::{Draw, Drawn};
 use crate::store::{Buckets, StoreError};
@@ -11,6 +12,16 @@ pub(super) struct BucketTable {
     full_at: HashMap<String, Timestamp>,
     /// The number of buckets at which full ones are dropped.
     purge_at: usize,
+}
+
+impl BucketTable {
+    /// What they take up.
+    pub(super) fn bytes(&self) -> usize {
+        // A name is a word and a hash, or an address.
+        const BUCKET: usize =
+            heap::table_place(size_of::<(String, Timestamp)>()) + heap::block(100);
+        self.full_at.len() * BUCKET
+    }
 }
 
 impl Buckets for MemoryStore {

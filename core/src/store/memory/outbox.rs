@@ -1,8 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::size_of;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
-use super::MemoryStore;
+use super::{MemoryStore, heap};
 use crate::store::{
     Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, StoreError, log_full,
     newest, without_room,
@@ -42,6 +43,42 @@ pub(super) struct Queue {
     /// The receivers that asked to be left alone, and until when.
     rests: HashMap<Place, Timestamp>,
     dropped: u64,
+    /// What they all take up.
+    bytes: usize,
+    /// How much of that may be; `None`: any amount.
+    room: Option<usize>,
+}
+
+/// What a notification takes up while it waits.
+fn waiting_bytes(notification: &Notification) -> usize {
+    let Notification {
+        id,
+        workspace,
+        url,
+        host,
+        body,
+        channel,
+        ..
+    } = notification;
+    // Its id is in five places.
+    const FIXED: usize = heap::table_place(size_of::<Entry>() + size_of::<String>())
+        + 4 * heap::tree_place(size_of::<(Timestamp, String)>());
+    FIXED + 5 * heap::block(id.len()) + heap::texts([workspace.key(), url, host, body, channel])
+}
+
+/// What the end of a delivery takes up.
+fn finished_bytes(delivery: &Delivery) -> usize {
+    let Delivery {
+        id,
+        workspace,
+        channel,
+        agent_id,
+        session_topic,
+        error,
+        ..
+    } = delivery;
+    let texts = [id, workspace.key(), channel, agent_id, session_topic, error];
+    2 * size_of::<Delivery>() + heap::texts(texts)
 }
 
 #[derive(Debug)]
@@ -84,6 +121,19 @@ fn place(notification: &Notification) -> Place {
 }
 
 impl Queue {
+    /// A queue that takes up at most this much, unless nothing waits.
+    pub(super) fn of_bytes(room: usize) -> Self {
+        Self {
+            room: Some(room),
+            ..Self::default()
+        }
+    }
+
+    /// What it takes up.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds a notification, unless as many as may wait for its receiver. When as many as may wait for
     /// all together, the newest of the workspace that has the most gives way.
     pub(super) fn add(&mut self, notification: &Notification) {
@@ -109,8 +159,11 @@ impl Queue {
         let waiting = self.waiting.entry(entry.workspace().to_owned());
         waiting.or_default().insert(entry.age());
         self.schedule(&entry);
+        self.bytes += waiting_bytes(&entry.notification);
         self.entries.insert(notification.id.clone(), entry);
-        if self.entries.len() > CAPACITY {
+        while self.entries.len() > CAPACITY
+            || self.room.is_some_and(|room| self.bytes > room) && !self.entries.is_empty()
+        {
             self.drop_one();
         }
     }
@@ -148,7 +201,10 @@ impl Queue {
     fn keep(&mut self, delivery: Option<Delivery>) {
         if let Some(delivery) = delivery {
             let finished = self.finished.entry(delivery.channel.clone()).or_default();
+            let before = finished.iter().map(finished_bytes).sum();
             *finished = newest(std::mem::take(finished), vec![delivery]);
+            let after = finished.iter().map(finished_bytes).sum::<usize>();
+            self.bytes = (self.bytes + after).saturating_sub(before);
         }
     }
 
@@ -192,6 +248,9 @@ impl Queue {
 
     fn remove(&mut self, id: &str) -> Option<Entry> {
         let entry = self.entries.remove(id)?;
+        self.bytes = self
+            .bytes
+            .saturating_sub(waiting_bytes(&entry.notification));
         self.unschedule(&entry);
         let receiver = entry.receiver();
         if let Some(of_receiver) = self.of_receivers.get_mut(&receiver) {
@@ -250,7 +309,9 @@ impl Queue {
     }
 
     pub(super) fn forget_channel(&mut self, channel: &str) {
-        self.finished.remove(channel);
+        let finished = self.finished.remove(channel);
+        let bytes = finished.iter().flatten().map(finished_bytes).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
         self.overflows.remove(channel);
     }
 

@@ -1,10 +1,13 @@
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::size_of;
 use std::ops::Bound::{self, Excluded, Unbounded};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{MemoryStore, State};
+use super::room::{Gone, Places};
+use super::{MemoryStore, State, heap};
 use crate::batch::Chain;
 use crate::report::MAX_TTL_MINUTES;
 use crate::session::expires_at;
@@ -21,7 +24,7 @@ use crate::{
 
 /// The most rows that a list looks at before it lets go of the lock, which reports need, and lets
 /// other tasks of its thread run.
-const ROWS_AT_ONCE: usize = 256;
+pub(super) const ROWS_AT_ONCE: usize = 256;
 
 /// Visits the next keys after `place`, in order, and moves it; breaks at the end of the set, or when
 /// `visit` does.
@@ -44,31 +47,38 @@ fn visit_some<K: Ord + Clone>(
 /// Agents with their sessions, by workspace.
 #[derive(Debug, Default)]
 pub(super) struct Workspaces {
-    agents: HashMap<Workspace, Agents>,
-    /// The sessions whose expiry is watched, by that. Of sessions that were removed, places may stay
-    /// until their time has come.
-    watched: BTreeSet<(Timestamp, SessionKey)>,
+    pub(super) agents: HashMap<Workspace, Agents>,
+    pub(super) places: Places,
+    pub(super) remains: Gone,
+    /// What they take up, remains included.
+    pub(super) bytes: usize,
 }
 
-/// The place of a session among those that are watched, if it is one of them.
-fn watched(key: &SessionKey, head: &SessionHead) -> Option<(Timestamp, SessionKey)> {
-    let is_watched = head.silence == Silence::Watched;
-    is_watched.then(|| (head.expires_at(), key.clone()))
+/// Checks whether a session's expiry is watched at this place.
+fn is_watched(session: &SessionState, (instant, number): &(Timestamp, u64)) -> bool {
+    let head = &session.head;
+    let is_there = session.number == *number && head.expires_at() == *instant;
+    is_there && head.silence == Silence::Watched
 }
 
 impl Workspaces {
     fn agent(&self, workspace: &Workspace, agent_id: &str) -> Option<&AgentState> {
-        self.agents.get(workspace)?.by_id.get(agent_id)
+        self.agents.get(workspace)?.agent(agent_id)
     }
 
-    fn session(&self, key: &SessionKey) -> Option<&SessionState> {
+    pub(super) fn session(&self, key: &SessionKey) -> Option<&SessionState> {
         let agent = self.agent(&key.workspace, &key.agent_id)?;
-        agent.sessions.get(key.session_topic.as_str())
+        agent
+            .sessions
+            .get(key.session_topic.as_str())
+            .map(|session| &**session)
     }
 
-    /// Takes out all that a workspace holds.
-    pub(super) fn remove(&mut self, workspace: &Workspace) -> Option<impl Sized + use<>> {
-        self.agents.remove(workspace)
+    /// Takes out all that a workspace holds, but for the places of its sessions.
+    pub(super) fn remove(&mut self, workspace: &Workspace) -> Option<Agents> {
+        let agents = self.agents.remove(workspace)?;
+        self.bytes = self.bytes.saturating_sub(agents.bytes);
+        Some(agents)
     }
 
     fn load(&self, key: &SessionKey) -> Snapshot {
@@ -79,35 +89,67 @@ impl Workspaces {
             session: self.session(key).map(|session| session.head.clone()),
         }
     }
+
+    /// What a session that is not there yet will take up, with its agent where that is new.
+    fn cost(&self, commits: &[&Commit]) -> usize {
+        let statuses = commits.iter().filter_map(|commit| commit.status.as_ref());
+        let statuses = statuses.map(status_bytes).sum::<usize>();
+        let of_session = commits.last().map(|commit| {
+            let Commit {
+                key,
+                session,
+                agent,
+                ..
+            } = commit;
+            let of_agent = match self.agent(&key.workspace, &key.agent_id) {
+                Some(_) => 0,
+                None => {
+                    let name = agent.name.as_deref().unwrap_or_default();
+                    let source = agent.source.as_deref().unwrap_or_default();
+                    agent_bytes(&key.agent_id, [&key.agent_id, name, name, source])
+                }
+            };
+            session_bytes(key, session) + of_agent
+        });
+        statuses + of_session.unwrap_or_default()
+    }
 }
 
 impl State {
-    /// Applies consecutive commits on one session, unless its version is not `expected_seq`.
-    fn commit<'a>(
+    /// Applies consecutive commits on one session, unless its version is not `expected_seq` or there is
+    /// no room for it.
+    fn commit(
         &mut self,
         key: &SessionKey,
         expected_seq: u64,
-        commits: impl Iterator<Item = &'a Commit>,
+        commits: &[&Commit],
     ) -> CommitOutcome {
-        let before = self.sessions.session(key).map(|session| &session.head);
-        if before.map_or(0, |head| head.seq) != expected_seq {
+        let before = self.sessions.session(key).map(|session| session.head.seq);
+        if before.unwrap_or(0) != expected_seq {
             return CommitOutcome::Conflict;
         }
-        let watched_before = before.and_then(|head| watched(key, head));
-        let agents = self.sessions.agents.entry(key.workspace.clone());
-        let agents = agents.or_default();
-        let mut watched_after = None;
-        for commit in commits {
-            agents.apply(commit);
-            watched_after = watched(key, &commit.session);
-            for notification in &commit.notifications {
-                self.outbox.add(notification);
+        let Some(now) = commits.last().map(|last| last.session.last_updated) else {
+            return CommitOutcome::Committed;
+        };
+        if before.is_none() && self.limit.is_some() {
+            let bytes = self.sessions.cost(commits);
+            if let Err(quota) = self.admit(bytes, now) {
+                return CommitOutcome::Refused(quota);
             }
         }
-        if let Some(before) = watched_before {
-            self.sessions.watched.remove(&before);
+        self.sessions
+            .agents
+            .entry(key.workspace.clone())
+            .or_default();
+        self.sessions.change(&key.workspace, |agents, places| {
+            for commit in commits {
+                agents.apply(commit, places);
+            }
+        });
+        for notification in commits.iter().flat_map(|commit| &commit.notifications) {
+            self.outbox.add(notification);
         }
-        self.sessions.watched.extend(watched_after);
+        self.make_room(key, now);
         CommitOutcome::Committed
     }
 
@@ -121,15 +163,16 @@ impl State {
         let agents = self.sessions.agents.get_mut(workspace);
         let agent = agents.and_then(|agents| agents.by_id.get_mut(agent_id.as_str()));
         let session = agent.and_then(|agent| agent.sessions.get_mut(session_topic.as_str()));
-        let Some(head) = session.map(|session| &mut session.head) else {
+        let Some(session) = session else {
             return false;
         };
-        let Some(place) = watched(&note.key, head).filter(|_| head.seq == note.seq) else {
+        let place = (session.head.expires_at(), session.number);
+        if session.head.seq != note.seq || !is_watched(session, &place) {
             return false;
-        };
-        head.seq += 1;
-        head.silence = Silence::Told;
-        self.sessions.watched.remove(&place);
+        }
+        session.head.seq += 1;
+        session.head.silence = Silence::Told;
+        self.sessions.places.watched.remove(&place);
         for notification in &note.notifications {
             self.outbox.add(notification);
         }
@@ -138,13 +181,18 @@ impl State {
 }
 
 #[derive(Debug, Default)]
-struct Agents {
-    by_id: HashMap<Arc<str>, AgentState>,
+pub(super) struct Agents {
+    by_id: HashMap<Arc<str>, Box<AgentState>>,
     by_last_seen: BTreeSet<(Reverse<Timestamp>, Arc<str>)>,
     /// Every session of every agent, by agent and topic.
     sessions: BTreeSet<(Reverse<Timestamp>, Arc<str>, Arc<str>)>,
+    /// What they take up, with what remains of those that are gone.
+    pub(super) bytes: usize,
+    /// When a session last made room for others.
+    evicted_at: Option<Timestamp>,
 }
 
+/// An agent. Without a session it is no agent any more, and only its timeline is left to be freed.
 #[derive(Debug)]
 struct AgentState {
     id: Arc<str>,
@@ -156,18 +204,70 @@ struct AgentState {
     last_seen: Timestamp,
     /// When it got another name, if it ever did.
     renamed: Option<Timestamp>,
-    sessions: HashMap<Arc<str>, SessionState>,
+    sessions: HashMap<Arc<str>, Box<SessionState>>,
     by_last_updated: BTreeSet<(Reverse<Timestamp>, Arc<str>)>,
     by_expiry: BTreeSet<(Timestamp, Arc<str>)>,
     /// Every status of every session, in the order of the agent's history.
-    timeline: BTreeSet<(Reverse<Timestamp>, Arc<str>, Reverse<u64>)>,
+    timeline: BTreeSet<Moment>,
 }
 
+/// A status in the order of its agent's history.
+type Moment = (Reverse<Timestamp>, Arc<str>, Reverse<u64>);
+
 #[derive(Debug)]
-struct SessionState {
-    head: SessionHead,
+pub(super) struct SessionState {
+    /// Tells it from others of the same name, before and after it.
+    pub(super) number: u64,
+    pub(super) key: Arc<SessionKey>,
+    pub(super) head: SessionHead,
     /// By their places.
-    history: BTreeMap<u64, Arc<StatusEntry>>,
+    pub(super) history: BTreeMap<u64, Arc<StatusEntry>>,
+    /// The number of its last change.
+    pub(super) changed: u64,
+}
+
+/// What an agent takes up without its sessions.
+fn agent_bytes(id: &str, texts: [&str; 4]) -> usize {
+    const FIXED: usize = heap::block(size_of::<AgentState>())
+        + heap::table_place(size_of::<(Arc<str>, usize)>())
+        + heap::tree_place(size_of::<(Reverse<Timestamp>, Arc<str>)>())
+        // Of the collections of its sessions, the first nodes are hardly filled.
+        + 3 * heap::block(11 * size_of::<Moment>() + 16);
+    FIXED + heap::shared_text(id) + heap::texts(texts)
+}
+
+/// What a session takes up without its history.
+fn session_bytes(key: &SessionKey, head: &SessionHead) -> usize {
+    type Place = (Timestamp, u64, usize);
+    const FIXED: usize = heap::block(size_of::<SessionState>())
+        + heap::block(16 + size_of::<SessionKey>())
+        + heap::table_place(size_of::<(Arc<str>, usize)>())
+        + heap::tree_place(size_of::<(Reverse<Timestamp>, Arc<str>)>())
+        + heap::tree_place(size_of::<(Timestamp, Arc<str>)>())
+        + heap::tree_place(size_of::<(Reverse<Timestamp>, Arc<str>, Arc<str>)>())
+        + 3 * heap::tree_place(size_of::<Place>())
+        // The first node of its history.
+        + heap::block(11 * 16 + 16);
+    let SessionKey {
+        workspace,
+        agent_id,
+        session_topic,
+    } = key;
+    let names = [workspace.key(), agent_id, session_topic];
+    let texts = [&head.title, &head.reason, &head.message, &head.hook];
+    FIXED
+        + heap::shared_text(session_topic)
+        + heap::texts(names)
+        + heap::texts(texts.map(String::as_str))
+        + heap::map_of_texts(&head.context)
+}
+
+/// What a status takes up.
+pub(super) fn status_bytes(entry: &StatusEntry) -> usize {
+    const FIXED: usize = heap::block(16 + size_of::<StatusEntry>())
+        + heap::tree_place(size_of::<Moment>())
+        + heap::tree_place(size_of::<(u64, usize)>());
+    FIXED + heap::texts([&entry.reason, &entry.message, &entry.content])
 }
 
 /// A status on its way out: texts are copied once the store is unlocked, since a page may hold a
@@ -216,46 +316,61 @@ fn shown<C>(page: Page<StoredStatus, C>) -> Page<Status, C> {
 }
 
 impl Agents {
-    fn apply(&mut self, commit: &Commit) {
+    fn agent(&self, agent_id: &str) -> Option<&AgentState> {
+        let agent = self.by_id.get(agent_id)?;
+        (!agent.sessions.is_empty()).then_some(agent)
+    }
+
+    fn apply(&mut self, commit: &Commit, places: &mut Places) {
         let patch = &commit.agent;
         let id: Arc<str> = match self.by_id.get(commit.key.agent_id.as_str()) {
             Some(agent) => Arc::clone(&agent.id),
             None => commit.key.agent_id.as_str().into(),
         };
-        let is_known = self.by_id.contains_key(&id);
-        let agent = self
-            .by_id
-            .entry(Arc::clone(&id))
-            .or_insert_with(|| AgentState {
-                id: Arc::clone(&id),
-                id_key: commit.agent_id_key(),
-                name: String::new(),
-                name_key: String::new(),
-                source: String::new(),
-                registered: patch.last_seen,
-                last_seen: patch.last_seen,
-                renamed: None,
-                sessions: HashMap::new(),
-                by_last_updated: BTreeSet::new(),
-                by_expiry: BTreeSet::new(),
-                timeline: BTreeSet::new(),
-            });
+        let is_known = self.agent(&id).is_some();
+        let new = || AgentState::new(commit, &id);
+        let agent = match self.by_id.entry(Arc::clone(&id)) {
+            Entry::Vacant(place) => {
+                let agent = place.insert(Box::new(new()));
+                self.bytes += agent.bytes();
+                agent
+            }
+            Entry::Occupied(place) => place.into_mut(),
+        };
+        if !is_known {
+            self.bytes = self.bytes.saturating_sub(agent.bytes());
+            **agent = AgentState {
+                timeline: std::mem::take(&mut agent.timeline),
+                ..new()
+            };
+            self.bytes += agent.bytes();
+        }
         self.by_last_seen
             .remove(&(Reverse(agent.last_seen), Arc::clone(&id)));
         agent.last_seen = patch.seen(agent.last_seen);
         self.by_last_seen
             .insert((Reverse(agent.last_seen), Arc::clone(&id)));
-        if let Some(name) = &patch.name {
-            if is_known && agent.name != *name {
-                agent.renamed = Some(agent.last_seen);
+        if patch.name.is_some() || patch.source.is_some() {
+            let before = agent.bytes();
+            if let Some(name) = &patch.name {
+                if is_known && agent.name != *name {
+                    agent.renamed = Some(agent.last_seen);
+                }
+                agent.name.clone_from(name);
+                agent.name_key = patch.name_key().unwrap_or_default();
             }
-            agent.name.clone_from(name);
-            agent.name_key = patch.name_key().unwrap_or_default();
+            if let Some(source) = &patch.source {
+                agent.source.clone_from(source);
+            }
+            self.bytes = (self.bytes + agent.bytes()).saturating_sub(before);
         }
-        if let Some(source) = &patch.source {
-            agent.source.clone_from(source);
-        }
-        let (topic, before) = agent.report(commit);
+        let Reported {
+            topic,
+            before,
+            more,
+            less,
+        } = agent.report(commit, places);
+        self.bytes = (self.bytes + more).saturating_sub(less);
         if let Some(before) = before {
             let place = (Reverse(before), Arc::clone(&id), Arc::clone(&topic));
             self.sessions.remove(&place);
@@ -263,37 +378,209 @@ impl Agents {
         let updated = Reverse(commit.session.last_updated);
         self.sessions.insert((updated, id, topic));
     }
+
+    /// Takes a session out of all lists, and its agent with its last one.
+    pub(super) fn remove(
+        &mut self,
+        key: &SessionKey,
+        number: u64,
+        now: Timestamp,
+    ) -> Option<Box<SessionState>> {
+        let agent = self.by_id.get_mut(key.agent_id.as_str())?;
+        let topic = key.session_topic.as_str();
+        agent
+            .sessions
+            .get(topic)
+            .filter(|session| session.number == number)?;
+        let (topic, session) = agent.sessions.remove_entry(topic)?;
+        agent.unlist(&topic, &session.head);
+        if agent.sessions.len() * 8 < agent.sessions.capacity() {
+            agent.sessions.shrink_to_fit();
+        }
+        let updated = Reverse(session.head.last_updated);
+        self.sessions
+            .remove(&(updated, Arc::clone(&agent.id), topic));
+        if agent.sessions.is_empty() {
+            let place = (Reverse(agent.last_seen), Arc::clone(&agent.id));
+            self.by_last_seen.remove(&place);
+        }
+        self.bytes = self
+            .bytes
+            .saturating_sub(session_bytes(&session.key, &session.head));
+        self.evicted_at = Some(now);
+        self.remove_emptied(&key.agent_id);
+        Some(session)
+    }
+
+    /// Removes an agent of which nothing is left.
+    fn remove_emptied(&mut self, agent_id: &str) {
+        if let Some(agent) = self.by_id.get(agent_id)
+            && agent.sessions.is_empty()
+            && agent.timeline.is_empty()
+        {
+            self.bytes = self.bytes.saturating_sub(agent.bytes());
+            self.by_id.remove(agent_id);
+            if self.by_id.len() * 8 < self.by_id.capacity() {
+                self.by_id.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Drops a status of a session that is gone.
+    pub(super) fn forget(&mut self, key: &SessionKey, seq: u64, entry: &StatusEntry) {
+        let Some(agent) = self.by_id.get_mut(key.agent_id.as_str()) else {
+            return;
+        };
+        let topic = key.session_topic.as_str().into();
+        if agent
+            .timeline
+            .remove(&(Reverse(entry.timestamp), topic, Reverse(seq)))
+        {
+            self.bytes = self.bytes.saturating_sub(status_bytes(entry));
+        }
+        self.remove_emptied(&key.agent_id);
+    }
+
+    /// Drops the oldest status of a session.
+    pub(super) fn shorten(&mut self, key: &SessionKey, places: &mut Places) {
+        let agent = self.by_id.get_mut(key.agent_id.as_str());
+        let Some(agent) = agent else { return };
+        let topic = key.session_topic.as_str();
+        let Some((topic, _)) = agent.sessions.get_key_value(topic) else {
+            return;
+        };
+        let topic = Arc::clone(topic);
+        if let Some(session) = agent.sessions.get_mut(&topic) {
+            places.remove(session);
+            let freed = session.drop_oldest(&topic, &mut agent.timeline);
+            self.bytes = self.bytes.saturating_sub(freed);
+            places.insert(session);
+        }
+    }
+
+    /// What they take up, counted anew.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> usize {
+        let of_session = |session: &SessionState| {
+            let history = session.history.values();
+            let history = history.map(|entry| status_bytes(entry)).sum::<usize>();
+            session_bytes(&session.key, &session.head) + history
+        };
+        let agents = self.by_id.values().map(|agent| agent.bytes());
+        agents.sum::<usize>() + self.all().map(of_session).sum::<usize>()
+    }
+
+    /// The sessions.
+    pub(super) fn all(&self) -> impl Iterator<Item = &SessionState> {
+        let agents = self.by_id.values();
+        agents.flat_map(|agent| agent.sessions.values().map(|session| &**session))
+    }
+}
+
+impl SessionState {
+    /// Drops its oldest status; returns what it took up.
+    fn drop_oldest(&mut self, topic: &Arc<str>, timeline: &mut BTreeSet<Moment>) -> usize {
+        let Some((seq, entry)) = self.history.pop_first() else {
+            return 0;
+        };
+        let topic = Arc::clone(topic);
+        timeline.remove(&(Reverse(entry.timestamp), topic, Reverse(seq)));
+        status_bytes(&entry)
+    }
+}
+
+/// What became of a report.
+struct Reported {
+    topic: Arc<str>,
+    /// When the session was last updated before.
+    before: Option<Timestamp>,
+    /// The bytes that it has taken up and given back.
+    more: usize,
+    less: usize,
 }
 
 impl AgentState {
-    /// Applies a commit to its session; returns the topic, and when the session was last updated
-    /// before.
-    fn report(&mut self, commit: &Commit) -> (Arc<str>, Option<Timestamp>) {
+    fn new(commit: &Commit, id: &Arc<str>) -> Self {
+        let seen = commit.agent.last_seen;
+        Self {
+            id: Arc::clone(id),
+            id_key: commit.agent_id_key(),
+            name: String::new(),
+            name_key: String::new(),
+            source: String::new(),
+            registered: seen,
+            last_seen: seen,
+            renamed: None,
+            sessions: HashMap::new(),
+            by_last_updated: BTreeSet::new(),
+            by_expiry: BTreeSet::new(),
+            timeline: BTreeSet::new(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        agent_bytes(
+            &self.id,
+            [&self.id_key, &self.name, &self.name_key, &self.source],
+        )
+    }
+
+    /// Takes a session out of the lists of its agent.
+    fn unlist(&mut self, topic: &Arc<str>, head: &SessionHead) {
+        let updated = (Reverse(head.last_updated), Arc::clone(topic));
+        self.by_last_updated.remove(&updated);
+        self.by_expiry
+            .remove(&(head.expires_at(), Arc::clone(topic)));
+    }
+
+    /// Applies a commit to its session.
+    fn report(&mut self, commit: &Commit, places: &mut Places) -> Reported {
         let topic = commit.key.session_topic.as_str();
-        let (topic, before, mut history) = match self.sessions.remove_entry(topic) {
-            Some((topic, old)) => {
-                let updated = (Reverse(old.head.last_updated), Arc::clone(&topic));
-                self.by_last_updated.remove(&updated);
-                self.by_expiry
-                    .remove(&(old.head.expires_at(), Arc::clone(&topic)));
-                (topic, Some(old.head.last_updated), old.history)
-            }
-            None => (topic.into(), None, BTreeMap::new()),
-        };
         let head = commit.session.clone();
+        let (topic, mut session, before, less) = match self.sessions.remove_entry(topic) {
+            Some((topic, mut session)) => {
+                self.unlist(&topic, &session.head);
+                places.remove(&session);
+                let less = session_bytes(&session.key, &session.head);
+                let before = session.head.last_updated;
+                session.head = head;
+                (topic, session, Some(before), less)
+            }
+            None => {
+                let session = SessionState {
+                    number: places.number(),
+                    key: Arc::new(commit.key.clone()),
+                    head,
+                    history: BTreeMap::new(),
+                    changed: 0,
+                };
+                (topic.into(), Box::new(session), None, 0)
+            }
+        };
+        let head = &session.head;
         self.by_last_updated
             .insert((Reverse(head.last_updated), Arc::clone(&topic)));
         self.by_expiry
             .insert((head.expires_at(), Arc::clone(&topic)));
+        let mut more = session_bytes(&session.key, head);
         if let Some(entry) = &commit.status {
             let instant = Reverse(entry.timestamp);
             self.timeline
                 .insert((instant, Arc::clone(&topic), Reverse(head.seq)));
-            history.insert(head.seq, Arc::new(entry.clone()));
+            session
+                .history
+                .insert(session.head.seq, Arc::new(entry.clone()));
+            more += status_bytes(entry);
         }
-        let session = SessionState { head, history };
+        session.changed = places.number();
+        places.insert(&mut session);
         self.sessions.insert(Arc::clone(&topic), session);
-        (topic, before)
+        Reported {
+            topic,
+            before,
+            more,
+            less,
+        }
     }
 
     fn view(&self, workspace: &Workspace, now: Timestamp) -> Agent {
@@ -323,8 +610,13 @@ impl AgentState {
         }
     }
 
-    fn status(&self, topic: &Arc<str>, seq: u64) -> Option<StoredStatus> {
+    /// The status at a place of the timeline, unless its session is gone.
+    fn status(&self, (instant, topic, seq): &Moment) -> Option<StoredStatus> {
+        let seq = seq.0;
         let entry = self.sessions.get(topic)?.history.get(&seq)?;
+        if entry.timestamp != instant.0 {
+            return None;
+        }
         Some(StoredStatus {
             agent_id: Arc::clone(&self.id),
             topic: Arc::clone(topic),
@@ -347,6 +639,12 @@ impl AgentState {
 }
 
 impl MemoryStore {
+    /// When a session of a workspace last made room for others, which no session tells of.
+    pub fn evicted_at(&self, workspace: &Workspace) -> Option<Timestamp> {
+        let sessions = &self.lock().sessions;
+        sessions.agents.get(workspace)?.evicted_at
+    }
+
     /// The agents of a workspace, at most `limit`, that have got another name after `since`, with that
     /// name.
     pub async fn renamed_since(
@@ -394,17 +692,16 @@ impl Sessions for MemoryStore {
 
     async fn commit_many(&self, chains: &[Chain]) -> Result<Vec<CommitOutcome>, StoreError> {
         let mut state = self.lock();
-        Ok(chains
-            .iter()
-            .map(|chain| state.commit(chain.key(), chain.expected_seq(), chain.commits()))
-            .collect())
+        let commit = |chain: &Chain| {
+            let commits: Vec<&Commit> = chain.commits().collect();
+            state.commit(chain.key(), chain.expected_seq(), &commits)
+        };
+        Ok(chains.iter().map(commit).collect())
     }
 
     async fn commit(&self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
-        let commits = std::iter::once(commit);
-        Ok(self
-            .lock()
-            .commit(&commit.key, commit.expected_seq, commits))
+        let mut state = self.lock();
+        Ok(state.commit(&commit.key, commit.expected_seq, &[commit]))
     }
 
     async fn silences(
@@ -414,30 +711,21 @@ impl Sessions for MemoryStore {
         limit: usize,
     ) -> Result<Vec<(SessionKey, Snapshot)>, StoreError> {
         let sessions = &mut self.lock().sessions;
-        let just_after = |instant: Timestamp| {
-            let key = SessionKey {
-                workspace: Workspace::Shared,
-                agent_id: String::new(),
-                session_topic: String::new(),
-            };
-            (instant + chrono::TimeDelta::nanoseconds(1), key)
-        };
+        let just_after = |instant: Timestamp| (instant + chrono::TimeDelta::nanoseconds(1), 0);
         let range = just_after(after)..just_after(until);
         let (mut found, mut left) = (Vec::new(), Vec::new());
-        for place in sessions.watched.range(range) {
-            let (_, key) = place;
-            let snapshot = sessions.load(key);
-            let head = snapshot.session.as_ref();
-            match head.and_then(|head| watched(key, head)).as_ref() == Some(place) {
-                true => found.push((key.clone(), snapshot)),
-                false => left.push(place.clone()),
+        for (place, key) in sessions.places.watched.range(range) {
+            let session = sessions.session(key);
+            match session.is_some_and(|session| is_watched(session, place)) {
+                true => found.push((SessionKey::clone(key), sessions.load(key))),
+                false => left.push(*place),
             }
             if found.len() >= limit {
                 break;
             }
         }
         for place in left {
-            sessions.watched.remove(&place);
+            sessions.places.watched.remove(&place);
         }
         Ok(found)
     }
@@ -469,7 +757,7 @@ impl Sessions for MemoryStore {
                 return ControlFlow::Break(());
             };
             visit_some(&agents.by_last_seen, &mut place, |(_, id)| {
-                let agent = agents.by_id.get(id).filter(|agent| wanted(agent));
+                let agent = agents.agent(id).filter(|agent| wanted(agent));
                 agent
                     .map(|agent| agent.view(workspace, now))
                     .filter(|agent| query.status.is_none() || agent.latest_status == query.status)
@@ -629,20 +917,26 @@ impl Sessions for MemoryStore {
             )),
             None => Unbounded,
         };
-        let read = || {
+        let mut place = before;
+        let mut found = Gathering::new(limit);
+        let mut look = || {
             let sessions = &self.lock().sessions;
-            let agent = sessions.agent(workspace, agent_id)?;
-            let history = agent
-                .timeline
-                .range((before, Unbounded))
-                .filter_map(|(_, topic, Reverse(seq))| agent.status(topic, *seq));
-            Some(Page::cut(history, limit, |status| HistoryCursor {
-                timestamp: status.entry.timestamp,
-                session_topic: status.topic.to_string(),
-                seq: status.seq,
-            }))
+            let Some(agent) = sessions.agent(workspace, agent_id) else {
+                return ControlFlow::Break(());
+            };
+            visit_some(&agent.timeline, &mut place, |moment| {
+                let status = agent.status(moment);
+                status.map_or(ControlFlow::Continue(()), |status| found.push(status))
+            })
         };
-        Ok(read().map_or_else(Page::empty, shown))
+        while look().is_continue() {
+            yield_now().await;
+        }
+        Ok(shown(found.page(|status| HistoryCursor {
+            timestamp: status.entry.timestamp,
+            session_topic: status.topic.to_string(),
+            seq: status.seq,
+        })))
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::{HashMap, HashSet};
+use std::mem::size_of;
 
-use super::MemoryStore;
+use super::{MemoryStore, heap};
 use crate::store::{RefreshTokens, StoreError};
 use crate::{AccountId, RefreshToken, Timestamp};
 
@@ -14,6 +15,16 @@ pub(super) struct TokenTable {
 }
 
 impl TokenTable {
+    /// What they take up.
+    pub(super) fn bytes(&self) -> usize {
+        // A hash twice, and two ids.
+        const TOKEN: usize = heap::table_place(size_of::<RefreshToken>() + size_of::<String>())
+            + 2 * heap::block(64)
+            + 2 * heap::block(36);
+        const FAMILY: usize = heap::table_place(size_of::<String>()) + heap::block(36);
+        self.tokens.len() * TOKEN + self.revoked_families.len() * FAMILY
+    }
+
     fn get(&self, token_hash: &str) -> Option<RefreshToken> {
         let token = self.tokens.get(token_hash)?;
         Some(RefreshToken {
