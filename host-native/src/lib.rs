@@ -98,6 +98,7 @@ pub fn run() -> ExitCode {
     let outcome = cli.map_err(StartError::from).and_then(|cli| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
+            .thread_stack_size(STACK)
             .build()
             .map_err(StartError::Runtime)?;
         let (export, mut warnings) = match cli.task {
@@ -373,6 +374,10 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     tracing::info!("stopped");
     Ok(())
 }
+
+/// The stack of a thread that answers requests, of which the system gives what is used. Futures that are
+/// not optimised need more than the usual 2 MiB.
+const STACK: usize = 8 << 20;
 
 /// Time for which nobody minds that storage is not ready.
 const QUICK_START: Duration = Duration::from_secs(1);
