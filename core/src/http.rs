@@ -62,7 +62,7 @@ use crate::ports::{Clock, Events, Ports};
 use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority, is_origin_of};
 use crate::token::TokenSigner;
 use crate::validation::storable;
-use crate::{AuthMode, Settings, Timestamp, Workspace};
+use crate::{AuthMode, Scope, Settings, Timestamp, Workspace};
 use body::{Received, Standing};
 use client::Client;
 pub use client::Peer;
@@ -72,6 +72,7 @@ use credentials::Caller;
 use endpoints::{Access, Endpoint, Route, Row};
 use error::ApiError;
 use known_accounts::KnownAccounts;
+use limits::ReportRate;
 pub use origin::Encrypted;
 use shares::Shares;
 use trace::{Pseudonyms, Trace};
@@ -91,6 +92,7 @@ pub struct App<P> {
     known_accounts: KnownAccounts,
     unsent: Shares,
     pseudonyms: Pseudonyms,
+    report_rate: Option<ReportRate>,
     /// True once the log has said that clients behind a proxy count as one.
     warned_of_hidden: AtomicBool,
 }
@@ -140,6 +142,7 @@ impl<P: Ports> App<P> {
             known_accounts: KnownAccounts::default(),
             unsent: Shares::new(unsent::BUDGET_BYTES),
             pseudonyms: Pseudonyms::new(&settings.jwt_secret),
+            report_rate: ReportRate::new(&settings),
             warned_of_hidden: AtomicBool::new(false),
             settings,
         }
@@ -217,6 +220,9 @@ impl<P: Ports> App<P> {
                 return Err(ApiError::registration_disabled());
             }
             drawn = self.draw_registration(client).await?;
+        }
+        if row.access == Access::Scope(Scope::Report) {
+            self.draw_report(&caller.workspace, admitted)?;
         }
         let standing = match row.access {
             Access::Public => Standing::Public,

@@ -38,7 +38,7 @@ impl<K: KeyValue> Buckets for KeyValueStore<K> {
                 let mut shard = shard.unwrap_or_default();
                 let full_at = shard.get(name(draw)).copied();
                 let full_at = full_at.and_then(DateTime::from_timestamp_micros);
-                let full_at = match draw.decide(full_at, now) {
+                let full_at = match draw.flow.decide(full_at, now) {
                     Err(wait) => return (Change::Keep, Drawn::Refused(wait)),
                     Ok(full_at) => full_at,
                 };
@@ -66,7 +66,7 @@ impl<K: KeyValue> Buckets for KeyValueStore<K> {
                 let Some(drawn) = DateTime::from_timestamp_micros(*full_at) else {
                     return (Change::Keep, ());
                 };
-                *full_at = draw.put_back(drawn).timestamp_micros();
+                *full_at = draw.flow.put_back(drawn).timestamp_micros();
                 (Change::Write(shard), ())
             })
             .await

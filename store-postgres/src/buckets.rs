@@ -7,7 +7,7 @@ use kubeagents_core::{StoreError, Timestamp, store::Buckets};
 use crate::query::Fetch;
 use crate::{PostgresStore, Query, Row, Value};
 
-/// When the bucket was full before this draw, as [`Draw::decide`] takes it: `$2` is the time that makes
+/// When the bucket was full before this draw, as [`Flow::decide`](kubeagents_core::limits::Flow::decide) takes it: `$2` is the time that makes
 /// good for a draw, `$3` the bucket's depth, `$4` now.
 macro_rules! full_at {
     () => {
@@ -48,20 +48,20 @@ impl<Q: Query, C> Buckets for PostgresStore<Q, C> {
     async fn draw(&self, draw: &Draw, now: Timestamp) -> Result<Drawn, StoreError> {
         let params = [
             Value::from(&draw.bucket),
-            micros(draw.refill),
-            micros(draw.depth),
+            micros(draw.flow.refill),
+            micros(draw.flow.depth),
             now.into(),
         ];
         let read = |row: &mut Row| Ok((row.int::<i64>()?, row.optional_instant()?));
         let (drawn, full_at) = self.query.one(DRAW, &params, read).await?;
         Ok(match drawn {
-            0 => Drawn::Refused(draw.decide(full_at, now).err().unwrap_or(draw.refill)),
+            0 => Drawn::Refused(draw.flow.decide(full_at, now).err().unwrap_or(draw.flow.refill)),
             _ => Drawn::Allowed,
         })
     }
 
     async fn put_back(&self, draw: &Draw) -> Result<(), StoreError> {
-        let params = [Value::from(&draw.bucket), micros(draw.refill)];
+        let params = [Value::from(&draw.bucket), micros(draw.flow.refill)];
         self.query.execute(PUT_BACK, &params).await
     }
 }

@@ -8,7 +8,7 @@ use kubeagents_store_sql::Row;
 
 use crate::{Connection, SqliteStore, Value};
 
-/// When the bucket was full before this draw, as [`Draw::decide`] takes it: ?2 is the time that makes
+/// When the bucket was full before this draw, as [`Flow::decide`](kubeagents_core::limits::Flow::decide) takes it: ?2 is the time that makes
 /// good for a draw, ?3 the bucket's depth, ?4 now.
 macro_rules! full_at {
     () => {
@@ -38,20 +38,20 @@ impl<C: Connection> Buckets for SqliteStore<C> {
         let bucket = Value::from(&draw.bucket);
         let parameters = [
             bucket.clone(),
-            micros(draw.refill),
-            micros(draw.depth),
+            micros(draw.flow.refill),
+            micros(draw.flow.depth),
             now.into(),
         ];
         if !self.writer.run(DRAW, parameters).await?.is_empty() {
             return Ok(Drawn::Allowed);
         }
         let full_at = self.lookups.first(FULL_AT, [bucket], Row::instant).await?;
-        let wait = draw.decide(full_at, now).err().unwrap_or(draw.refill);
+        let wait = draw.flow.decide(full_at, now).err().unwrap_or(draw.flow.refill);
         Ok(Drawn::Refused(wait))
     }
 
     async fn put_back(&self, draw: &Draw) -> Result<(), StoreError> {
-        let parameters = [(&draw.bucket).into(), micros(draw.refill)];
+        let parameters = [(&draw.bucket).into(), micros(draw.flow.refill)];
         self.writer.run(PUT_BACK, parameters).await.map(drop)
     }
 }

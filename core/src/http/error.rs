@@ -155,7 +155,7 @@ impl ApiError {
     }
 
     /// The answer beyond a limit, which the message names.
-    pub(crate) fn too_many_requests(message: &'static str, wait: TimeDelta) -> Self {
+    pub(crate) fn too_many_requests(message: impl Into<String>, wait: TimeDelta) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         // Whole seconds, and not too early.
         let seconds = (wait + TimeDelta::milliseconds(999)).num_seconds().max(1);

@@ -1,14 +1,15 @@
-//! Limits on what costs others something: log-ins, registrations, mails.
+//! Limits on what costs others something: log-ins, registrations, mails, reports.
 
 use chrono::TimeDelta;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use super::client::Client;
 use super::{ApiError, App};
-use crate::limits::{Draw, Drawn, Rate};
+use crate::limits::{Draw, Drawn, Flow, MemoryBuckets, Rate};
 use crate::ports::Ports;
 use crate::store::Buckets;
-use crate::{Workspace, causes, sha256_hex};
+use crate::{AuthMode, Settings, Timestamp, Workspace, causes, sha256_hex};
 
 const TOO_MANY_LOGINS: &str =
     "too many failed log-ins for this address: the limit is LOGIN_ATTEMPTS_PER_MINUTE";
@@ -25,7 +26,56 @@ const TESTS_PER_MINUTE: u32 = 10;
 /// nobody locks another out cheaply.
 const CLIENTS_AT_ONE_ADDRESS: u32 = 10;
 
+/// Counts the reports of each workspace, those to this host alone: storage is not asked for each.
+pub(super) struct ReportRate {
+    per_minute: u32,
+    flow: Flow,
+    buckets: Mutex<MemoryBuckets<Workspace>>,
+}
+
+impl ReportRate {
+    /// `None` where there is no limit: in open mode everybody would share it.
+    pub(super) fn new(settings: &Settings) -> Option<Self> {
+        let times = settings.values.reports_per_minute;
+        let per = TimeDelta::minutes(1);
+        let flow = Flow::new(Rate { times, per })?;
+        (settings.mode == AuthMode::Required).then(|| Self {
+            per_minute: times,
+            flow,
+            buckets: Mutex::default(),
+        })
+    }
+
+    fn draw(&self, workspace: &Workspace, now: Timestamp) -> Result<(), ApiError> {
+        // No draw leaves a bucket half changed.
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        match buckets.draw(workspace, self.flow, now) {
+            Drawn::Allowed => Ok(()),
+            Drawn::Refused(wait) => Err(ApiError::too_many_requests(
+                format!(
+                    "too many reports in this workspace: the limit is {} a minute, \
+                     REPORTS_PER_MINUTE",
+                    self.per_minute
+                ),
+                wait,
+            )),
+        }
+    }
+}
+
 impl<P: Ports> App<P> {
+    /// Counts a report, whatever comes of it.
+    pub(super) fn draw_report(
+        &self,
+        workspace: &Workspace,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        match &self.report_rate {
+            Some(rate) => rate.draw(workspace, now),
+            None => Ok(()),
+        }
+    }
+
     /// Counts a try at a password of an address, which the caller takes back if it is right.
     pub(super) async fn draw_attempt(
         &self,

@@ -192,6 +192,9 @@ impl<P: Ports> App<P> {
         if !caller.scopes.contains(scope) {
             return Err(ApiError::missing_scope(scope));
         }
+        if scope == Scope::Report {
+            self.draw_report(&caller.workspace, self.now())?;
+        }
         let call = tool.read(arguments)?;
         let _turn = match scope {
             Scope::Read => self.turn(&caller.workspace).await?,

@@ -124,6 +124,11 @@ pub(super) fn limit(text: &str) -> Result<u32, InvalidSetting> {
     number(text, "number", 0..=1_000_000)
 }
 
+/// How many of something there may be; 0: any number.
+pub(super) fn quota(text: &str) -> Result<u32, InvalidSetting> {
+    number(text, "number", 0..=1_000_000_000)
+}
+
 pub(super) fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<Duration, InvalidSetting> {
     let seconds = number(text, "number of seconds", range)?;
     Ok(Duration::from_secs(seconds.into()))

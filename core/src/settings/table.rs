@@ -133,6 +133,17 @@ settings! {
     reads_in_flight: u32 = "READS_IN_FLIGHT", |text| parse::number(text, "number", 0..=10_000),
         Value("8"), EVERY;
 
+    /// Reports of one workspace in a minute to one host, where AUTH_MODE is `required`; a minute's
+    /// worth may come at once. 0: any number.
+    reports_per_minute: u32 = "REPORTS_PER_MINUTE", |text| parse::number(text, "number", 0..=60_000_000),
+        Value("60000"), EVERY;
+
+    /// The most agents of one workspace, beyond which no new one is registered; 0: any number.
+    max_agents: u32 = "MAX_AGENTS", parse::quota, Value("100000"), EVERY;
+
+    /// The most sessions of one agent, beyond which no new one is opened; 0: any number.
+    max_sessions_per_agent: u32 = "MAX_SESSIONS_PER_AGENT", parse::quota, Value("100000"), EVERY;
+
     /// URL notified of status changes in the shared workspace.
     notification_webhook_url: Option<String> = "NOTIFICATION_WEBHOOK_URL", parse::webhook_url,
         Nothing, EVERY, secret;

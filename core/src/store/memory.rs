@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Store, StoreError};
+use crate::limits::MemoryBuckets;
 use crate::{ApiKey, Channel, Workspace};
 
 /// State that lives as long as the process. Clones share it.
@@ -34,7 +35,7 @@ struct State {
     channels: HashMap<Workspace, Vec<Channel>>,
     audit: HashMap<Workspace, audit::Entries>,
     secrets: HashMap<String, String>,
-    buckets: buckets::BucketTable,
+    buckets: MemoryBuckets<String>,
     outbox: outbox::Queue,
     /// How much may be stored; `None`: any amount.
     limit: Option<room::Limit>,

@@ -103,7 +103,7 @@ impl State {
         self.sessions.bytes
             + self.outbox.bytes()
             + self.tokens.bytes()
-            + self.buckets.bytes()
+            + buckets::bytes(&self.buckets)
             + self.accounts.bytes()
             + self.api_keys.len() * API_KEY
             + self.channels.len() * CHANNELS

@@ -16,7 +16,7 @@ pub async fn buckets_are_drawn_from_as_decided<S: Store>(store: &S, tag: &str) {
     for (n, offset) in offsets.into_iter().enumerate() {
         let now = start() + seconds(offset);
         for (draw, full_at) in draws.iter().zip(&mut full_at) {
-            let expected = match draw.decide(*full_at, now) {
+            let expected = match draw.flow.decide(*full_at, now) {
                 Ok(next) => {
                     *full_at = Some(next);
                     Drawn::Allowed
@@ -27,7 +27,7 @@ pub async fn buckets_are_drawn_from_as_decided<S: Store>(store: &S, tag: &str) {
             assert_eq!(drawn, expected, "{n} at {offset}");
             if n % 3 == 0 && drawn == Drawn::Allowed {
                 store.put_back(draw).await.unwrap();
-                *full_at = full_at.map(|full_at| draw.put_back(full_at));
+                *full_at = full_at.map(|full_at| draw.flow.put_back(full_at));
             }
         }
     }
