@@ -7,7 +7,8 @@
 //! conflicts come only from other hosts.
 //!
 //! A session that the group's commit passed over becomes a [`Leftover`], which the host records
-//! report by report, where it harms nobody else.
+//! report by report, where it harms nobody else. So does a session that is new where a quota is near,
+//! lest a group exceed it.
 //!
 //! A host may drop any of these futures. Reports whose recording ends that way are answered
 //! [`StoreError::Unavailable`], since they may be stored, and their session goes on with the next.
@@ -95,8 +96,8 @@ impl Drop for Claim {
     }
 }
 
-/// Reports on one session that a group's commit passed over: its rows were locked or had been
-/// changed by another host, or storage refused the group. Until
+/// Reports on one session that a group passed over: its rows were locked or had been changed by
+/// another host, storage refused the group, or the session is new and a quota near. Until
 /// [`Batcher::record_leftover`] is done with them, later reports on the session wait.
 #[must_use = "its reports wait for an answer"]
 pub struct Leftover(Claim);
@@ -226,18 +227,26 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
             .iter()
             .map(|snapshot| snapshot.agent_name.clone())
             .collect();
-        let decisions: Vec<Decisions> = group
+        let quotas = self.recorder.policy.quotas;
+        let decisions: Vec<Option<Decisions>> = group
             .iter()
             .zip(snapshots)
-            .map(|(claim, snapshot)| self.decide(&claim.taken, snapshot))
+            .map(|(claim, snapshot)| {
+                let is_near = quotas.is_near(&snapshot);
+                (!is_near).then(|| self.decide(&claim.taken, snapshot))
+            })
             .collect();
         let listeners = self.listeners(group, &decisions).await?;
         let nobody = Listeners::default();
         let mut chains = Vec::new();
-        let mut recorded: Vec<Vec<Recorded>> = Vec::with_capacity(group.len());
+        let mut recorded: Vec<Option<Vec<Recorded>>> = Vec::with_capacity(group.len());
         // The places of the chains in the group: where nothing is to be stored, there is none.
         let mut places = Vec::new();
         for (place, (claim, decisions)) in group.iter().zip(decisions).enumerate() {
+            let Some(decisions) = decisions else {
+                recorded.push(None);
+                continue;
+            };
             let listeners = listeners.get(&claim.key().workspace).unwrap_or(&nobody);
             let mut commits = Vec::new();
             let mut results = Vec::new();
@@ -252,14 +261,14 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
                     Err(unstored) => Recorded::Unstored(unstored),
                 });
             }
-            recorded.push(results);
+            recorded.push(Some(results));
             if let Some(chain) = Chain::new(commits) {
                 chains.push(chain);
                 places.push(place);
             }
         }
         if chains.is_empty() {
-            return Ok(recorded.into_iter().map(Some).collect());
+            return Ok(recorded);
         }
         let outcomes = self.recorder.store.commit_many(&chains).await;
         for (chain, &place) in chains.iter().zip(&places) {
@@ -267,7 +276,6 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
             self.recorder.witness.tell(key, chain.agent_name(), before);
         }
         let outcomes = outcomes?;
-        let mut recorded: Vec<_> = recorded.into_iter().map(Some).collect();
         for (place, outcome) in places.into_iter().zip(outcomes) {
             // What was decided on a commit that is not stored does not count either.
             match outcome {
@@ -302,12 +310,12 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
     async fn listeners(
         &self,
         group: &[Claim],
-        decisions: &[Decisions],
+        decisions: &[Option<Decisions>],
     ) -> Result<HashMap<Workspace, Listeners>, StoreError> {
         let mut of_workspaces: HashMap<&Workspace, Vec<&Decision>> = HashMap::new();
         for (claim, decisions) in group.iter().zip(decisions) {
             let of_workspace = of_workspaces.entry(&claim.key().workspace).or_default();
-            of_workspace.extend(decisions.iter().flatten());
+            of_workspace.extend(decisions.iter().flatten().flatten());
         }
         let mut listeners = HashMap::new();
         for (workspace, decisions) in of_workspaces {

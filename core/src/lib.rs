@@ -73,7 +73,7 @@ pub use notification::{
     ChannelMail, Delivery, DeliveryState, Happening, Notification, Receiver, Transition,
 };
 pub use ports::Ports;
-pub use quota::Quota;
+pub use quota::{Quota, Quotas};
 pub use recorder::{Listeners, Recorded, Recorder, ReportPolicy, Witness, conflict_pause};
 pub use report::{MAX_TTL_MINUTES, Report};
 pub use session::{NamedSession, Session, SessionKey, SessionState};

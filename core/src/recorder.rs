@@ -8,8 +8,8 @@ use crate::ports::{Clock, Entropy, random_uuid};
 use crate::settings::Host;
 use crate::store::{Accounts, Audience, Channels, CommitOutcome, Sessions};
 use crate::{
-    AuthMode, Channel, Commit, Decision, Incoming, Receiver, SessionKey, Settings, Snapshot,
-    StoreError, Unstored, Workspace,
+    AuthMode, Channel, Commit, Decision, Incoming, Quotas, Receiver, SessionKey, Settings,
+    Snapshot, StoreError, Unstored, Workspace,
 };
 
 /// What the instance's configuration says about reports.
@@ -25,6 +25,8 @@ pub struct ReportPolicy {
     pub shared_channel: Option<Channel>,
     /// Whether the host delivers by itself what is due later, without a request.
     pub has_timer: bool,
+    /// The most that a workspace may hold.
+    pub quotas: Quotas,
 }
 
 /// Who is to be told of what happens in a workspace.
@@ -47,6 +49,10 @@ impl ReportPolicy {
             notification_webhook_url: plain.clone().filter(|_| shared_channel.is_none()),
             shared_channel,
             has_timer: settings.host == Host::Native,
+            quotas: Quotas {
+                agents: settings.values.max_agents,
+                sessions_per_agent: settings.values.max_sessions_per_agent,
+            },
         }
     }
 
@@ -155,6 +161,8 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Recorder<S, C, E> 
     ) -> Result<Decision, Unstored> {
         let ttl = self.policy.default_ttl_minutes;
         let decision = incoming.decide(workspace, snapshot, self.clock.now(), ttl)?;
+        let quotas = self.policy.quotas;
+        quotas.check(snapshot).map_err(Unstored::LimitReached)?;
         if let Some(ahead) = decision.clock_error {
             tracing::warn!(
                 agent = decision.commit.key.agent_id,

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::ports::{Clock, Entropy};
     use crate::store::{LeaseRequest, MemoryStore, Outbox};
-    use crate::{AuthMode, Event, Recorder, Report, Witness};
+    use crate::{AuthMode, Event, Quotas, Recorder, Report, Witness};
     use StatusKind::{Failed, Pending, Running, Success};
 
     struct At(Cell<Timestamp>);
@@ -199,6 +199,7 @@ mod tests {
                     notification_webhook_url: None,
                     shared_channel: None,
                     has_timer: true,
+                    quotas: Quotas::default(),
                 },
                 witness: Witness::default(),
             })

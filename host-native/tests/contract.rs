@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use kubeagents_contract::{
-    Arguments, Host, MEMBERS, Mode, Process, Receiver, SETTINGS, Trial, run, trials,
+    Arguments, Host, MEMBERS, Mode, Process, REPORTS, Receiver, SETTINGS, Trial, run, trials,
 };
 use kubeagents_test_postgres::database;
 
@@ -123,6 +123,7 @@ fn server(mode: Mode, environment: &[(&str, &str)]) -> Result<(Process, Host), B
         log: Some(process.log()),
         instance_receiver: Some(receiver),
         has_members: true,
+        limits_reports: true,
         ..Host::new(address(&process, &[])?, mode)
     };
     Ok((process, host))
@@ -149,6 +150,7 @@ fn command(receiver: &Receiver, environment: &[(&str, &str)]) -> Command {
         .env("KUBEAGENTS_API_KEY", STATIC_KEY)
         .env("JWT_SECRET", JWT_SECRET)
         .env(MEMBERS.0, MEMBERS.1)
+        .env(REPORTS.0, REPORTS.1)
         .env("NOTIFICATION_WEBHOOK_URL", receiver.instance_url())
         .envs(environment.iter().copied());
     command

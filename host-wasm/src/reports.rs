@@ -128,7 +128,9 @@ mod tests {
     use http::Request;
     use kubeagents_core::delivery::{Answer, PostError};
     use kubeagents_core::store::Sessions;
-    use kubeagents_core::{AuthMode, Report, ReportPolicy, SessionKey, StatusKind, Witness};
+    use kubeagents_core::{
+        AuthMode, Quotas, Report, ReportPolicy, SessionKey, StatusKind, Witness,
+    };
     use kubeagents_store_keyvalue::{Entry, KeyValue, KeyValueError, KeyValueStore, Swap, Version};
     use tokio::task::{LocalSet, spawn_local, yield_now};
 
@@ -252,6 +254,7 @@ mod tests {
                 notification_webhook_url: None,
                 shared_channel: None,
                 has_timer: false,
+                quotas: Quotas::default(),
             },
             witness: Witness::default(),
         };

@@ -22,6 +22,9 @@ pub(crate) struct Roll {
     #[serde(default, skip_serializing_if = "is_zero")]
     taken: u64,
     pages: u64,
+    /// Number of names on the pages. Rolls that have not begun a page since there is a count lack it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    paged: u64,
     tail: Vec<String>,
 }
 
@@ -65,6 +68,10 @@ impl Roll {
                 return Ok(false);
             }
             if roll.tail.iter().map(String::len).sum::<usize>() > documents.limits.tail_bytes {
+                roll.paged = match roll.paged == 0 && roll.taken < roll.pages {
+                    true => roll.names(documents, list).await?.len() as u64,
+                    false => roll.paged + roll.tail.len() as u64,
+                };
                 let page = std::mem::take(&mut roll.tail);
                 let longer = |there: &Vec<String>| there.len() >= page.len();
                 documents
@@ -83,6 +90,16 @@ impl Roll {
             };
             rounds.lost()?;
         }
+    }
+
+    /// Number of names, perhaps a few more: those that two writers added at once, or that were not
+    /// among the newest any more.
+    pub(crate) async fn count<K: KeyValue>(
+        documents: &Documents<K>,
+        list: &str,
+    ) -> Result<u64, StoreError> {
+        let roll = documents.read::<Self>(list).await?;
+        Ok(roll.map_or(0, |roll| roll.value.paged + roll.value.tail.len() as u64))
     }
 
     /// All names, each once.
@@ -144,7 +161,10 @@ impl Roll {
                     return (Change::Keep, ());
                 };
                 match part.page {
-                    Some(page) if page == roll.taken => roll.taken += 1,
+                    Some(page) if page == roll.taken => {
+                        roll.taken += 1;
+                        roll.paged = roll.paged.saturating_sub(part.names.len() as u64);
+                    }
                     Some(_) => return (Change::Keep, ()),
                     None => roll.tail.retain(|name| !part.names.contains(name)),
                 }

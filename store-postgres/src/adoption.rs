@@ -459,6 +459,10 @@ INSERT INTO kubeagents_data.agents (agent_id, workspace, name, source, registere
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], \
     $7::bigint[], $8::text[], $9::text[])";
 
+const COUNT_AGENTS: &str = "\
+INSERT INTO kubeagents_data.agent_counts \
+    SELECT workspace, count(*) FROM kubeagents_data.agents GROUP BY workspace";
+
 const ANALYZE: &str = "ANALYZE kubeagents_data.accounts, kubeagents_data.agents, \
     kubeagents_data.sessions, kubeagents_data.statuses";
 
@@ -481,6 +485,7 @@ async fn convert(query: &impl Query, default_ttl_minutes: u32) -> Result<(), Sto
         .execute(SESSIONS, &[default_ttl_minutes.into()])
         .await?;
     let agents = convert_agents(query).await?;
+    query.execute(COUNT_AGENTS, &[]).await?;
     query.execute(ANALYZE, &[]).await?;
     tracing::info!(
         agents,

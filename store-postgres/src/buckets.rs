@@ -55,7 +55,12 @@ impl<Q: Query, C> Buckets for PostgresStore<Q, C> {
         let read = |row: &mut Row| Ok((row.int::<i64>()?, row.optional_instant()?));
         let (drawn, full_at) = self.query.one(DRAW, &params, read).await?;
         Ok(match drawn {
-            0 => Drawn::Refused(draw.flow.decide(full_at, now).err().unwrap_or(draw.flow.refill)),
+            0 => Drawn::Refused(
+                draw.flow
+                    .decide(full_at, now)
+                    .err()
+                    .unwrap_or(draw.flow.refill),
+            ),
             _ => Drawn::Allowed,
         })
     }

@@ -44,6 +44,7 @@ const CONTENTS: [&str; 8] = [
     delete_some!("statuses", "agent_id, session_topic, seq"),
     delete_some!("sessions", "agent_id, session_topic"),
     delete_some!("agents", "agent_id"),
+    delete_some!("agent_counts", "workspace"),
 ];
 
 const FORGET: &str = "DELETE FROM kubeagents_data.deleted_accounts WHERE id = $1::text";

@@ -122,6 +122,29 @@ macro_rules! last_seen {
 }
 use last_seen;
 
+/// What an insert of agents that patches those it finds returns of each: whether it was not there.
+macro_rules! is_new_agent {
+    () => {
+        " RETURNING agent.workspace, agent.xmax = 0 AS is_new"
+    };
+}
+use is_new_agent;
+
+/// Counts the new agents among those that `$patches` returns, once all their rows are locked.
+macro_rules! count_agents {
+    ($patches:literal) => {
+        concat!(
+            "counted AS (\
+                INSERT INTO kubeagents_data.agent_counts AS counted (workspace, agents) \
+                SELECT workspace, count(*) FROM ",
+            $patches,
+            " WHERE is_new GROUP BY workspace ORDER BY workspace \
+                ON CONFLICT (workspace) DO UPDATE SET agents = counted.agents + excluded.agents)"
+        )
+    };
+}
+use count_agents;
+
 /// The transaction under way, as rows keep it that it changes.
 macro_rules! this_transaction {
     () => {

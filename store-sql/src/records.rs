@@ -273,6 +273,7 @@ impl Row {
     /// [`UnexpectedResult`] when the row holds something else.
     pub fn snapshot(&mut self) -> Result<Snapshot, UnexpectedResult> {
         let agent_name = self.optional_text()?;
+        let siblings = self.int()?;
         let session = match self.optional_int()? {
             None => None,
             Some(seq) => Some(SessionHead {
@@ -296,6 +297,7 @@ impl Row {
         Ok(Snapshot {
             agent_name,
             session,
+            siblings,
         })
     }
 }

@@ -46,7 +46,11 @@ impl<C: Connection> Buckets for SqliteStore<C> {
             return Ok(Drawn::Allowed);
         }
         let full_at = self.lookups.first(FULL_AT, [bucket], Row::instant).await?;
-        let wait = draw.flow.decide(full_at, now).err().unwrap_or(draw.flow.refill);
+        let wait = draw
+            .flow
+            .decide(full_at, now)
+            .err()
+            .unwrap_or(draw.flow.refill);
         Ok(Drawn::Refused(wait))
     }
 

@@ -9,7 +9,7 @@ use crate::{Connection, Statements};
 /// The newest version of the schema, as `PRAGMA user_version` has it.
 pub const VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: [&str; 17] = [
+const MIGRATIONS: [&str; 18] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
     include_str!("../../migrations/sqlite/0003_chains.sql"),
@@ -27,6 +27,7 @@ const MIGRATIONS: [&str; 17] = [
     include_str!("../../migrations/sqlite/0015_audit.sql"),
     include_str!("../../migrations/sqlite/0016_rests.sql"),
     include_str!("../../migrations/sqlite/0017_overflows.sql"),
+    include_str!("../../migrations/sqlite/0018_quotas.sql"),
 ];
 
 /// The statements of a migration, each to be run on its own.

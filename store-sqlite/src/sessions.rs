@@ -26,11 +26,12 @@ const LONGEST_TTL_MICROS: i64 = MAX_TTL_MINUTES as i64 * 60_000_000;
 
 /// ?1 the keys, as a JSON array of arrays.
 const LOAD: &str = "
-    SELECT (SELECT a.name FROM agents a
-            WHERE a.workspace = k.value ->> 0 AND a.agent_id = k.value ->> 1),
-        s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
+    SELECT a.name, iif(s.seq IS NULL, coalesce(a.session_count, (
+            SELECT c.agents FROM agent_counts c WHERE c.workspace = k.value ->> 0
+        ), 0), 0), s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
         s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook, s.silence
     FROM json_each(?1) k
+    LEFT JOIN agents a ON a.workspace = k.value ->> 0 AND a.agent_id = k.value ->> 1
     LEFT JOIN sessions s ON s.workspace = k.value ->> 0 AND s.agent_id = k.value ->> 1
         AND s.topic = k.value ->> 2
     ORDER BY k.key";
@@ -53,7 +54,7 @@ const SILENCES: &str = "
     SELECT s.workspace, s.agent_id, s.topic,
         (SELECT a.name FROM agents a
             WHERE a.workspace = s.workspace AND a.agent_id = s.agent_id),
-        s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
+        0, s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
         s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook, s.silence
     FROM sessions s INDEXED BY sessions_watched
     WHERE s.silence = 1 AND s.expires_at > ?1 AND s.expires_at <= ?2

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
+use crate::client::Answer;
 use crate::scenario::scenarios;
-use crate::world::{PASSWORD, World, report, with};
+use crate::world::{PASSWORD, World, report, segment, texts, with};
 
 scenarios! {
     registration_can_be_closed [Settings],
@@ -14,7 +16,11 @@ scenarios! {
     other_origins_get_no_cors_headers [Settings],
     the_default_ttl_can_be_set [Settings],
     hooks_tell_no_more_than_is_allowed [Settings],
+    a_workspace_holds_no_more_than_is_allowed [Settings],
 }
+
+/// The agent of all scenarios: there is no room for one of each.
+const AGENT: &str = "the first";
 
 async fn registration_can_be_closed(world: Arc<World>) {
     let client = world.anonymous();
@@ -90,18 +96,15 @@ async fn other_origins_get_no_cors_headers(world: Arc<World>) {
 
 async fn the_default_ttl_can_be_set(world: Arc<World>) {
     let client = world.client().await;
-    let id = world.name("agent");
-    client.report(&report(&id, "t", "running")).await;
-    let found = client
-        .get(&format!("/api/agents/{id}/sessions/t"))
-        .await
-        .ok();
+    client.report(&report(AGENT, "t", "running")).await;
+    let path = format!("/api/agents/{}/sessions/t", segment(AGENT));
+    let found = client.get(&path).await.ok();
     assert_eq!(found["session"]["ttl_minutes"], 7);
 }
 
 async fn hooks_tell_no_more_than_is_allowed(world: Arc<World>) {
     let client = world.client().await;
-    let agent = world.name("agent");
+    let agent = segment(AGENT);
     let body = json!({
         "session_id": "s", "hook_event_name": "UserPromptSubmit", "prompt": "Fix the login page",
     });
@@ -119,4 +122,49 @@ async fn hooks_tell_no_more_than_is_allowed(world: Arc<World>) {
             "the setting leaves out messages"
         );
     }
+}
+
+async fn a_workspace_holds_no_more_than_is_allowed(world: Arc<World>) {
+    const AGENTS: &str = "this workspace has as many agents as MAX_AGENTS allows (3): report under \
+                          an agent_id that it knows, or ask for a larger MAX_AGENTS";
+    const SESSIONS: &str = "this agent has as many sessions as MAX_SESSIONS_PER_AGENT allows (4): \
+                            report on a session that it has, or under another agent_id, or ask for \
+                            a larger MAX_SESSIONS_PER_AGENT";
+    let client = world.client().await;
+    let send = async |agent: &str, topic: &str| {
+        let report = report(agent, topic, "running");
+        client.post("/webhook/status", &report).await
+    };
+    for (agent, topic) in [(AGENT, "t"), ("second", "1"), ("third", "1")] {
+        send(agent, topic).await.ok();
+    }
+    let refused = |answer: Answer, message| answer.error(409, "limit_reached", message);
+    refused(send("fourth", "1").await, AGENTS);
+    let body = json!({
+        "session_id": "s", "hook_event_name": "UserPromptSubmit", "prompt": "Fix the login page",
+    });
+    let hook = client.post("/hooks/codex?agent_id=fourth", &body).await;
+    refused(hook, AGENTS);
+    for topic in ["2", "3", "4"] {
+        send("second", topic).await.ok();
+    }
+    refused(send("second", "5").await, SESSIONS);
+    // At once with what is refused, and what is known always.
+    let reports = [
+        ("second", "6"),
+        ("fourth", "1"),
+        ("second", "1"),
+        ("third", "1"),
+        ("third", "2"),
+    ];
+    let answers = join_all(reports.map(|(agent, topic)| send(agent, topic))).await;
+    let statuses: Vec<u16> = answers
+        .iter()
+        .map(|answer| answer.status.as_u16())
+        .collect();
+    assert_eq!(statuses, [409, 409, 200, 200, 200]);
+    let agents = client.get("/api/agents").await.ok();
+    let mut agents = texts(&agents["agents"], "agent_id");
+    agents.sort_unstable();
+    assert_eq!(agents, ["second", AGENT, "third"]);
 }

@@ -19,6 +19,9 @@ pub struct Snapshot {
     pub agent_name: Option<String>,
     /// The session; `None` when it is unknown.
     pub session: Option<SessionHead>,
+    /// How many others there are of what a report would register: sessions of a known agent, or
+    /// agents of the workspace. 0 where the session is known.
+    pub siblings: u64,
 }
 
 /// A session's row with its latest status: what one report replaces.
@@ -181,6 +184,7 @@ impl Snapshot {
         Self {
             agent_name: Some(commit.agent.name.clone().unwrap_or_else(kept)),
             session: Some(commit.session.clone()),
+            siblings: 0,
         }
     }
 }
@@ -637,8 +641,8 @@ mod tests {
         let full = session_after(&[many(0..12), many(8..20)]);
         assert_eq!(full.context.len(), 20);
         let snapshot = Snapshot {
-            agent_name: None,
             session: Some(full),
+            ..Snapshot::default()
         };
         let refused = decide(&Workspace::Shared, &many(20..21), &snapshot, at(9), 60);
         let Err(Unstored::Refused(field)) = refused else {

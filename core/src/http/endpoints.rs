@@ -159,10 +159,10 @@ const READ: Access = Access::Scope(Scope::Read);
 endpoints! {
     Report: POST "/webhook/status", REPORT => report,
         "Reports the status of a session",
-        takes RawReport, answers 200 Reported, fails [409];
+        takes RawReport, answers 200 Reported, fails [409, 429];
     Hook: POST "/hooks/{tool}", REPORT => report_hook,
         "Takes what a coding agent hands to its hooks, and reports what it means",
-        query HOOK, takes HookPayload, answers 200 HookAnswer, fails [404, 409];
+        query HOOK, takes HookPayload, answers 200 HookAnswer, fails [404, 409, 429];
     Mcp: POST "/mcp", Access::Workspace => mcp,
         "Serves the Model Context Protocol (Streamable HTTP)",
         takes JsonRpc, answers 200 JsonRpc;

@@ -75,6 +75,7 @@ macro_rules! store_suite {
     (@all $what:ident [$($arguments:tt)*]) => {
         $crate::store_suite! { @$what [$($arguments)*]
             reports_register_agents_and_sessions
+            what_a_report_would_register_is_counted
             a_patch_keeps_what_it_does_not_name
             a_moved_version_is_a_conflict_and_changes_nothing
             a_first_report_conflicts_with_another_first_report

@@ -1,4 +1,5 @@
-//! What log-ins, registrations and mails are limited to, by a clock that the test moves.
+//! What log-ins, registrations, mails, reports and what they register are limited to, by a clock that
+//! the test moves.
 
 use chrono::TimeDelta;
 use http::{Request, StatusCode};
@@ -253,4 +254,196 @@ fn a_limit_of_0_is_none() {
         let reply = login(&server, &client(1), EMAIL, "wrong");
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
     }
+}
+
+const REPORTS: &str = "too many reports in this workspace: the limit is 3 a minute, \
+                       REPORTS_PER_MINUTE";
+
+fn a_report(agent: &str, topic: &str) -> Value {
+    json!({
+        "agent_id": agent,
+        "session_topic": topic,
+        "status": "running",
+        "timestamp": "2026-01-01T00:00:00Z",
+    })
+}
+
+fn tool_call(name: &str, arguments: &Value) -> Value {
+    let params = json!({"name": name, "arguments": arguments});
+    json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+}
+
+/// Sends a JSON body with these credentials.
+fn post_as(server: &Server, token: &str, path: &str, body: &Value) -> Reply {
+    let request = Request::post(path).header("authorization", format!("Bearer {token}"));
+    server.send(request.body(body.to_string()).unwrap())
+}
+
+/// The text of a tool's error.
+#[track_caller]
+fn tool_error(answer: &Value) -> &str {
+    assert_eq!(answer["result"]["isError"], true, "{answer}");
+    answer["result"]["content"][0]["text"].as_str().unwrap()
+}
+
+#[test]
+fn every_way_to_report_counts_and_so_does_what_is_refused() {
+    let server = server_with(&[("REPORTS_PER_MINUTE", "3")]);
+    let token = server.verified(EMAIL, PASSWORD);
+    let other = server.verified("bob@example.com", PASSWORD);
+    let report = |token: &str| post_as(&server, token, "/webhook/status", &a_report("a", "t"));
+    let hook = json!({"session_id": "s", "hook_event_name": "Stop"});
+    let limited = |reply: Reply| {
+        assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+        let body = reply.json();
+        assert_eq!(
+            (&body["code"], &body["error"], &body["message"]),
+            (
+                &json!("too_many_requests"),
+                &json!("too_many_requests"),
+                &json!(REPORTS)
+            )
+        );
+        assert_eq!(reply.response.headers()["retry-after"], "20");
+    };
+
+    assert_eq!(report(&token).status, StatusCode::OK);
+    assert_eq!(
+        post_as(&server, &token, "/hooks/codex", &hook).status,
+        StatusCode::OK
+    );
+    let nothing = post_as(&server, &token, "/webhook/status", &json!({}));
+    assert_eq!(nothing.status, StatusCode::BAD_REQUEST);
+    limited(report(&token));
+    limited(post_as(&server, &token, "/hooks/codex", &hook));
+    let reply = post_as(
+        &server,
+        &token,
+        "/mcp",
+        &tool_call("report_status", &json!({})),
+    );
+    assert_eq!(tool_error(&reply.json()), REPORTS);
+
+    // What reads is not counted, and neither is what others report.
+    let reply = post_as(
+        &server,
+        &token,
+        "/mcp",
+        &tool_call("list_agents", &json!({})),
+    );
+    assert_eq!(reply.json()["result"]["isError"], json!(false));
+    assert_eq!(server.get_as(&token, "/api/agents").status, StatusCode::OK);
+    let arguments = json!({"agent_id": "a", "session_topic": "t", "status": "running"});
+    let batch = vec![tool_call("report_status", &arguments); 5];
+    let answers = post_as(&server, &other, "/mcp", &json!(batch)).json();
+    for n in 0..3 {
+        assert_eq!(answers[n]["result"]["isError"], json!(false), "{answers}");
+    }
+    for n in 3..5 {
+        assert_eq!(tool_error(&answers[n]), REPORTS);
+    }
+
+    server.clock.advance(TimeDelta::seconds(20));
+    assert_eq!(report(&token).status, StatusCode::OK);
+    limited(report(&token));
+    server.clock.advance(TimeDelta::seconds(60));
+    for _ in 0..3 {
+        assert_eq!(report(&token).status, StatusCode::OK);
+    }
+    limited(report(&token));
+}
+
+#[test]
+fn who_may_not_report_uses_up_nothing_and_in_open_mode_nothing_is_counted() {
+    let server = server_with(&[("REPORTS_PER_MINUTE", "1")]);
+    let token = server.verified(EMAIL, PASSWORD);
+    let key = json!({"name": "reads", "scopes": ["read"]});
+    let key = post_as(&server, &token, "/api/apikeys", &key).json();
+    for _ in 0..3 {
+        let reply = post_as(&server, "no token", "/webhook/status", &a_report("a", "t"));
+        assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
+        let reader = key["key"].as_str().unwrap();
+        let reply = post_as(&server, reader, "/webhook/status", &a_report("a", "t"));
+        assert_eq!(reply.status, StatusCode::FORBIDDEN);
+        let call = tool_call("report_status", &a_report("a", "t"));
+        let reply = post_as(&server, reader, "/mcp", &call).json();
+        assert_eq!(tool_error(&reply), "this key lacks the scope report");
+    }
+    let reply = post_as(&server, &token, "/webhook/status", &a_report("a", "t"));
+    assert_eq!(reply.status, StatusCode::OK);
+
+    for (mode, limit) in [(AuthMode::Open, "1"), (AuthMode::Required, "0")] {
+        let mut settings = settings(mode);
+        settings.values = values(&[
+            ("REPORTS_PER_MINUTE", limit),
+            ("KUBEAGENTS_API_KEY", "the-static-key-of-the-tests"),
+        ]);
+        let server = Server::new(settings);
+        for _ in 0..5 {
+            let key = "the-static-key-of-the-tests";
+            let reply = post_as(&server, key, "/webhook/status", &a_report("a", "t"));
+            assert_eq!(reply.status, StatusCode::OK);
+        }
+    }
+}
+
+#[test]
+fn what_a_workspace_holds_is_limited_and_what_it_has_goes_on() {
+    const AGENTS: &str = "this workspace has as many agents as MAX_AGENTS allows (2): report under \
+                          an agent_id that it knows, or ask for a larger MAX_AGENTS";
+    const SESSIONS: &str = "this agent has as many sessions as MAX_SESSIONS_PER_AGENT allows (2): \
+                            report on a session that it has, or under another agent_id, or ask for \
+                            a larger MAX_SESSIONS_PER_AGENT";
+    let server = server_with(&[
+        ("MAX_AGENTS", "2"),
+        ("MAX_SESSIONS_PER_AGENT", "2"),
+        ("JWT_ACCESS_TOKEN_EXPIRY", "1000h"),
+    ]);
+    let token = server.verified(EMAIL, PASSWORD);
+    let other = server.verified("bob@example.com", PASSWORD);
+    let report = |token: &str, agent: &str, topic: &str| {
+        post_as(&server, token, "/webhook/status", &a_report(agent, topic))
+    };
+    let limited = |reply: Reply, message: &str| {
+        assert_eq!(reply.status, StatusCode::CONFLICT);
+        let expected = json!({
+            "error": "limit_reached", "message": message, "code": "limit_reached",
+        });
+        assert_eq!(reply.json(), expected);
+    };
+    for (agent, topic) in [("a", "1"), ("b", "1"), ("a", "2")] {
+        assert_eq!(report(&token, agent, topic).status, StatusCode::OK);
+    }
+    limited(report(&token, "c", "1"), AGENTS);
+    limited(report(&token, "a", "3"), SESSIONS);
+    let hook = json!({
+        "session_id": "s", "hook_event_name": "UserPromptSubmit", "prompt": "Fix the login page",
+    });
+    limited(post_as(&server, &token, "/hooks/codex", &hook), AGENTS);
+    let call = tool_call(
+        "start_session",
+        &json!({"agent_id": "a", "session_topic": "3"}),
+    );
+    assert_eq!(
+        tool_error(&post_as(&server, &token, "/mcp", &call).json()),
+        SESSIONS
+    );
+    let agents = server.get_as(&token, "/api/agents").json();
+    assert_eq!(
+        agents["agents"].as_array().unwrap().len(),
+        2,
+        "nothing is left of the others"
+    );
+    for (agent, topic) in [("a", "1"), ("b", "1"), ("a", "2"), ("b", "2")] {
+        assert_eq!(report(&token, agent, topic).status, StatusCode::OK);
+    }
+    // Expired sessions count too: their history is there.
+    server.clock.advance(TimeDelta::days(30));
+    limited(report(&token, "a", "3"), SESSIONS);
+    assert_eq!(report(&token, "a", "2").status, StatusCode::OK);
+    assert_eq!(
+        report(&other, "c", "3").status,
+        StatusCode::OK,
+        "it is another's workspace"
+    );
 }

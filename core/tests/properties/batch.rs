@@ -19,8 +19,8 @@ use kubeagents_core::store::{
 };
 use kubeagents_core::{
     Account, AccountId, Agent, AuthMode, Channel, Incoming, MailedToken, NamedSession, NewAccount,
-    Receiver, Recorded, Recorder, Report, ReportPolicy, Session, SessionKey, Snapshot, Status,
-    StatusKind, StoreError, Timestamp, Unstored, Witness, Workspace, decide,
+    Quotas, Receiver, Recorded, Recorder, Report, ReportPolicy, Session, SessionKey, Snapshot,
+    Status, StatusKind, StoreError, Timestamp, Unstored, Witness, Workspace, decide,
 };
 use proptest::prelude::*;
 
@@ -423,6 +423,10 @@ proptest! {
         mut steps in steps(),
         mut fates in fates(),
         calm in any::<bool>(),
+        (agents, sessions_per_agent) in prop_oneof![
+            3 => Just((0, 0)),
+            1 => (0..4u32, 0..4u32),
+        ],
     ) {
         if calm {
             steps.retain(|step| !matches!(step, Step::End(_)));
@@ -442,6 +446,7 @@ proptest! {
                 shared_channel: None,
                 notification_webhook_url: Some("https://example.com/hook".into()),
                 has_timer: true,
+                quotas: Quotas { agents, sessions_per_agent },
             },
             witness: Witness::default(),
         });
@@ -474,6 +479,27 @@ proptest! {
             prop_assert!(turns < 10_000, "the workers never end");
         }
 
+        // What is decided on at once by several workers may exceed a limit.
+        let most = |limit: u32| match limit {
+            0 => usize::MAX,
+            limit => limit as usize + WORKERS - 1,
+        };
+        let mut registered: BTreeMap<String, usize> = BTreeMap::new();
+        for key in entered.keys() {
+            let found = block_on(store.store.session(key, None, 1000)).unwrap();
+            let history = found.map_or(Vec::new(), |found| found.history.items);
+            if history.last().is_some_and(|first| !first.message.starts_with("rival")) {
+                *registered.entry(key.agent_id.clone()).or_default() += 1;
+            }
+        }
+        prop_assert!(registered.values().all(|sessions| *sessions <= most(sessions_per_agent)));
+        let is_own = |agent: &&String| {
+            let history = block_on(store.store.history(&Workspace::Shared, agent, None, 1000));
+            let first = history.unwrap().items.pop();
+            first.is_some_and(|first| !first.message.starts_with("rival"))
+        };
+        prop_assert!(registered.keys().filter(is_own).count() <= most(agents));
+
         for (key, reports) in entered {
             let found = block_on(store.store.session(&key, None, 1000)).unwrap();
             let mut history = found.map_or(Vec::new(), |found| found.history.items);
@@ -505,6 +531,10 @@ proptest! {
                     Ok(Recorded::Stored { notifications, .. }) => {
                         prop_assert!(is_stored, "{} is answered and lost", message);
                         prop_assert_eq!(notifications, transitions.contains(&message));
+                    }
+                    Ok(Recorded::Unstored(Unstored::LimitReached(_))) => {
+                        prop_assert!(!is_stored, "{} is refused and stored", message);
+                        prop_assert!(agents + sessions_per_agent > 0);
                     }
                     Ok(Recorded::Unstored(unstored)) => {
                         prop_assert_eq!(unstored, Unstored::AlreadyReported);

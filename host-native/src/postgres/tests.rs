@@ -7,7 +7,7 @@ use kubeagents_core::ports::Reports;
 use kubeagents_core::store::suite::found_by_walking;
 use kubeagents_core::store::{LeaseRequest, MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
 use kubeagents_core::{
-    AccountId, AuthMode, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
+    AccountId, AuthMode, Quotas, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
     StoreError, Witness, Workspace,
 };
 use kubeagents_store_postgres::{Query, schema};
@@ -39,6 +39,7 @@ fn reports(store: NativeStore) -> PostgresReports {
         notification_webhook_url: Some("http://receiver.example/".into()),
         shared_channel: None,
         has_timer: true,
+        quotas: Quotas::default(),
     };
     record_reports(store, policy, Witness::default())
 }

@@ -169,9 +169,17 @@ impl<K: KeyValue> KeyValueStore<K> {
         let loaded = self.loaded(keys, head).await?;
         let agent = loaded.head.as_ref().map(|head| &head.value);
         let agent = agent.filter(|head| !head.is_emptied());
-        let snapshot = |key: &SessionKey| Snapshot {
-            agent_name: agent.map(|head| head.name.clone()),
-            session: loaded.row(&key.session_topic).map(Row::head),
+        let of_its_kind = match agent {
+            Some(head) => head.session_count,
+            None => Roll::count(&self.documents, &agents_list(workspace)).await?,
+        };
+        let snapshot = |key: &SessionKey| {
+            let session = loaded.row(&key.session_topic).map(Row::head);
+            Snapshot {
+                agent_name: agent.map(|head| head.name.clone()),
+                siblings: session.as_ref().map_or(of_its_kind, |_| 0),
+                session,
+            }
         };
         let snapshots = keys.iter().map(snapshot).collect();
         self.loads.remember(agent_hash(workspace, agent_id), loaded);

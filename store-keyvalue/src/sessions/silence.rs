@@ -96,6 +96,7 @@ impl<K: KeyValue> KeyValueStore<K> {
                     let snapshot = Snapshot {
                         agent_name: Some(head.name.clone()),
                         session: Some(row.head()),
+                        siblings: 0,
                     };
                     (key, snapshot)
                 };

@@ -13,7 +13,9 @@ use kubeagents_core::{
 };
 use kubeagents_store_sql::context_text;
 
-use super::{gathered, last_seen, notifications_json, this_transaction};
+use super::{
+    count_agents, gathered, is_new_agent, last_seen, notifications_json, this_transaction,
+};
 use crate::query::Fetch;
 use crate::value::saturating;
 use crate::{Query, Row, UnexpectedResult, Value};
@@ -21,13 +23,18 @@ use crate::{Query, Row, UnexpectedResult, Value};
 /// One row for each session, in the order of the arrays. Laterals and scalar subqueries, and not
 /// joins, keep every look-up an index scan whatever the planner believes about a growing table.
 const LOAD: &str = "\
-SELECT (SELECT agent.name FROM kubeagents_data.agents AS agent \
-        WHERE agent.workspace = wanted.workspace AND agent.agent_id = wanted.agent_id), \
+SELECT agent.name, CASE WHEN session.seq IS NULL THEN coalesce(agent.session_count, (\
+        SELECT counted.agents FROM kubeagents_data.agent_counts AS counted \
+        WHERE counted.workspace = wanted.workspace), 0) ELSE 0 END, \
     session.seq, session.created, session.last_updated, session.ttl_minutes, session.title, \
     session.status, session.reason, session.message, session.status_since, session.run_started, \
     session.context, session.sequence, session.noted_at, session.hook, session.silence \
 FROM unnest($1::text[], $2::text[], $3::text[]) \
     WITH ORDINALITY AS wanted(workspace, agent_id, session_topic, place) \
+LEFT JOIN LATERAL (\
+    SELECT agent.name, agent.session_count FROM kubeagents_data.agents AS agent \
+    WHERE agent.workspace = wanted.workspace AND agent.agent_id = wanted.agent_id OFFSET 0\
+) AS agent ON true \
 LEFT JOIN LATERAL (\
     SELECT * FROM kubeagents_data.sessions AS session \
     WHERE session.workspace = wanted.workspace AND session.agent_id = wanted.agent_id \
@@ -122,7 +129,11 @@ patches AS (\
         last_seen = ",
     last_seen!(),
     ", \
-        session_count = agent.session_count + excluded.session_count), \
+        session_count = agent.session_count + excluded.session_count",
+    is_new_agent!(),
+    "), ",
+    count_agents!("patches"),
+    ", \
 entries AS (\
     INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
         \"timestamp\", status, reason, message, content) \

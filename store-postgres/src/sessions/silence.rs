@@ -14,7 +14,7 @@ const SILENCES: &str = "\
 SELECT session.workspace, session.agent_id, session.session_topic, \
     (SELECT agent.name FROM kubeagents_data.agents AS agent \
         WHERE agent.workspace = session.workspace AND agent.agent_id = session.agent_id), \
-    session.seq, session.created, session.last_updated, session.ttl_minutes, session.title, \
+    0::bigint, session.seq, session.created, session.last_updated, session.ttl_minutes, session.title, \
     session.status, session.reason, session.message, session.status_since, session.run_started, \
     session.context, session.sequence, session.noted_at, session.hook, session.silence \
 FROM kubeagents_data.sessions AS session \

@@ -4,7 +4,9 @@ use kubeagents_core::store::{CommitOutcome, MAX_DELIVERIES, MAX_WAITING, NO_ROOM
 use kubeagents_core::{Commit, StoreError};
 use kubeagents_store_sql::context_text;
 
-use super::{gathered, last_seen, notifications_json, this_transaction};
+use super::{
+    count_agents, gathered, is_new_agent, last_seen, notifications_json, this_transaction,
+};
 use crate::value::saturating;
 use crate::{Query, Value};
 
@@ -32,7 +34,11 @@ macro_rules! commit_statement {
                     last_seen = ",
             last_seen!(),
             ", \
-                    session_count = agent.session_count + excluded.session_count), \
+                    session_count = agent.session_count + excluded.session_count",
+            is_new_agent!(),
+            "), ",
+            count_agents!("agent_patch"),
+            ", \
             entry AS (\
                 INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
                     \"timestamp\", status, reason, message, content) \

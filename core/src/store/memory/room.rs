@@ -6,7 +6,7 @@ use std::mem::size_of;
 use std::sync::Arc;
 
 use super::sessions::{Agents, ROWS_AT_ONCE, SessionState, Workspaces};
-use super::{MemoryStore, State, heap};
+use super::{MemoryStore, State, buckets, heap};
 use crate::session::is_over_at;
 use crate::yielding::yield_now;
 use crate::{Quota, SessionKey, Silence, StatusEntry, Timestamp, Workspace};

@@ -82,11 +82,18 @@ impl Workspaces {
     }
 
     fn load(&self, key: &SessionKey) -> Snapshot {
+        let agents = self.agents.get(&key.workspace);
+        let agent = agents.and_then(|agents| agents.by_id.get(key.agent_id.as_str()));
+        let session = agent.and_then(|agent| agent.sessions.get(key.session_topic.as_str()));
+        let siblings = match (session, agent) {
+            (Some(_), _) => 0,
+            (None, Some(agent)) => agent.sessions.len(),
+            (None, None) => agents.map_or(0, |agents| agents.by_id.len()),
+        };
         Snapshot {
-            agent_name: self
-                .agent(&key.workspace, &key.agent_id)
-                .map(|agent| agent.name.clone()),
-            session: self.session(key).map(|session| session.head.clone()),
+            agent_name: agent.map(|agent| agent.name.clone()),
+            session: session.map(|session| session.head.clone()),
+            siblings: siblings as u64,
         }
     }
 

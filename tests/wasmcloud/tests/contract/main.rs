@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use kubeagents_contract::{
-    Arguments, Host, MEMBERS, Mode, Receiver, SETTINGS, Trial, mcp_clients, page_in_browser, run,
-    trials,
+    Arguments, Host, MEMBERS, Mode, REPORTS, Receiver, SETTINGS, Trial, mcp_clients,
+    page_in_browser, run, trials,
 };
 use kubeagents_test_postgres::Database;
 use kubeagents_wasmcloud_tests::{Instances, Nats, Storage, Wash};
@@ -131,6 +131,7 @@ fn server(
         instance_receiver: Some(receiver),
         has_settings: !settings.is_empty(),
         has_members: true,
+        limits_reports: true,
         knows_its_address: false,
         knows_clients: false,
         answers_before_delivering: stays,
@@ -171,6 +172,7 @@ fn environment<'a>(
         ("KUBEAGENTS_API_KEY", STATIC_KEY),
         ("JWT_SECRET", JWT_SECRET),
         MEMBERS,
+        REPORTS,
         ("NOTIFICATION_WEBHOOK_URL", receiver),
     ];
     environment.extend(settings);
