@@ -86,7 +86,7 @@ impl Draw {
     pub fn new(names: &[&str], rate: Rate) -> Option<Self> {
         Some(Self {
             flow: Flow::new(rate)?,
-            bucket: sha256_hex(names.join("\0")),
+            bucket: sha256_hex(format!("{names:?}")),
         })
     }
 }
@@ -212,6 +212,9 @@ mod tests {
         let rate = Rate { times: 1, per };
         let bucket = |names: &[&str]| Draw::new(names, rate).unwrap().bucket;
         assert_ne!(bucket(&["a", "b"]), bucket(&["ab"]));
+        for one in ["a\0b", "a\", \"b", "a, b"] {
+            assert_ne!(bucket(&["a", "b"]), bucket(&[one]));
+        }
         assert_ne!(bucket(&["a"]), bucket(&["b"]));
     }
 

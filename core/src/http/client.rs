@@ -13,6 +13,16 @@ pub struct Peer(pub IpAddr);
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// What proxies add to the requests that they pass on, one or the other.
+const ADDED_BY_PROXIES: [&str; 6] = [
+    "x-forwarded-for",
+    "forwarded",
+    "via",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
 /// The client of a request, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Client {
@@ -38,7 +48,8 @@ impl Client {
         let peer = extensions.get::<Peer>();
         let peer = peer.map(|Peer(address)| address.to_canonical());
         let is_trusted = |address: IpAddr| trusted.is_some_and(|trusted| trusted.contains(address));
-        let is_forwarded = headers.contains_key(FORWARDED_FOR);
+        let mut added = ADDED_BY_PROXIES.iter();
+        let is_forwarded = added.any(|name| headers.contains_key(*name));
         let mut address = peer;
         if peer.is_some_and(is_trusted) {
             for hop in forwarded_for(headers) {
@@ -61,17 +72,29 @@ impl Client {
     pub(super) fn key(self) -> Option<IpAddr> {
         self.address.map(network)
     }
+
+    /// The network that has many of these, under IPv6: what one customer of a provider may have, at
+    /// most, to change addresses in.
+    pub(super) fn site(self) -> Option<IpAddr> {
+        match self.address? {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(prefix(v6, 48)),
+        }
+    }
 }
 
 /// What an address counts as: itself, or under IPv6 its network.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => {
-            let network = u128::from(v6) & (u128::MAX << 64);
-            Ipv6Addr::from(network).into()
-        }
+        IpAddr::V6(v6) => prefix(v6, 64),
     }
+}
+
+/// The network of an address, by so many of its first bits.
+fn prefix(address: Ipv6Addr, bits: u32) -> IpAddr {
+    let network = u128::from(address) & (u128::MAX << (128 - bits));
+    Ipv6Addr::from(network).into()
 }
 
 /// The addresses in `X-Forwarded-For`, nearest first; `None` for what is no address.
@@ -184,6 +207,25 @@ mod tests {
     }
 
     #[test]
+    fn what_any_proxy_has_passed_on_is_not_from_this_machine() {
+        let is_local = |header: Option<&'static str>| {
+            let mut request = Request::new(());
+            let peer = Peer("127.0.0.1".parse().unwrap());
+            request.extensions_mut().insert(peer);
+            if let Some(header) = header {
+                request
+                    .headers_mut()
+                    .insert(header, "127.0.0.1".parse().unwrap());
+            }
+            Client::of(request.extensions(), request.headers(), None).is_local
+        };
+        assert!(is_local(None) && is_local(Some("x-other")));
+        for header in ADDED_BY_PROXIES {
+            assert!(!is_local(Some(header)), "{header}");
+        }
+    }
+
+    #[test]
     fn where_the_platform_gives_no_address_there_is_none() {
         let found = client(None, &["127.0.0.1"], "127.0.0.1");
         assert_eq!(
@@ -198,5 +240,10 @@ mod tests {
         assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:0:0:1"));
         assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+        let site = |peer| client(Some(peer), &[], "").site();
+        assert_eq!(site("2001:db8::1"), site("2001:db8:0:ffff::1"));
+        assert_ne!(site("2001:db8::1"), site("2001:db8:1::1"));
+        assert_eq!(site("192.0.2.1"), None);
+        assert_eq!(site("::ffff:192.0.2.1"), None);
     }
 }

@@ -22,6 +22,10 @@ const TOO_MANY_MAILS: &str =
 /// How often the channels of a workspace may be tested in a minute.
 const TESTS_PER_MINUTE: u32 = 10;
 
+/// How many clients of one IPv6 network of 48 bits may register at once: whoever has such a network has
+/// 65,536 of those that count as one client.
+const CLIENTS_OF_ONE_SITE: u32 = 10;
+
 /// How many clients may try at the passwords of one address at once, as many times as each may: so
 /// nobody locks another out cheaply.
 const CLIENTS_AT_ONE_ADDRESS: u32 = 10;
@@ -90,15 +94,7 @@ impl<P: Ports> App<P> {
         });
         let times = times.saturating_mul(CLIENTS_AT_ONE_ADDRESS);
         let of_all = Draw::new(&["log-in", email_key], Rate { times, per });
-        let mut drawn = Vec::new();
-        for draw in own.into_iter().chain(of_all) {
-            if let Err(refused) = self.draw(&draw, TOO_MANY_LOGINS).await {
-                self.put_back(drawn).await;
-                return Err(refused);
-            }
-            drawn.push(draw);
-        }
-        Ok(drawn)
+        self.draw_all([own, of_all], TOO_MANY_LOGINS).await
     }
 
     /// Counts a registration.
@@ -109,11 +105,30 @@ impl<P: Ports> App<P> {
         };
         let times = self.settings.values.registrations_per_hour;
         let per = TimeDelta::hours(1);
-        let draw = Draw::new(&["registration", &key.to_string()], Rate { times, per });
-        if let Some(draw) = &draw {
-            self.draw(draw, TOO_MANY_REGISTRATIONS).await?;
+        let own = Draw::new(&["registration", &key.to_string()], Rate { times, per });
+        let times = times.saturating_mul(CLIENTS_OF_ONE_SITE);
+        let of_site = client.site().and_then(|site| {
+            let names = ["registration of a site", &site.to_string()];
+            Draw::new(&names, Rate { times, per })
+        });
+        self.draw_all([own, of_site], TOO_MANY_REGISTRATIONS).await
+    }
+
+    /// Draws from all of these, or from none.
+    async fn draw_all(
+        &self,
+        draws: [Option<Draw>; 2],
+        refusal: &'static str,
+    ) -> Result<Vec<Draw>, ApiError> {
+        let mut drawn = Vec::new();
+        for draw in draws.into_iter().flatten() {
+            if let Err(refused) = self.draw(&draw, refusal).await {
+                self.put_back(drawn).await;
+                return Err(refused);
+            }
+            drawn.push(draw);
         }
-        Ok(draw.into_iter().collect())
+        Ok(drawn)
     }
 
     /// Counts a test of a workspace's channels.

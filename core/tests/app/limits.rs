@@ -199,6 +199,27 @@ fn twenty_registrations_an_hour_are_allowed_to_a_client_that_is_not_on_this_mach
 }
 
 #[test]
+fn a_network_of_ipv6_registers_no_more_than_ten_clients_do() {
+    let server = server();
+    let mut number = 0;
+    let mut next = |network: u16, subnet: u16| {
+        number += 1;
+        let email = format!("user{number}@example.com");
+        register(
+            &server,
+            &format!("2001:db8:{network:x}:{subnet:x}::1"),
+            None,
+            &email,
+        )
+    };
+    for subnet in 0..200 {
+        assert_eq!(next(1, subnet).status, StatusCode::CREATED, "{subnet}");
+    }
+    assert_limited(&next(1, 200), "REGISTRATIONS_PER_HOUR", "18");
+    assert_eq!(next(2, 200).status, StatusCode::CREATED);
+}
+
+#[test]
 fn five_mails_an_hour_go_to_an_address() {
     let server = server();
     let ask = |path: &str| {

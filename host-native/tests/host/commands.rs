@@ -723,6 +723,56 @@ async fn what_was_taken_without_a_key_is_sent_with_the_one_that_is_stored_later(
 }
 
 #[tokio::test]
+async fn what_a_limit_refuses_for_a_while_is_sent_later_and_stands_in_nobodys_way_for_good() {
+    let server = Server::start(&[
+        ("AUTH_MODE", "required"),
+        ("KUBEAGENTS_API_KEY", KEY),
+        ("REPORTS_PER_MINUTE", "20"),
+        ("MAX_AGENTS", "1"),
+    ]);
+    let url = format!("http://{}", server.address);
+    let home = Home::new(&url, &format!("key = {KEY:?}\n"));
+    let post = async || {
+        let nothing = json!({});
+        server
+            .send(Method::POST, "/webhook/status", Some(KEY), &nothing)
+            .await
+    };
+    let refused = loop {
+        let answer = post().await;
+        match answer.status {
+            StatusCode::BAD_REQUEST => {}
+            _ => break answer,
+        }
+    };
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{refused:?}");
+    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+
+    home.hook("claude-code", &prompt("s", "Fix the login page"));
+    home.hook("claude-code", &tool("PermissionRequest", "s", "make"));
+    eventually("an empty spool", || home.spooled().is_empty().then_some(())).await;
+    // There is no room for another agent.
+    home.hook("codex", &prompt("other", "Write docs"));
+    home.hook("claude-code", &event("Stop", "s"));
+    eventually("an empty spool", || home.spooled().is_empty().then_some(())).await;
+    let path = "/api/agents/claude-code%40desk/sessions/s";
+    let get = async |path| {
+        server
+            .send(Method::GET, path, Some(KEY), &Value::Null)
+            .await
+    };
+    let told = get(path).await.body;
+    let history = told["status_history"].as_array().unwrap();
+    let statuses: Vec<&str> = history
+        .iter()
+        .map(|status| status["status"].as_str().unwrap())
+        .collect();
+    assert_eq!(statuses, ["success", "pending", "running"], "{told}");
+    let agents = get("/api/agents").await.body;
+    assert_eq!(agents["agents"].as_array().unwrap().len(), 1, "{agents}");
+}
+
+#[tokio::test]
 async fn what_a_session_is_opened_with_is_told_with_its_first_report() {
     let server = Server::start(&[]);
     let home = Home::of(&server);
