@@ -17,10 +17,10 @@ use kubeagents_core::{
     WorkspaceChoice, decide,
 };
 
-use crate::KeyValueStore;
 use crate::documents::Limits;
 use crate::model::{Bucket, Hold, Life};
-use crate::sessions::{agent_hash, head_key};
+use crate::sessions::{agent_hash, agents_list, head_key};
+use crate::{Entry, KeyValue, KeyValueStore, Swap};
 
 /// Limits that make every list and every agent spill over after a few reports.
 const TIGHT: Limits = Limits {
@@ -817,5 +817,41 @@ fn a_purge_removes_every_document_of_a_workspace_part_by_part() {
         assert!(parts > 10, "{parts} parts");
         assert_eq!(of_workspaces(&bucket), [""; 0]);
         assert!(delivered(&store, after(500)).await.is_empty());
+    });
+}
+
+#[test]
+fn agents_are_counted_also_where_their_list_has_pages() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let store = KeyValueStore::with_limits(bucket.clone(), TIGHT);
+        let key = |agent: String| SessionKey {
+            workspace: workspace(),
+            agent_id: agent,
+            session_topic: "topic".into(),
+        };
+        for n in 0..100 {
+            let agent = format!("one of many agents, {n}");
+            let snapshot = store.load(&key(agent.clone())).await.unwrap();
+            assert!(snapshot.siblings == n || (61..80).contains(&n), "{n}");
+            let report = Report::new(&agent, "topic", StatusKind::Running);
+            let decision = decide(&workspace(), &report, &snapshot, start(), 60).unwrap();
+            let outcome = store.commit(&decision.commit).await.unwrap();
+            assert_eq!(outcome, CommitOutcome::Committed);
+            if n == 60 {
+                // As it was left by a version that did not count.
+                let list = agents_list(&workspace());
+                let Entry { value, version } = bucket.get(&list).await.unwrap().unwrap();
+                let mut roll: serde_json::Value = serde_json::from_slice(&value).unwrap();
+                assert!(roll.as_object_mut().unwrap().remove("paged").is_some());
+                let roll = roll.to_string().into_bytes();
+                assert!(matches!(
+                    bucket.swap(&list, roll, &version).await,
+                    Ok(Swap::Swapped)
+                ));
+                let snapshot = store.load(&key("new".into())).await.unwrap();
+                assert!(snapshot.siblings < 61);
+            }
+        }
     });
 }
