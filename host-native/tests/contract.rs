@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use kubeagents_contract::{
-    Arguments, Host, MEMBERS, Mode, Process, REPORTS, Receiver, SETTINGS, Trial, run, trials,
+    Arguments, Host, MEMBERS, Mode, Process, Receiver, SETTINGS, Trial, run, trials,
 };
 use kubeagents_test_postgres::database;
 
@@ -70,7 +70,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     ];
     let (beside, two) = server(Mode::Required, &shared)?;
     let (_beside, two) = another(&beside, two, &shared)?;
-    let (_configured, configured) = server(Mode::Open, &SETTINGS)?;
+    let settings = [
+        &[
+            ("AUTH_MODE", "required"),
+            ("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true"),
+        ],
+        &SETTINGS[..],
+    ]
+    .concat();
+    let (_configured, configured) = server(Mode::Required, &settings)?;
     let required = Host {
         access_token_expiry: Duration::from_secs(10 * 60),
         ..required
@@ -123,7 +131,6 @@ fn server(mode: Mode, environment: &[(&str, &str)]) -> Result<(Process, Host), B
         log: Some(process.log()),
         instance_receiver: Some(receiver),
         has_members: true,
-        limits_reports: true,
         ..Host::new(address(&process, &[])?, mode)
     };
     Ok((process, host))
@@ -150,7 +157,6 @@ fn command(receiver: &Receiver, environment: &[(&str, &str)]) -> Command {
         .env("KUBEAGENTS_API_KEY", STATIC_KEY)
         .env("JWT_SECRET", JWT_SECRET)
         .env(MEMBERS.0, MEMBERS.1)
-        .env(REPORTS.0, REPORTS.1)
         .env("NOTIFICATION_WEBHOOK_URL", receiver.instance_url())
         .envs(environment.iter().copied());
     command

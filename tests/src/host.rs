@@ -37,8 +37,6 @@ pub struct Host {
     pub has_settings: bool,
     /// Set if the instance runs with [`MEMBERS`].
     pub has_members: bool,
-    /// Set if the instance runs with [`REPORTS`].
-    pub limits_reports: bool,
     /// Set if the server knows that it listens on a loopback address, which a component cannot.
     pub knows_its_address: bool,
     /// Set if the server knows its clients' addresses, which not every platform tells.
@@ -71,7 +69,6 @@ impl Host {
             access_token_expiry: Duration::from_secs(15 * 60),
             has_settings: false,
             has_members: false,
-            limits_reports: false,
             knows_its_address: true,
             knows_clients: true,
             notifies_loopback: true,
@@ -86,12 +83,8 @@ impl Host {
 /// Who works in the shared workspace, as an environment variable.
 pub const MEMBERS: (&str, &str) = ("SHARED_WORKSPACE_MEMBERS", "@members.example.com");
 
-/// How many reports of one workspace are allowed in a minute, as an environment variable: more than all
-/// scenarios make in the shared one.
-pub const REPORTS: (&str, &str) = ("REPORTS_PER_MINUTE", "6000");
-
-/// Settings that differ from the default, as environment variables.
-pub const SETTINGS: [(&str, &str); 8] = [
+/// Settings that differ from the default, as environment variables of a server in required mode.
+pub const SETTINGS: [(&str, &str); 9] = [
     ("REGISTRATION_ENABLED", "false"),
     (
         "CORS_ALLOWED_ORIGINS",
@@ -102,5 +95,6 @@ pub const SETTINGS: [(&str, &str); 8] = [
     ("HOOK_DETAIL", "title"),
     ("DASHBOARD_ENABLED", "false"),
     ("MAX_AGENTS", "3"),
+    ("REPORTS_PER_MINUTE", "90"),
     ("MAX_SESSIONS_PER_AGENT", "4"),
 ];

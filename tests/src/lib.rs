@@ -51,7 +51,7 @@ mod webhook_libraries;
 mod workspaces;
 mod world;
 
-pub use host::{Host, MEMBERS, Mode, REPORTS, SETTINGS};
+pub use host::{Host, MEMBERS, Mode, SETTINGS};
 pub use libtest_mimic::{Arguments, Conclusion, Trial};
 pub use process::{Log, Process};
 pub use receiver::Receiver;

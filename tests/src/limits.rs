@@ -1,20 +1,18 @@
-//! What a server has enough of: log-ins that fail, mails, reports.
+//! What a server has enough of: log-ins that fail, mails.
 
 use std::sync::Arc;
 
 use futures_util::future::join;
 use pretty_assertions::assert_eq;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::REPORTS;
 use crate::client::Answer;
 use crate::scenario::scenarios;
-use crate::world::{PASSWORD, World, eventually, report};
+use crate::world::{PASSWORD, World, eventually};
 
 scenarios! {
     failed_log_ins_are_limited [Settings, Clients],
     mails_to_an_address_are_limited [Accounts],
-    reports_of_a_workspace_are_limited [Required, Accounts, Reports],
 }
 
 const LOGINS: &str =
@@ -63,33 +61,4 @@ async fn mails_to_an_address_are_limited(world: Arc<World>) {
     };
     eventually("five mails", async || mails() >= 5).await;
     assert_eq!(mails(), 5);
-}
-
-async fn reports_of_a_workspace_are_limited(world: Arc<World>) {
-    let (variable, limit) = REPORTS;
-    let expected =
-        format!("too many reports in this workspace: the limit is {limit} a minute, {variable}");
-    let account = world.new_account().await;
-    // What is refused for another reason counts too, and costs the least.
-    let call = |id: u32| {
-        let params = json!({"name": "report_status", "arguments": {}});
-        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
-    };
-    let calls: Vec<Value> = (0..8000).map(call).collect();
-    let calls = json!(calls);
-    // The more time a machine takes, the more is allowed.
-    eventually("a limit on reports", async || {
-        let answers = account.client.post("/mcp", &calls).await.ok();
-        let errors = answers
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|answer| &answer["result"]);
-        errors
-            .map(|error| &error["content"][0]["text"])
-            .any(|text| text == expected.as_str())
-    })
-    .await;
-    let other = world.new_account().await;
-    other.client.report(&report("a", "t", "running")).await;
 }

@@ -40,10 +40,6 @@ struct Options {
     #[arg(long)]
     members: bool,
 
-    /// The server's REPORTS_PER_MINUTE is 6000. Without it, scenarios that reach the limit are ignored.
-    #[arg(long)]
-    reports: bool,
-
     /// The server does not deliver notifications to this machine's loopback addresses.
     #[arg(long)]
     no_notifications: bool,
@@ -76,7 +72,6 @@ fn main() -> ExitCode {
         jwt_secret: options.jwt_secret,
         log: options.log.map(Log::file),
         has_members: options.members,
-        limits_reports: options.reports,
         notifies_loopback: !options.no_notifications,
         streams: !options.no_streams,
         ..Host::new("", options.mode)

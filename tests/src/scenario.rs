@@ -24,8 +24,6 @@ pub(crate) enum Need {
     Settings,
     /// A server with [`MEMBERS`](crate::MEMBERS).
     Members,
-    /// A server with [`REPORTS`](crate::REPORTS).
-    Reports,
     /// A server that knows that it listens on a loopback address.
     Loopback,
     /// A server that delivers notifications after its answer.
@@ -54,7 +52,6 @@ impl Need {
             Self::Accounts => host.log.is_some(),
             Self::Settings => host.has_settings,
             Self::Members => host.has_members,
-            Self::Reports => host.limits_reports,
             Self::Loopback => host.knows_its_address,
             Self::DeliveryAfterAnswer => host.answers_before_delivering,
             Self::Clients => host.knows_clients,

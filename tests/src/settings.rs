@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use http::StatusCode;
 use pretty_assertions::assert_eq;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::client::Answer;
+use crate::client::{Answer, Client};
 use crate::scenario::scenarios;
-use crate::world::{PASSWORD, World, report, segment, texts, with};
+use crate::world::{PASSWORD, World, eventually, report, segment, texts, with};
 
 scenarios! {
     registration_can_be_closed [Settings],
@@ -17,10 +18,29 @@ scenarios! {
     the_default_ttl_can_be_set [Settings],
     hooks_tell_no_more_than_is_allowed [Settings],
     a_workspace_holds_no_more_than_is_allowed [Settings],
+    a_workspace_reports_no_more_than_is_allowed [Settings],
 }
 
 /// The agent of all scenarios: there is no room for one of each.
 const AGENT: &str = "the first";
+
+/// Reports, again while other scenarios use up what is allowed in a minute.
+async fn reported(client: &Client, path: &str, body: &Value) -> Answer {
+    let mut answered = None;
+    eventually("room for a report", async || {
+        let answer = client.post(path, body).await;
+        let is_limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
+        assert_eq!(
+            is_limited,
+            answer.header("retry-after").is_some(),
+            "{answer}"
+        );
+        answered = Some(answer);
+        !is_limited
+    })
+    .await;
+    answered.unwrap()
+}
 
 async fn registration_can_be_closed(world: Arc<World>) {
     let client = world.anonymous();
@@ -96,7 +116,8 @@ async fn other_origins_get_no_cors_headers(world: Arc<World>) {
 
 async fn the_default_ttl_can_be_set(world: Arc<World>) {
     let client = world.client().await;
-    client.report(&report(AGENT, "t", "running")).await;
+    let report = report(AGENT, "t", "running");
+    reported(&client, "/webhook/status", &report).await.ok();
     let path = format!("/api/agents/{}/sessions/t", segment(AGENT));
     let found = client.get(&path).await.ok();
     assert_eq!(found["session"]["ttl_minutes"], 7);
@@ -112,7 +133,7 @@ async fn hooks_tell_no_more_than_is_allowed(world: Arc<World>) {
         let topic = format!("s-{detail}");
         let body = with(body.clone(), "session_id", topic.as_str());
         let path = format!("/hooks/claude-code?agent_id={agent}&detail={detail}");
-        assert_eq!(client.post(&path, &body).await.ok(), json!({}));
+        assert_eq!(reported(&client, &path, &body).await.ok(), json!({}));
         let path = format!("/api/agents/{agent}/sessions/{topic}");
         let session = client.get(&path).await.ok()["session"].take();
         assert_eq!(session["title"], title);
@@ -133,7 +154,7 @@ async fn a_workspace_holds_no_more_than_is_allowed(world: Arc<World>) {
     let client = world.client().await;
     let send = async |agent: &str, topic: &str| {
         let report = report(agent, topic, "running");
-        client.post("/webhook/status", &report).await
+        reported(&client, "/webhook/status", &report).await
     };
     for (agent, topic) in [(AGENT, "t"), ("second", "1"), ("third", "1")] {
         send(agent, topic).await.ok();
@@ -143,7 +164,7 @@ async fn a_workspace_holds_no_more_than_is_allowed(world: Arc<World>) {
     let body = json!({
         "session_id": "s", "hook_event_name": "UserPromptSubmit", "prompt": "Fix the login page",
     });
-    let hook = client.post("/hooks/codex?agent_id=fourth", &body).await;
+    let hook = reported(&client, "/hooks/codex?agent_id=fourth", &body).await;
     refused(hook, AGENTS);
     for topic in ["2", "3", "4"] {
         send("second", topic).await.ok();
@@ -167,4 +188,24 @@ async fn a_workspace_holds_no_more_than_is_allowed(world: Arc<World>) {
     let mut agents = texts(&agents["agents"], "agent_id");
     agents.sort_unstable();
     assert_eq!(agents, ["second", AGENT, "third"]);
+}
+
+async fn a_workspace_reports_no_more_than_is_allowed(world: Arc<World>) {
+    const REPORTS: &str = "too many reports in this workspace: the limit is 90 a minute, \
+                           REPORTS_PER_MINUTE";
+    let client = world.client().await;
+    // What is refused for another reason counts too. A batch is answered by one instance.
+    let params = json!({"name": "report_status", "arguments": {}});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let calls = json!(vec![call; 100]);
+    // The more time a machine takes, the more is allowed.
+    eventually("a limit on reports", async || {
+        let answers = client.post("/mcp", &calls).await.ok();
+        let errors = answers.as_array().unwrap().iter();
+        errors
+            .map(|answer| &answer["result"]["content"][0]["text"])
+            .any(|text| text == REPORTS)
+    })
+    .await;
+    client.get("/api/agents").await.ok();
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kubeagents_contract::{
-    Arguments, Host, Log, MEMBERS, Mode, REPORTS, Receiver, SETTINGS, Trial, run, trials,
+    Arguments, Host, Log, MEMBERS, Mode, Receiver, SETTINGS, Trial, run, trials,
 };
 use kubeagents_spin_tests::{Built, Options, Reuse, SpinHost};
 use kubeagents_test_postgres::Database;
@@ -57,7 +57,6 @@ impl Hosts {
             .variable("api_key", API_KEY)
             .variable("jwt_secret", JWT_SECRET)
             .variable(&MEMBERS.0.to_lowercase(), MEMBERS.1)
-            .variable(&REPORTS.0.to_lowercase(), REPORTS.1)
             .variable("notification_host", "http://127.0.0.1:*")
             .variable("notification_webhook_url", receiver.instance_url())
             // On a busy machine a notification may take long, which must not look like a delay by
@@ -79,7 +78,6 @@ impl Hosts {
         host.knows_its_address = false;
         host.streams = false;
         host.has_members = true;
-        host.limits_reports = true;
         host.counts_deliveries_together = !name.starts_with("postgres");
         host.has_settings = name == "configured";
         host.revocation_delay = REVOCATION_DELAY;
@@ -105,7 +103,7 @@ fn main() -> ExitCode {
     let settings = settings
         .each_ref()
         .map(|(name, value)| (name.as_str(), *value));
-    hosts.add("configured", Mode::Open, &[Reuse::SPIN], &settings);
+    hosts.add("configured", Mode::Required, &[Reuse::SPIN], &settings);
     for (name, mode) in [
         ("postgres_open", Mode::Open),
         ("postgres_required", Mode::Required),

@@ -108,7 +108,8 @@ impl Server {
             .env("DATABASE_URL", &self.database)
             .env("JWT_SECRET", "a secret of the soak, and of no other use")
             .env("NOTIFICATION_ALLOW_PRIVATE_ADDRESSES", "true")
-            .env("PORT", self.port.to_string());
+            .env("PORT", self.port.to_string())
+            .env("REPORTS_PER_MINUTE", "0");
         let process = Process::start(&mut command)?;
         let log = process.log();
         self.process = Some(process);

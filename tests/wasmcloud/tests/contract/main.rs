@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use kubeagents_contract::{
-    Arguments, Host, MEMBERS, Mode, REPORTS, Receiver, SETTINGS, Trial, mcp_clients,
-    page_in_browser, run, trials,
+    Arguments, Host, MEMBERS, Mode, Receiver, SETTINGS, Trial, mcp_clients, page_in_browser, run,
+    trials,
 };
 use kubeagents_test_postgres::Database;
 use kubeagents_wasmcloud_tests::{Instances, Nats, Storage, Wash};
@@ -35,7 +35,7 @@ fn main() -> Result<ExitCode> {
 
     let (_memory, memory_open) = server(&Storage::InMemory, Fresh, Open, &[])?;
     let (_memory, memory_required) = server(&Storage::InMemory, Pooled, Required, &[])?;
-    let (_memory, configured) = server(&Storage::InMemory, Fresh, Open, &SETTINGS)?;
+    let (_memory, configured) = server(&Storage::InMemory, Fresh, Required, &SETTINGS)?;
     let shared = bucket("open")?;
     let (one, nats_open) = server(&shared, Pooled, Open, &[])?;
     let (other, nats_open) = beside(&one, nats_open, &shared, Pooled)?;
@@ -131,7 +131,6 @@ fn server(
         instance_receiver: Some(receiver),
         has_settings: !settings.is_empty(),
         has_members: true,
-        limits_reports: true,
         knows_its_address: false,
         knows_clients: false,
         answers_before_delivering: stays,
@@ -172,7 +171,6 @@ fn environment<'a>(
         ("KUBEAGENTS_API_KEY", STATIC_KEY),
         ("JWT_SECRET", JWT_SECRET),
         MEMBERS,
-        REPORTS,
         ("NOTIFICATION_WEBHOOK_URL", receiver),
     ];
     environment.extend(settings);
