@@ -35,7 +35,7 @@ macro_rules! delete_some {
     };
 }
 
-const CONTENTS: [&str; 8] = [
+const CONTENTS: [&str; 9] = [
     delete_some!("audit", "id"),
     delete_some!("channels", "id"),
     delete_some!("deliveries", "id"),
