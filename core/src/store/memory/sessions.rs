@@ -88,7 +88,7 @@ impl Workspaces {
         let siblings = match (session, agent) {
             (Some(_), _) => 0,
             (None, Some(agent)) => agent.sessions.len(),
-            (None, None) => agents.map_or(0, |agents| agents.by_id.len()),
+            (None, None) => agents.map_or(0, |agents| agents.by_last_seen.len()),
         };
         Snapshot {
             agent_name: agent.map(|agent| agent.name.clone()),
