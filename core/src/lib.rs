@@ -58,8 +58,8 @@ pub use causes::causes;
 pub use channel::{Channel, Event, Events, Format, MAX_CHANNELS, MAX_DELAY_SECONDS};
 pub use context::Context;
 pub use decide::{
-    AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, RefreshDecision, SessionHead,
-    Snapshot, StatusEntry, Unstored, decide, decide_hook, decide_refresh,
+    AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, REMOVED_AT_ONCE, RefreshDecision,
+    SessionHead, Snapshot, StatusEntry, Unstored, decide, decide_hook, decide_refresh,
 };
 pub use email::email_key;
 pub use fair_queue::FairQueue;

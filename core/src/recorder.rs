@@ -1,6 +1,7 @@
 //! Recording a report: load, decide, commit, and again when another was faster.
 
 use std::fmt::{self, Debug, Formatter};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct ReportPolicy {
     pub notification_webhook_url: Option<String>,
     /// The channel of the shared workspace that is configured.
     pub shared_channel: Option<Channel>,
+    /// The most statuses that a session's history keeps; `None`: all.
+    pub kept_entries: Option<NonZeroU32>,
     /// Whether the host delivers by itself what is due later, without a request.
     pub has_timer: bool,
     /// The most that a workspace may hold.
@@ -48,6 +51,7 @@ impl ReportPolicy {
             mode: settings.mode,
             notification_webhook_url: plain.clone().filter(|_| shared_channel.is_none()),
             shared_channel,
+            kept_entries: NonZeroU32::new(settings.values.max_history_per_session),
             has_timer: settings.host == Host::Native,
             quotas: Quotas {
                 agents: settings.values.max_agents,
@@ -186,6 +190,7 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Recorder<S, C, E> 
             receivers,
             channels,
         } = listeners;
+        commit.kept_entries = self.policy.kept_entries;
         let notifications = &mut commit.notifications;
         if let Some(transition) = transition {
             let to = |to| transition.notification(random_uuid(&self.entropy), to);

@@ -253,6 +253,7 @@ mod tests {
                 mode: AuthMode::Required,
                 notification_webhook_url: None,
                 shared_channel: None,
+                kept_entries: None,
                 has_timer: false,
                 quotas: Quotas::default(),
             },

@@ -6,6 +6,7 @@ mod merged;
 mod silence;
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use chrono::TimeDelta;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -249,9 +250,11 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                 .filter(|entry| entry.topic == key.session_topic)
                 .collect();
             of_session.sort_unstable_by_key(|entry| Reverse(entry.seq));
-            page = of_session.last().and_then(|oldest| oldest.previous);
+            let oldest = of_session.last().filter(|oldest| oldest.is_kept(row.gone));
+            page = oldest.and_then(|oldest| oldest.previous);
             let mut statuses = of_session
                 .into_iter()
+                .filter(|entry| entry.is_kept(row.gone))
                 .filter(|entry| before.is_none_or(|before| entry.seq < before))
                 .map(|entry| entry.status(&key.agent_id));
             if statuses.try_for_each(|it| found.push(it)).is_break() {
@@ -270,26 +273,71 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
         before: Option<&HistoryCursor>,
         limit: usize,
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
-        let Some(Document { value: head, .. }) = self.head(workspace, agent_id).await? else {
+        let Some(Document {
+            value: mut head, ..
+        }) = self.head(workspace, agent_id).await?
+        else {
             return Ok(Page::empty());
         };
         let list = history_list(&agent_hash(workspace, agent_id));
         let from = before.map(|before| before.timestamp);
-        let mut entries = Reader::new(&self.documents, list, head.history, from).await?;
-        let mut found = Gathering::new(limit);
-        while let Some(entry) = entries.next().await? {
-            let wanted = before.is_none_or(|before| {
+        let log = std::mem::take(&mut head.history);
+        let mut entries = Reader::new(&self.documents, list, log, from).await?;
+        let wanted = |entry: &HistoryEntry| {
+            before.is_none_or(|before| {
                 entry.order() < (before.timestamp, Reverse(&before.session_topic), before.seq)
-            });
-            if wanted && found.push(entry.status(agent_id)).is_break() {
-                break;
+            })
+        };
+        let mut found = Gathering::new(limit);
+        let mut gone = HashMap::new();
+        let mut ended = false;
+        while !ended {
+            let mut batch = Vec::new();
+            while batch.len() < found.wanted() {
+                let Some(entry) = entries.next().await? else {
+                    ended = true;
+                    break;
+                };
+                batch.extend(Some(entry).filter(wanted));
             }
+            if head.limited {
+                self.find_gone(workspace, &head, &batch, &mut gone).await?;
+            }
+            let is_kept =
+                |entry: &HistoryEntry| entry.is_kept(gone.get(&entry.topic).copied().unwrap_or(0));
+            let kept = batch.into_iter().filter(is_kept);
+            let mut statuses = kept.map(|entry| entry.status(agent_id));
+            ended |= statuses.try_for_each(|it| found.push(it)).is_break();
         }
         Ok(found.page(HistoryCursor::after))
     }
 }
 
 impl<K: KeyValue> KeyValueStore<K> {
+    /// Adds to `gone` up to which number the entries of these sessions are gone, where it is not known.
+    async fn find_gone(
+        &self,
+        workspace: &Workspace,
+        head: &Head,
+        entries: &[HistoryEntry],
+        gone: &mut HashMap<String, u64>,
+    ) -> Result<(), StoreError> {
+        let topics = entries.iter().map(|entry| entry.topic.as_str());
+        let mut topics: Vec<&str> = topics.filter(|topic| !gone.contains_key(*topic)).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let found: Vec<(String, u64)> = stream::iter(topics)
+            .map(|topic| async move {
+                let row = self.row(workspace, head, topic).await?;
+                Ok::<_, StoreError>((topic.to_owned(), row.map_or(0, |row| row.gone)))
+            })
+            .buffered(AGENTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        gone.extend(found);
+        Ok(())
+    }
+
     /// The places of all agents that come after the query's and that a search finds, in order. It
     /// takes a look at every agent's head, since no document keeps their order.
     async fn agent_places(

@@ -292,6 +292,7 @@ impl Row {
                 noted_at: self.instant()?,
                 hook: self.text()?,
                 silence: self.silence()?,
+                entries: self.int()?,
             }),
         };
         Ok(Snapshot {

@@ -10,7 +10,7 @@ use kubeagents_core::store::{
 };
 use kubeagents_core::{
     Agent, Commit, MAX_TTL_MINUTES, NamedSession, Session, SessionKey, Snapshot, Status,
-    StoreError, Timestamp, Workspace, search_key,
+    StatusEntry, StoreError, Timestamp, Workspace, search_key,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -29,7 +29,8 @@ const LOAD: &str = "
     SELECT a.name, iif(s.seq IS NULL, coalesce(a.session_count, (
             SELECT c.agents FROM agent_counts c WHERE c.workspace = k.value ->> 0
         ), 0), 0), s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
-        s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook, s.silence
+        s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook, s.silence,
+        coalesce(s.entries, s.seq)
     FROM json_each(?1) k
     LEFT JOIN agents a ON a.workspace = k.value ->> 0 AND a.agent_id = k.value ->> 1
     LEFT JOIN sessions s ON s.workspace = k.value ->> 0 AND s.agent_id = k.value ->> 1
@@ -44,7 +45,8 @@ const COMMIT: &str = "
         value ->> 'source', value ->> 'seq', value ->> 'created', value ->> 'last_updated',
         value ->> 'ttl_minutes', value ->> 'expires_at', value ->> 'status',
         value ->> 'run_started', value ->> 'title', value ->> 'reason', value ->> 'message', value ->> 'status_since', value ->> 'context',
-        value ->> 'sequence', value ->> 'noted_at', value ->> 'hook', value ->> 'silence', value -> 'statuses',
+        value ->> 'sequence', value ->> 'noted_at', value ->> 'hook', value ->> 'silence',
+        value ->> 'entries', value ->> 'outdated', value ->> 'removed', value -> 'statuses',
         value -> 'notifications'
     FROM json_each(?1)
     RETURNING place";
@@ -55,7 +57,8 @@ const SILENCES: &str = "
         (SELECT a.name FROM agents a
             WHERE a.workspace = s.workspace AND a.agent_id = s.agent_id),
         0, s.seq, s.created, s.last_updated, s.ttl_minutes, s.title, s.status, s.reason, s.message,
-        s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook, s.silence
+        s.status_since, s.run_started, s.context, s.sequence, s.noted_at, s.hook, s.silence,
+        coalesce(s.entries, s.seq)
     FROM sessions s INDEXED BY sessions_watched
     WHERE s.silence = 1 AND s.expires_at > ?1 AND s.expires_at <= ?2
     ORDER BY s.expires_at LIMIT ?3";
@@ -189,6 +192,10 @@ struct ChainRow<'a> {
     noted_at: i64,
     hook: &'a str,
     silence: u8,
+    entries: u64,
+    /// The number of the newest status that is not to be kept, and how many are removed at most.
+    outdated: u64,
+    removed: u64,
     statuses: Vec<StatusRow<'a>>,
     notifications: Vec<QueuedNotification<'a>>,
 }
@@ -201,21 +208,20 @@ struct StatusRow<'a> {
     reason: &'a str,
     message: &'a str,
     content: &'a str,
+    number: u64,
 }
 
 impl<'a> From<&'a Chain> for ChainRow<'a> {
     fn from(chain: &'a Chain) -> Self {
         let (key, head) = (chain.key(), chain.head());
-        let status = |commit: &'a Commit| {
-            let entry = commit.status.as_ref()?;
-            Some(StatusRow {
-                seq: commit.session.seq,
-                status: entry.status.as_str(),
-                timestamp: entry.timestamp.timestamp_micros(),
-                reason: &entry.reason,
-                message: &entry.message,
-                content: &entry.content,
-            })
+        let status = |(commit, entry): (&'a Commit, &'a StatusEntry)| StatusRow {
+            seq: commit.session.seq,
+            status: entry.status.as_str(),
+            timestamp: entry.timestamp.timestamp_micros(),
+            reason: &entry.reason,
+            message: &entry.message,
+            content: &entry.content,
+            number: commit.session.entries,
         };
         Self {
             workspace: key.workspace.key(),
@@ -242,7 +248,10 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
             noted_at: head.noted_at.timestamp_micros(),
             hook: &head.hook,
             silence: head.silence.code(),
-            statuses: chain.commits().filter_map(status).collect(),
+            entries: head.entries,
+            outdated: chain.last().outdated(),
+            removed: chain.removed_at_most(),
+            statuses: chain.with_kept_entries().map(status).collect(),
             notifications: chain
                 .commits()
                 .flat_map(|commit| &commit.notifications)

@@ -1,4 +1,4 @@
-use crate::{Commit, SessionHead, SessionKey};
+use crate::{Commit, REMOVED_AT_ONCE, SessionHead, SessionKey, StatusEntry};
 
 /// Consecutive commits on one session, which are stored together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,23 @@ impl Chain {
     /// The commits, oldest first.
     pub fn commits(&self) -> impl DoubleEndedIterator<Item = &Commit> {
         std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    /// The commits whose entries are kept once all are applied.
+    pub fn with_kept_entries(&self) -> impl Iterator<Item = (&Commit, &StatusEntry)> {
+        let outdated = self.last().outdated();
+        self.commits().filter_map(move |commit| {
+            let entry = commit.status.as_ref()?;
+            (commit.session.entries > outdated).then_some((commit, entry))
+        })
+    }
+
+    /// How many of the oldest entries the chain may remove at most.
+    pub fn removed_at_most(&self) -> u64 {
+        match self.last().kept_entries {
+            Some(_) => REMOVED_AT_ONCE * self.commits().count() as u64,
+            None => 0,
+        }
     }
 
     /// The first commit.

@@ -1,5 +1,7 @@
 //! The state machine of reports: from what is stored and what was reported to what is to be stored.
 
+use std::num::NonZeroU32;
+
 use chrono::TimeDelta;
 
 use crate::{
@@ -58,6 +60,8 @@ pub struct SessionHead {
     pub hook: String,
     /// Whether somebody is to be told when it expires, or has been.
     pub silence: Silence,
+    /// The number of history entries so far, those that are gone included.
+    pub entries: u64,
 }
 
 impl SessionHead {
@@ -130,9 +134,22 @@ pub struct Commit {
     pub status: Option<StatusEntry>,
     /// What joins the outbox.
     pub notifications: Vec<Notification>,
+    /// The most entries that the session's history keeps; `None`: all. Of older ones this commit removes
+    /// [`REMOVED_AT_ONCE`] at most.
+    pub kept_entries: Option<NonZeroU32>,
 }
 
+/// The most history entries that one commit removes: more than it adds, so that a history comes down to
+/// a limit that has become lower.
+pub const REMOVED_AT_ONCE: u64 = 3;
+
 impl Commit {
+    /// The number of the session's newest entry that is not to be kept; 0: all are.
+    pub fn outdated(&self) -> u64 {
+        let kept = self.kept_entries.map_or(u64::MAX, |kept| kept.get().into());
+        self.session.entries.saturating_sub(kept)
+    }
+
     /// The agent's search key, see [`search_key`].
     pub fn agent_id_key(&self) -> String {
         search_key(&self.key.agent_id)
@@ -277,6 +294,7 @@ fn decide_effect(
         status_since: unchanged.map_or(now, |head| head.status_since.min(now)),
         run_started,
         silence: Silence::after(report.status, &context),
+        entries: before.map_or(0, |head| head.entries) + u64::from(noted_before.is_none()),
         context,
         sequence,
         noted_at: noted_before.map_or(now, |head| head.noted_at),
@@ -320,6 +338,7 @@ fn decide_effect(
                 content: report.content.clone(),
             }),
             notifications: Vec::new(),
+            kept_entries: None,
         },
         happenings,
         transition,

@@ -124,6 +124,9 @@ settings! {
     max_memory_mib: u32 = "MAX_MEMORY_MIB", |text| parse::number(text, "number of MiB", 0..=16_777_216),
         Value("1024"), NATIVE;
 
+    /// The most statuses that the history of a session keeps; 0: all. Older ones go first.
+    max_history_per_session: u32 = "MAX_HISTORY_PER_SESSION", parse::limit, Value("0"), EVERY;
+
     /// How much of what coding agents hand to their hooks is kept: `full`, `title` (no messages and
     /// arguments) or `none` (status and reason only). Known secrets are cut out in any case.
     hook_detail: Detail = "HOOK_DETAIL", parse::hook_detail, Value("full"), EVERY;

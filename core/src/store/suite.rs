@@ -33,6 +33,7 @@ pub use silence::*;
 pub use tokens::*;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
@@ -86,6 +87,8 @@ macro_rules! store_suite {
             what_a_clock_that_was_ahead_left_behind_does_not_last
             a_session_keeps_what_reports_say_of_it
             a_commit_without_an_entry_leaves_a_gap
+            a_limited_history_keeps_its_newest_entries
+            walks_stay_right_while_old_entries_go
             a_group_is_stored_chain_by_chain
             groups_and_single_commits_race
             a_renewed_session_goes_on

@@ -445,6 +445,7 @@ proptest! {
                 mode: AuthMode::Required,
                 shared_channel: None,
                 notification_webhook_url: Some("https://example.com/hook".into()),
+                kept_entries: None,
                 has_timer: true,
                 quotas: Quotas { agents, sessions_per_agent },
             },

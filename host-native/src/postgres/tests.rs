@@ -38,6 +38,7 @@ fn reports(store: NativeStore) -> PostgresReports {
         mode: AuthMode::Open,
         notification_webhook_url: Some("http://receiver.example/".into()),
         shared_channel: None,
+        kept_entries: None,
         has_timer: true,
         quotas: Quotas::default(),
     };

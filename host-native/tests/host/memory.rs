@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
+use kubeagents_test_postgres::database;
 use serde_json::{Value, json};
 
 use crate::events::Reader;
-use crate::support::{Answer, Server, load, report};
+use crate::support::{Answer, Server, load, numbered, report};
 
 fn large(agent: &str, topic: &str, status: &str) -> Value {
     let mut report = report(topic, status);
@@ -107,4 +108,46 @@ async fn who_fills_memory_stops_no_known_session() {
     let stored = known.await.unwrap();
     let newest = server.get("/api/agents/agent/sessions/known").await.body;
     assert_eq!(newest["session"]["message"], json!(stored.last().unwrap()));
+}
+
+#[tokio::test]
+async fn a_history_keeps_its_newest_statuses_on_every_storage() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("sqlite:{}", folder.path().join("kubeagents.db").display());
+    let database = database();
+    for storage in [None, Some(file), Some(database.url())] {
+        let storage = storage.as_deref();
+        let mode = ("AUTH_MODE", "open");
+        let start = |kept| {
+            let mut variables = vec![mode, ("MAX_HISTORY_PER_SESSION", kept)];
+            variables.extend(storage.map(|url| ("DATABASE_URL", url)));
+            Server::start(&variables)
+        };
+        let shown = async |server: &Server| -> Vec<String> {
+            let answer = server.get("/api/agents/agent/sessions/topic").await;
+            let history = answer.body["status_history"].as_array().unwrap();
+            let message = |status: &Value| status["message"].as_str().unwrap().to_owned();
+            history.iter().map(message).collect()
+        };
+        let server = start("4");
+        for number in 0..6 {
+            let answer = server
+                .post("/webhook/status", &numbered("topic", number))
+                .await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        }
+        let newest = ["topic 5", "topic 4", "topic 3", "topic 2"];
+        assert_eq!(shown(&server).await, newest, "{storage:?}");
+        if storage.is_none() {
+            continue;
+        }
+        drop(server);
+        let server = start("1");
+        let answer = server.post("/webhook/status", &numbered("topic", 6)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        assert_eq!(shown(&server).await, ["topic 6", "topic 5"], "{storage:?}");
+        let answer = server.post("/webhook/status", &numbered("topic", 7)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        assert_eq!(shown(&server).await, ["topic 7"], "{storage:?}");
+    }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use kubeagents_core::{
-    Commit, Context, Session, SessionHead, Silence, Status, StatusKind, Timestamp, Workspace,
-    sha256_hex,
+    Commit, Context, REMOVED_AT_ONCE, Session, SessionHead, Silence, Status, StatusKind, Timestamp,
+    Workspace, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,9 @@ pub(crate) struct Head {
     /// The minute that the agent is noted for, at which the first of its sessions may fall silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) watched: Option<i64>,
+    /// Whether entries of some session's history are gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) limited: bool,
     /// Set once the head of a deleted account's agent has been emptied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remains: Option<Remains>,
@@ -102,13 +105,19 @@ pub(crate) struct Row {
     /// That entry, where the newest commit has left none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) noted: Option<Noted>,
+    /// The number of its history entries so far. Rows from before they were counted lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) entries: Option<u64>,
+    /// The number of the newest entry that is gone, since a history is limited; 0: none is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) gone: u64,
     /// The version of its own document, once it has one. Never in that document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stored: Option<String>,
 }
 
-fn is_zero(number: &u8) -> bool {
-    *number == 0
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 /// How long what was told of a silence may be tried again.
@@ -150,6 +159,10 @@ pub(crate) struct HistoryEntry {
     pub(crate) message: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) content: String,
+    /// Its number among its session's entries, which has no gaps. Entries from before they were counted
+    /// lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) number: Option<u64>,
     /// The page with the session's entry before this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) previous: Option<u64>,
@@ -187,6 +200,11 @@ impl Item for Moved {
 }
 
 impl HistoryEntry {
+    /// Checks whether a session of this row still has it.
+    pub(crate) fn is_kept(&self, gone: u64) -> bool {
+        self.number.unwrap_or(self.seq) > gone
+    }
+
     pub(crate) fn order(&self) -> (Timestamp, Reverse<&str>, u64) {
         (self.at, Reverse(&self.topic), self.seq)
     }
@@ -255,6 +273,7 @@ impl Row {
             noted_at: self.newest_entry().at,
             hook: self.hook.clone(),
             silence: Silence::from_code(self.silence).unwrap_or_default(),
+            entries: self.entries.unwrap_or(self.seq),
         }
     }
 
@@ -309,6 +328,7 @@ impl Head {
             cold: Log::default(),
             history: Log::default(),
             watched: None,
+            limited: false,
             remains: None,
         }
     }
@@ -370,6 +390,7 @@ impl Head {
                 reason: status.reason.clone(),
                 message: status.message.clone(),
                 content: status.content.clone(),
+                number: Some(session.entries),
                 previous: row.as_ref().map(|row| row.page),
                 outgoing,
             });
@@ -378,6 +399,13 @@ impl Head {
             (Some(_), Some(row)) => row.page,
             _ => self.history.pages,
         };
+        let gone_before = row.as_ref().map_or(0, |row| row.gone);
+        let gone = match commit.kept_entries {
+            Some(_) => (gone_before + REMOVED_AT_ONCE).min(commit.outdated()),
+            None => 0,
+        };
+        let gone = gone.max(gone_before);
+        self.limited |= gone > 0;
         let is_tried = |told: &Outgoing| session.last_updated - told.created < TRIED;
         let told = row.as_mut().map(|row| std::mem::take(&mut row.told));
         let told = told.into_iter().flatten().filter(is_tried).collect();
@@ -400,6 +428,8 @@ impl Head {
             told,
             page,
             noted,
+            entries: Some(session.entries),
+            gone,
             stored: row.and_then(|row| row.stored),
         });
     }

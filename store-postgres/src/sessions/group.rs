@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use kubeagents_core::{
-    Commit, SessionKey, Snapshot, StoreError,
+    Commit, SessionKey, Snapshot, StatusEntry, StoreError,
     batch::Chain,
     search_key,
     store::{CommitOutcome, MAX_DELIVERIES, MAX_WAITING, NO_ROOM},
@@ -28,7 +28,8 @@ SELECT agent.name, CASE WHEN session.seq IS NULL THEN coalesce(agent.session_cou
         WHERE counted.workspace = wanted.workspace), 0) ELSE 0 END, \
     session.seq, session.created, session.last_updated, session.ttl_minutes, session.title, \
     session.status, session.reason, session.message, session.status_since, session.run_started, \
-    session.context, session.sequence, session.noted_at, session.hook, session.silence \
+    session.context, session.sequence, session.noted_at, session.hook, session.silence, \
+    coalesce(session.entries, session.seq) \
 FROM unnest($1::text[], $2::text[], $3::text[]) \
     WITH ORDINALITY AS wanted(workspace, agent_id, session_topic, place) \
 LEFT JOIN LATERAL (\
@@ -69,10 +70,11 @@ input AS MATERIALIZED (\
     FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], \
         $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], \
         $25::text[], $26::text[], $27::text[], $28::bigint[], $29::text[], $30::bigint[], \
-        $31::bigint[], $32::text[], $36::bigint[]) \
+        $31::bigint[], $32::text[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[]) \
         WITH ORDINALITY AS i(agent, session_topic, expected_seq, seq, created, last_updated, \
             ttl_minutes, status, started, name, name_key, source, title, reason, \
-            message, status_since, context, last_sequence, noted_at, hook, silence, place) \
+            message, status_since, context, last_sequence, noted_at, hook, silence, \
+            entries, outdated, removed, place) \
     JOIN free_agents AS a USING (agent)), \
 free_sessions AS MATERIALIZED (\
     SELECT i.*, mine.at FROM input AS i CROSS JOIN LATERAL (\
@@ -86,7 +88,8 @@ updated AS (\
         ttl_minutes = i.ttl_minutes, status = i.status, run_started = i.run_started, \
         title = i.title, reason = i.reason, \
         message = i.message, status_since = i.status_since, context = i.context, \
-        sequence = i.sequence, noted_at = i.noted_at, hook = i.hook, silence = i.silence, changed = ",
+        sequence = i.sequence, noted_at = i.noted_at, hook = i.hook, silence = i.silence, \
+        entries = i.entries, changed = ",
     this_transaction!(),
     " \
     FROM free_sessions AS i WHERE session.ctid = i.at \
@@ -94,10 +97,10 @@ updated AS (\
 created AS (\
     INSERT INTO kubeagents_data.sessions AS session (workspace, agent_id, session_topic, seq, \
         created, last_updated, ttl_minutes, status, run_started, title, reason, \
-        message, status_since, context, sequence, noted_at, hook, silence, changed) \
+        message, status_since, context, sequence, noted_at, hook, silence, entries, changed) \
     SELECT workspace, agent_id, session_topic, seq, created, last_updated, ttl_minutes, status, \
         run_started, title, reason, message, status_since, context, \
-        sequence, noted_at, hook, silence, ",
+        sequence, noted_at, hook, silence, entries, ",
     this_transaction!(),
     " \
     FROM input \
@@ -136,12 +139,22 @@ patches AS (\
     ", \
 entries AS (\
     INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
-        \"timestamp\", status, reason, message, content) \
+        \"timestamp\", status, reason, message, content, number) \
     SELECT input.workspace, input.agent_id, input.session_topic, entry.seq, entry.at, \
-        entry.status, entry.reason, entry.message, entry.content \
+        entry.status, entry.reason, entry.message, entry.content, entry.number \
     FROM unnest($16::bigint[], $17::bigint[], $18::bigint[], $19::text[], $20::text[], \
-        $21::text[], $22::text[]) AS entry(place, seq, at, status, reason, message, content) \
+        $21::text[], $22::text[], $40::bigint[]) \
+        AS entry(place, seq, at, status, reason, message, content, number) \
     JOIN gate USING (place) JOIN input USING (place)), \
+outdated AS (\
+    SELECT oldest.at FROM gate JOIN input AS i USING (place) CROSS JOIN LATERAL (\
+        SELECT entry.ctid AS at, coalesce(entry.number, entry.seq) AS number \
+        FROM kubeagents_data.statuses AS entry \
+        WHERE entry.workspace = i.workspace AND entry.agent_id = i.agent_id \
+        AND entry.session_topic = i.session_topic ORDER BY entry.seq LIMIT i.removed\
+    ) AS oldest WHERE oldest.number <= i.outdated), \
+removed AS (\
+    DELETE FROM kubeagents_data.statuses AS entry USING outdated WHERE entry.ctid = outdated.at), \
 queued AS (\
     SELECT n.*, ",
     queue_place!("$33"),
@@ -213,12 +226,16 @@ struct Columns<'a> {
     noted_at: Vec<i64>,
     hook: Vec<Cow<'a, str>>,
     silence: Vec<i64>,
+    entries: Vec<i64>,
+    outdated: Vec<i64>,
+    removed: Vec<i64>,
     entry_place: Vec<i64>,
     entry_seq: Vec<i64>,
     entry_timestamp: Vec<i64>,
     entry_status: Vec<Cow<'a, str>>,
     entry_reason: Vec<Cow<'a, str>>,
     entry_message: Vec<Cow<'a, str>>,
+    entry_number: Vec<i64>,
     entry_content: Vec<Cow<'a, str>>,
     queued_place: Vec<i64>,
     queued: Vec<Cow<'a, str>>,
@@ -230,8 +247,11 @@ impl<'a> Columns<'a> {
         for (chain, place) in chains.iter().zip(1..) {
             columns.add_agent(chain.first());
             columns.add_chain(chain);
+            for (commit, entry) in chain.with_kept_entries() {
+                columns.add_entry(place, commit, entry);
+            }
             for commit in chain.commits() {
-                columns.add_entry(place, commit);
+                columns.add_queued(place, commit);
             }
         }
         columns
@@ -275,26 +295,31 @@ impl<'a> Columns<'a> {
         self.noted_at.push(head.noted_at.timestamp_micros());
         self.hook.push(head.hook.as_str().into());
         self.silence.push(head.silence.code().into());
+        self.entries.push(saturating(head.entries));
+        self.outdated.push(saturating(chain.last().outdated()));
+        self.removed.push(saturating(chain.removed_at_most()));
     }
 
-    fn add_entry(&mut self, place: i64, commit: &'a Commit) {
-        if let Some(entry) = &commit.status {
-            self.entry_place.push(place);
-            self.entry_seq.push(saturating(commit.session.seq));
-            let timestamp = entry.timestamp.timestamp_micros();
-            self.entry_timestamp.push(timestamp);
-            self.entry_status.push(entry.status.as_str().into());
-            self.entry_reason.push(entry.reason.as_str().into());
-            self.entry_message.push(entry.message.as_str().into());
-            self.entry_content.push(entry.content.as_str().into());
-        }
+    fn add_entry(&mut self, place: i64, commit: &Commit, entry: &'a StatusEntry) {
+        self.entry_place.push(place);
+        self.entry_seq.push(saturating(commit.session.seq));
+        self.entry_number.push(saturating(commit.session.entries));
+        let timestamp = entry.timestamp.timestamp_micros();
+        self.entry_timestamp.push(timestamp);
+        self.entry_status.push(entry.status.as_str().into());
+        self.entry_reason.push(entry.reason.as_str().into());
+        self.entry_message.push(entry.message.as_str().into());
+        self.entry_content.push(entry.content.as_str().into());
+    }
+
+    fn add_queued(&mut self, place: i64, commit: &'a Commit) {
         if let Some(entries) = notifications_json(&commit.notifications) {
             self.queued_place.push(place);
             self.queued.push(entries.into());
         }
     }
 
-    fn params(&self) -> [Value<'_>; 36] {
+    fn params(&self) -> [Value<'_>; 40] {
         [
             Value::Texts(&self.workspace),
             Value::Texts(&self.agent_id),
@@ -332,6 +357,10 @@ impl<'a> Columns<'a> {
             NO_ROOM.into(),
             saturating(MAX_DELIVERIES).into(),
             Value::Ints(&self.silence),
+            Value::Ints(&self.entries),
+            Value::Ints(&self.outdated),
+            Value::Ints(&self.removed),
+            Value::Ints(&self.entry_number),
         ]
     }
 }

@@ -16,7 +16,8 @@ SELECT session.workspace, session.agent_id, session.session_topic, \
         WHERE agent.workspace = session.workspace AND agent.agent_id = session.agent_id), \
     0::bigint, session.seq, session.created, session.last_updated, session.ttl_minutes, session.title, \
     session.status, session.reason, session.message, session.status_since, session.run_started, \
-    session.context, session.sequence, session.noted_at, session.hook, session.silence \
+    session.context, session.sequence, session.noted_at, session.hook, session.silence, \
+    coalesce(session.entries, session.seq) \
 FROM kubeagents_data.sessions AS session \
 WHERE session.silence = 1 AND session.expires_at > $1::bigint AND session.expires_at <= $2::bigint \
 ORDER BY session.expires_at LIMIT $3::bigint";

@@ -1,7 +1,7 @@
 //! The commit of one report, which waits for rows that others have locked.
 
 use kubeagents_core::store::{CommitOutcome, MAX_DELIVERIES, MAX_WAITING, NO_ROOM};
-use kubeagents_core::{Commit, StoreError};
+use kubeagents_core::{Commit, REMOVED_AT_ONCE, StoreError};
 use kubeagents_store_sql::context_text;
 
 use super::{
@@ -41,10 +41,19 @@ macro_rules! commit_statement {
             ", \
             entry AS (\
                 INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
-                    \"timestamp\", status, reason, message, content) \
+                    \"timestamp\", status, reason, message, content, number) \
                 SELECT $1::text, $2::text, $3::text, seq, $14::bigint, $15::text, $16::text, \
-                    $17::text, $18::text \
+                    $17::text, $18::text, $32::bigint \
                 FROM gate WHERE $14::bigint IS NOT NULL), \
+            removed AS (\
+                DELETE FROM kubeagents_data.statuses AS entry USING (\
+                    SELECT entry.ctid AS at, coalesce(entry.number, entry.seq) AS number \
+                    FROM kubeagents_data.statuses AS entry \
+                    WHERE entry.workspace = $1::text AND entry.agent_id = $2::text \
+                    AND entry.session_topic = $3::text ORDER BY entry.seq LIMIT $34::bigint\
+                ) AS oldest \
+                WHERE entry.ctid = oldest.at AND oldest.number <= $33::bigint \
+                AND EXISTS (SELECT FROM gate)), \
             queued AS (\
                 SELECT n.*, ",
             queue_place!("$28"),
@@ -63,10 +72,10 @@ macro_rules! commit_statement {
 const COMMIT_FIRST: &str = commit_statement!(
     "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
         last_updated, ttl_minutes, status, run_started, title, reason, message, \
-        status_since, context, sequence, noted_at, hook, silence, changed) \
+        status_since, context, sequence, noted_at, hook, silence, entries, changed) \
     SELECT $1::text, $2::text, $3::text, 1, $4::bigint, $5::bigint, $6::bigint, $7::text, \
         $8::bigint, $20::text, $21::text, $22::text, $23::bigint, $24::text, $25::bigint, \
-        $26::bigint, $27::text, $31::bigint, ",
+        $26::bigint, $27::text, $31::bigint, $32::bigint, ",
     this_transaction!(),
     " \
     WHERE pg_try_advisory_xact_lock(kubeagents_data.session_lock($1::text, $2::text, $3::text)) \
@@ -81,7 +90,8 @@ const COMMIT_NEXT: &str = commit_statement!(
         last_updated = $5::bigint, ttl_minutes = $6::bigint, status = $7::text, \
         run_started = $8::bigint, title = $20::text, reason = $21::text, message = $22::text, \
         status_since = $23::bigint, context = $24::text, sequence = $25::bigint, \
-        noted_at = $26::bigint, hook = $27::text, silence = $31::bigint, changed = ",
+        noted_at = $26::bigint, hook = $27::text, silence = $31::bigint, \
+        entries = $32::bigint, changed = ",
     this_transaction!(),
     " \
     FROM (SELECT FROM kubeagents_data.agents \
@@ -101,6 +111,7 @@ pub(super) async fn commit(
         session,
         status,
         notifications,
+        kept_entries,
     } = commit;
     let first = *expected_seq == 0;
     let agent_id_key = commit.agent_id_key();
@@ -108,6 +119,7 @@ pub(super) async fn commit(
     let notifications = notifications_json(notifications);
     let context = context_text(&session.context);
     let entry = status.as_ref();
+    let removed = kept_entries.map_or(0, |_| REMOVED_AT_ONCE);
     let params = [
         key.workspace.key().into(),
         Value::from(&key.agent_id),
@@ -143,6 +155,9 @@ pub(super) async fn commit(
         NO_ROOM.into(),
         saturating(MAX_DELIVERIES).into(),
         i64::from(session.silence.code()).into(),
+        saturating(session.entries).into(),
+        saturating(commit.outdated()).into(),
+        saturating(removed).into(),
     ];
     let sql = if first { COMMIT_FIRST } else { COMMIT_NEXT };
     Ok(match gathered(query, sql, &params).await?.is_empty() {

@@ -18,8 +18,8 @@ use crate::store::{
 };
 use crate::yielding::yield_now;
 use crate::{
-    Agent, Commit, NamedSession, Session, SessionHead, SessionKey, Silence, Snapshot, Status,
-    StatusEntry, Timestamp, Workspace,
+    Agent, Commit, NamedSession, REMOVED_AT_ONCE, Session, SessionHead, SessionKey, Silence,
+    Snapshot, Status, StatusEntry, Timestamp, Workspace,
 };
 
 /// The most rows that a list looks at before it lets go of the lock, which reports need, and lets
@@ -544,7 +544,7 @@ impl AgentState {
     fn report(&mut self, commit: &Commit, places: &mut Places) -> Reported {
         let topic = commit.key.session_topic.as_str();
         let head = commit.session.clone();
-        let (topic, mut session, before, less) = match self.sessions.remove_entry(topic) {
+        let (topic, mut session, before, mut less) = match self.sessions.remove_entry(topic) {
             Some((topic, mut session)) => {
                 self.unlist(&topic, &session.head);
                 places.remove(&session);
@@ -578,6 +578,15 @@ impl AgentState {
                 .history
                 .insert(session.head.seq, Arc::new(entry.clone()));
             more += status_bytes(entry);
+        }
+        if let Some(kept) = commit.kept_entries {
+            let kept = usize::try_from(kept.get()).unwrap_or(usize::MAX);
+            for _ in 0..REMOVED_AT_ONCE {
+                if session.history.len() <= kept {
+                    break;
+                }
+                less += session.drop_oldest(&topic, &mut self.timeline);
+            }
         }
         session.changed = places.number();
         places.insert(&mut session);

@@ -5,9 +5,11 @@ use crate::store::Sessions;
 /// One step of a random history.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A report, whether it leaves no history entry, and whether its commit comes too late.
+    /// A report, how much history it leaves, whether it adds none to that, and whether its commit comes too
+    /// late.
     Report {
         report: Box<Report>,
+        kept: u32,
         quiet: bool,
         stale: bool,
     },
@@ -45,9 +47,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
                 }
             },
         );
-    let report = (report, any::<bool>(), prop::bool::weighted(0.1));
-    let report = report.prop_map(|(report, quiet, stale)| Step::Report {
+    let kept = prop::sample::select(vec![0, 0, 1, 2, 4]);
+    let report = (report, kept, any::<bool>(), prop::bool::weighted(0.1));
+    let report = report.prop_map(|(report, kept, quiet, stale)| Step::Report {
         report: Box::new(report),
+        kept,
         quiet,
         stale,
     });
@@ -70,6 +74,7 @@ pub async fn random_operations_match_the_model<S: Store>(store: &S, tag: &str) {
                 Step::Wait(by) => now += seconds(*by),
                 Step::Report {
                     report,
+                    kept,
                     quiet,
                     stale,
                 } => {
@@ -86,6 +91,7 @@ pub async fn random_operations_match_the_model<S: Store>(store: &S, tag: &str) {
                     let Ok(Decision { mut commit, .. }) = decision else {
                         continue;
                     };
+                    commit.kept_entries = NonZeroU32::new(*kept);
                     if *stale {
                         commit.expected_seq += 1;
                         commit.session.seq += 1;

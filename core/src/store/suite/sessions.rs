@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use super::*;
 
 /// A first report makes an agent and a session, with every field as reported.
@@ -461,6 +463,118 @@ pub async fn a_session_keeps_what_reports_say_of_it<S: Store>(store: &S, tag: &s
     let history = session_statuses(store, &grouped).await;
     let reasons: Vec<&str> = history.iter().map(|entry| &*entry.reason).collect();
     assert_eq!(reasons, ["plan", "permission"]);
+}
+
+/// What a session's history holds, newest first.
+async fn messages<S: Store>(store: &S, key: &SessionKey) -> Vec<String> {
+    let history = session_statuses(store, key).await.into_iter();
+    history.map(|entry| entry.message).collect()
+}
+
+/// Reports numbers, each by a commit that keeps so many entries.
+async fn count<S: Store>(store: &S, key: &SessionKey, numbers: RangeInclusive<u32>, kept: u32) {
+    for number in numbers {
+        let report = Report {
+            message: number.to_string(),
+            ..running(&key.agent_id, &key.session_topic)
+        };
+        let snapshot = store.load(key).await.unwrap();
+        let now = start() + seconds(number.into());
+        let mut commit = decided(&key.workspace, &report, &snapshot, now);
+        commit.kept_entries = NonZeroU32::new(kept);
+        let outcome = store.commit(&commit).await.unwrap();
+        assert_eq!(outcome, CommitOutcome::Committed);
+    }
+}
+
+/// The oldest entries go, a few with each commit until the limit holds. Commits without an entry do not
+/// count, and no place is given again.
+pub async fn a_limited_history_keeps_its_newest_entries<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let key = key(&ws, "a", "t");
+    let newest = |numbers: RangeInclusive<u32>| -> Vec<String> {
+        numbers.rev().map(|number| number.to_string()).collect()
+    };
+    count(store, &key, 1..=3, 4).await;
+    assert_eq!(messages(store, &key).await, newest(1..=3));
+    count(store, &key, 4..=6, 4).await;
+    assert_eq!(messages(store, &key).await, newest(3..=6));
+    let of_agent = store.history(&ws, "a", None, 9).await.unwrap();
+    assert_eq!((of_agent.items.len(), of_agent.next), (4, None));
+    for quiet in 7..12 {
+        let snapshot = store.load(&key).await.unwrap();
+        let now = start() + seconds(quiet);
+        let mut commit = decided_quietly(&ws, &running("a", "t"), "", &snapshot, now);
+        commit.kept_entries = NonZeroU32::new(4);
+        let outcome = store.commit(&commit).await.unwrap();
+        assert_eq!(outcome, CommitOutcome::Committed);
+    }
+    assert_eq!(messages(store, &key).await, newest(3..=6));
+    // Unlimited for a while, then less than ever: it comes down bit by bit.
+    count(store, &key, 20..=25, 0).await;
+    assert_eq!(messages(store, &key).await.len(), 10);
+    count(store, &key, 26..=26, 2).await;
+    assert_eq!(messages(store, &key).await.len(), 8);
+    count(store, &key, 27..=29, 2).await;
+    assert_eq!(messages(store, &key).await, newest(28..=29));
+    // Other sessions keep theirs, and another limit.
+    let other = super::key(&ws, "a", "other");
+    count(store, &other, 1..=3, 1).await;
+    assert_eq!(messages(store, &other).await, newest(3..=3));
+    assert_eq!(messages(store, &key).await, newest(28..=29));
+
+    // A group that is longer than what is kept.
+    let mut snapshot = store.load(&key).await.unwrap();
+    let mut commits = Vec::new();
+    for number in 30..=36 {
+        let report = Report {
+            message: number.to_string(),
+            ..running("a", "t")
+        };
+        let mut commit = decided(&ws, &report, &snapshot, start() + seconds(number));
+        commit.kept_entries = NonZeroU32::new(3);
+        snapshot = snapshot.after(&commit);
+        commits.push(commit);
+    }
+    let chain = Chain::new(commits).unwrap();
+    let outcomes = store.commit_many(&[chain]).await.unwrap();
+    assert_eq!(outcomes, [CommitOutcome::Committed]);
+    assert_eq!(messages(store, &key).await, newest(34..=36));
+    let head = store.load(&key).await.unwrap().session.unwrap();
+    assert_eq!(Some(&head), snapshot.session.as_ref());
+    let places = session_statuses(store, &key).await;
+    let places: Vec<u64> = places.iter().map(|entry| entry.seq).collect();
+    assert_eq!(places, [head.seq, head.seq - 1, head.seq - 2]);
+    let all = store.history(&ws, "a", None, 99).await.unwrap().items;
+    assert_eq!(all.len(), 4);
+}
+
+/// Who walks through a history that loses its oldest entries meanwhile sees the others, each once.
+pub async fn walks_stay_right_while_old_entries_go<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let key = key(&ws, "a", "t");
+    count(store, &key, 1..=12, 12).await;
+    let (mut of_session, mut of_agent) = (Vec::new(), Vec::new());
+    let (mut before, mut after) = (None, None);
+    for number in 13..17 {
+        let page = store.session(&key, before, 3).await.unwrap().unwrap();
+        of_session.extend(page.history.items.into_iter().map(|entry| entry.message));
+        let all = store.history(&ws, "a", after.as_ref(), 3).await.unwrap();
+        of_agent.extend(all.items.into_iter().map(|entry| entry.message));
+        count(store, &key, number..=number, 12).await;
+        (before, after) = (page.history.next, all.next);
+        if before.is_none() && after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((before, after), (None, None));
+    // The three oldest were gone when it was their turn.
+    let expected: Vec<String> = (4..=12)
+        .rev()
+        .map(|number: u32| number.to_string())
+        .collect();
+    assert_eq!(of_session, expected);
+    assert_eq!(of_agent, expected);
 }
 
 /// A commit may raise the version without a history entry. History then has a gap, and goes on.
