@@ -56,9 +56,13 @@ pub(super) fn refuse_databases(misspelt: &[Misspelt]) -> Result<(), ConfigError>
     }
 }
 
+/// A variable of the process's environment that names certificate authorities, and no certificate.
+const AUTHORITIES: &str = "SSL_CERT_FILE";
+
 /// The variable that is closest to a name, if it is close enough and the name is none itself.
 fn nearest(name: &str, settings: &'static [Setting]) -> Option<String> {
-    if variables_of(SETTINGS.iter().chain(CLIENT_SETTINGS)).any(|variable| variable == name) {
+    let mut known = variables_of(SETTINGS.iter().chain(CLIENT_SETTINGS));
+    if name == AUTHORITIES || known.any(|variable| variable == name) {
         return None;
     }
     let upper = name.to_uppercase();

@@ -205,6 +205,7 @@ async fn other_mistyped_variables_are_warned_of() {
         ("DB_PORT_5432_TCP", "tcp://10.0.0.1:5432"),
         ("DB_SERVICE_HOST", "10.0.0.1"),
         ("RUST_LOG_STYLE", "never"),
+        ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"),
         ("RUST_BACKTRACE", "0"),
         ("PATH", "/bin"),
         ("PORTS", "1"),
