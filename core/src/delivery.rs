@@ -69,7 +69,50 @@ pub trait Poster {
 
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+
+    /// Notes what became of a notification of this form, for the host's own records.
+    fn settled(&self, _format: &'static str, _fate: Fate) {}
 }
+
+/// What became of a notification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The receiver has taken it.
+    Delivered,
+    /// The receiver has taken a message that stands for it and others.
+    Merged,
+    /// The receiver has not taken it, and will be asked again.
+    Retried,
+    /// It is given up.
+    Failed,
+    /// It is not to be told any more.
+    Dropped,
+}
+
+impl Fate {
+    /// Every fate.
+    pub const ALL: [Self; 5] = [
+        Self::Delivered,
+        Self::Merged,
+        Self::Retried,
+        Self::Failed,
+        Self::Dropped,
+    ];
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Merged => "merged",
+            Self::Retried => "retried",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// What the form of notifications that are no channel's is called.
+pub const PLAIN: &str = "plain";
 
 /// A receiver's answer, as far as it matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +215,7 @@ pub async fn deliver<S: Store>(
         outcome = post(poster, notification).await;
     }
     let random = u32::from_le_bytes(random(entropy));
-    if let Err(error) = settle(store, leased, &outcome, clock.now(), random).await {
+    if let Err(error) = settle(store, poster, leased, &outcome, clock.now(), random).await {
         let (id, causes) = (&notification.id, causes(&error));
         tracing::warn!(%id, %causes, "what became of a notification is not stored");
     }
@@ -184,6 +227,7 @@ async fn post(poster: &impl Poster, notification: &Notification) -> Result<Answe
 
 async fn settle<S: Store>(
     store: &S,
+    poster: &impl Poster,
     leased: &LeasedNotification,
     outcome: &Result<Answer, PostError>,
     now: Timestamp,
@@ -201,6 +245,7 @@ async fn settle<S: Store>(
     let attempt = Attempt::of(outcome, now);
     if attempt.is_success() {
         tracing::debug!(%id, %receiver, "notification delivered");
+        poster.settled(PLAIN, Fate::Delivered);
         return store.notification_delivered(id).await;
     }
     let reason = match outcome {
@@ -210,6 +255,7 @@ async fn settle<S: Store>(
     match after_failure(attempt, leased.round, *created_at, now, S::DURABLE, random) {
         Next::After(pause) => {
             tracing::warn!(%id, %receiver, %reason, ?pause, "notification failed, will be tried again");
+            poster.settled(PLAIN, Fate::Retried);
             let failure = Failure {
                 rests: attempt.asks_for_rest(),
                 ..Failure::default()
@@ -218,6 +264,7 @@ async fn settle<S: Store>(
         }
         Next::Abandon => {
             tracing::error!(%id, %receiver, %reason, "notification failed and is given up");
+            poster.settled(PLAIN, Fate::Failed);
             store.notification_abandoned(id).await
         }
     }

@@ -62,7 +62,7 @@ use crate::ports::{Clock, Events, Ports};
 use crate::settings::{CorsPolicy, is_ip_authority, is_loopback_authority, is_origin_of};
 use crate::token::TokenSigner;
 use crate::validation::storable;
-use crate::{AuthMode, Scope, Settings, Timestamp, Workspace};
+use crate::{AuthMode, Limit, Scope, Settings, Timestamp, Workspace};
 use body::{Received, Standing};
 use client::Client;
 pub use client::Peer;
@@ -199,7 +199,10 @@ impl<P: Ports> App<P> {
             Target::Answered(response) => return Ok(response.map(Reply::Whole)),
             Target::Endpoint(route, row) if row.endpoint == Endpoint::Health => (route, row),
             _ if is_crowded => {
-                return Err(ApiError::overloaded("too many connections, try again"));
+                return Err(ApiError::overloaded(
+                    Limit::Connections,
+                    "too many connections, try again",
+                ));
             }
             Target::Page(file) => {
                 let page = page::serve(file, &parts.headers)?;
@@ -433,16 +436,16 @@ fn conclude<F>(
     answer: Result<Response<Reply<F>>, ApiError>,
     trace: Trace,
 ) -> Response<Reply<F>> {
-    let (mut response, code) = match answer {
-        Ok(response) => (response, None),
+    let (mut response, code, limit) = match answer {
+        Ok(response) => (response, None, None),
         Err(error) => {
             error.log(&parts.uri);
             let response = error.response(&parts.uri).map(Reply::Whole);
-            (response, Some(error.code()))
+            (response, Some(error.code()), error.limit())
         }
     };
     cors::decorate(cors, parts.headers.get(ORIGIN), response.headers_mut());
-    trace.end(&mut response, code);
+    trace.end(&mut response, code, limit);
     let (head, reply) = response.into_parts();
     match reply {
         Reply::Whole(bytes) => {

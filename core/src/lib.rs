@@ -30,6 +30,7 @@ pub mod hook;
 mod http;
 mod incoming;
 mod json;
+mod limit;
 pub mod limits;
 pub mod mcp;
 mod notification;
@@ -69,6 +70,7 @@ pub use http::{
     Outage, Outcome, Peer, Reply, RequestId, Stopping, body_patience, openapi_document,
 };
 pub use incoming::Incoming;
+pub use limit::Limit;
 pub use notification::{
     ChannelMail, Delivery, DeliveryState, Happening, Notification, Receiver, Transition,
 };
@@ -76,7 +78,7 @@ pub use ports::Ports;
 pub use quota::{Quota, Quotas};
 pub use recorder::{Listeners, Recorded, Recorder, ReportPolicy, Witness, conflict_pause};
 pub use report::{MAX_TTL_MINUTES, Report};
-pub use session::{NamedSession, Session, SessionKey, SessionState};
+pub use session::{NamedSession, Session, SessionKey, SessionState, TURN};
 pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};
 pub use silence::Silence;
 pub use status::{Status, StatusKind};

@@ -1,6 +1,6 @@
 //! Limits of what workspaces hold.
 
-use crate::Snapshot;
+use crate::{Limit, Snapshot};
 
 /// More agents or sessions than reports that are under way at once register in one workspace.
 const UNDER_WAY: u64 = 1024;
@@ -84,6 +84,17 @@ pub enum Quota {
         /// The limit.
         mib: u32,
     },
+}
+
+impl Quota {
+    /// The limit.
+    pub(crate) const fn limit(self) -> Limit {
+        match self {
+            Self::Agents { .. } => Limit::Agents,
+            Self::Sessions { .. } => Limit::Sessions,
+            Self::Memory { .. } => Limit::Memory,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl NamedSession {
 }
 
 /// The reason of a success after which the conversation goes on.
-pub(crate) const TURN: &str = "turn";
+pub const TURN: &str = "turn";
 
 /// The instant at which a session expires if nothing renews it.
 pub(crate) fn expires_at(last_updated: Timestamp, ttl_minutes: u32) -> Timestamp {
@@ -136,13 +136,7 @@ impl Session {
 
     /// Its state at `now`.
     pub fn state(&self, now: Timestamp) -> SessionState {
-        let is_turn = self.current_status == StatusKind::Success && self.reason == TURN;
-        match (self.current_status.is_final(), self.is_expired(now)) {
-            (true, false) if is_turn => SessionState::Idle,
-            (true, _) => SessionState::Ended,
-            (false, true) => SessionState::Expired,
-            (false, false) => SessionState::Active,
-        }
+        SessionState::of(self.current_status, &self.reason, self.is_expired(now))
     }
 }
 
@@ -158,6 +152,19 @@ pub enum SessionState {
     Ended,
     /// It expired before its task was over.
     Expired,
+}
+
+impl SessionState {
+    /// The state of a session whose newest report has this status and reason.
+    pub(crate) fn of(status: StatusKind, reason: &str, is_expired: bool) -> Self {
+        let is_turn = status == StatusKind::Success && reason == TURN;
+        match (status.is_final(), is_expired) {
+            (true, false) if is_turn => Self::Idle,
+            (true, _) => Self::Ended,
+            (false, true) => Self::Expired,
+            (false, false) => Self::Active,
+        }
+    }
 }
 
 impl JsonSchema for SessionState {

@@ -11,6 +11,7 @@ mod accounts;
 mod api_keys;
 mod audit;
 mod buckets;
+mod census;
 mod channels;
 mod memory;
 mod outbox;
@@ -29,6 +30,7 @@ pub use accounts::{Accounts, Audience, LATE_REPORTS, Registration};
 pub use api_keys::{ApiKeyCreation, ApiKeys};
 pub use audit::{Audit, AuditBounds};
 pub use buckets::Buckets;
+pub use census::{Census, Counts};
 pub use channels::{ChannelCreation, Channels};
 pub use memory::MemoryStore;
 pub use outbox::{

@@ -7,16 +7,19 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use kubeagents_core::delivery::{ChannelRules, InFlight, deliver};
+use http::Request;
+use kubeagents_core::delivery::{Answer, ChannelRules, Fate, InFlight, PostError, Poster, deliver};
 use kubeagents_core::ports::{Clock, Notifier};
 use kubeagents_core::store::{LeaseRequest, LeasedNotification};
-use kubeagents_core::{Notification, Settings, Store, causes};
+use kubeagents_core::{ChannelMail, Notification, Settings, Store, causes};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::Instrument;
 
+use crate::metrics::Metrics;
 use crate::ports::{SystemClock, SystemEntropy};
 pub(crate) use client::{WebhookClient, tcp, tls_config, tls_config_with};
 pub(crate) use proxies::Proxies;
@@ -37,21 +40,51 @@ impl Notifier for Waker {
     }
 }
 
+/// A client that notes in the metrics what becomes of notifications.
+struct Noting {
+    client: WebhookClient,
+    metrics: Arc<Metrics>,
+}
+
+impl Poster for Noting {
+    async fn post(&self, request: Request<Bytes>) -> Result<Answer, PostError> {
+        self.client.post(request).await
+    }
+
+    async fn mail(&self, mail: ChannelMail) -> Result<Answer, PostError> {
+        self.client.mail(mail).await
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.client.sleep(duration).await;
+    }
+
+    fn settled(&self, format: &'static str, fate: Fate) {
+        self.metrics.notification(format, fate);
+    }
+}
+
 /// Takes notifications from a store's outbox and posts them.
 pub(crate) struct Deliverer<S> {
     store: S,
     waker: Waker,
-    client: WebhookClient,
+    client: Noting,
     rules: ChannelRules,
     timeout: Duration,
 }
 
 impl<S: Store> Deliverer<S> {
-    pub(crate) fn new(store: S, waker: Waker, client: WebhookClient, settings: &Settings) -> Self {
+    pub(crate) fn new(
+        store: S,
+        waker: Waker,
+        client: WebhookClient,
+        metrics: Arc<Metrics>,
+        settings: &Settings,
+    ) -> Self {
         Self {
             store,
             waker,
-            client,
+            client: Noting { client, metrics },
             rules: ChannelRules::new(settings),
             timeout: settings.values.notification_timeout,
         }

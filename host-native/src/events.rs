@@ -145,6 +145,11 @@ impl Hub {
         Witness::new(move |key, renamed| hub.mark(key, renamed))
     }
 
+    /// How many streams there are.
+    pub(crate) fn readers(&self) -> usize {
+        self.0.places.count()
+    }
+
     /// Ends all streams, and refuses others.
     pub(crate) fn close(&self) {
         self.0

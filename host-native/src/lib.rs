@@ -16,6 +16,7 @@ mod logging;
 mod mail;
 mod manual;
 mod mcp;
+mod metrics;
 mod operator;
 mod passwords;
 mod ports;
@@ -35,14 +36,13 @@ mod sqlite;
 mod sweep;
 mod tls;
 
-use std::future::ready;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::future::Either;
 use futures_util::stream::unfold;
 use http::{Method, Request, Response};
 use kubeagents_core::ports::Reports;
@@ -62,6 +62,7 @@ use config::{Cli, Config, ConfigError, Storage, Task};
 use delivery::{Deliverer, Waker, WebhookClient};
 use events::{Changes, Hub, NativeEvents, publish};
 use mail::MailSender;
+use metrics::{InFlight, Metered, MeteredReports, Metrics};
 use operator::ErrandError;
 use passwords::PasswordThreads;
 use ports::{MemoryReports, NativePorts, SystemClock, SystemEntropy};
@@ -150,7 +151,11 @@ enum StartError {
     #[error("the random number generator does not answer")]
     Entropy(#[from] getrandom::Error),
     #[error("cannot listen on {0} (HOST, PORT)")]
-    Listen(std::net::SocketAddr, #[source] std::io::Error),
+    Listen(SocketAddr, #[source] std::io::Error),
+    #[error("cannot listen on {0} (METRICS_ADDRESS)")]
+    ListenMetrics(SocketAddr, #[source] std::io::Error),
+    #[error("the metrics cannot be set up")]
+    Metrics(#[from] prometheus::Error),
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
     #[error("mail cannot be set up")]
@@ -253,6 +258,10 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
     let address = listener.local_addr().map_err(listen_error)?;
     // Where any free port was asked for, it is known only now.
     config.values.port = address.port();
+    let metrics = Metrics::new(hub.clone(), config.storage())?;
+    if let Some(address) = config.values.metrics_address {
+        serve_metrics(address, &metrics)?;
+    }
     let (mail, mailing) = mail::set_up(config.smtp.take(), config.page_url())?;
     let mut background: Vec<JoinHandle<()>> = Vec::new();
     if let Some(renewal) = renewal {
@@ -273,6 +282,11 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 mail,
                 hub.clone(),
             )?;
+            metrics.watch(store.store());
+            if config.values.metrics_address.is_some() {
+                let counting = metrics.count(store.clone(), stopping.clone());
+                background.push(tokio::spawn(counting));
+            }
             let publisher = publish(hub.clone(), store.clone(), stopping.clone());
             background.push(tokio::spawn(publisher));
             background.push(tokio::spawn(deliverer.run(stopping.clone())));
@@ -289,6 +303,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
         Storage::Memory => {
             let opening = async {
                 let store = MemoryStore::of_mib(config.values.max_memory_mib);
+                let store = Metered::new(store, metrics.clone());
                 let settings = settings(config, &store).await?;
                 let record = || {
                     let policy = ReportPolicy::new(&settings);
@@ -296,7 +311,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 };
                 let reports = record();
                 if config.is_demo {
-                    demo::fill(&store, ReportPolicy::new(&settings)).await?;
+                    demo::fill(store.store(), ReportPolicy::new(&settings)).await?;
                     background.push(tokio::spawn(demo::go_on(record(), stopping.clone())));
                 }
                 Ok(start!(store, settings, reports))
@@ -306,7 +321,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 (listener, tls),
                 config,
                 warnings,
-                places,
+                (places, &metrics),
                 opening,
                 handle,
                 stop,
@@ -315,14 +330,15 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
         }
         Storage::Sqlite(path) => {
             let opening = async {
-                let store = sqlite::open(path).await?;
-                file = Some(store.clone());
+                let opened = sqlite::open(path).await?;
+                file = Some(opened.clone());
+                let store = Metered::new(opened.clone(), metrics.clone());
                 let settings = settings(config, &store).await?;
                 let policy = ReportPolicy::new(&settings);
                 let reports = sqlite::record_reports(store.clone(), policy, hub.witness());
-                let app = start!(store.clone(), settings, reports);
+                let app = start!(store, settings, reports);
                 if let Some(days) = config.values.history_retention_days {
-                    background.push(tokio::spawn(sqlite::purge(store, days, stopping)));
+                    background.push(tokio::spawn(sqlite::purge(opened, days, stopping)));
                 }
                 Ok(app)
             };
@@ -331,7 +347,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 (listener, tls),
                 config,
                 warnings,
-                places,
+                (places, &metrics),
                 opening,
                 handle,
                 stop,
@@ -341,7 +357,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
         Storage::Postgres(database) => {
             let opening = async {
                 let pool = postgres::open(database, config.values.default_ttl_minutes).await?;
-                let store = postgres::store(pool.clone());
+                let store = Metered::new(postgres::store(pool.clone()), metrics.clone());
                 let settings = settings(config, &store).await?;
                 let policy = ReportPolicy::new(&settings);
                 let reports = postgres::record_reports(store.clone(), policy, hub.witness());
@@ -355,7 +371,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 (listener, tls),
                 config,
                 warnings,
-                places,
+                (places, &metrics),
                 opening,
                 handle,
                 stop,
@@ -393,7 +409,7 @@ async fn serve_on<A, H, F, T>(
     (listener, tls): (TcpListener, Option<Tls>),
     config: &Config,
     warnings: &[String],
-    places: Places,
+    (places, metrics): (Places, &Arc<Metrics>),
     opening: impl Future<Output = Result<A, StartError>>,
     handle: H,
     stop: impl Future<Output = ()>,
@@ -408,6 +424,8 @@ where
         places,
         keep_alive: config.values.keep_alive,
         shutdown_delay: config.values.shutdown_delay,
+        crowded: "every place for clients is taken: until one leaves, others are served /health alone \
+                  (the limit on open files allows no more clients)",
     };
     let access_log = AccessLog {
         is_asked_for: config.values.access_log,
@@ -424,18 +442,27 @@ where
         let cors = Arc::new(config.values.cors_policy(mode));
         let dashboard = config.values.dashboard_enabled;
         let opened = opened.clone();
-        move |request: Request<RequestBody>| match opened.get() {
-            Some(app) => {
-                let changes = is_change(&request);
-                Either::Left(to_its_end(handle(app.clone(), request), changes))
-            }
-            None => {
-                let outage = Outage::Storage {
-                    cors: &cors,
-                    dashboard,
+        let metrics = metrics.clone();
+        move |request: Request<RequestBody>| {
+            let in_flight = InFlight::begin(metrics.clone());
+            let (opened, handle, cors) = (opened.clone(), handle.clone(), cors.clone());
+            async move {
+                let response = match opened.get() {
+                    Some(app) => {
+                        let changes = is_change(&request);
+                        to_its_end(handle(app.clone(), request), changes).await
+                    }
+                    None => {
+                        let outage = Outage::Storage {
+                            cors: &cors,
+                            dashboard,
+                        };
+                        let answer = outage.answer(request, Starting, &SystemClock, &SystemEntropy);
+                        answer.map(Content::Whole)
+                    }
                 };
-                let answer = outage.answer(request, Starting, &SystemClock, &SystemEntropy);
-                Either::Right(ready(answer.map(Content::Whole)))
+                in_flight.end(&response);
+                response
             }
         }
     };
@@ -514,7 +541,23 @@ async fn settings<S: Store>(config: &Config, store: &S) -> Result<Settings, Star
 
 type NativeApp<S, R> = Arc<App<NativePorts<S, R>>>;
 
-type Assembled<S, R> = (NativeApp<S, R>, Deliverer<S>, Listener<S>);
+type Assembled<S, R> = (
+    NativeApp<Metered<S>, MeteredReports<R>>,
+    Deliverer<Metered<S>>,
+    Listener<Metered<S>>,
+);
+
+/// Listens for those who read the metrics, and serves them until the process ends.
+fn serve_metrics(address: SocketAddr, metrics: &Arc<Metrics>) -> Result<(), StartError> {
+    let listen_error = |error| StartError::ListenMetrics(address, error);
+    let listener = server::listen(address).map_err(listen_error)?;
+    // Where any free port was asked for, it is known only now.
+    let address = listener.local_addr().map_err(listen_error)?;
+    let path = metrics::PATH;
+    tracing::info!(metrics = %format_args!("http://{address}{path}"), "metrics are served");
+    tokio::spawn(metrics::serve(listener, metrics.clone()));
+    Ok(())
+}
 
 /// Answers a request. A stream of events keeps the application.
 async fn answer<S: Changes, R: Reports>(
@@ -541,7 +584,7 @@ async fn answer<S: Changes, R: Reports>(
 fn assemble<S: Changes + Clone, R: Reports>(
     config: &Config,
     settings: Settings,
-    store: S,
+    store: Metered<S>,
     reports: R,
     mail: MailSender,
     hub: Hub,
@@ -553,11 +596,21 @@ fn assemble<S: Changes + Clone, R: Reports>(
         config.proxies.clone(),
         mail.postbox(),
     )?;
-    let deliverer = Deliverer::new(store.clone(), notifier.clone(), client.clone(), &settings);
+    let deliverer = Deliverer::new(
+        store.clone(),
+        notifier.clone(),
+        client.clone(),
+        store.metrics().clone(),
+        &settings,
+    );
     let listener = Listener {
         store: store.clone(),
         policy: ReportPolicy::new(&settings),
         waker: notifier.clone(),
+    };
+    let reports = MeteredReports {
+        reports,
+        metrics: store.metrics().clone(),
     };
     let ports = NativePorts {
         events: NativeEvents::new(hub, store.clone()),

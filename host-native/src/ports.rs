@@ -13,6 +13,7 @@ use tracing::Span;
 use crate::delivery::{Waker, WebhookClient};
 use crate::events::{Changes, NativeEvents};
 use crate::mail::MailSender;
+use crate::metrics::Metered;
 use crate::passwords::PasswordThreads;
 use crate::spans;
 
@@ -42,10 +43,10 @@ impl Entropy for SystemEntropy {
 
 /// Records reports in memory. A conflict means that another report has just been stored, so there
 /// is always progress and no reason to give up.
-pub(crate) struct MemoryReports(Recorder<MemoryStore, SystemClock, SystemEntropy>);
+pub(crate) struct MemoryReports(Recorder<Metered<MemoryStore>, SystemClock, SystemEntropy>);
 
 impl MemoryReports {
-    pub(crate) fn new(store: MemoryStore, policy: ReportPolicy, witness: Witness) -> Self {
+    pub(crate) fn new(store: Metered<MemoryStore>, policy: ReportPolicy, witness: Witness) -> Self {
         Self(Recorder {
             store,
             clock: SystemClock,

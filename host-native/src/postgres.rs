@@ -22,6 +22,7 @@ use kubeagents_store_postgres::PostgresStore;
 use sqlx::postgres::PgPool;
 
 use crate::events::{Changed, Changes};
+use crate::metrics::{Connected, Connections};
 
 /// State in PostgreSQL, with this host's cache of API keys.
 pub(crate) type NativeStore = PostgresStore<Driver, Cache>;
@@ -29,6 +30,18 @@ pub(crate) type NativeStore = PostgresStore<Driver, Cache>;
 /// The store over a pool.
 pub(crate) fn store(pool: PgPool) -> NativeStore {
     PostgresStore::with_cache(Driver::new(pool), Cache::default())
+}
+
+impl Connected for NativeStore {
+    fn connections(&self) -> Connections {
+        let pool = self.driver().pool();
+        let (open, idle) = (pool.size() as usize, pool.num_idle());
+        Connections {
+            in_use: open.saturating_sub(idle),
+            idle,
+            max: pool.options().get_max_connections() as usize,
+        }
+    }
 }
 
 impl Changes for NativeStore {

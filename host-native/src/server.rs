@@ -128,11 +128,14 @@ struct Free {
     probes: Arc<Semaphore>,
     /// When the log last said that there is none.
     told: Option<Instant>,
+    /// How it says so.
+    crowded: &'static str,
 }
 
 impl Free {
-    fn new(places: Places) -> Self {
+    fn new(places: Places, crowded: &'static str) -> Self {
         Self {
+            crowded,
             clients: Arc::new(Semaphore::new(places.clients)),
             probes: Arc::new(Semaphore::new(places.probes)),
             told: None,
@@ -152,10 +155,7 @@ impl Free {
         }
         if self.told.is_none_or(|told| told.elapsed() > CROWDED_PAUSE) {
             self.told = Some(Instant::now());
-            tracing::warn!(
-                "every place for clients is taken: until one leaves, others are served /health alone \
-                 (the limit on open files allows no more clients)"
-            );
+            tracing::warn!("{}", self.crowded);
         }
         // Neither semaphore is ever closed, so there is always a permit in the end.
         tokio::select! {
@@ -185,6 +185,8 @@ pub(crate) struct Limits {
     pub(crate) keep_alive: Duration,
     /// Time for which new requests are still served after `stop`.
     pub(crate) shutdown_delay: Duration,
+    /// What the log says when every place is taken.
+    pub(crate) crowded: &'static str,
 }
 
 /// What serves one client.
@@ -243,7 +245,7 @@ pub(crate) async fn serve<H, F, T>(
         .max_header_list_size(MAX_HEAD_BYTES);
     let builder = Arc::new(builder);
     let access_log = Arc::new(access_log);
-    let mut free = Free::new(limits.places);
+    let mut free = Free::new(limits.places, limits.crowded);
     let (phase, phases) = watch::channel(Phase::Serving);
     let start = |stream: TcpStream, place: Place| {
         let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));

@@ -22,9 +22,22 @@ use kubeagents_store_sqlite::SqliteStore;
 use pool::Pool;
 
 use crate::events::Changes;
+use crate::metrics::{Connected, Connections};
 
 /// State in a SQLite file.
 pub(crate) type NativeStore = SqliteStore<Pool>;
+
+impl Connected for NativeStore {
+    fn connections(&self) -> Connections {
+        let pools = SqliteStore::connections(self).map(Pool::connections);
+        let sum = |count: fn(&Connections) -> usize| pools.iter().map(count).sum();
+        Connections {
+            in_use: sum(|pool| pool.in_use),
+            idle: sum(|pool| pool.idle),
+            max: sum(|pool| pool.max),
+        }
+    }
+}
 
 impl Changes for NativeStore {
     async fn renamed_since(

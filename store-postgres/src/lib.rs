@@ -17,6 +17,7 @@ pub mod adoption;
 mod api_keys;
 mod audit;
 mod buckets;
+mod census;
 mod changes;
 mod channels;
 mod deletion;

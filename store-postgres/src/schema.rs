@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 17;
+pub const VERSION: i64 = 18;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,7 @@ pub const MIGRATIONS: [&str; VERSION as usize] = [
     migration!(15, "0015_overflows.sql"),
     migration!(16, "0016_quotas.sql"),
     migration!(17, "0017_history_limit.sql"),
+    migration!(18, "0018_sessions_ended.sql"),
 ];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";

@@ -7,7 +7,9 @@
 mod agent_walk;
 mod records;
 mod row;
+mod tally;
 
 pub use agent_walk::{AgentWalk, Seen};
 pub use records::{FinishedDelivery, QueuedNotification, QueuedSilence, context_text};
 pub use row::{Cell, Row, UnexpectedResult};
+pub use tally::Tally;

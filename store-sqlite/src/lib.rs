@@ -12,6 +12,7 @@ mod accounts;
 mod api_keys;
 mod audit;
 mod buckets;
+mod census;
 mod channels;
 mod deletion;
 mod outbox;
@@ -87,6 +88,11 @@ impl<C: Connection> SqliteStore<C> {
 }
 
 impl<C: Connection> SqliteStore<C> {
+    /// The connections: what writes, what reads single rows, and what reads lists.
+    pub fn connections(&self) -> [&C; 3] {
+        [&self.writer.0, &self.lookups.0, &self.lists.0]
+    }
+
     /// Moves all that the write-ahead log holds into the database file, so that a copy of that one
     /// file is a copy of everything.
     ///

@@ -162,6 +162,13 @@ fn accounts_are_listed_page_by_page() {
 }
 
 #[test]
+fn what_is_stored_is_counted() {
+    run("census", async |store: &_, tag: &str| {
+        kubeagents_core::store::suite::what_is_stored_is_counted(store, tag).await;
+    });
+}
+
+#[test]
 fn registrations_go_when_their_link_has_run_out() {
     let name = "registrations_go_when_their_link_has_run_out";
     run(name, async |store: &_, tag: &str| {

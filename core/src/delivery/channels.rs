@@ -7,8 +7,8 @@ use http::StatusCode;
 use url::Url;
 
 use super::{
-    Answer, Attempt, MOST_JITTER, Next, PostError, Poster, QUICK_RETRIES, after_failure, jittered,
-    lease_duration, rest,
+    Answer, Attempt, Fate, MOST_JITTER, Next, PostError, Poster, QUICK_RETRIES, after_failure,
+    jittered, lease_duration, rest,
 };
 use crate::audit::{self, Act, Actor, AuditEvent};
 use crate::limits::{Draw, Drawn, Rate};
@@ -216,10 +216,18 @@ pub(super) async fn tell<S: Store>(
         return store.notification_abandoned(&entry.id).await;
     };
     if !channel.enabled {
-        return drop_entry(store, clock, leased, "the channel is disabled").await;
+        return drop_entry(
+            store,
+            poster,
+            clock,
+            &channel,
+            leased,
+            "the channel is disabled",
+        )
+        .await;
     }
     let Some(first) = lasting(store, rules, &channel, leased).await? else {
-        return drop_entry(store, clock, leased, "it did not last").await;
+        return drop_entry(store, poster, clock, &channel, leased, "it did not last").await;
     };
     if let Some(pause) = take_turn(store, &channel, clock.now()).await? {
         let since = channel.format.interval().saturating_sub(pause);
@@ -237,7 +245,9 @@ pub(super) async fn tell<S: Store>(
         for other in others.await? {
             match lasting(store, rules, &channel, &other).await? {
                 Some(happening) => told.push((other, happening)),
-                None => drop_entry(store, clock, &other, "it did not last").await?,
+                None => {
+                    drop_entry(store, poster, clock, &channel, &other, "it did not last").await?;
+                }
             }
         }
     }
@@ -267,7 +277,16 @@ pub(super) async fn tell<S: Store>(
         poster.sleep(*pause).await;
         last = attempt().await;
     }
-    settle(store, clock.now(), random, rules, &channel, &told, &last).await?;
+    settle(
+        (store, poster),
+        clock.now(),
+        random,
+        rules,
+        &channel,
+        &told,
+        &last,
+    )
+    .await?;
     match last.attempt.is_success() && dropped > 0 {
         true => {
             store
@@ -336,10 +355,13 @@ async fn lasts<S: Store>(
 
 async fn drop_entry<S: Store>(
     store: &S,
+    poster: &impl Poster,
     clock: &impl Clock,
+    channel: &Channel,
     leased: &LeasedNotification,
     why: &str,
 ) -> Result<(), StoreError> {
+    poster.settled(channel.format.as_str(), Fate::Dropped);
     // It has not been tried in this round.
     let attempts = leased.round.saturating_sub(1);
     match Delivery::pending(&leased.notification, attempts) {
@@ -376,7 +398,7 @@ fn receiver(channel: &Channel) -> String {
 }
 
 async fn settle<S: Store>(
-    store: &S,
+    (store, poster): (&S, &impl Poster),
     now: Timestamp,
     random: u32,
     rules: &ChannelRules,
@@ -406,6 +428,7 @@ async fn settle<S: Store>(
                     random,
                 ) {
                     Next::After(pause) => {
+                        poster.settled(channel.format.as_str(), Fate::Retried);
                         let (id, failure) = (&entry.id, &last.failure);
                         store.notification_failed(id, now, pause, failure).await?;
                         continue;
@@ -414,6 +437,12 @@ async fn settle<S: Store>(
                 }
             }
         };
+        let fate = match state {
+            DeliveryState::Delivered => Fate::Delivered,
+            DeliveryState::Merged => Fate::Merged,
+            _ => Fate::Failed,
+        };
+        poster.settled(channel.format.as_str(), fate);
         finished.extend(
             Delivery::pending(entry, leased.round).map(|pending| Delivery {
                 status,

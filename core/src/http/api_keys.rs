@@ -13,7 +13,7 @@ use crate::json::integer;
 use crate::ports::{Events, Ports};
 use crate::store::{Accounts, ApiKeys};
 use crate::validation::NOT_BLANK;
-use crate::{ApiKey, Scope, Scopes, Timestamp, WorkspaceChoice};
+use crate::{ApiKey, Limit, Scope, Scopes, Timestamp, WorkspaceChoice};
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -74,7 +74,7 @@ impl<P: Ports> App<P> {
         let made = new.make(store, self.ports.entropy(), account.id, self.now());
         let (key, key_text) = made.await.map_err(|unmade| match unmade {
             Unmade::NoAccount => Self::unknown_account(),
-            Unmade::TooMany => ApiError::limit_reached(unmade.to_string()),
+            Unmade::TooMany => ApiError::limit_reached(Limit::ApiKeys, unmade.to_string()),
             Unmade::Store(error) => error.into(),
         })?;
         let event = AuditEvent::KeyCreated;

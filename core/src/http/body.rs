@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::ApiError;
 use super::shares::Loan;
+use crate::Limit;
 use crate::json::parse;
 
 /// The largest request body, in bytes.
@@ -112,8 +113,9 @@ where
         if whole.len() + data.len() > limit {
             return Err(too_large());
         }
-        loan.grow(data.len(), standing.budget())
-            .map_err(|_| ApiError::overloaded("too many request bodies at once, try again"))?;
+        loan.grow(data.len(), standing.budget()).map_err(|_| {
+            ApiError::overloaded(Limit::Bodies, "too many request bodies at once, try again")
+        })?;
         whole.push(data);
     }
     Ok(Received {

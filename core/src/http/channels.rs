@@ -16,8 +16,8 @@ use crate::ports::{Ports, random_uuid};
 use crate::store::{ChannelCreation, Channels, Outbox};
 use crate::validation::{NOT_BLANK, limited, required};
 use crate::{
-    Channel, Delivery, Event, Events, Format, InvalidField, MAX_CHANNELS, MAX_DELAY_SECONDS, Rule,
-    Settings, StoreError, Workspace,
+    Channel, Delivery, Event, Events, Format, InvalidField, Limit, MAX_CHANNELS, MAX_DELAY_SECONDS,
+    Rule, Settings, StoreError, Workspace,
 };
 
 const MAX_NAME_CHARACTERS: usize = 100;
@@ -111,7 +111,10 @@ impl<P: Ports> App<P> {
                 self.note_channel(&request, event, &channel).await;
                 secret(StatusCode::CREATED, &channel.view())
             }
-            ChannelCreation::TooMany => Err(ApiError::limit_reached("too many channels")),
+            ChannelCreation::TooMany => Err(ApiError::limit_reached(
+                Limit::Channels,
+                "too many channels",
+            )),
         }
     }
 

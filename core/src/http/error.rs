@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ports::{PasswordFailure, SubscribeError};
-use crate::{InvalidField, Scope, StoreError, causes};
+use crate::{InvalidField, Limit, Scope, StoreError, causes};
 
 use super::response::json;
 
@@ -24,6 +24,8 @@ const WRONG_KIND: &str = "Bearer error=\"invalid_token\", error_description=\"an
 pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
+    /// The limit that it is refused for.
+    limit: Option<Limit>,
     pub(crate) message: String,
     /// The methods of the route, with 405.
     allow: Option<HeaderValue>,
@@ -52,6 +54,7 @@ impl ApiError {
         Self {
             status,
             code,
+            limit: None,
             message: message.into(),
             allow: None,
             wait: None,
@@ -67,6 +70,11 @@ impl ApiError {
     /// What is wrong, for a program.
     pub(super) fn code(&self) -> &'static str {
         self.code
+    }
+
+    /// The limit that it is refused for.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        self.limit
     }
 
     /// Checks whether the request could not be understood.
@@ -150,16 +158,25 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
-    pub(crate) fn limit_reached(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "limit_reached", message)
+    /// The answer where there is as much of something as there may be.
+    pub(crate) fn limit_reached(limit: Limit, message: impl Into<String>) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::new(StatusCode::CONFLICT, "limit_reached", message)
+        }
     }
 
-    /// The answer beyond a limit, which the message names.
-    pub(crate) fn too_many_requests(message: impl Into<String>, wait: TimeDelta) -> Self {
+    /// The answer beyond a limit, whose setting the message names.
+    pub(crate) fn too_many_requests(
+        limit: Limit,
+        message: impl Into<String>,
+        wait: TimeDelta,
+    ) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         // Whole seconds, and not too early.
         let seconds = (wait + TimeDelta::milliseconds(999)).num_seconds().max(1);
         Self {
+            limit: Some(limit),
             wait: Some(seconds.try_into().unwrap_or(u32::MAX)),
             ..Self::new(status, "too_many_requests", message)
         }
@@ -174,15 +191,18 @@ impl ApiError {
     }
 
     /// The answer while others take up all the room there is.
-    pub(crate) fn overloaded(message: &'static str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    pub(crate) fn overloaded(limit: Limit, message: &'static str) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+        }
     }
 
     /// The answer to who has waited for a turn at reading for too long.
     pub(crate) fn too_many_reads() -> Self {
         let message = "too many lists of this workspace are read at once, try again: the setting \
                        READS_IN_FLIGHT says how many may be";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+        Self::overloaded(Limit::Reads, message)
     }
 
     pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -291,9 +311,10 @@ impl From<PasswordFailure> for ApiError {
     fn from(error: PasswordFailure) -> Self {
         match error {
             // Nothing went wrong inside, and whoever sends many must not fill the log.
-            PasswordFailure::Crowded => {
-                Self::overloaded("too many passwords are waiting, try again")
-            }
+            PasswordFailure::Crowded => Self::overloaded(
+                Limit::Passwords,
+                "too many passwords are waiting, try again",
+            ),
             PasswordFailure::Failed(_) => Self::unavailable(error),
         }
     }
@@ -302,7 +323,9 @@ impl From<PasswordFailure> for ApiError {
 impl From<SubscribeError> for ApiError {
     fn from(error: SubscribeError) -> Self {
         match error {
-            SubscribeError::Crowded => Self::overloaded("too many streams of events, try again"),
+            SubscribeError::Crowded => {
+                Self::overloaded(Limit::EventStreams, "too many streams of events, try again")
+            }
             SubscribeError::Stopping => Self::stopping(),
             SubscribeError::Store(error) => error.into(),
         }

@@ -9,7 +9,7 @@ use super::{ApiError, App};
 use crate::limits::{Draw, Drawn, Flow, MemoryBuckets, Rate};
 use crate::ports::Ports;
 use crate::store::Buckets;
-use crate::{AuthMode, Settings, Timestamp, Workspace, causes, sha256_hex};
+use crate::{AuthMode, Limit, Settings, Timestamp, Workspace, causes, sha256_hex};
 
 const TOO_MANY_LOGINS: &str =
     "too many failed log-ins for this address: the limit is LOGIN_ATTEMPTS_PER_MINUTE";
@@ -56,6 +56,7 @@ impl ReportRate {
         match buckets.draw(workspace, self.flow, now) {
             Drawn::Allowed => Ok(()),
             Drawn::Refused(wait) => Err(ApiError::too_many_requests(
+                Limit::Reports,
                 format!(
                     "too many reports in this workspace: the limit is {} a minute, \
                      REPORTS_PER_MINUTE",
@@ -94,7 +95,8 @@ impl<P: Ports> App<P> {
         });
         let times = times.saturating_mul(CLIENTS_AT_ONE_ADDRESS);
         let of_all = Draw::new(&["log-in", email_key], Rate { times, per });
-        self.draw_all([own, of_all], TOO_MANY_LOGINS).await
+        self.draw_all([own, of_all], Limit::Logins, TOO_MANY_LOGINS)
+            .await
     }
 
     /// Counts a registration.
@@ -111,18 +113,20 @@ impl<P: Ports> App<P> {
             let names = ["registration of a site", &site.to_string()];
             Draw::new(&names, Rate { times, per })
         });
-        self.draw_all([own, of_site], TOO_MANY_REGISTRATIONS).await
+        self.draw_all([own, of_site], Limit::Registrations, TOO_MANY_REGISTRATIONS)
+            .await
     }
 
     /// Draws from all of these, or from none.
     async fn draw_all(
         &self,
         draws: [Option<Draw>; 2],
+        limit: Limit,
         refusal: &'static str,
     ) -> Result<Vec<Draw>, ApiError> {
         let mut drawn = Vec::new();
         for draw in draws.into_iter().flatten() {
-            if let Err(refused) = self.draw(&draw, refusal).await {
+            if let Err(refused) = self.draw(&draw, limit, refusal).await {
                 self.put_back(drawn).await;
                 return Err(refused);
             }
@@ -138,7 +142,7 @@ impl<P: Ports> App<P> {
             per: TimeDelta::minutes(1),
         };
         match Draw::new(&["test of a channel", workspace.key()], rate) {
-            Some(draw) => self.draw(&draw, TOO_MANY_TESTS).await,
+            Some(draw) => self.draw(&draw, Limit::ChannelTests, TOO_MANY_TESTS).await,
             None => Ok(()),
         }
     }
@@ -146,7 +150,7 @@ impl<P: Ports> App<P> {
     /// Counts a mail to an address.
     pub(super) async fn draw_mail(&self, email_key: &str) -> Result<(), ApiError> {
         match self.mail_to(&["mail", email_key]) {
-            Some(draw) => self.draw(&draw, TOO_MANY_MAILS).await,
+            Some(draw) => self.draw(&draw, Limit::Mails, TOO_MANY_MAILS).await,
             None => Ok(()),
         }
     }
@@ -186,10 +190,10 @@ impl<P: Ports> App<P> {
         }
     }
 
-    async fn draw(&self, draw: &Draw, refusal: &'static str) -> Result<(), ApiError> {
+    async fn draw(&self, draw: &Draw, limit: Limit, refusal: &'static str) -> Result<(), ApiError> {
         match self.ports.store().draw(draw, self.now()).await? {
             Drawn::Allowed => Ok(()),
-            Drawn::Refused(wait) => Err(ApiError::too_many_requests(refusal, wait)),
+            Drawn::Refused(wait) => Err(ApiError::too_many_requests(limit, refusal, wait)),
         }
     }
 

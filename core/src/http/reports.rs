@@ -62,7 +62,7 @@ impl<P: Ports> App<P> {
             }),
             Recorded::Unstored(Unstored::Refused(field)) => Err(field.into()),
             Recorded::Unstored(Unstored::LimitReached(quota)) => {
-                Err(ApiError::limit_reached(quota.to_string()))
+                Err(ApiError::limit_reached(quota.limit(), quota.to_string()))
             }
         }
     }

@@ -9,8 +9,8 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use super::request_id::{REQUEST_ID, RequestId};
-use crate::Workspace;
 use crate::ports::Entropy;
+use crate::{Limit, Workspace};
 
 /// What became of a request, in the extensions of its answer.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub endpoint: &'static str,
     /// The `code` of an error.
     pub code: Option<&'static str>,
+    /// The limit that the request is refused for.
+    pub limit: Option<Limit>,
 }
 
 /// A request under way.
@@ -57,8 +59,14 @@ impl Trace {
         }
     }
 
-    /// Notes the answer, with the `code` of the error if it is one, and gives it the request's id.
-    pub(super) fn end<T>(self, response: &mut Response<T>, code: Option<&'static str>) {
+    /// Notes the answer, with the `code` of the error if it is one and the limit that is hit, and gives it
+    /// the request's id.
+    pub(super) fn end<T>(
+        self,
+        response: &mut Response<T>,
+        code: Option<&'static str>,
+        limit: Option<Limit>,
+    ) {
         self.span.record("status", response.status().as_u16());
         if let Some(code) = code {
             self.span.record("code", code);
@@ -68,6 +76,7 @@ impl Trace {
             request_id: self.id,
             endpoint: self.endpoint,
             code,
+            limit,
         });
     }
 }

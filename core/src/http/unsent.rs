@@ -7,6 +7,7 @@ use http::Response;
 use super::ApiError;
 use super::response::Answer;
 use super::shares::Loan;
+use crate::Limit;
 
 /// The most bytes of answers that an instance holds at once.
 pub(super) const BUDGET_BYTES: usize = 64 << 20;
@@ -31,7 +32,7 @@ pub(super) fn hold(mut loan: Loan, response: Response<Bytes>) -> Answer {
         return Ok(response);
     }
     loan.grow(bytes, BUDGET_BYTES)
-        .map_err(|_| ApiError::overloaded("too many unread answers, try again"))?;
+        .map_err(|_| ApiError::overloaded(Limit::Answers, "too many unread answers, try again"))?;
     Ok(response.map(|bytes| Bytes::from_owner(Held { bytes, _loan: loan })))
 }
 

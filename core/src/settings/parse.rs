@@ -1,6 +1,6 @@
 //! Reading the texts of settings. What is refused is answered with what would be right.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -151,6 +151,15 @@ pub(super) fn listen_address(text: &str) -> Result<IpAddr, InvalidSetting> {
             "must be localhost or an IP address such as 127.0.0.1, 0.0.0.0 or ::".into()
         }),
     }
+}
+
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, InvalidSetting> {
+    let address = text.strip_prefix("localhost:");
+    let address = address.map(|port| format!("{}:{port}", Ipv4Addr::LOCALHOST));
+    let address = address.as_deref().unwrap_or(text);
+    address.parse().map_err(|_| {
+        "must be an address and a port such as 127.0.0.1:9090, localhost:9090 or [::]:9090".into()
+    })
 }
 
 /// How long something is valid, in Go's notation, to whole seconds.

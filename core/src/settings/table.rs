@@ -1,7 +1,7 @@
 //! The table.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -69,6 +69,10 @@ settings! {
     /// answers 503: the time that load balancers take to notice.
     shutdown_delay: Duration = "SHUTDOWN_DELAY_SECONDS", |text| parse::seconds(text, 0..=300),
         Value("0"), NATIVE;
+
+    /// Address to serve metrics on, at `/metrics` for Prometheus: `127.0.0.1:9090`, `0.0.0.0:9090`. Whoever
+    /// reaches it reads them. Port 0: any free one, which the log names.
+    metrics_address: Option<SocketAddr> = "METRICS_ADDRESS", parse::socket_address, Nothing, NATIVE;
 
     /// `open`: anyone may report and read; `required`: credentials are needed, and each account has
     /// a workspace of its own.

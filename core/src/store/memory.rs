@@ -113,6 +113,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_is_counted() {
+        let case = crate::store::suite::what_is_stored_is_counted;
+        futures_executor::block_on(case(&MemoryStore::default(), "census"));
+    }
+
+    #[test]
     fn agents_with_new_names_are_known() {
         run("new names", async |store: &_, tag: &_| {
             let renamed = async |ws: &_, since, limit| store.renamed_since(ws, since, limit).await;

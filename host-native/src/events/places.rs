@@ -43,6 +43,11 @@ impl Places {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many are taken.
+    pub(super) fn count(&self) -> usize {
+        self.taken().all
+    }
+
     /// A place for a reader of this workspace, if one is free.
     pub(super) fn take(&self, workspace: &Workspace) -> Option<Place> {
         let mut taken = self.taken();

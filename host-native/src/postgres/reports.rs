@@ -10,6 +10,7 @@ use sqlx::postgres::PgPool;
 
 use super::NativeStore;
 use super::driver::{Lent, Pinned, within_deadline};
+use crate::metrics::Metered;
 use crate::recording::{GroupedReports, HostRecorder, Singly};
 
 /// One worker's statements reach the disk while the other's are put together.
@@ -19,15 +20,15 @@ const WORKERS: usize = 2;
 const MAX_CONFLICTS: u32 = 3;
 
 /// Reports on PostgreSQL.
-pub(crate) type PostgresReports = GroupedReports<NativeStore, Locking>;
+pub(crate) type PostgresReports = GroupedReports<Metered<NativeStore>, Locking>;
 
 /// Starts the workers on the current runtime.
 pub(crate) fn record_reports(
-    store: NativeStore,
+    store: Metered<NativeStore>,
     policy: ReportPolicy,
     witness: Witness,
 ) -> PostgresReports {
-    let pool = store.driver().pool().clone();
+    let pool = store.store().driver().pool().clone();
     let leftovers = (pool.options().get_max_connections() / 4).max(1) as usize;
     let reports = GroupedReports::new(store, policy, witness, Locking { pool }, leftovers);
     for _ in 0..WORKERS {
@@ -41,10 +42,10 @@ pub(crate) struct Locking {
     pool: PgPool,
 }
 
-impl Singly<NativeStore> for Locking {
+impl Singly<Metered<NativeStore>> for Locking {
     async fn record(
         &self,
-        recorder: &HostRecorder<NativeStore>,
+        recorder: &HostRecorder<Metered<NativeStore>>,
         workspace: &Workspace,
         incoming: &Incoming,
     ) -> Result<Recorded, StoreError> {
@@ -62,7 +63,7 @@ impl Locking {
     /// Records a report while its agent's row is locked, so that no other host can be faster.
     async fn record_locked(
         &self,
-        recorder: &HostRecorder<NativeStore>,
+        recorder: &HostRecorder<Metered<NativeStore>>,
         workspace: &Workspace,
         incoming: &Incoming,
     ) -> Result<Recorded, StoreError> {
@@ -70,6 +71,7 @@ impl Locking {
         let transaction = Pinned::new(within_deadline(connection.begin()).await?);
         let store = PostgresStore::new(transaction);
         store.lock_agent(&incoming.session_key(workspace)).await?;
+        let store = Metered::new(store, recorder.store.metrics().clone());
         let Recorder {
             clock,
             entropy,
@@ -87,7 +89,7 @@ impl Locking {
         let recorded = recorder
             .record(workspace, incoming, async |_| false)
             .await?;
-        recorder.store.into_driver().commit().await?;
+        recorder.store.into_store().into_driver().commit().await?;
         Ok(recorded)
     }
 }

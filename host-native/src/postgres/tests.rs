@@ -19,6 +19,8 @@ use super::options::pool_options;
 use super::reports::PostgresReports;
 use super::retention::purge_once;
 use super::{NativeStore, record_reports, store};
+use crate::events::Hub;
+use crate::metrics::{Metered, Metrics};
 
 mod adoption;
 
@@ -42,7 +44,8 @@ fn reports(store: NativeStore) -> PostgresReports {
         has_timer: true,
         quotas: Quotas::default(),
     };
-    record_reports(store, policy, Witness::default())
+    let metrics = Metrics::new(Hub::new(1), "postgres").unwrap();
+    record_reports(Metered::new(store, metrics), policy, Witness::default())
 }
 
 fn report(agent: &str, topic: &str, message: &str) -> Report {
@@ -110,6 +113,14 @@ mod suite {
     fn accounts_are_listed_page_by_page() {
         let case = kubeagents_core::store::suite::accounts_are_listed_page_by_page;
         run("list", async |store: &_, tag: &str| case(store, tag).await);
+    }
+
+    #[test]
+    fn what_is_stored_is_counted() {
+        let case = kubeagents_core::store::suite::what_is_stored_is_counted;
+        run("census", async |store: &_, tag: &str| {
+            case(store, tag).await
+        });
     }
 
     #[test]

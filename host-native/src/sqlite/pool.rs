@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::lock::Lock;
 use super::place::Place;
+use crate::metrics::Connections;
 
 /// More statements than the store has, so that each is parsed once on a connection.
 const PREPARED: usize = 64;
@@ -21,6 +22,7 @@ const PREPARED: usize = 64;
 pub(crate) struct Pool {
     idle: Arc<Mutex<Vec<rusqlite::Connection>>>,
     turns: Arc<Semaphore>,
+    size: usize,
     place: Arc<Place>,
     _lock: Option<Arc<Lock>>,
 }
@@ -51,6 +53,7 @@ impl Pool {
     pub(super) fn new(connections: Vec<rusqlite::Connection>, place: Arc<Place>) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(connections.len())),
+            size: connections.len(),
             idle: Arc::new(Mutex::new(connections)),
             place,
             _lock: None,
@@ -63,6 +66,16 @@ impl Pool {
         Self {
             _lock: lock,
             ..self
+        }
+    }
+
+    /// Its connections now.
+    pub(super) fn connections(&self) -> Connections {
+        let idle = self.turns.available_permits();
+        Connections {
+            in_use: self.size - idle,
+            idle,
+            max: self.size,
         }
     }
 

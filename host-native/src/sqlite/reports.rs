@@ -8,6 +8,7 @@ use kubeagents_core::{
 };
 
 use super::NativeStore;
+use crate::metrics::Metered;
 use crate::recording::{GroupedReports, HostRecorder, Singly};
 
 /// How long another process that writes to the file may be faster on a session.
@@ -16,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Tries again for a while.
 pub(crate) struct Retry;
 
-impl Singly<NativeStore> for Retry {
+impl Singly<Metered<NativeStore>> for Retry {
     async fn record(
         &self,
-        recorder: &HostRecorder<NativeStore>,
+        recorder: &HostRecorder<Metered<NativeStore>>,
         workspace: &Workspace,
         incoming: &Incoming,
     ) -> Result<Recorded, StoreError> {
@@ -39,10 +40,10 @@ impl Singly<NativeStore> for Retry {
 
 /// Records reports on a store, on the current runtime.
 pub(crate) fn record_reports(
-    store: NativeStore,
+    store: Metered<NativeStore>,
     policy: ReportPolicy,
     witness: Witness,
-) -> GroupedReports<NativeStore, Retry> {
+) -> GroupedReports<Metered<NativeStore>, Retry> {
     let reports = GroupedReports::new(store, policy, witness, Retry, 1);
     tokio::spawn(reports.clone().work());
     reports

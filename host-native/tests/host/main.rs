@@ -20,6 +20,7 @@ mod mail;
 mod manual;
 mod mcp;
 mod memory;
+mod metrics;
 mod notifications;
 mod openapi;
 mod operator;

@@ -308,6 +308,13 @@ impl Queue {
         })
     }
 
+    /// How many notifications wait, and when the oldest of them was made.
+    pub(super) fn length_and_oldest(&self) -> (u64, Option<Timestamp>) {
+        let oldest = self.waiting.values().filter_map(BTreeSet::first);
+        let oldest = oldest.map(|(created, _)| *created).min();
+        (self.entries.len() as u64, oldest)
+    }
+
     pub(super) fn forget_channel(&mut self, channel: &str) {
         let finished = self.finished.remove(channel);
         let bytes = finished.iter().flatten().map(finished_bytes).sum();

@@ -1,0 +1,45 @@
+use super::outbox::{notification, queue};
+use super::*;
+use crate::store::{Census, Counts};
+
+/// What an empty store holds is counted: sessions by their states, which expiry changes, and what waits
+/// with its age. The store must be new.
+pub async fn what_is_stored_is_counted<S: Store + Census>(store: &S, tag: &str) {
+    assert_eq!(store.census(start()).await.unwrap(), Counts::default());
+    let (own, other) = (workspace(tag), Workspace::Shared);
+    for (workspace, topic, status, reason) in [
+        (&own, "running", StatusKind::Running, ""),
+        (&own, "waiting", StatusKind::Pending, "question"),
+        (&other, "running", StatusKind::Running, ""),
+        (&own, "turn", StatusKind::Success, "turn"),
+        (&own, "done", StatusKind::Success, ""),
+        (&other, "stopped", StatusKind::Failed, "stopped"),
+    ] {
+        let report = Report {
+            reason: reason.into(),
+            ..Report::new("agent", topic, status)
+        };
+        record(store, workspace, &report, start()).await;
+    }
+    let counts = Counts {
+        active: 3,
+        idle: 1,
+        ended: 2,
+        ..Counts::default()
+    };
+    let edge = start() + TimeDelta::minutes(60);
+    assert_eq!(store.census(edge - TICK).await.unwrap(), counts);
+    let expired = Counts {
+        ended: 3,
+        expired: 3,
+        ..Counts::default()
+    };
+    assert_eq!(store.census(edge).await.unwrap(), expired);
+
+    let mut waiting = ["1", "2"].map(|id| notification(&own, id, "receiver.example:443"));
+    waiting[1].created_at = start() - seconds(5);
+    queue(store, &own, &waiting).await;
+    let counted = store.census(start()).await.unwrap();
+    assert_eq!(counted.waiting, 2);
+    assert_eq!(counted.oldest, Some(start() - seconds(5)));
+}

@@ -1,0 +1,34 @@
+//! Counting what the database holds.
+
+use kubeagents_core::store::{Census, Counts};
+use kubeagents_core::{StoreError, TURN, Timestamp};
+use kubeagents_store_sql::Tally;
+
+use crate::query::Fetch;
+use crate::{PostgresStore, Query, Row};
+
+/// The indexes `sessions_ended` and `sessions_by_last_updated` have all that it takes.
+const SESSIONS: &str = "\
+SELECT status, reason = $2::text, expires_at <= $1::bigint, count(*) FROM kubeagents_data.sessions \
+WHERE status IN ('success', 'failed') GROUP BY 1, 2, 3 \
+UNION ALL \
+SELECT NULL::text, false, expires_at <= $1::bigint, count(*) FROM kubeagents_data.sessions GROUP BY 3";
+
+/// `outbox_by_channel` has the times of what is a channel's.
+const OUTBOX: &str = "\
+SELECT (SELECT count(*) FROM kubeagents_data.outbox), least(\
+    (SELECT min(created_at) FROM kubeagents_data.outbox WHERE channel <> ''), \
+    (SELECT min(created_at) FROM kubeagents_data.outbox WHERE channel = ''))";
+
+impl<Q: Query, C> Census for PostgresStore<Q, C> {
+    async fn census(&self, now: Timestamp) -> Result<Counts, StoreError> {
+        let lists = self.query.lists();
+        let mut tally = Tally::default();
+        let add = |row: &mut Row| tally.add(row);
+        lists.all(SESSIONS, &[now.into(), TURN.into()], add).await?;
+        let mut counts = tally.counts();
+        let read = |row: &mut Row| Ok((row.int()?, row.optional_instant()?));
+        (counts.waiting, counts.oldest) = lists.one(OUTBOX, &[], read).await?;
+        Ok(counts)
+    }
+}
