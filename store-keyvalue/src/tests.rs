@@ -221,9 +221,9 @@ fn a_writer_that_dies_between_any_two_operations_leaves_all_of_a_report_or_nothi
                 });
                 let mortal = KeyValueStore::with_limits(mortal, TIGHT);
                 let key = reports[0].session_key(&workspace());
-                let before = survivor.load(&key).await.unwrap();
+                let before = survivor.load(&key).await.unwrap().session;
                 let outcome = record_group(&mortal, &reports, now, &id).await;
-                let stored = survivor.load(&key).await.unwrap() != before;
+                let stored = survivor.load(&key).await.unwrap().session != before;
                 assert!(stored || outcome.is_err(), "an answered report is lost");
                 if stored {
                     record_group(&model, &reports, now, &id).await.unwrap();
@@ -249,7 +249,7 @@ fn a_writer_that_dies_between_any_two_operations_leaves_all_of_a_report_or_nothi
 }
 
 #[test]
-fn a_report_costs_at_most_ten_operations_however_much_there_is() {
+fn a_report_costs_at_most_eleven_operations_however_much_there_is() {
     block_on(async {
         let bucket = Bucket::default();
         let store = KeyValueStore::new(bucket.clone());
@@ -303,7 +303,7 @@ fn a_report_costs_at_most_ten_operations_however_much_there_is() {
             most = most.max(bucket.operations() - begun);
         }
         let average = (bucket.operations() - before) / reports as u64;
-        assert!(most <= 10, "operations of the dearest report: {most}");
+        assert!(most <= 11, "operations of the dearest report: {most}");
         assert!(average <= 5, "operations of a report on average: {average}");
         assert!(bucket.largest() < 100_000, "{}", bucket.largest());
     });

@@ -201,6 +201,10 @@ impl<S: Census> Census for Metered<S> {
 impl<S: Changes> Changes for Metered<S> {
     const SHARED: bool = S::SHARED;
 
+    fn evicted_at(&self, workspace: &Workspace) -> Option<Timestamp> {
+        self.store.evicted_at(workspace)
+    }
+
     measured! {
         fn moment() -> Option<String>;
         fn changes(workspaces: &[Workspace], since: &str) -> Option<Changed>;
