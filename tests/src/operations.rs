@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::client::{Client, Request};
 use crate::scenario::{assert_answer_snapshot, scenarios};
-use crate::world::World;
+use crate::world::{World, report};
 
 scenarios! {
     health_and_readiness_are_ok,
@@ -48,8 +48,11 @@ async fn the_openapi_document_describes_the_routes(world: Arc<World>) {
 const REQUEST_ID: &str = "x-request-id";
 
 /// Requests that are answered in every way there is, with their statuses.
-async fn requests(client: &Client) -> Vec<(Request, u16)> {
-    let list = "/api/agents?limit=1";
+async fn requests(world: &World, client: &Client) -> Vec<(Request, u16)> {
+    // A list that nobody else changes.
+    let agent = world.name("agent");
+    client.report(&report(&agent, "t", "running")).await;
+    let list = &format!("/api/agents/{agent}/sessions");
     let tag = client.get(list).await.header("etag").unwrap();
     let preflight = client
         .options("/webhook/status")
@@ -59,7 +62,7 @@ async fn requests(client: &Client) -> Vec<(Request, u16)> {
         (client.get(list), 200),
         (client.get(list).header("if-none-match", &tag), 304),
         (client.request(http::Method::HEAD, list), 200),
-        (client.get("/api/agents?limit=0"), 400),
+        (client.get(&format!("{list}?limit=0")), 400),
         (client.with_token("stale").get(list), 401),
         (client.get("/api/unknown"), 404),
         (client.delete("/health"), 405),
@@ -75,7 +78,7 @@ async fn every_answer_has_the_id_of_its_request(world: Arc<World>) {
     let client = world.client().await;
     let longest = "x".repeat(64);
     for id in ["AZaz09._-", &longest] {
-        for (request, status) in requests(&client).await {
+        for (request, status) in requests(&world, &client).await {
             let answer = request.header(REQUEST_ID, id).await;
             assert_eq!(answer.status, status, "{answer}");
             assert_eq!(answer.header(REQUEST_ID).as_deref(), Some(id), "{answer}");
@@ -101,7 +104,7 @@ async fn a_request_without_a_usable_id_gets_one(world: Arc<World>) {
         Some("a/b"),
         Some(&*too_long),
     ] {
-        for (request, _) in requests(&client).await {
+        for (request, _) in requests(&world, &client).await {
             let request = match id {
                 Some(id) => request.header(REQUEST_ID, id),
                 None => request,
