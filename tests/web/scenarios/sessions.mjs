@@ -238,7 +238,7 @@ scenario("the time axis is moved and zoomed, as far as there is something to be 
   await page.goto("/agents/alice-laptop");
   const canvas = page.getByRole("group", { name: "Sessions over time" });
   await canvas.locator("rect.bar").first().waitFor();
-  const present = async () => ((await canvas.locator(".axis-now").count()) ? Number(await canvas.locator(".axis-now").getAttribute("x1")) : Infinity);
+  const present = () => canvas.evaluate((svg) => svg.querySelector(".axis-now")?.x1.baseVal.value ?? Infinity);
   // What a line stands for changes with the time, the distance of lines only with the zoom.
   const distance = () =>
     canvas.evaluate((svg) => {
