@@ -299,6 +299,15 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
             app
         }};
     }
+    let front = Front {
+        listener,
+        tls,
+        config,
+        warnings,
+        places,
+        metrics: &metrics,
+        stop,
+    };
     match &config.storage {
         Storage::Memory => {
             let opening = async {
@@ -317,16 +326,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(start!(store, settings, reports))
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            serve_on(
-                (listener, tls),
-                config,
-                warnings,
-                (places, &metrics),
-                opening,
-                handle,
-                stop,
-            )
-            .await?;
+            front.serve(opening, handle).await?;
         }
         Storage::Sqlite(path) => {
             let opening = async {
@@ -343,16 +343,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(app)
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            serve_on(
-                (listener, tls),
-                config,
-                warnings,
-                (places, &metrics),
-                opening,
-                handle,
-                stop,
-            )
-            .await?;
+            front.serve(opening, handle).await?;
         }
         Storage::Postgres(database) => {
             let opening = async {
@@ -367,16 +358,7 @@ async fn serve(mut config: Config, warnings: &[String]) -> Result<(), StartError
                 Ok(app)
             };
             let handle = |app: NativeApp<_, _>, request| answer(app, request);
-            serve_on(
-                (listener, tls),
-                config,
-                warnings,
-                (places, &metrics),
-                opening,
-                handle,
-                stop,
-            )
-            .await?;
+            front.serve(opening, handle).await?;
         }
     }
 
@@ -403,100 +385,120 @@ const QUICK_START: Duration = Duration::from_secs(1);
 #[error("storage is being made ready")]
 struct Starting;
 
-/// Serves with `handle` what comes of `opening`. Until then `/health` says that the
-/// process lives, and whoever asks for more is told to come back.
-async fn serve_on<A, H, F, T>(
-    (listener, tls): (TcpListener, Option<Tls>),
-    config: &Config,
-    warnings: &[String],
-    (places, metrics): (Places, &Arc<Metrics>),
-    opening: impl Future<Output = Result<A, StartError>>,
-    handle: H,
-    stop: impl Future<Output = ()>,
-) -> Result<(), StartError>
-where
-    A: Clone + Send + Sync + 'static,
-    H: Fn(A, Request<RequestBody>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Content<T>>> + Send + 'static,
-    T: Stream<Item = Bytes> + Send + 'static,
-{
-    let limits = Limits {
-        places,
-        keep_alive: config.values.keep_alive,
-        shutdown_delay: config.values.shutdown_delay,
-        crowded: "every place for clients is taken: until one leaves, others are served /health alone \
-                  (the limit on open files allows no more clients)",
-    };
-    let access_log = AccessLog {
-        is_asked_for: config.values.access_log,
-        trusted: config.values.trusted_proxies.clone(),
-    };
-    let address = format!("{}://{}", config.scheme(), config.address());
-    let mode = config.mode();
-    // In open mode people may look at once.
-    let is_shown = mode == AuthMode::Open && config.values.dashboard_enabled;
-    let page = is_shown.then(|| format!("{}/", config.page_url()));
-    let page = page.as_ref().map(tracing::field::display);
-    let opened = Arc::new(OnceLock::<A>::new());
-    let respond = {
-        let cors = Arc::new(config.values.cors_policy(mode));
-        let dashboard = config.values.dashboard_enabled;
-        let opened = opened.clone();
-        let metrics = metrics.clone();
-        move |request: Request<RequestBody>| {
-            let in_flight = InFlight::begin(metrics.clone());
-            let (opened, handle, cors) = (opened.clone(), handle.clone(), cors.clone());
-            async move {
-                let response = match opened.get() {
-                    Some(app) => {
-                        let changes = is_change(&request);
-                        to_its_end(handle(app.clone(), request), changes).await
-                    }
-                    None => {
-                        let outage = Outage::Storage {
-                            cors: &cors,
-                            dashboard,
-                        };
-                        let answer = outage.answer(request, Starting, &SystemClock, &SystemEntropy);
-                        answer.map(Content::Whole)
-                    }
-                };
-                in_flight.end(&response);
-                response
+/// Where clients are served, whatever the storage.
+struct Front<'a, S> {
+    listener: TcpListener,
+    tls: Option<Tls>,
+    config: &'a Config,
+    warnings: &'a [String],
+    places: Places,
+    metrics: &'a Arc<Metrics>,
+    /// Ends when the server is told to stop.
+    stop: S,
+}
+
+impl<S: Future<Output = ()>> Front<'_, S> {
+    /// Serves with `handle` what comes of `opening`. Until then `/health` says that the
+    /// process lives, and whoever asks for more is told to come back.
+    async fn serve<A, H, F, T>(
+        self,
+        opening: impl Future<Output = Result<A, StartError>>,
+        handle: H,
+    ) -> Result<(), StartError>
+    where
+        A: Clone + Send + Sync + 'static,
+        H: Fn(A, Request<RequestBody>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<Content<T>>> + Send + 'static,
+        T: Stream<Item = Bytes> + Send + 'static,
+    {
+        let Self {
+            listener,
+            tls,
+            config,
+            warnings,
+            places,
+            metrics,
+            stop,
+        } = self;
+        let limits = Limits {
+            places,
+            keep_alive: config.values.keep_alive,
+            shutdown_delay: config.values.shutdown_delay,
+            crowded: "every place for clients is taken: until one leaves, others are served /health alone \
+                      (the limit on open files allows no more clients)",
+        };
+        let access_log = AccessLog {
+            is_asked_for: config.values.access_log,
+            trusted: config.values.trusted_proxies.clone(),
+        };
+        let address = format!("{}://{}", config.scheme(), config.address());
+        let mode = config.mode();
+        // In open mode people may look at once.
+        let is_shown = mode == AuthMode::Open && config.values.dashboard_enabled;
+        let page = is_shown.then(|| format!("{}/", config.page_url()));
+        let page = page.as_ref().map(tracing::field::display);
+        let opened = Arc::new(OnceLock::<A>::new());
+        let respond = {
+            let cors = Arc::new(config.values.cors_policy(mode));
+            let dashboard = config.values.dashboard_enabled;
+            let opened = opened.clone();
+            let metrics = metrics.clone();
+            move |request: Request<RequestBody>| {
+                let in_flight = InFlight::begin(metrics.clone());
+                let (opened, handle, cors) = (opened.clone(), handle.clone(), cors.clone());
+                async move {
+                    let response = match opened.get() {
+                        Some(app) => {
+                            let changes = is_change(&request);
+                            to_its_end(handle(app.clone(), request), changes).await
+                        }
+                        None => {
+                            let outage = Outage::Storage {
+                                cors: &cors,
+                                dashboard,
+                            };
+                            let answer =
+                                outage.answer(request, Starting, &SystemClock, &SystemEntropy);
+                            answer.map(Content::Whole)
+                        }
+                    };
+                    in_flight.end(&response);
+                    response
+                }
             }
-        }
-    };
-    let serving = server::serve(listener, tls, limits, access_log, respond, stop);
-    let opening = async {
-        tokio::pin!(opening);
-        match timeout(QUICK_START, &mut opening).await {
-            Ok(app) => app,
-            Err(_) => {
-                let storage = config.storage();
-                tracing::info!(%address, storage, "only /health is served until storage is ready");
-                opening.await
+        };
+        let serving = server::serve(listener, tls, limits, access_log, respond, stop);
+        let opening = async {
+            tokio::pin!(opening);
+            match timeout(QUICK_START, &mut opening).await {
+                Ok(app) => app,
+                Err(_) => {
+                    let storage = config.storage();
+                    tracing::info!(%address, storage, "only /health is served until storage is ready");
+                    opening.await
+                }
             }
-        }
-    };
-    tokio::pin!(serving);
-    let app = tokio::select! {
-        app = opening => app?,
-        () = &mut serving => return Ok(()),
-    };
-    // Nothing else sets it.
-    let _ = opened.set(app);
-    tracing::info!(
-        %address,
-        page,
-        storage = %config.storage(),
-        auth = %mode.as_str(),
-        version = %env!("CARGO_PKG_VERSION"),
-        "listening"
-    );
-    log_warnings(warnings);
-    config.warn(mode);
-    serving.await;
-    Ok(())
+        };
+        tokio::pin!(serving);
+        let app = tokio::select! {
+            app = opening => app?,
+            () = &mut serving => return Ok(()),
+        };
+        // Nothing else sets it.
+        let _ = opened.set(app);
+        tracing::info!(
+            %address,
+            page,
+            storage = %config.storage(),
+            auth = %mode.as_str(),
+            version = %env!("CARGO_PKG_VERSION"),
+            "listening"
+        );
+        log_warnings(warnings);
+        config.warn(mode);
+        serving.await;
+        Ok(())
+    }
 }
 
 /// Checks whether a request may change credentials or channels. Where that takes a password, whose turn
