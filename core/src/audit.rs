@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::http::network;
 use crate::store::{Audit, AuditBounds};
-use crate::{AccountId, Timestamp, Workspace, causes, hash};
+use crate::{Account, AccountId, Timestamp, Workspace, causes, email_key, hash};
 
 /// The most characters of a user agent that are kept.
 const MAX_USER_AGENT_CHARACTERS: usize = 200;
@@ -312,8 +312,14 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// The workspace whose audit takes what fails at an address that has no account.
-pub(crate) fn nobody(email_key: &str) -> Workspace {
+/// The workspace whose audit takes what is tried at an address: its account's, or where there is none,
+/// nobody's.
+pub(crate) fn owner(account: Option<&Account>, email: &str) -> Workspace {
+    account.map_or_else(|| nobody(&email_key(email)), Account::workspace)
+}
+
+/// One of the workspaces for addresses without an account.
+fn nobody(email_key: &str) -> Workspace {
     let number = hash::sha256_hex(email_key)
         .bytes()
         .map(usize::from)

@@ -251,8 +251,7 @@ impl<P: Ports> App<P> {
         self.check_hashing(request.client)?;
         let account = self.find_account(&email).await?;
         // Failures at addresses without an account cost what others do.
-        let owner = account.as_ref().map(Account::workspace);
-        let owner = owner.unwrap_or_else(|| audit::nobody(&email_key(&email)));
+        let owner = audit::owner(account.as_ref(), &email);
         let given = body.password.unwrap_or_default();
         let right = self
             .is_password(request.client, &email, account.as_ref(), given)

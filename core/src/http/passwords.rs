@@ -10,7 +10,7 @@ use super::{Admitted, ApiError, App};
 use crate::audit::{self, Act, Actor, AuditEvent};
 use crate::ports::{MailKind, Passwords, Ports, random};
 use crate::store::{Accounts, RefreshTokens};
-use crate::{Account, AccountId, email_key, password, sha256_hex};
+use crate::{AccountId, email_key, password, sha256_hex};
 
 const INVALID_TOKEN: &str = "invalid or expired token";
 
@@ -78,8 +78,7 @@ impl<P: Ports> App<P> {
         let id = account.as_ref().map(|account| account.id.clone());
         let id = id.unwrap_or_else(|| self.nobody());
         self.ports.store().set_reset(&id, &reset).await?;
-        let owner = account.as_ref().map(Account::workspace);
-        let owner = owner.unwrap_or_else(|| audit::nobody(&email_key(&email)));
+        let owner = audit::owner(account.as_ref(), &email);
         let act = Act::new(owner, AuditEvent::PasswordForgotten, Actor::Anyone);
         self.note(act.from(self.origin(request.parts))).await;
         if let Some(account) = account {
