@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
-use kubeagents_core::limits::{Draw, Drawn};
+use kubeagents_core::bucket::{Draw, Drawn};
 use kubeagents_core::store::Buckets;
 use kubeagents_core::{StoreError, Timestamp};
 

@@ -1,13 +1,13 @@
 //! What limits count.
 
 use chrono::TimeDelta;
-use kubeagents_core::limits::{Draw, Drawn};
+use kubeagents_core::bucket::{Draw, Drawn};
 use kubeagents_core::{StoreError, Timestamp, store::Buckets};
 
 use crate::query::Fetch;
 use crate::{PostgresStore, Query, Row, Value};
 
-/// When the bucket was full before this draw, as [`Flow::decide`](kubeagents_core::limits::Flow::decide) takes it: `$2` is the time that makes
+/// When the bucket was full before this draw, as [`Flow::decide`](kubeagents_core::bucket::Flow::decide) takes it: `$2` is the time that makes
 /// good for a draw, `$3` the bucket's depth, `$4` now.
 macro_rules! full_at {
     () => {

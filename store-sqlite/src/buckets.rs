@@ -1,14 +1,14 @@
 //! What limits count.
 
 use chrono::TimeDelta;
-use kubeagents_core::limits::{Draw, Drawn};
+use kubeagents_core::bucket::{Draw, Drawn};
 use kubeagents_core::store::Buckets;
 use kubeagents_core::{StoreError, Timestamp};
 use kubeagents_store_sql::Row;
 
 use crate::{Connection, SqliteStore, Value};
 
-/// When the bucket was full before this draw, as [`Flow::decide`](kubeagents_core::limits::Flow::decide) takes it: ?2 is the time that makes
+/// When the bucket was full before this draw, as [`Flow::decide`](kubeagents_core::bucket::Flow::decide) takes it: ?2 is the time that makes
 /// good for a draw, ?3 the bucket's depth, ?4 now.
 macro_rules! full_at {
     () => {

@@ -11,7 +11,7 @@ use super::{
     jittered, lease_duration, rest,
 };
 use crate::audit::{self, Act, Actor, AuditEvent};
-use crate::limits::{Draw, Drawn, Rate};
+use crate::bucket::{Draw, Drawn, Rate};
 use crate::notification::{Rendered, Verdict, render};
 use crate::ports::Clock;
 use crate::settings::{Host, SHARED_CHANNEL, Settings};

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::client::Client;
 use super::{ApiError, App};
-use crate::limits::{Draw, Drawn, Flow, MemoryBuckets, Rate};
+use crate::bucket::{Draw, Drawn, Flow, MemoryBuckets, Rate};
 use crate::ports::Ports;
 use crate::store::Buckets;
 use crate::{AuthMode, Limit, Settings, Timestamp, Workspace, causes, sha256_hex};

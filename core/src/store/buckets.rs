@@ -2,11 +2,11 @@
 
 use super::StoreError;
 use crate::Timestamp;
-use crate::limits::{Draw, Drawn};
+use crate::bucket::{Draw, Drawn};
 
 /// Buckets of draws. They hold nothing that would be missed: one may forget a bucket that is full.
 pub trait Buckets {
-    /// Draws from a bucket as [`Flow::decide`](crate::limits::Flow::decide) has it, in one step. Two buckets that are full again
+    /// Draws from a bucket as [`Flow::decide`](crate::bucket::Flow::decide) has it, in one step. Two buckets that are full again
     /// go with each that is new, so that they do not pile up.
     fn draw(&self, draw: &Draw, now: Timestamp) -> impl Future<Output = Result<Drawn, StoreError>>;
 

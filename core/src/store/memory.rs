@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Store, StoreError};
-use crate::limits::MemoryBuckets;
+use crate::bucket::MemoryBuckets;
 use crate::{ApiKey, Channel, Workspace};
 
 /// State that lives as long as the process. Clones share it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kubeagents_core::audit::AuditEntry;
 use kubeagents_core::batch::Chain;
-use kubeagents_core::limits::{Draw, Drawn};
+use kubeagents_core::bucket::{Draw, Drawn};
 use kubeagents_core::store::{
     Accounts, AgentCursor, AgentQuery, ApiKeyCreation, ApiKeyCursor, ApiKeys, Audience, Audit,
     AuditBounds, AuditCursor, Buckets, Census, ChannelCreation, Channels, CommitOutcome, Counts,

@@ -2,7 +2,7 @@ use std::mem::size_of;
 
 use super::{MemoryStore, heap};
 use crate::Timestamp;
-use crate::limits::{Draw, Drawn, MemoryBuckets};
+use crate::bucket::{Draw, Drawn, MemoryBuckets};
 use crate::store::{Buckets, StoreError};
 
 /// What these take up.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::limits::{Draw, Drawn, Rate};
+use crate::bucket::{Draw, Drawn, Rate};
 
 fn draw(tag: &str, name: &str, times: u32) -> Draw {
     let per = TimeDelta::seconds(60);

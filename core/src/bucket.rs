@@ -1,4 +1,4 @@
-//! Limits on how often something may happen. Each thing that is counted has a bucket of draws, which
+//! Token buckets: how often something may happen. Each thing that is counted has a bucket of draws, which
 //! is full at first and fills steadily; time is an argument.
 
 use std::borrow::Borrow;
