@@ -132,9 +132,10 @@ macro_rules! endpoints {
                 endpoint: Endpoint,
                 request: Admitted<'_>,
             ) -> Result<Response<Reply<FeedOf<P>>>, ApiError> {
+                // On the heap: the largest future would make every request's as large, and hosts move those.
                 match endpoint {
                     $(Endpoint::$name => {
-                        let answer = self.$handler(request).await;
+                        let answer = Box::pin(self.$handler(request)).await;
                         answer.map(|response| response.map(Into::into))
                     })*
                 }
