@@ -7,13 +7,7 @@ use subtle::ConstantTimeEq;
 ///
 /// Enough for tokens of 32 random bytes; passwords are another matter (see [`password`](crate::password)).
 pub fn sha256_hex(secret: impl AsRef<[u8]>) -> String {
-    use std::fmt::Write;
-    Sha256::digest(secret)
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hex::encode(Sha256::digest(secret))
 }
 
 /// A UUID, in text form, that is always the same for these names. No stored text holds the separator.

@@ -74,6 +74,7 @@ use error::ApiError;
 use known_accounts::KnownAccounts;
 use limits::ReportRate;
 pub use origin::Encrypted;
+use request_id::RequestIds;
 use shares::Shares;
 use trace::{Pseudonyms, Trace};
 use turns::{Impatient, PATIENCE, Turn, Turns};
@@ -92,6 +93,7 @@ pub struct App<P> {
     known_accounts: KnownAccounts,
     unsent: Shares,
     pseudonyms: Pseudonyms,
+    request_ids: RequestIds,
     report_rate: Option<ReportRate>,
     /// True once the log has said that clients behind a proxy count as one.
     warned_of_hidden: AtomicBool,
@@ -132,6 +134,7 @@ impl<P: Ports> App<P> {
     /// An application with this configuration.
     pub fn new(ports: P, settings: Settings) -> Self {
         Self {
+            request_ids: RequestIds::new(ports.entropy()),
             ports,
             cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),
@@ -171,7 +174,8 @@ impl<P: Ports> App<P> {
     {
         let (parts, body) = request.into_parts();
         let target = resolve(&self.cors, self.settings.values.dashboard_enabled, &parts);
-        let trace = Trace::begin(&parts, endpoint_name(&target), self.ports.entropy());
+        let id = self.request_ids.of(&parts.headers);
+        let trace = Trace::begin(id, &parts, endpoint_name(&target));
         let span = trace.span.clone();
         let answering = async {
             let answer = match self.check_page(&parts) {

@@ -7,6 +7,7 @@ use http::{Request, Response};
 
 use super::endpoints::Endpoint;
 use super::operations::health;
+use super::request_id::RequestIds;
 use super::response::Answer;
 use super::trace::Trace;
 use super::{ApiError, Reply, Target, conclude, endpoint_name, openapi, page, resolve};
@@ -42,7 +43,8 @@ impl Outage<'_> {
             Self::Storage { cors, dashboard } => (cors, dashboard),
         };
         let target = resolve(cors, dashboard, &parts);
-        let trace = Trace::begin(&parts, endpoint_name(&target), entropy);
+        let id = RequestIds::new(entropy).of(&parts.headers);
+        let trace = Trace::begin(id, &parts, endpoint_name(&target));
         let span = trace.span.clone();
         let answer = || -> Answer {
             if matches!(self, Self::Misconfigured) {

@@ -1,8 +1,10 @@
 //! The id by which an answer and the lines that the log has of it find each other.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::ports::{Entropy, random_uuid};
+use crate::ports::{Entropy, random};
 
 /// The header that carries it, in requests and in answers.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -28,15 +30,6 @@ impl RequestId {
         is_id.then(|| Self(value.clone()))
     }
 
-    /// The id that a request brings with it, or a new one.
-    pub(super) fn of(headers: &HeaderMap, entropy: &impl Entropy) -> Self {
-        Self::given(headers).unwrap_or_else(|| {
-            // A UUID is always fit for a header.
-            let made = HeaderValue::try_from(random_uuid(entropy));
-            Self(made.unwrap_or(HeaderValue::from_static("-")))
-        })
-    }
-
     /// The id as text.
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
@@ -45,6 +38,32 @@ impl RequestId {
     /// The id as a header's value.
     pub(super) fn value(&self) -> HeaderValue {
         self.0.clone()
+    }
+}
+
+/// Makes ids, none of which another instance makes too.
+pub(super) struct RequestIds {
+    /// What those of this instance begin with.
+    start: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(super) fn new(entropy: &impl Entropy) -> Self {
+        Self {
+            start: u64::from_ne_bytes(random(entropy)),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// The id that a request brings with it, or a new one.
+    pub(super) fn of(&self, headers: &HeaderMap) -> RequestId {
+        RequestId::given(headers).unwrap_or_else(|| {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            // Digits and a hyphen are always fit for a header.
+            let made = HeaderValue::try_from(format!("{:016x}-{number:x}", self.start));
+            RequestId(made.unwrap_or(HeaderValue::from_static("-")))
+        })
     }
 }
 

@@ -1,7 +1,5 @@
 //! What becomes known of a request while it is answered: for the log, and for a host's own records.
 
-use std::fmt::Write;
-
 use http::Response;
 use http::request::Parts;
 use sha2::{Digest, Sha256};
@@ -9,7 +7,6 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use super::request_id::{REQUEST_ID, RequestId};
-use crate::ports::Entropy;
 use crate::{Limit, Workspace};
 
 /// What became of a request, in the extensions of its answer.
@@ -36,8 +33,7 @@ pub(super) struct Trace {
 
 impl Trace {
     /// The trace of a request to this endpoint.
-    pub(super) fn begin(parts: &Parts, endpoint: &'static str, entropy: &impl Entropy) -> Self {
-        let id = RequestId::of(&parts.headers, entropy);
+    pub(super) fn begin(id: RequestId, parts: &Parts, endpoint: &'static str) -> Self {
         // At the level of the gravest line, lest a filter that shows the line leave out the span.
         let span = tracing::error_span!(
             "request",
@@ -97,11 +93,7 @@ impl Pseudonyms {
             return workspace.key().to_owned();
         };
         let hash = self.0.clone().chain_update(id.as_str()).finalize();
-        let mut name = String::with_capacity(16);
-        for byte in &hash[..8] {
-            let _ = write!(name, "{byte:02x}");
-        }
-        name
+        hex::encode(&hash[..8])
     }
 }
 
