@@ -1,7 +1,7 @@
 //! JSON texts: parsed strictly, but for pieces that are no text.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -14,7 +14,11 @@ const REPLACEMENT: &str = "\\ufffd";
 /// The text with each piece of invalid UTF-8, and each escape of half a surrogate pair, replaced by
 /// U+FFFD. JavaScript cuts strings in the middle of a pair, and a report must not be lost over that.
 pub(crate) fn repair(text: &[u8]) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(text);
+    // What is text, as most is, is seen sooner than by the search for what is none.
+    let text = match str::from_utf8(text) {
+        Ok(text) => text.into(),
+        Err(_) => String::from_utf8_lossy(text),
+    };
     let mut repaired = String::new();
     let mut copied = 0;
     let mut at = 0;
@@ -91,6 +95,10 @@ impl<'de> Deserialize<'de> for Unique {
     }
 }
 
+/// The name of a field, where it stands in the text.
+#[derive(Deserialize)]
+struct Field<'t>(#[serde(borrow)] Cow<'t, str>);
+
 struct UniqueVisitor {
     /// Whether it takes more than objects.
     any: bool,
@@ -104,8 +112,8 @@ impl<'de> Visitor<'de> for UniqueVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique, A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(field) = map.next_key::<String>()? {
+        let mut seen = BTreeSet::new();
+        while let Some(Field(field)) = map.next_key()? {
             map.next_value::<Unique>()?;
             if let Some(field) = seen.replace(field) {
                 return Err(Error::custom(format!("duplicate field `{field}`")));
