@@ -58,6 +58,7 @@ struct Claims {
 pub(crate) struct TokenSigner {
     encoding: EncodingKey,
     decoding: DecodingKey,
+    validation: Validation,
 }
 
 /// What a token is good for.
@@ -74,7 +75,14 @@ impl TokenSigner {
         PROVIDER.call_once(|| {
             let _ = HS256_PROVIDER.install_default();
         });
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+        // The library would ask its own clock.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
         Self {
+            validation,
             encoding: EncodingKey::from_secret(secret.as_bytes()),
             decoding: DecodingKey::from_secret(secret.as_bytes()),
         }
@@ -106,13 +114,7 @@ impl TokenSigner {
 
     /// The account of a token of this type that is signed by this instance and valid at `now`.
     pub(crate) fn verify(&self, kind: TokenType, token: &str, now: Timestamp) -> Option<AccountId> {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_issuer(&[ISSUER]);
-        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
-        // The library would ask its own clock.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation)
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
             .ok()?
             .claims;
         let of_this_type = match (&claims.token_type, kind) {
