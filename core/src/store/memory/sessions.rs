@@ -1,7 +1,6 @@
 mod census;
 
 use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::size_of;
 use std::ops::Bound::{self, Excluded, Unbounded};
@@ -146,10 +145,10 @@ impl State {
                 return CommitOutcome::Refused(quota);
             }
         }
-        self.sessions
-            .agents
-            .entry(key.workspace.clone())
-            .or_default();
+        if before.is_none() {
+            let workspace = key.workspace.clone();
+            self.sessions.agents.entry(workspace).or_default();
+        }
         self.sessions.change(&key.workspace, |agents, places| {
             for commit in commits {
                 agents.apply(commit, places);
@@ -214,10 +213,16 @@ struct AgentState {
     /// When it got another name, if it ever did.
     renamed: Option<Timestamp>,
     sessions: HashMap<Arc<str>, Box<SessionState>>,
-    by_last_updated: BTreeSet<(Reverse<Timestamp>, Arc<str>)>,
-    by_expiry: BTreeSet<(Timestamp, Arc<str>)>,
+    lists: Lists,
     /// Every status of every session, in the order of the agent's history.
     timeline: BTreeSet<Moment>,
+}
+
+/// The topics of an agent's sessions in the orders in which they are looked at.
+#[derive(Debug, Default)]
+struct Lists {
+    by_last_updated: BTreeSet<(Reverse<Timestamp>, Arc<str>)>,
+    by_expiry: BTreeSet<(Timestamp, Arc<str>)>,
 }
 
 /// A status in the order of its agent's history.
@@ -228,6 +233,7 @@ pub(super) struct SessionState {
     /// Tells it from others of the same name, before and after it.
     pub(super) number: u64,
     pub(super) key: Arc<SessionKey>,
+    topic: Arc<str>,
     pub(super) head: SessionHead,
     /// By their places.
     pub(super) history: BTreeMap<u64, Arc<StatusEntry>>,
@@ -332,25 +338,22 @@ impl Agents {
 
     fn apply(&mut self, commit: &Commit, places: &mut Places) {
         let patch = &commit.agent;
-        let id: Arc<str> = match self.by_id.get(commit.key.agent_id.as_str()) {
-            Some(agent) => Arc::clone(&agent.id),
-            None => commit.key.agent_id.as_str().into(),
-        };
-        let is_known = self.agent(&id).is_some();
-        let new = || AgentState::new(commit, &id);
-        let agent = match self.by_id.entry(Arc::clone(&id)) {
-            Entry::Vacant(place) => {
-                let agent = place.insert(Box::new(new()));
+        let agent = match self.by_id.get_mut(commit.key.agent_id.as_str()) {
+            Some(agent) => agent,
+            None => {
+                let agent = AgentState::new(commit, commit.key.agent_id.as_str().into());
                 self.bytes += agent.bytes();
-                agent
+                let place = self.by_id.entry(Arc::clone(&agent.id));
+                place.or_insert(Box::new(agent))
             }
-            Entry::Occupied(place) => place.into_mut(),
         };
+        let id = Arc::clone(&agent.id);
+        let is_known = !agent.sessions.is_empty();
         if !is_known {
             self.bytes = self.bytes.saturating_sub(agent.bytes());
             **agent = AgentState {
                 timeline: std::mem::take(&mut agent.timeline),
-                ..new()
+                ..AgentState::new(commit, Arc::clone(&id))
             };
             self.bytes += agent.bytes();
         }
@@ -402,7 +405,7 @@ impl Agents {
             .get(topic)
             .filter(|session| session.number == number)?;
         let (topic, session) = agent.sessions.remove_entry(topic)?;
-        agent.unlist(&topic, &session.head);
+        agent.lists.remove(&session);
         if agent.sessions.len() * 8 < agent.sessions.capacity() {
             agent.sessions.shrink_to_fit();
         }
@@ -454,14 +457,9 @@ impl Agents {
     pub(super) fn shorten(&mut self, key: &SessionKey, places: &mut Places) {
         let agent = self.by_id.get_mut(key.agent_id.as_str());
         let Some(agent) = agent else { return };
-        let topic = key.session_topic.as_str();
-        let Some((topic, _)) = agent.sessions.get_key_value(topic) else {
-            return;
-        };
-        let topic = Arc::clone(topic);
-        if let Some(session) = agent.sessions.get_mut(&topic) {
+        if let Some(session) = agent.sessions.get_mut(key.session_topic.as_str()) {
             places.remove(session);
-            let freed = session.drop_oldest(&topic, &mut agent.timeline);
+            let freed = session.drop_oldest(&mut agent.timeline);
             self.bytes = self.bytes.saturating_sub(freed);
             places.insert(session);
         }
@@ -486,13 +484,32 @@ impl Agents {
     }
 }
 
+impl Lists {
+    fn insert(&mut self, session: &SessionState) {
+        let SessionState { head, topic, .. } = session;
+        let updated = Reverse(head.last_updated);
+        self.by_last_updated.insert((updated, Arc::clone(topic)));
+        let expiry = head.expires_at();
+        self.by_expiry.insert((expiry, Arc::clone(topic)));
+    }
+
+    /// Takes a session out, which is to be as it was when it was put in.
+    fn remove(&mut self, session: &SessionState) {
+        let SessionState { head, topic, .. } = session;
+        let updated = Reverse(head.last_updated);
+        self.by_last_updated.remove(&(updated, Arc::clone(topic)));
+        let expiry = head.expires_at();
+        self.by_expiry.remove(&(expiry, Arc::clone(topic)));
+    }
+}
+
 impl SessionState {
     /// Drops its oldest status; returns what it took up.
-    fn drop_oldest(&mut self, topic: &Arc<str>, timeline: &mut BTreeSet<Moment>) -> usize {
+    fn drop_oldest(&mut self, timeline: &mut BTreeSet<Moment>) -> usize {
         let Some((seq, entry)) = self.history.pop_first() else {
             return 0;
         };
-        let topic = Arc::clone(topic);
+        let topic = Arc::clone(&self.topic);
         timeline.remove(&(Reverse(entry.timestamp), topic, Reverse(seq)));
         status_bytes(&entry)
     }
@@ -509,10 +526,10 @@ struct Reported {
 }
 
 impl AgentState {
-    fn new(commit: &Commit, id: &Arc<str>) -> Self {
+    fn new(commit: &Commit, id: Arc<str>) -> Self {
         let seen = commit.agent.last_seen;
         Self {
-            id: Arc::clone(id),
+            id,
             id_key: commit.agent_id_key(),
             name: String::new(),
             name_key: String::new(),
@@ -521,8 +538,7 @@ impl AgentState {
             last_seen: seen,
             renamed: None,
             sessions: HashMap::new(),
-            by_last_updated: BTreeSet::new(),
-            by_expiry: BTreeSet::new(),
+            lists: Lists::default(),
             timeline: BTreeSet::new(),
         }
     }
@@ -534,43 +550,35 @@ impl AgentState {
         )
     }
 
-    /// Takes a session out of the lists of its agent.
-    fn unlist(&mut self, topic: &Arc<str>, head: &SessionHead) {
-        let updated = (Reverse(head.last_updated), Arc::clone(topic));
-        self.by_last_updated.remove(&updated);
-        self.by_expiry
-            .remove(&(head.expires_at(), Arc::clone(topic)));
-    }
-
     /// Applies a commit to its session.
     fn report(&mut self, commit: &Commit, places: &mut Places) -> Reported {
-        let topic = commit.key.session_topic.as_str();
         let head = commit.session.clone();
-        let (topic, mut session, before, mut less) = match self.sessions.remove_entry(topic) {
-            Some((topic, mut session)) => {
-                self.unlist(&topic, &session.head);
-                places.remove(&session);
+        let known = self.sessions.get_mut(commit.key.session_topic.as_str());
+        let mut new = None;
+        let (session, before, mut less) = match known {
+            Some(session) => {
+                self.lists.remove(session);
+                places.remove(session);
                 let less = session_bytes(&session.key, &session.head);
                 let before = session.head.last_updated;
                 session.head = head;
-                (topic, session, Some(before), less)
+                (session, Some(before), less)
             }
             None => {
                 let session = SessionState {
                     number: places.number(),
                     key: Arc::new(commit.key.clone()),
+                    topic: commit.key.session_topic.as_str().into(),
                     head,
                     history: BTreeMap::new(),
                     changed: 0,
                 };
-                (topic.into(), Box::new(session), None, 0)
+                (new.insert(Box::new(session)), None, 0)
             }
         };
+        self.lists.insert(session);
+        let topic = Arc::clone(&session.topic);
         let head = &session.head;
-        self.by_last_updated
-            .insert((Reverse(head.last_updated), Arc::clone(&topic)));
-        self.by_expiry
-            .insert((head.expires_at(), Arc::clone(&topic)));
         let mut more = session_bytes(&session.key, head);
         if let Some(entry) = &commit.status {
             let instant = Reverse(entry.timestamp);
@@ -587,12 +595,14 @@ impl AgentState {
                 if session.history.len() <= kept {
                     break;
                 }
-                less += session.drop_oldest(&topic, &mut self.timeline);
+                less += session.drop_oldest(&mut self.timeline);
             }
         }
         session.changed = places.number();
-        places.insert(&mut session);
-        self.sessions.insert(Arc::clone(&topic), session);
+        places.insert(session);
+        if let Some(session) = new {
+            self.sessions.insert(Arc::clone(&topic), session);
+        }
         Reported {
             topic,
             before,
@@ -607,13 +617,14 @@ impl AgentState {
             (now < session.head.expires_at()).then_some(session)
         };
         let latest = self
+            .lists
             .by_last_updated
             .iter()
             .take_while(|(Reverse(updated), _)| now < expires_at(*updated, MAX_TTL_MINUTES))
             .find_map(|(_, topic)| unexpired(topic))
             .map(|session| &session.head);
         let just_after_now = (now + chrono::TimeDelta::nanoseconds(1), Arc::from(""));
-        let active = self.by_expiry.range(just_after_now..);
+        let active = self.lists.by_expiry.range(just_after_now..);
         Agent {
             agent_id: self.id.to_string(),
             user_id: workspace.account().cloned(),
@@ -843,7 +854,7 @@ impl Sessions for MemoryStore {
             let Some(agent) = sessions.agent(workspace, agent_id) else {
                 return ControlFlow::Break(());
             };
-            visit_some(&agent.by_last_updated, &mut place, |(_, topic)| {
+            visit_some(&agent.lists.by_last_updated, &mut place, |(_, topic)| {
                 let session = agent.session(topic).filter(wanted);
                 session.map_or(ControlFlow::Continue(()), |session| found.push(session))
             })
