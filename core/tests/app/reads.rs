@@ -10,15 +10,15 @@ use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{Full, StreamBody};
-use kubeagents_core::{AuthMode, Reply, Settings};
+use kubeagents_core::{AuthMode, Settings};
 use serde_json::json;
 
-use crate::server::{Server, settings, values};
+use crate::server::{Reply, Server, settings, values};
 
 fn get(server: &Server, path: &str) -> Pin<Box<impl Future<Output = Response<Bytes>>>> {
     let request = Request::get(path).body(Full::new(Bytes::new()));
     let answer = server.app.handle(request.unwrap());
-    Box::pin(async move { answer.await.map(Reply::into_whole) })
+    Box::pin(async move { answer.await.map(kubeagents_core::Reply::into_whole) })
 }
 
 fn is_at_work(request: &mut Pin<Box<impl Future>>) -> bool {
@@ -46,18 +46,28 @@ fn a_workspace_reads_so_many_lists_at_once_and_others_are_told_to_come_again() {
     assert!(is_at_work(&mut first) && is_at_work(&mut second));
 
     // The clock of these tests does not wait.
-    for path in [
-        "/api/agents?limit=1",
-        "/api/agents/1/sessions",
-        "/api/agents/1/history",
-    ] {
-        let refused = server.get(path);
+    let message = |refused: &Reply| {
         assert_eq!(refused.status, 503);
-        assert_eq!(refused.response.headers()["retry-after"], "1");
         let body = refused.json();
         assert_eq!(body["code"], "unavailable");
-        let message = body["message"].as_str().unwrap();
+        body["message"].as_str().unwrap().to_owned()
+    };
+    let resume = Request::get("/api/events").header("last-event-id", "1-1");
+    for refused in [
+        server.get("/api/agents?limit=1"),
+        server.get("/api/agents/1/sessions"),
+        server.get("/api/agents/1/history"),
+        server.get("/api/events?after=1-1"),
+        server.send(resume.body("").unwrap()),
+    ] {
+        let message = message(&refused);
         assert!(message.contains("READS_IN_FLIGHT"), "{message}");
+        assert_eq!(refused.response.headers()["retry-after"], "1");
+    }
+    // A stream without a past reads nothing, and gets as far as the readers who are there.
+    for path in ["/api/events", "/api/events?after="] {
+        let message = message(&server.get(path));
+        assert!(message.contains("streams"), "{message}");
     }
     let params = json!({"name": "list_agents", "arguments": {}});
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});

@@ -1,5 +1,6 @@
 //! An application on ports that a test holds in its hands.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -13,7 +14,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use kubeagents_core::delivery::{Answer, PostError, Poster};
 use kubeagents_core::ports::{
-    Clock, Entropy, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports, Reports,
+    Clock, Entropy, Events, Mail, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports,
+    SubscribeError,
 };
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
@@ -131,6 +133,23 @@ impl Reports for TestPorts {
     }
 }
 
+/// Live events of which every reader hears that there are too many readers.
+pub(crate) struct Crowded;
+
+impl Events for Crowded {
+    type Feed = Infallible;
+
+    const SUPPORTED: bool = true;
+
+    async fn subscribe(
+        &self,
+        _: &Workspace,
+        _: Option<&str>,
+    ) -> Result<Infallible, SubscribeError> {
+        Err(SubscribeError::Crowded)
+    }
+}
+
 impl Ports for TestPorts {
     type Store = MemoryStore;
     type Clock = TestClock;
@@ -140,7 +159,7 @@ impl Ports for TestPorts {
     type Notifier = Self;
     type Poster = Self;
     type Reports = Self;
-    type Events = NoEvents;
+    type Events = Crowded;
 
     fn store(&self) -> &MemoryStore {
         &self.store
@@ -163,8 +182,8 @@ impl Ports for TestPorts {
     fn reports(&self) -> &Self {
         self
     }
-    fn events(&self) -> &NoEvents {
-        &NoEvents
+    fn events(&self) -> &Crowded {
+        &Crowded
     }
     fn poster(&self) -> &Self {
         self
