@@ -1,10 +1,14 @@
 //! Codex CLI: hooks in `hooks.json` or in `config.toml`, servers in `config.toml`.
 
+mod trust;
+
 use std::path::Path;
 
 use jsonc_parser::cst::CstInputValue;
 use kubeagents_core::hook::Tool;
-use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value, value};
+use toml_edit::{
+    Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value,
+};
 
 use super::file::{Refusal, read};
 use super::json::Json;
@@ -97,39 +101,56 @@ fn plan(place: &Place, wish: Wish) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
-/// Warns of hooks that are not trusted: Codex keeps a hash of each that is, which is its own affair.
+/// Warns of hooks that are switched off, and of those that are not trusted as they are.
 fn warnings(place: &Place) -> Vec<Warning> {
     let config = place.file(&FOLDER, "config.toml");
     let text = read(&config).ok().flatten().unwrap_or_default();
     let Ok(document) = parse(&text) else {
         return Vec::new();
     };
-    let hooks = document.get("hooks").and_then(Item::as_table_like);
-    let state = hooks.and_then(|hooks| hooks.get("state")?.as_table_like());
-    let trusts = state.is_some_and(|state| {
-        state.iter().any(|(_, hook)| {
-            let hook = hook.as_table_like();
-            hook.is_some_and(|hook| hook.contains_key("trusted_hash"))
-        })
-    });
-    let is_off = document
-        .get("features")
-        .and_then(|features| features.as_table_like()?.get("hooks")?.as_bool())
-        == Some(false);
+    let document = plain(document.as_item());
     let mut warnings = Vec::new();
-    if is_off {
+    if document["features"]["hooks"] == false {
         warnings.push(Warning {
             problem: "hooks are switched off".into(),
             advice: format!("remove hooks = false from {}", config.display()),
         });
     }
-    if !trusts {
-        warnings.push(Warning {
-            problem: "no hook is trusted, so none runs".into(),
-            advice: "start codex, open /hooks, and trust them".into(),
-        });
-    }
+    let file = place.file(&FOLDER, "hooks.json");
+    let text = read(&file).ok().flatten();
+    let in_json = text.and_then(|text| Some(Json::parse(&text).ok()?.value()));
+    let (file, hooks) = match &in_json {
+        Some(json) => (file, json),
+        None => (config, &document),
+    };
+    let state = &document["hooks"]["state"];
+    warnings.extend(trust::warnings(&file, &hooks["hooks"], state));
     warnings
+}
+
+/// The values of an item, without their layout.
+fn plain(item: &Item) -> serde_json::Value {
+    let table = |table: &dyn TableLike| {
+        let entries = table
+            .iter()
+            .map(|(key, item)| (key.to_owned(), plain(item)));
+        serde_json::Value::Object(entries.collect())
+    };
+    match item {
+        Item::None => serde_json::Value::Null,
+        Item::Table(entries) => table(entries),
+        Item::Value(Value::InlineTable(entries)) => table(entries),
+        Item::ArrayOfTables(tables) => tables.iter().map(|entries| table(entries)).collect(),
+        Item::Value(Value::Array(values)) => {
+            let values = values.iter().cloned().map(Item::Value);
+            values.map(|item| plain(&item)).collect()
+        }
+        Item::Value(Value::String(text)) => text.value().as_str().into(),
+        Item::Value(Value::Integer(number)) => (*number.value()).into(),
+        Item::Value(Value::Float(number)) => (*number.value()).into(),
+        Item::Value(Value::Boolean(truth)) => (*truth.value()).into(),
+        Item::Value(Value::Datetime(time)) => time.value().to_string().into(),
+    }
 }
 
 /// Checks whether there are hooks: Codex keeps there too which hooks are trusted.

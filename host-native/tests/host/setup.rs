@@ -22,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kubeagents_contract::agent_tools;
 use kubeagents_core::mcp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use crate::support::{PATIENCE, Server, root};
@@ -1515,6 +1515,80 @@ async fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     ] {
         assert!(ill.text.contains(part), "{part} is not in\n{}", ill.text);
     }
+}
+
+/// What the doctor says of Codex, when each of its hooks was trusted but for what `change` makes of them.
+fn doctor_of_codex(home: &Home, change: impl FnOnce(&mut Map<String, Value>)) -> Vec<String> {
+    let file = home.path(".codex/hooks.json");
+    let mut state = Map::new();
+    for (event, groups) in home.json(".codex/hooks.json")["hooks"].as_object().unwrap() {
+        let mut name = String::new();
+        for letter in event.chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.extend(letter.to_lowercase());
+        }
+        let command = groups[0]["hooks"][0]["command"].to_string();
+        let identity = format!(
+            r#"{{"event_name":"{name}","hooks":[{{"async":false,"command":{command},"timeout":3,"type":"command"}}]}}"#
+        );
+        let hash = kubeagents_core::sha256_hex(identity);
+        let key = format!("{}:{name}:0:0", file.display());
+        state.insert(key, json!({"trusted_hash": format!("sha256:{hash}")}));
+    }
+    change(&mut state);
+    let config = home.text(".codex/config.toml");
+    let (config, _) = config.split_once("[hooks.state").unwrap_or((&config, ""));
+    let mut config = format!("{}\n", config.trim_end());
+    for (key, hook) in &state {
+        config.push_str(&format!("[hooks.state.{}]\n", json!(key)));
+        for (name, value) in hook.as_object().unwrap() {
+            config.push_str(&format!("{name} = {value}\n"));
+        }
+    }
+    home.put(".codex/config.toml", &config);
+    let told = doctor(home, &[]);
+    let lines = told.text.lines().map(str::to_owned);
+    lines.filter(|line| line.contains("Codex CLI")).collect()
+}
+
+#[test]
+fn the_doctor_sees_hooks_of_codex_that_are_not_trusted_as_they_are() {
+    let home = Home::new();
+    home.setup(&["codex"]);
+    let well = doctor_of_codex(&home, |_| ());
+    assert!(
+        well.iter().all(|line| !line.starts_with("problem")),
+        "{well:?}"
+    );
+
+    let key = |state: &Map<String, Value>, event: &str| {
+        let mut keys = state.keys();
+        let key = keys.find(|key| key.contains(&format!(":{event}:")));
+        key.unwrap().clone()
+    };
+    let told = doctor_of_codex(&home, |state| {
+        let (changed, new) = (key(state, "stop"), key(state, "session_end"));
+        let off = key(state, "interrupt");
+        state[&changed]["trusted_hash"] = json!("sha256:".to_owned() + &"0".repeat(64));
+        state[&off]["enabled"] = json!(false);
+        state.remove(&new);
+    });
+    for expected in [
+        "problem  Codex CLI: these hooks have changed since you trusted them, and do not run: Stop. To do: start \
+         codex, open /hooks, and trust them",
+        "problem  Codex CLI: these hooks are not trusted, and do not run: SessionEnd. To do: start codex, open \
+         /hooks, and trust them",
+        "problem  Codex CLI: these hooks are switched off: Interrupt. To do: start codex, open /hooks, and switch \
+         them on",
+    ] {
+        assert!(told.iter().any(|line| line == expected), "{told:#?}");
+    }
+
+    let told = doctor_of_codex(&home, Map::clear);
+    let none = "problem  Codex CLI: no hook is trusted, so none runs.";
+    assert!(told.iter().any(|line| line.starts_with(none)), "{told:#?}");
 }
 
 #[test]
