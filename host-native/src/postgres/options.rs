@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use kubeagents_core::settings::{DatabaseUrl, SettingError, Values};
 use kubeagents_store_postgres::APPLICATION;
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
 
 use crate::config::ConfigError;
 
@@ -115,14 +116,31 @@ const SESSION_SETTINGS: &str = concat!(
     "SET enable_seqscan = off; SET jit = off",
 );
 
+/// How long a connection that was idle may take to show that it still leads to the database: a part of
+/// the time in which a request must have one, so that another can be made in the rest. The driver lets
+/// nobody set the time-outs of its own socket, and the system gives up a line that swallows everything
+/// only after minutes.
+const PING: Duration = Duration::from_secs(1);
+
 /// Options of a pool whose connections have the settings that the statements rely on.
 pub(super) fn pool_options() -> PgPoolOptions {
-    PgPoolOptions::new().after_connect(|connection, _| {
-        Box::pin(async move {
-            sqlx::raw_sql(SESSION_SETTINGS).execute(connection).await?;
-            Ok(())
+    PgPoolOptions::new()
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(SESSION_SETTINGS).execute(connection).await?;
+                Ok(())
+            })
         })
-    })
+        // The pool's own test may last as long as the request.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                match timeout(PING, connection.ping()).await {
+                    Ok(pinged) => pinged.map(|()| true),
+                    Err(late) => Err(sqlx::Error::Io(late.into())),
+                }
+            })
+        })
 }
 
 /// The options of a connection, without what they need not have.

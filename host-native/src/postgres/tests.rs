@@ -1,4 +1,6 @@
 use std::collections::HashSet;
+use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +16,10 @@ use kubeagents_store_postgres::{Query, schema};
 use kubeagents_test_postgres::{Database, database, wait_for};
 use sqlx::postgres::PgPool;
 use sqlx::{Connection, PgConnection};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use url::Url;
 
 use super::options::pool_options;
 use super::reports::PostgresReports;
@@ -249,6 +255,74 @@ async fn every_connection_has_the_settings_that_the_statements_rely_on() {
             settings,
             "read committed 2s 10s on off off 30 10 3 30000 30s"
         );
+    }
+}
+
+/// A line to a database that passes everything on until it is told to swallow. What is connected after
+/// that passes.
+struct Line {
+    address: SocketAddr,
+    swallows: watch::Sender<bool>,
+}
+
+impl Line {
+    async fn to(url: &Url) -> Self {
+        let to = (url.host_str().unwrap().to_owned(), url.port().unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let swallows = watch::Sender::new(false);
+        let line = swallows.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut far = TcpStream::connect(&to).await.unwrap();
+                let mut swallows = line.subscribe();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        _ = swallows.changed() => {
+                            // Neither end hears of it.
+                            let _both = (near, far);
+                            pending::<()>().await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, swallows }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_lead_nowhere_any_more_are_replaced_before_they_cost_a_request() {
+    const CONNECTIONS: u32 = 3;
+    let database = database();
+    let mut url = Url::parse(&database.url()).unwrap();
+    let line = Line::to(&url).await;
+    url.set_ip_host(line.address.ip()).unwrap();
+    url.set_port(Some(line.address.port())).unwrap();
+    let pool = pool_options()
+        .max_connections(CONNECTIONS)
+        // Far longer than it takes.
+        .acquire_timeout(Duration::from_secs(60))
+        .connect_lazy(url.as_str())
+        .unwrap();
+    let all = async || {
+        let all = (0..CONNECTIONS).map(|_| pool.acquire());
+        futures_util::future::try_join_all(all).await.unwrap()
+    };
+    drop(all().await);
+    // They come back on their own.
+    while pool.num_idle() < CONNECTIONS as usize {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    line.swallows.send_replace(true);
+    for mut connection in all().await {
+        let one: i64 = sqlx::query_scalar("SELECT 1::bigint")
+            .fetch_one(&mut *connection)
+            .await
+            .unwrap();
+        assert_eq!(one, 1);
     }
 }
 
