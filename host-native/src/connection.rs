@@ -2,6 +2,8 @@
 //! time for a request's head, and on the time that an answer stays unread. It closes so that the
 //! client can read the last answer.
 
+mod refusal;
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -149,6 +151,14 @@ pub(crate) struct Connection<S> {
     /// As long as what is encrypted is not all sent.
     flush_timer: Option<Pin<Box<Sleep>>>,
     lingering: Option<Linger>,
+    refusal: Option<Refusal>,
+}
+
+/// What is sent instead of an answer of hyper's own.
+#[derive(Debug)]
+struct Refusal {
+    answer: Vec<u8>,
+    sent: usize,
 }
 
 #[derive(Debug)]
@@ -170,7 +180,16 @@ impl<S> Connection<S> {
             write_timer: None,
             flush_timer: None,
             lingering: None,
+            refusal: None,
         }
+    }
+
+    /// Checks whether what is answered now answers a head that was never read to its end.
+    fn is_refusing(&self) -> bool {
+        let activity = &self.activity;
+        self.reading_head
+            && activity.started.load(Ordering::Relaxed) == self.seen
+            && activity.in_flight.load(Ordering::Relaxed) == 0
     }
 
     /// Ready when the client has been silent for too long.
@@ -268,12 +287,47 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Connection<S> {
+    /// Sends something else if hyper says these bytes by itself; `None` if it does not.
+    fn poll_refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Option<Poll<io::Result<usize>>> {
+        if self.refusal.is_none() && self.is_refusing() {
+            let answer = refusal::in_words(bytes)?;
+            self.refusal = Some(Refusal { answer, sent: 0 });
+        }
+        self.refusal.as_ref()?;
+        Some(self.poll_refusal(cx).map_ok(|()| bytes.len()))
+    }
+
+    fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(Refusal { answer, sent }) = &mut self.refusal {
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, &answer[*sent..]);
+            if let Poll::Ready(Ok(count)) = outcome {
+                *sent += count;
+                if *sent == answer.len() {
+                    self.refusal = None;
+                }
+            }
+            if ready!(self.limit_write(cx, outcome))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(refused) = self.poll_refuse(cx, bytes) {
+            return refused;
+        }
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.limit_write(cx, outcome)
     }
@@ -283,6 +337,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let first = slices.first().map_or(&[][..], |slice| slice);
+        if let Some(refused) = self.poll_refuse(cx, first) {
+            return refused;
+        }
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.limit_write(cx, outcome)
     }

@@ -7,6 +7,7 @@ use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::support::{PATIENCE, Server, ready, report};
@@ -96,7 +97,7 @@ async fn a_body_that_comes_too_slowly_is_answered_408() {
 }
 
 #[tokio::test]
-async fn heads_that_are_too_large_are_answered_431() {
+async fn heads_that_cannot_be_read_are_answered_in_words() {
     let server = Server::start(&[]);
     let address = server.address;
     let long = format!(
@@ -105,10 +106,31 @@ async fn heads_that_are_too_large_are_answered_431() {
     );
     let many = "X-Many: x\r\n".repeat(1000);
     let many = format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{many}\r\n");
-    for head in [long, many] {
+    let wrong = "GET /health HTTP/1.1\r\nHost: localhost\r\nno header\r\n\r\n".to_owned();
+    for (head, expected, code) in [
+        (long, "431", "too_large"),
+        (many, "431", "too_large"),
+        (wrong, "400", "bad_request"),
+    ] {
         let answer = spawn_blocking(move || exchange(address, head.as_bytes()));
         let answer = answer.await.unwrap();
-        assert_eq!(status(&answer), "431", "{answer}");
+        assert_eq!(status(&answer), expected, "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nconnection: close"), "{head}");
+        assert!(
+            head.contains("\r\ncontent-type: application/json"),
+            "{head}"
+        );
+        assert!(
+            head.contains(&format!("\r\ncontent-length: {}", body.len())),
+            "{head}"
+        );
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            (&body["code"], &body["error"]),
+            (&json!(code), &json!(code))
+        );
+        assert!(body["message"].is_string(), "{body}");
     }
     let allowed = format!(
         "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: {}\r\n\r\n",
