@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::client::condition::Condition;
 use crate::client::config::{ClientConfig, KEY_FILE, Sources};
 use crate::client::outlet::{self, ClientSettings};
-use crate::client::server::{Answer, Server};
+use crate::client::server::{Answer, Server, full_stop};
 use crate::client::{NOT_DONE, NOT_UNDERSTOOD, blocking};
 use crate::ports::SystemClock;
 use crate::setup::{AGENTS, Agent, Place, Wish};
@@ -102,11 +102,9 @@ impl Findings {
                 Level::Problem => "problem ",
                 Level::Note => "-       ",
             };
-            let to_do = match (&finding.to_do, finding.finding.ends_with('?')) {
-                (None, _) => String::new(),
-                (Some(to_do), true) => format!(" To do: {to_do}"),
-                (Some(to_do), false) => format!(". To do: {to_do}"),
-            };
+            let to_do = finding.to_do.as_ref().map_or_else(String::new, |to_do| {
+                format!("{} To do: {to_do}", full_stop(&finding.finding))
+            });
             format!("{level} {}{to_do}\n", finding.finding)
         });
         lines.collect()

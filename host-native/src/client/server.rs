@@ -43,6 +43,14 @@ pub(crate) struct Server {
     sources: Sources,
 }
 
+/// The mark that ends a text as a sentence, unless it has one.
+pub(crate) fn full_stop(text: &str) -> &'static str {
+    match text.ends_with('?') {
+        true => "",
+        false => ".",
+    }
+}
+
 /// Why there is no answer. The text follows the server's address.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {

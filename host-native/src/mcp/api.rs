@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use super::outbox::{Attempt, Made, Sender};
-use crate::client::server::{NoAnswer, Server, message};
+use crate::client::server::{NoAnswer, Server, full_stop, message};
 
 /// A kubeagents server, and what this machine is called there. Clones share their connections.
 #[derive(Clone)]
@@ -83,8 +83,9 @@ impl Api {
                 None => server.foreign(&answer),
             },
         };
+        let end = full_stop(&trouble);
         Some(format!(
-            "Reports do not arrive at present: {trouble}. Tell your user."
+            "Reports do not arrive at present: {trouble}{end} Tell your user."
         ))
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::api::Api;
 use super::outbox::{Outbox, Outcome};
+use crate::client::server::full_stop;
 
 /// The longest line, in bytes, and how it is named to clients.
 const MAX_LINE: usize = 16 << 20;
@@ -140,8 +141,9 @@ fn told(outcome: Outcome) -> Result<Told, String> {
     match outcome {
         Outcome::Delivered => Ok(Told::stored()),
         Outcome::Queued(reason) => Ok(Told::Text(format!(
-            "Queued, not yet delivered: {reason}. The report is sent as soon as the server takes \
-             it; go on with your task."
+            "Queued, not yet delivered: {reason}{} The report is sent as soon as the server takes \
+             it; go on with your task.",
+            full_stop(&reason)
         ))),
         Outcome::Refused(message) => Err(message),
         Outcome::Full => Err(

@@ -661,7 +661,9 @@ async fn what_keeps_reports_from_arriving_is_said_at_the_start() {
     assert!(text.contains("is KUBEAGENTS_SERVER_URL right?"), "{text}");
 
     let text = said(&format!("https://{}", server.address), &[]);
-    assert!(text.contains("does not speak TLS"), "{text}");
+    let question =
+        "does not speak TLS: should its address begin with http:// instead? Tell your user.";
+    assert!(text.contains(question), "{text}");
     let port = tls_port();
     let text = said(&format!("http://127.0.0.1:{port}"), &[]);
     assert!(text.contains("does not speak HTTP"), "{text}");
