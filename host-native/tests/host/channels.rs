@@ -588,6 +588,19 @@ async fn a_receiver_that_asks_for_time_hears_nothing_meanwhile_from_two_hosts() 
     a_receiver_that_asks_for_time_hears_nothing_meanwhile(&servers).await;
 }
 
+/// The forms of chats and other services.
+const FORMATS: [&str; 9] = [
+    "slack",
+    "discord",
+    "teams",
+    "feishu",
+    "dingtalk",
+    "wecom",
+    "telegram",
+    "ntfy",
+    "pagerduty",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_format_waits_for_ever_or_follows_a_receiver_elsewhere() {
     const ELSEWHERE: &str = "the receiver is elsewhere, and redirects are not followed";
@@ -599,18 +612,7 @@ async fn no_format_waits_for_ever_or_follows_a_receiver_elsewhere() {
         elsewhere.url()
     );
     let mut told = Vec::new();
-    let formats = [
-        "slack",
-        "discord",
-        "teams",
-        "feishu",
-        "dingtalk",
-        "wecom",
-        "telegram",
-        "ntfy",
-        "pagerduty",
-    ];
-    for format in formats {
+    for format in FORMATS {
         let redirects = answering(redirect.clone().into_bytes(), End::Close).await;
         let hangs = answering(Vec::new(), End::Hang).await;
         for (url, status, error) in [(redirects, Some(307), ELSEWHERE), (hangs, None, LATE)] {
@@ -634,6 +636,40 @@ async fn no_format_waits_for_ever_or_follows_a_receiver_elsewhere() {
         assert_eq!(found, (status, Some(error)), "{format}");
     }
     assert_eq!(elsewhere.deliveries().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_format_takes_in_an_endless_answer_or_one_that_breaks_off_for_a_whole_one() {
+    const CUT: &str = "the receiver's answer was cut off";
+    let endless = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b' '; 65_536]].concat();
+    let broken = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n{".to_vec();
+    for answer in [
+        (endless, End::Repeat),
+        (broken, End::Close),
+        (Vec::new(), End::Close),
+    ] {
+        let says_nothing = answer.0.is_empty();
+        let server = Server::start(&[("NOTIFICATION_TIMEOUT_SECONDS", "10")]);
+        let mut told = Vec::new();
+        for format in FORMATS {
+            let url = answering(answer.0.clone(), answer.1).await;
+            let url = format!("{url}?chat_id=1");
+            let fields = json!({"format": format, "secret": "key"});
+            told.push((format, Channel::create(&server, &url, fields).await));
+        }
+        server.report("topic", "failed").await;
+        for (format, channel) in told {
+            let one = channel.settled(1).await.remove(0);
+            let found = (one["status"].as_u64(), one["error"].as_str());
+            let expected = match format {
+                _ if says_nothing => (None, Some("no connection")),
+                // Their status says nothing.
+                "teams" | "feishu" | "dingtalk" | "wecom" | "telegram" => (Some(200), Some(CUT)),
+                _ => (Some(200), None),
+            };
+            assert_eq!(found, expected, "{format}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
