@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::audit::of_channel;
 use crate::client::Client;
-use crate::receiver::Delivery;
+use crate::receiver::{Delivery, Receiver};
 use crate::scenario::{assert_answer_snapshot, scenarios};
 use crate::world::{World, eventually, report, text, texts, time, with, within};
 
@@ -34,6 +34,7 @@ scenarios! {
     a_session_that_falls_silent_is_told_once_and_its_return_too [Accounts, Required, Notifications],
     many_at_once_are_counted_in_few_messages [Accounts, Required, Notifications],
     a_receiver_that_is_gone_disables_its_channel [Accounts, Required, Notifications],
+    a_channel_whose_receiver_hangs_delays_no_other [Accounts, Required, Notifications],
     an_error_in_a_200_is_a_failure [Accounts, Required, Notifications],
     a_test_says_what_came_of_it [Accounts, Required, Notifications],
     a_channel_is_tested_ten_times_a_minute [Accounts, Required],
@@ -724,6 +725,26 @@ async fn a_receiver_that_is_gone_disables_its_channel(world: Arc<World>) {
     let place = format!("/api/channels/{}", text(&channel["id"]));
     let enabled = client.put(&place, &json!({"enabled": true})).await.ok();
     assert_eq!(enabled.get("gone"), None);
+}
+
+async fn a_channel_whose_receiver_hangs_delays_no_other(world: Arc<World>) {
+    const SESSIONS: usize = 6;
+    let client = &world.new_account().await.client;
+    let hanging = Receiver::start();
+    // What channels are told names no agent in the form that is asked for here.
+    hanging.hold("");
+    let stuck = json!({"name": "stuck", "url": hanging.url("/stuck"), "delay_seconds": 0});
+    create(client, &stuck).await;
+    let path = format!("/{}", world.name("healthy"));
+    let healthy = telling(&world, client, &path, json!({})).await;
+    let agent = world.name("agent");
+    for n in 0..SESSIONS {
+        let failure = report(&agent, &n.to_string(), "failed");
+        client.report(&failure).await;
+    }
+    told(&world, client, &path, SESSIONS).await;
+    finished(client, &healthy, SESSIONS, &["delivered"]).await;
+    hanging.release("");
 }
 
 async fn an_error_in_a_200_is_a_failure(world: Arc<World>) {

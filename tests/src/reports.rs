@@ -858,6 +858,11 @@ async fn a_body_that_cannot_be_read_is_refused_with_the_reason(world: Arc<World>
             "send JSON, not multipart/form-data",
         ),
         (
+            "application/x-www-form-urlencoded",
+            r#" {"agent_id": "a",}"#,
+            "trailing comma at line 1 column 19",
+        ),
+        (
             "text/plain",
             typed.as_str(),
             "ttl_minutes: invalid type: string \"5\", expected an integer",

@@ -176,8 +176,11 @@ pub(super) fn explain<T: DeserializeOwned>(
 ) -> String {
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next();
+    // Curl calls a form whatever it is given.
+    let is_meant_as_json = body.trim_ascii_start().starts_with(b"{");
     let form = media_type.filter(|media_type| {
-        ["multipart/form-data", "application/x-www-form-urlencoded"].contains(media_type)
+        !is_meant_as_json
+            && ["multipart/form-data", "application/x-www-form-urlencoded"].contains(media_type)
     });
     match (form, error.is_data()) {
         (Some(form), false) => format!("send JSON, not {form} ({error})"),
