@@ -35,6 +35,7 @@ mod unsent;
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, ORIGIN};
@@ -78,6 +79,10 @@ use request_id::RequestIds;
 use shares::Shares;
 use trace::{Pseudonyms, Trace};
 use turns::{Impatient, PATIENCE, Turn, Turns};
+
+/// How long an answer is kept back that was made and then found no room. The turn at reading that it
+/// took is not over before: a thousand of them at once would keep everybody else waiting.
+const IN_VAIN: Duration = Duration::from_millis(100);
 
 /// The application: answers requests by the contract, on the host's ports.
 pub struct App<P> {
@@ -271,8 +276,12 @@ impl<P: Ports> App<P> {
                 if row.is_conditional() {
                     response = response::conditional(&parts.headers, response);
                 }
-                let response = unsent::hold(self.unsent.open(owner), response)?;
-                Ok(response.map(Reply::Whole))
+                let held = unsent::hold(self.unsent.open(owner), response);
+                if held.is_err() {
+                    // It was made in vain, and the next turn is likely to be as well.
+                    self.ports.pause(IN_VAIN).await;
+                }
+                Ok(held?.map(Reply::Whole))
             }
             stream => Ok(Response::from_parts(head, stream)),
         }

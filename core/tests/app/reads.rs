@@ -10,6 +10,7 @@ use futures_util::{StreamExt, stream};
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{Full, StreamBody};
+use kubeagents_core::ports::Clock;
 use kubeagents_core::{AuthMode, Settings};
 use serde_json::json;
 
@@ -186,11 +187,16 @@ fn one_workspace_leaves_others_memory_for_their_bodies_and_answers() {
     for limit in [REPORTS, REPORTS / 10, 1] {
         let path = format!("/api/agents/a/history?limit={limit}");
         loop {
+            let begin = server.clock.now();
             let answer = server.get_as(&greedy, &path);
+            let took = server.clock.now() - begin;
             if answer.status != 200 {
                 assert_eq!(answer.status, 503);
+                // Whoever asks again and again keeps its turn meanwhile.
+                assert_eq!(took, TimeDelta::milliseconds(100));
                 break;
             }
+            assert_eq!(took, TimeDelta::zero());
             unread.push(answer);
             assert!(unread.len() < 200, "there is no bound");
         }
