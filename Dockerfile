@@ -3,11 +3,13 @@ WORKDIR /src
 COPY . .
 # No cache is mounted: Cargo takes a file for unchanged by its time, so a cache that two checkouts
 # share can put the program of one into the image of the other.
-RUN cargo build --release --locked -p kubeagents
+RUN cargo build --release --locked -p kubeagents \
+    && packaging/licenses.py "$(rustc --print host-tuple)" >target/THIRD-PARTY
 
 # The C library, the certificates of public authorities, and nothing to run but the server.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/kubeagents /usr/local/bin/kubeagents
+COPY --from=build /src/LICENSE /src/target/THIRD-PARTY /usr/share/doc/kubeagents/
 ARG VERSION
 ARG REVISION
 ARG CREATED

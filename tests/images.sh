@@ -35,12 +35,13 @@ fi
 mapfile -t names < <(sed -n 's/^FROM \([^ ]*\).*/\1/p' "$repository/Dockerfile")
 mkdir -p "$bases"
 
-# The image in which the program is built: Debian with a compiler of C, and this machine's Rust.
-if [ ! -f "$bases/build.tar" ]; then
+# The image in which the program is built: Debian with a compiler of C and Python, and this machine's Rust.
+build=$bases/build-with-python.tar
+if [ ! -f "$build" ]; then
     root=$work/build
     mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null |
         sed -n 's/^URIs: *//p; s/^deb \(\[.*\] \)\?\([^ ]*\) .*/\2/p' | head -n 1 || true)
-    debootstrap --variant=minbase --include=gcc,libc6-dev bookworm "$root" "$mirror" >"$work/log" ||
+    debootstrap --variant=minbase --include=gcc,libc6-dev,python3 bookworm "$root" "$mirror" >"$work/log" ||
         { cat "$work/log" && exit 1; }
     toolchain=$(cd "$repository" && rustc --print sysroot)
     cp -a "$toolchain"/bin/{cargo,rustc} "$root/usr/local/bin/"
@@ -49,8 +50,8 @@ if [ ! -f "$bases/build.tar" ]; then
     cp -a "$toolchain/lib/rustlib/x86_64-unknown-linux-gnu" "$root/usr/local/lib/rustlib/"
     mkdir -p "$root/etc/ssl/certs"
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
-    tar -C "$root" -cf "$bases/build.tar.new" .
-    mv "$bases/build.tar.new" "$bases/build.tar"
+    tar -C "$root" -cf "$build.new" .
+    mv "$build.new" "$build"
 fi
 
 # The image in which it runs: the C library and the certificates.
@@ -77,7 +78,7 @@ for _ in $(seq 600); do
 done
 docker info >/dev/null || { cat "$work/dockerd.log" && exit 1; }
 
-docker import "$bases/build.tar" "${names[0]}" >/dev/null
+docker import "$build" "${names[0]}" >/dev/null
 docker import --change 'USER nonroot' "$bases/run.tar" "${names[1]}" >/dev/null
 docker build --network host --build-arg VERSION=1.2.3 --tag kubeagents:test "$repository" >"$work/log" 2>&1 ||
     { cat "$work/log" && exit 1; }
@@ -93,6 +94,9 @@ done
 curl --silent --show-error --fail "http://$address/ready" >/dev/null
 user=$(docker top kubeagents -o pid,uid | awk "END { print \$2 }")
 [ "$user" = 65532 ] || { echo "it runs as user $user" && exit 1; }
+docker cp kubeagents:/usr/share/doc/kubeagents "$work/doc"
+grep --quiet '^tokio ' "$work/doc/THIRD-PARTY" || { echo "it comes without licences" && exit 1; }
+cmp "$work/doc/LICENSE" "$repository/LICENSE"
 docker stop --time 20 kubeagents >/dev/null
 echo "built and run by Docker"
 
@@ -100,10 +104,10 @@ docker-compose --file "$repository/docker-compose.yml" config --quiet
 echo "docker-compose takes the file"
 
 storage=(--root "$work/buildah" --runroot "$work/buildah-run" --storage-driver vfs)
-for image in build:0 run:1; do
+for image in "$build:0" "$bases/run.tar:1"; do
     container=$(buildah "${storage[@]}" from scratch)
-    buildah "${storage[@]}" add --quiet "$container" "$bases/${image%%:*}.tar" / >/dev/null
-    [ "${image%%:*}" = build ] || buildah "${storage[@]}" config --user nonroot "$container"
+    buildah "${storage[@]}" add --quiet "$container" "${image%:*}" / >/dev/null
+    [ "${image##*:}" = 0 ] || buildah "${storage[@]}" config --user nonroot "$container"
     buildah "${storage[@]}" commit --quiet --rm "$container" "${names[${image##*:}]}" >/dev/null
 done
 nice -n 19 buildah "${storage[@]}" build --isolation chroot --pull-never --tag kubeagents:test \
