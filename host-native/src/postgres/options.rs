@@ -113,7 +113,10 @@ const SESSION_SETTINGS: &str = concat!(
     "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; ",
     // A plan that is kept is made when a table may be small, and tables grow a thousandfold within
     // its life.
-    "SET enable_seqscan = off; SET jit = off",
+    "SET enable_seqscan = off; SET jit = off; ",
+    // No statement gains by a plan for its arguments, and a group's commit takes longer to plan than
+    // to run.
+    "SET plan_cache_mode = force_generic_plan",
 );
 
 /// How long a connection that was idle may take to show that it still leads to the database: a part of

@@ -240,9 +240,10 @@ async fn a_locked_session_or_agent_delays_nobody_else() {
 async fn every_connection_has_the_settings_that_the_statements_rely_on() {
     const SETTINGS: &str = "SELECT string_agg(current_setting(name), ' ' ORDER BY place) \
         FROM unnest(ARRAY['default_transaction_isolation', 'lock_timeout', 'statement_timeout', \
-            'synchronous_commit', 'enable_seqscan', 'jit', 'tcp_keepalives_idle', \
-            'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout', \
-            'idle_in_transaction_session_timeout']) WITH ORDINALITY AS setting (name, place)";
+            'synchronous_commit', 'enable_seqscan', 'jit', 'plan_cache_mode', \
+            'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', \
+            'tcp_user_timeout', 'idle_in_transaction_session_timeout']) \
+            WITH ORDINALITY AS setting (name, place)";
     let database = database();
     let pool = pool(&database).await;
     for _ in 0..3 {
@@ -253,7 +254,7 @@ async fn every_connection_has_the_settings_that_the_statements_rely_on() {
             .unwrap();
         assert_eq!(
             settings,
-            "read committed 2s 10s on off off 30 10 3 30000 30s"
+            "read committed 2s 10s on off off force_generic_plan 30 10 3 30000 30s"
         );
     }
 }

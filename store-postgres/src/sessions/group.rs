@@ -50,121 +50,140 @@ ORDER BY wanted.place";
 /// pass leaves no trace.
 ///
 /// Returns the places of the chains that were stored.
-const COMMIT: &str = concat!(
-    "\
-WITH agent_input AS MATERIALIZED (\
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) \
-        WITH ORDINALITY AS i(workspace, agent_id, agent_id_key, agent)), \
-free_agents AS MATERIALIZED (\
-    SELECT i.* FROM agent_input AS i \
-    LEFT JOIN LATERAL (\
-        SELECT true AS locked FROM kubeagents_data.agents AS agent \
-        WHERE agent.workspace = i.workspace AND agent.agent_id = i.agent_id \
-        FOR UPDATE SKIP LOCKED\
-    ) AS mine ON true \
-    WHERE mine.locked OR (SELECT true FROM kubeagents_data.agents AS agent \
-        WHERE agent.workspace = i.workspace AND agent.agent_id = i.agent_id) IS NULL), \
-input AS MATERIALIZED (\
-    SELECT i.*, nullif(i.started, -9223372036854775808) AS run_started, \
-        nullif(i.last_sequence, 0) AS sequence, a.workspace, a.agent_id, a.agent_id_key \
-    FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], \
-        $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], \
-        $25::text[], $26::text[], $27::text[], $28::bigint[], $29::text[], $30::bigint[], \
-        $31::bigint[], $32::text[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[]) \
-        WITH ORDINALITY AS i(agent, session_topic, expected_seq, seq, created, last_updated, \
-            ttl_minutes, status, started, name, name_key, source, title, reason, \
-            message, status_since, context, last_sequence, noted_at, hook, silence, \
-            entries, outdated, removed, place) \
-    JOIN free_agents AS a USING (agent)), \
-free_sessions AS MATERIALIZED (\
-    SELECT i.*, mine.at FROM input AS i CROSS JOIN LATERAL (\
-        SELECT session.ctid AS at FROM kubeagents_data.sessions AS session \
-        WHERE session.workspace = i.workspace AND session.agent_id = i.agent_id \
-        AND session.session_topic = i.session_topic AND session.seq = i.expected_seq \
-        FOR UPDATE SKIP LOCKED\
-    ) AS mine), \
-updated AS (\
-    UPDATE kubeagents_data.sessions AS session SET seq = i.seq, last_updated = i.last_updated, \
-        ttl_minutes = i.ttl_minutes, status = i.status, run_started = i.run_started, \
-        title = i.title, reason = i.reason, \
-        message = i.message, status_since = i.status_since, context = i.context, \
-        sequence = i.sequence, noted_at = i.noted_at, hook = i.hook, silence = i.silence, \
-        entries = i.entries, changed = ",
-    this_transaction!(),
-    " \
-    FROM free_sessions AS i WHERE session.ctid = i.at \
-    RETURNING i.place), \
-created AS (\
-    INSERT INTO kubeagents_data.sessions AS session (workspace, agent_id, session_topic, seq, \
-        created, last_updated, ttl_minutes, status, run_started, title, reason, \
-        message, status_since, context, sequence, noted_at, hook, silence, entries, changed) \
-    SELECT workspace, agent_id, session_topic, seq, created, last_updated, ttl_minutes, status, \
-        run_started, title, reason, message, status_since, context, \
-        sequence, noted_at, hook, silence, entries, ",
-    this_transaction!(),
-    " \
-    FROM input \
-    WHERE CASE expected_seq WHEN 0 THEN pg_try_advisory_xact_lock(\
-        kubeagents_data.session_lock(workspace, agent_id, session_topic)) ELSE false END \
-    ORDER BY place ON CONFLICT DO NOTHING \
-    RETURNING session.workspace, session.agent_id, session.session_topic), \
-gate AS MATERIALIZED (\
-    SELECT place FROM updated \
-    UNION ALL \
-    SELECT place FROM created JOIN input USING (workspace, agent_id, session_topic)), \
-patches AS (\
-    INSERT INTO kubeagents_data.agents AS agent (workspace, agent_id, agent_id_key, name, \
-        name_key, source, registered, last_seen, session_count) \
-    SELECT workspace, agent_id, agent_id_key, \
-        coalesce((array_agg(name ORDER BY place DESC) FILTER (WHERE name <> ''))[1], ''), \
-        coalesce((array_agg(name_key ORDER BY place DESC) FILTER (WHERE name <> ''))[1], ''), \
-        coalesce((array_agg(source ORDER BY place DESC) FILTER (WHERE source <> ''))[1], ''), \
-        min(created), max(last_updated), count(*) FILTER (WHERE expected_seq = 0) \
-    FROM input JOIN gate USING (place) \
-    GROUP BY agent, workspace, agent_id, agent_id_key ORDER BY agent \
-    ON CONFLICT (workspace, agent_id) DO UPDATE SET \
-        name = coalesce(nullif(excluded.name, ''), agent.name), \
-        renamed = CASE WHEN excluded.name NOT IN ('', agent.name) THEN ",
-    this_transaction!(),
-    " ELSE agent.renamed END, \
-        name_key = coalesce(nullif(excluded.name_key, ''), agent.name_key), \
-        source = coalesce(nullif(excluded.source, ''), agent.source), \
-        last_seen = ",
-    last_seen!(),
+macro_rules! commit_statement {
+    ($($more:expr),+) => {
+        concat!(
+            "\
+            WITH agent_input AS MATERIALIZED (\
+                SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) \
+                    WITH ORDINALITY AS i(workspace, agent_id, agent_id_key, agent)), \
+            free_agents AS MATERIALIZED (\
+                SELECT i.* FROM agent_input AS i \
+                LEFT JOIN LATERAL (\
+                    SELECT true AS locked FROM kubeagents_data.agents AS agent \
+                    WHERE agent.workspace = i.workspace AND agent.agent_id = i.agent_id \
+                    FOR UPDATE SKIP LOCKED\
+                ) AS mine ON true \
+                WHERE mine.locked OR (SELECT true FROM kubeagents_data.agents AS agent \
+                    WHERE agent.workspace = i.workspace AND agent.agent_id = i.agent_id) IS NULL), \
+            input AS MATERIALIZED (\
+                SELECT i.*, nullif(i.started, -9223372036854775808) AS run_started, \
+                    nullif(i.last_sequence, 0) AS sequence, a.workspace, a.agent_id, a.agent_id_key \
+                FROM unnest($4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], \
+                    $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], $13::text[], $14::text[], $15::text[], \
+                    $24::text[], $25::text[], $26::text[], $27::bigint[], $28::text[], $29::bigint[], \
+                    $30::bigint[], $31::text[], $32::bigint[], $33::bigint[]) \
+                    WITH ORDINALITY AS i(agent, session_topic, expected_seq, seq, created, last_updated, \
+                        ttl_minutes, status, started, name, name_key, source, title, reason, \
+                        message, status_since, context, last_sequence, noted_at, hook, silence, \
+                        entries, place) \
+                JOIN free_agents AS a USING (agent)), \
+            free_sessions AS MATERIALIZED (\
+                SELECT i.*, mine.at FROM input AS i CROSS JOIN LATERAL (\
+                    SELECT session.ctid AS at FROM kubeagents_data.sessions AS session \
+                    WHERE session.workspace = i.workspace AND session.agent_id = i.agent_id \
+                    AND session.session_topic = i.session_topic AND session.seq = i.expected_seq \
+                    FOR UPDATE SKIP LOCKED\
+                ) AS mine), \
+            updated AS (\
+                UPDATE kubeagents_data.sessions AS session SET seq = i.seq, last_updated = i.last_updated, \
+                    ttl_minutes = i.ttl_minutes, status = i.status, run_started = i.run_started, \
+                    title = i.title, reason = i.reason, \
+                    message = i.message, status_since = i.status_since, context = i.context, \
+                    sequence = i.sequence, noted_at = i.noted_at, hook = i.hook, silence = i.silence, \
+                    entries = i.entries, changed = ",
+                this_transaction!(),
+                " \
+                FROM free_sessions AS i WHERE session.ctid = i.at \
+                RETURNING i.place), \
+            created AS (\
+                INSERT INTO kubeagents_data.sessions AS session (workspace, agent_id, session_topic, seq, \
+                    created, last_updated, ttl_minutes, status, run_started, title, reason, \
+                    message, status_since, context, sequence, noted_at, hook, silence, entries, changed) \
+                SELECT workspace, agent_id, session_topic, seq, created, last_updated, ttl_minutes, status, \
+                    run_started, title, reason, message, status_since, context, \
+                    sequence, noted_at, hook, silence, entries, ",
+                this_transaction!(),
+                " \
+                FROM input \
+                WHERE CASE expected_seq WHEN 0 THEN pg_try_advisory_xact_lock(\
+                    kubeagents_data.session_lock(workspace, agent_id, session_topic)) ELSE false END \
+                ORDER BY place ON CONFLICT DO NOTHING \
+                RETURNING session.workspace, session.agent_id, session.session_topic), \
+            gate AS MATERIALIZED (\
+                SELECT place FROM updated \
+                UNION ALL \
+                SELECT place FROM created JOIN input USING (workspace, agent_id, session_topic)), \
+            patches AS (\
+                INSERT INTO kubeagents_data.agents AS agent (workspace, agent_id, agent_id_key, name, \
+                    name_key, source, registered, last_seen, session_count) \
+                SELECT workspace, agent_id, agent_id_key, \
+                    coalesce((array_agg(name ORDER BY place DESC) FILTER (WHERE name <> ''))[1], ''), \
+                    coalesce((array_agg(name_key ORDER BY place DESC) FILTER (WHERE name <> ''))[1], ''), \
+                    coalesce((array_agg(source ORDER BY place DESC) FILTER (WHERE source <> ''))[1], ''), \
+                    min(created), max(last_updated), count(*) FILTER (WHERE expected_seq = 0) \
+                FROM input JOIN gate USING (place) \
+                GROUP BY agent, workspace, agent_id, agent_id_key ORDER BY agent \
+                ON CONFLICT (workspace, agent_id) DO UPDATE SET \
+                    name = coalesce(nullif(excluded.name, ''), agent.name), \
+                    renamed = CASE WHEN excluded.name NOT IN ('', agent.name) THEN ",
+                this_transaction!(),
+                " ELSE agent.renamed END, \
+                    name_key = coalesce(nullif(excluded.name_key, ''), agent.name_key), \
+                    source = coalesce(nullif(excluded.source, ''), agent.source), \
+                    last_seen = ",
+                last_seen!(),
+                ", \
+                    session_count = agent.session_count + excluded.session_count",
+                is_new_agent!(),
+                "), ",
+                count_agents!("patches"),
+                ", \
+            entries AS (\
+                INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
+                    \"timestamp\", status, reason, message, content, number) \
+                SELECT input.workspace, input.agent_id, input.session_topic, entry.seq, entry.at, \
+                    entry.status, entry.reason, entry.message, entry.content, entry.number \
+                FROM unnest($16::bigint[], $17::bigint[], $18::bigint[], $19::text[], $20::text[], \
+                    $21::text[], $22::text[], $23::bigint[]) \
+                    AS entry(place, seq, at, status, reason, message, content, number) \
+                JOIN gate USING (place) JOIN input USING (place))",
+            $($more),+
+        )
+    };
+}
+
+/// For chains that only add to histories, as nearly all do: the rest would cost more to set up than it
+/// takes to store a report.
+const COMMIT: &str = commit_statement!(" SELECT place, NULL::text FROM gate");
+
+/// The parameters of [`COMMIT`], which are the first of [`COMMIT_WITH_MORE`].
+const PARAMS: usize = 33;
+
+/// For groups that queue notifications or remove what histories no longer keep.
+const COMMIT_WITH_MORE: &str = commit_statement!(
     ", \
-        session_count = agent.session_count + excluded.session_count",
-    is_new_agent!(),
-    "), ",
-    count_agents!("patches"),
-    ", \
-entries AS (\
-    INSERT INTO kubeagents_data.statuses (workspace, agent_id, session_topic, seq, \
-        \"timestamp\", status, reason, message, content, number) \
-    SELECT input.workspace, input.agent_id, input.session_topic, entry.seq, entry.at, \
-        entry.status, entry.reason, entry.message, entry.content, entry.number \
-    FROM unnest($16::bigint[], $17::bigint[], $18::bigint[], $19::text[], $20::text[], \
-        $21::text[], $22::text[], $40::bigint[]) \
-        AS entry(place, seq, at, status, reason, message, content, number) \
-    JOIN gate USING (place) JOIN input USING (place)), \
 outdated AS (\
-    SELECT oldest.at FROM gate JOIN input AS i USING (place) CROSS JOIN LATERAL (\
+    SELECT oldest.at FROM unnest($34::bigint[], $35::bigint[]) \
+            WITH ORDINALITY AS of_chain(outdated, removed, place) \
+    JOIN gate USING (place) JOIN input AS i USING (place) CROSS JOIN LATERAL (\
         SELECT entry.ctid AS at, coalesce(entry.number, entry.seq) AS number \
         FROM kubeagents_data.statuses AS entry \
         WHERE entry.workspace = i.workspace AND entry.agent_id = i.agent_id \
-        AND entry.session_topic = i.session_topic ORDER BY entry.seq LIMIT i.removed\
-    ) AS oldest WHERE oldest.number <= i.outdated), \
+        AND entry.session_topic = i.session_topic ORDER BY entry.seq LIMIT of_chain.removed\
+    ) AS oldest WHERE oldest.number <= of_chain.outdated), \
 removed AS (\
     DELETE FROM kubeagents_data.statuses AS entry USING outdated WHERE entry.ctid = outdated.at), \
 queued AS (\
     SELECT n.*, ",
-    queue_place!("$33"),
-    " FROM unnest($23::bigint[], $24::text[]) AS of_chain(place, entries) \
+    queue_place!("$38"),
+    " FROM unnest($36::bigint[], $37::text[]) AS of_chain(place, entries) \
     JOIN gate USING (place), jsonb_to_recordset(of_chain.entries::jsonb) ",
     queued_columns!(),
     "), ",
-    insert_queued!("$33", "$34", "$35"),
+    insert_queued!("$38", "$39", "$40"),
     " SELECT place, NULL FROM gate \
-    UNION ALL SELECT NULL, workspace FROM queued WHERE place = $33::bigint"
+    UNION ALL SELECT NULL, workspace FROM queued WHERE place = $38::bigint"
 );
 
 /// Stands for NULL in an array of instants.
@@ -189,7 +208,11 @@ pub(super) async fn commit(
     chains: &[Chain],
 ) -> Result<Vec<CommitOutcome>, StoreError> {
     let columns = Columns::of(chains);
-    let stored = gathered(query, COMMIT, &columns.params()).await?;
+    let params = columns.params();
+    let stored = match columns.only_adds() {
+        true => gathered(query, COMMIT, &params[..PARAMS]).await?,
+        false => gathered(query, COMMIT_WITH_MORE, &params).await?,
+    };
     let mut outcomes = vec![CommitOutcome::Conflict; chains.len()];
     for place in stored {
         let place = usize::try_from(place).unwrap_or(0);
@@ -199,7 +222,7 @@ pub(super) async fn commit(
     Ok(outcomes)
 }
 
-/// The parameters of [`COMMIT`]: columns of agents, of chains, of statuses and of notifications.
+/// The parameters of a commit: columns of agents, of chains, of statuses and of notifications.
 #[derive(Default)]
 struct Columns<'a> {
     workspace: Vec<Cow<'a, str>>,
@@ -319,6 +342,11 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// Checks whether histories only grow, and nobody is told.
+    fn only_adds(&self) -> bool {
+        self.queued.is_empty() && self.removed.iter().all(|&removed| removed == 0)
+    }
+
     fn params(&self) -> [Value<'_>; 40] {
         [
             Value::Texts(&self.workspace),
@@ -343,8 +371,7 @@ impl<'a> Columns<'a> {
             Value::Texts(&self.entry_reason),
             Value::Texts(&self.entry_message),
             Value::Texts(&self.entry_content),
-            Value::Ints(&self.queued_place),
-            Value::Texts(&self.queued),
+            Value::Ints(&self.entry_number),
             Value::Texts(&self.title),
             Value::Texts(&self.reason),
             Value::Texts(&self.message),
@@ -353,14 +380,15 @@ impl<'a> Columns<'a> {
             Value::Ints(&self.sequence),
             Value::Ints(&self.noted_at),
             Value::Texts(&self.hook),
-            saturating(MAX_WAITING).into(),
-            NO_ROOM.into(),
-            saturating(MAX_DELIVERIES).into(),
             Value::Ints(&self.silence),
             Value::Ints(&self.entries),
             Value::Ints(&self.outdated),
             Value::Ints(&self.removed),
-            Value::Ints(&self.entry_number),
+            Value::Ints(&self.queued_place),
+            Value::Texts(&self.queued),
+            saturating(MAX_WAITING).into(),
+            NO_ROOM.into(),
+            saturating(MAX_DELIVERIES).into(),
         ]
     }
 }
