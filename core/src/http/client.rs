@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use http::header::{FORWARDED, VIA};
 use http::{Extensions, HeaderMap, HeaderName};
 
 use crate::settings::Networks;
@@ -14,13 +15,13 @@ pub struct Peer(pub IpAddr);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What proxies add to the requests that they pass on, one or the other.
-const ADDED_BY_PROXIES: [&str; 6] = [
-    "x-forwarded-for",
-    "forwarded",
-    "via",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
+static ADDED_BY_PROXIES: [HeaderName; 6] = [
+    FORWARDED_FOR,
+    FORWARDED,
+    VIA,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
 ];
 
 /// The client of a request, as far as it is known.
@@ -49,7 +50,7 @@ impl Client {
         let peer = peer.map(|Peer(address)| address.to_canonical());
         let is_trusted = |address: IpAddr| trusted.is_some_and(|trusted| trusted.contains(address));
         let mut added = ADDED_BY_PROXIES.iter();
-        let is_forwarded = added.any(|name| headers.contains_key(*name));
+        let is_forwarded = added.any(|name| headers.contains_key(name));
         let mut address = peer;
         if peer.is_some_and(is_trusted) {
             for hop in forwarded_for(headers) {
@@ -118,6 +119,7 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use http::header::USER_AGENT;
 
     use super::*;
 
@@ -208,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_any_proxy_has_passed_on_is_not_from_this_machine() {
-        let is_local = |header: Option<&'static str>| {
+        let is_local = |header: Option<HeaderName>| {
             let mut request = Request::new(());
             let peer = Peer("127.0.0.1".parse().unwrap());
             request.extensions_mut().insert(peer);
@@ -219,9 +221,9 @@ mod tests {
             }
             Client::of(request.extensions(), request.headers(), None).is_local
         };
-        assert!(is_local(None) && is_local(Some("x-other")));
-        for header in ADDED_BY_PROXIES {
-            assert!(!is_local(Some(header)), "{header}");
+        assert!(is_local(None) && is_local(Some(USER_AGENT)));
+        for header in &ADDED_BY_PROXIES {
+            assert!(!is_local(Some(header.clone())), "{header}");
         }
     }
 
