@@ -450,7 +450,10 @@ impl<S: Future<Output = ()>> Front<'_, S> {
                     let response = match opened.get() {
                         Some(app) => {
                             let changes = is_change(&request);
-                            to_its_end(handle(app.clone(), request), changes).await
+                            // On the heap: hyper moves what is around it, and keeps room for it on
+                            // connections that are idle.
+                            let answering = Box::pin(handle(app.clone(), request));
+                            to_its_end(answering, changes).await
                         }
                         None => {
                             let outage = Outage::Storage {
