@@ -34,6 +34,6 @@ spin:
 wasmcloud:
     wash dev
 
-# Measure reports per second in memory, beside a bare HTTP handler
+# Measure every host and storage beside its limit
 bench *options:
-    bench/reports.sh {{ options }}
+    cargo run --release --package kubeagents-bench -- {{ options }}

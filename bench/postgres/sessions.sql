@@ -1,4 +1,4 @@
--- A session for each client of report.pgbench.
+-- A session for each client of pgbench.
 INSERT INTO kubeagents_data.agents (workspace, agent_id, agent_id_key, name, name_key, source,
     registered, last_seen, session_count)
 SELECT 'bench', 'agent ' || n % 16, 'agent ' || n % 16, '', '', '', 1, 1, 1

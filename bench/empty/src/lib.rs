@@ -1,5 +1,4 @@
-//! A component that answers every request with 200 and nothing: what the platform itself costs, for
-//! `bench/wasmcloud.sh`.
+//! A component that answers every request with 200 and nothing: what the platform itself costs.
 #![cfg(target_arch = "wasm32")]
 
 use wasip3::http::types::{ErrorCode, Fields, Request, Response};

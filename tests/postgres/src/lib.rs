@@ -567,6 +567,11 @@ fn binaries() -> &'static Path {
     })
 }
 
+/// The place of a program that comes with PostgreSQL's server.
+pub fn program(name: &str) -> PathBuf {
+    binaries().join(name)
+}
+
 fn installed() -> Option<PathBuf> {
     let debian = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()

@@ -1,26 +1,30 @@
 //! Serves the application until it is killed, and prints the address:
-//! `serve <directory> [--postgres] [--fresh] [--component <file>] [<variable>=<value>…]`.
+//! `serve <directory> [--reuse <requests>,<concurrent>] [--component <file>] [<variable>=<value>…]`.
 //!
-//! `--postgres`: on a PostgreSQL server of its own, instead of SQLite in the directory.
-//! `--fresh`: every request gets a new instance. `--component`: this file instead of the
-//! application's component.
+//! Its SQLite is in the directory. `--reuse`: how many requests an instance serves before it is thrown
+//! away, and how many at once; otherwise as many as under Spin. `--component`: this file instead of the
+//! application's component, which is built otherwise.
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use kubeagents_spin_tests::{Built, Compiled, Options, Reuse, SpinHost};
-use kubeagents_test_postgres::Cluster;
-use url::Url;
+use kubeagents_spin_tests::{Built, Compiled, Options, Reuse, SpinHost, manifest};
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut options = Options::new(arguments.next().context("no directory")?);
-    // Flushes to the disk, unlike the server that tests share.
-    let mut cluster = None;
     let mut component = None;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--postgres" => cluster = Some(Cluster::start(&[])),
-            "--fresh" => options.reuse = vec![Reuse::NONE],
+            "--reuse" => {
+                let reuse = arguments.next().context("no numbers")?;
+                let (requests, concurrent) = reuse.split_once(',').context("not two numbers")?;
+                options.reuse = vec![Reuse {
+                    requests: requests.parse()?,
+                    concurrent: concurrent.parse()?,
+                }];
+            }
             "--component" => component = Some(arguments.next().context("no file")?),
             _ => {
                 let (name, value) = argument.split_once('=').context("not <variable>=<value>")?;
@@ -28,25 +32,13 @@ async fn main() -> Result<()> {
             }
         }
     }
-    let database = cluster.as_ref().map(Cluster::database);
-    if let Some(database) = &database {
-        let url = Url::parse(&database.url())?;
-        let host = url.host_str().context("a database without a host")?;
-        options = options
-            .variable(
-                "database_host",
-                format!("{host}:{}", url.port().unwrap_or(5432)),
-            )
-            .variable("database_url", url);
-    }
-    let Built {
-        manifest,
-        mut compiled,
-        ..
-    } = Built::new()?;
-    if let Some(file) = component {
-        compiled = Compiled::new(file.as_ref())?;
-    }
+    let (manifest, compiled) = match component {
+        Some(file) => (manifest()?.1, Compiled::new(Path::new(&file))?),
+        None => {
+            let built = Built::new()?;
+            (built.manifest, built.compiled)
+        }
+    };
     let host = SpinHost::start(&manifest, &compiled, &options).await?;
     println!("{}", host.url());
     std::future::pending().await

@@ -73,7 +73,10 @@ pub fn store_suite() -> Result<Compiled> {
 }
 
 /// The repository's root, and the manifest there.
-fn manifest() -> Result<(PathBuf, Manifest)> {
+///
+/// # Errors
+/// When it is not as it must be.
+pub fn manifest() -> Result<(PathBuf, Manifest)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .canonicalize()?;

@@ -13,6 +13,6 @@ mod state;
 mod stream;
 mod variables;
 
-pub use build::{Built, store_suite};
+pub use build::{Built, manifest, store_suite};
 pub use host::{Compiled, Options, Reuse, SpinHost};
 pub use manifest::{BuildCommand, Component, Manifest, Variable};

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -70,7 +71,20 @@ impl Wash {
         instances: Instances,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        Self::launch(storage, instances, environment, None)
+        Self::start_with(&tools::component()?, storage, instances, environment)
+    }
+
+    /// Starts wash like [`Wash::start`], with the component in this file.
+    ///
+    /// # Errors
+    /// When something cannot be installed or started.
+    pub fn start_with(
+        component: &Path,
+        storage: &Storage,
+        instances: Instances,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::launch(component, storage, instances, environment, None)
     }
 
     /// Starts another wash like [`Wash::start`], with one log for both.
@@ -83,16 +97,17 @@ impl Wash {
         instances: Instances,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        Self::launch(storage, instances, environment, Some(self))
+        let component = tools::component()?;
+        Self::launch(&component, storage, instances, environment, Some(self))
     }
 
     fn launch(
+        component: &Path,
         storage: &Storage,
         instances: Instances,
         environment: &[(&str, &str)],
         beside: Option<&Self>,
     ) -> Result<Self> {
-        let component = tools::component()?;
         let directory = tempfile::tempdir()?;
         // wash does not tell which port it was given, so it is told one.
         let address = free_address()?;
@@ -119,7 +134,7 @@ impl Wash {
             }
         }
         let main = match instances {
-            Instances::Fresh => component,
+            Instances::Fresh => component.to_owned(),
             Instances::Pooled => {
                 // `wash dev` pools only what stands beside the main component.
                 dev["components"] = json!([{
@@ -173,6 +188,11 @@ impl Wash {
         &self.url
     }
 
+    /// Returns the id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Returns the output of wash and the component so far.
     pub fn log(&self) -> Log {
         self.process.log()
@@ -212,7 +232,7 @@ fn interface(package: &str, interfaces: &[&str], config: &Value) -> Value {
     })
 }
 
-fn keyvalue(storage: &Storage, directory: &std::path::Path) -> Value {
+fn keyvalue(storage: &Storage, directory: &Path) -> Value {
     match storage {
         Storage::Nats { url, .. } => json!({"backend": "nats", "url": url}),
         Storage::Filesystem => json!({"backend": "filesystem", "root": directory}),
