@@ -251,7 +251,7 @@ impl Request {
     }
 
     /// What the request's `_meta` says of the trace that it belongs to.
-    pub(crate) fn trace(&self) -> Option<CallerTrace> {
+    pub fn trace(&self) -> Option<CallerTrace> {
         let meta = self.params.get("_meta")?;
         let text = |key: &str| meta.get(key).and_then(Value::as_str).map(str::to_owned);
         Some(CallerTrace {

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION, USER_AGENT,
 };
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kubeagents_core::ports::CallerTrace;
 use rustls::{CertificateError, RootCertStore};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
@@ -31,6 +32,12 @@ const ANSWER_BYTES: usize = 16 << 20;
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(15);
 
+/// The headers that name the caller's trace, and how long each may be: longer than any that says something,
+/// and short enough that no proxy refuses the request for it.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const TRACE_BYTES: usize = 1024;
+
 /// A kubeagents server and the credentials for it. Clones share their connections.
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -39,6 +46,8 @@ pub(crate) struct Server {
     /// `base_url` as it may be shown, without a password.
     shown_url: String,
     authorization: Option<HeaderValue>,
+    /// What requests say of the trace that they belong to.
+    trace: HeaderMap,
     /// Where address and key come from.
     sources: Sources,
 }
@@ -142,6 +151,7 @@ impl Server {
             shown_url: shown(&base_url),
             base_url,
             authorization,
+            trace: HeaderMap::new(),
             sources: Sources::default(),
         })
     }
@@ -149,6 +159,24 @@ impl Server {
     /// The same with where its address and key come from.
     pub(crate) fn with_sources(self, sources: Sources) -> Self {
         Self { sources, ..self }
+    }
+
+    /// The same server, asked as a part of a caller's trace. What no header can carry is left out.
+    pub(crate) fn within(&self, caller: Option<&CallerTrace>) -> Self {
+        let mut trace = HeaderMap::new();
+        if let Some(CallerTrace { parent, state }) = caller {
+            let fields = [(TRACEPARENT, Some(parent)), (TRACESTATE, state.as_ref())];
+            for (name, text) in fields {
+                let text = text.filter(|text| text.len() <= TRACE_BYTES);
+                if let Some(Ok(value)) = text.map(HeaderValue::try_from) {
+                    trace.insert(name, value);
+                }
+            }
+        }
+        Self {
+            trace,
+            ..self.clone()
+        }
     }
 
     /// Sends a request, and reads its answer whole.
@@ -186,7 +214,7 @@ impl Server {
     }
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base_url))
             .header(ACCEPT, "application/json")
@@ -194,6 +222,9 @@ impl Server {
                 USER_AGENT,
                 concat!("kubeagents/", env!("CARGO_PKG_VERSION")),
             );
+        for (name, value) in &self.trace {
+            request = request.header(name, value);
+        }
         match &self.authorization {
             Some(authorization) => request.header(AUTHORIZATION, authorization),
             None => request,

@@ -7,11 +7,12 @@ use chrono::SecondsFormat;
 use http::{HeaderValue, Method, StatusCode};
 use kubeagents_core::Report;
 use kubeagents_core::mcp::{Call, GetSession, ListAgents, ListSessions};
+use kubeagents_core::ports::CallerTrace;
 use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::outbox::{Attempt, Made, Sender};
+use super::outbox::{Attempt, Made, Reported, Sender};
 use crate::client::server::{NoAnswer, Server, full_stop, message};
 
 /// A kubeagents server, and what this machine is called there. Clones share their connections.
@@ -49,14 +50,18 @@ impl Api {
     ///
     /// # Errors
     /// The message for the agent.
-    pub(super) async fn read(&self, call: &Call) -> Result<Value, String> {
+    pub(super) async fn read(
+        &self,
+        call: &Call,
+        caller: Option<&CallerTrace>,
+    ) -> Result<Value, String> {
         let (path, field) = match call {
             Call::ListAgents(call) => (agents_path(call), "agents"),
             Call::ListSessions(call) => (sessions_path(call), "sessions"),
             Call::GetSession(call) => (session_path(call), "session"),
             Call::Report(_) => return Ok(Value::Null),
         };
-        let server = &self.server;
+        let server = self.server.within(caller);
         let answer = server.ask(Method::GET, &path, Bytes::new()).await;
         let answer = answer.map_err(|error| server.no_answer(&error))?;
         match answer.own() {
@@ -91,9 +96,9 @@ impl Api {
 }
 
 impl Sender for Api {
-    async fn send(&self, report: &Report, made: Made) -> Attempt {
-        let body = Bytes::from(webhook_body(report, made, &self.host).to_string());
-        let server = &self.server;
+    async fn send(&self, reported: &Reported, made: Made) -> Attempt {
+        let body = Bytes::from(webhook_body(&reported.report, made, &self.host).to_string());
+        let server = self.server.within(reported.caller.as_ref());
         let answer = match server.ask(Method::POST, WEBHOOK, body).await {
             Err(error) => return Attempt::Unavailable(server.no_answer(&error)),
             Ok(answer) => answer,

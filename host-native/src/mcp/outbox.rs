@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kubeagents_core::ports::{Clock, random_u32};
+use kubeagents_core::ports::{CallerTrace, Clock, random_u32};
 use kubeagents_core::{Report, StatusKind, Timestamp};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -54,10 +54,26 @@ pub(super) struct Made {
     pub(super) sequence: i64,
 }
 
+/// A report, and what the client says of the trace that it belongs to.
+#[derive(Debug, Clone)]
+pub(super) struct Reported {
+    pub(super) report: Report,
+    pub(super) caller: Option<CallerTrace>,
+}
+
+impl From<Report> for Reported {
+    fn from(report: Report) -> Self {
+        Self {
+            report,
+            caller: None,
+        }
+    }
+}
+
 /// Sends reports, each once.
 pub(super) trait Sender: Send + Sync + 'static {
     /// Sends a report that was made then.
-    fn send(&self, report: &Report, made: Made) -> impl Future<Output = Attempt> + Send;
+    fn send(&self, reported: &Reported, made: Made) -> impl Future<Output = Attempt> + Send;
 }
 
 /// What to tell the agent of its report.
@@ -109,7 +125,7 @@ struct Session {
 }
 
 struct Waiting {
-    report: Report,
+    reported: Reported,
     made: Made,
     reply: Option<oneshot::Sender<Outcome>>,
 }
@@ -148,9 +164,13 @@ impl<S: Sender> Outbox<S> {
 
     /// Puts a report behind those on its session that came before, at once, and sends it in its
     /// turn. The future is what became of it as soon as that is known, or that it has to wait.
-    pub(super) fn report(&self, report: Report) -> impl Future<Output = Outcome> + Send + use<S> {
+    pub(super) fn report<R: Into<Reported>>(
+        &self,
+        reported: R,
+    ) -> impl Future<Output = Outcome> + Send + use<S, R> {
         let (reply, answer) = oneshot::channel();
-        let is_taken = self.0.enqueue(&mut self.0.lock(), report, Some(reply));
+        let reported = reported.into();
+        let is_taken = self.0.enqueue(&mut self.0.lock(), reported, Some(reply));
         async move {
             if !is_taken {
                 return Outcome::Full;
@@ -186,12 +206,13 @@ impl<S: Sender> Shared<S> {
     fn enqueue(
         self: &Arc<Self>,
         state: &mut State,
-        mut report: Report,
+        mut reported: Reported,
         mut reply: Option<oneshot::Sender<Outcome>>,
     ) -> bool {
         if *self.waiting.borrow() >= CAPACITY {
             return false;
         }
+        let report = &mut reported.report;
         let name = (report.agent_id.clone(), report.session_topic.clone());
         let made = state.next();
         let session = state.sessions.entry(name.clone()).or_default();
@@ -204,7 +225,7 @@ impl<S: Sender> Shared<S> {
         }
         let is_sending = !session.queue.is_empty();
         session.queue.push_back(Waiting {
-            report,
+            reported,
             made,
             reply,
         });
@@ -219,8 +240,8 @@ impl<S: Sender> Shared<S> {
     async fn send_queue(self: Arc<Self>, name: Name) {
         let mut closing = self.closing.subscribe();
         let mut pause = FIRST_PAUSE;
-        while let Some((report, made)) = self.first(&name) {
-            match self.sender.send(&report, made).await {
+        while let Some((reported, made)) = self.first(&name) {
+            match self.sender.send(&reported, made).await {
                 Attempt::Accepted => self.settle(&name, Outcome::Delivered),
                 Attempt::Refused(message) => {
                     tracing::warn!(message, "the server refuses a report");
@@ -244,11 +265,11 @@ impl<S: Sender> Shared<S> {
         }
     }
 
-    fn first(&self, name: &Name) -> Option<(Report, Made)> {
+    fn first(&self, name: &Name) -> Option<(Reported, Made)> {
         let sessions = &mut self.lock().sessions;
         let session = sessions.get(name)?;
         let first = session.queue.front();
-        let first = first.map(|waiting| (waiting.report.clone(), waiting.made));
+        let first = first.map(|waiting| (waiting.reported.clone(), waiting.made));
         if first.is_none() && session.open.is_none() {
             sessions.remove(name);
         }
@@ -275,7 +296,9 @@ impl<S: Sender> Shared<S> {
         };
         session.trouble = None;
         let Some(Waiting {
-            report, mut reply, ..
+            reported: Reported { report, .. },
+            mut reply,
+            ..
         }) = session.queue.pop_front()
         else {
             return;
@@ -329,7 +352,7 @@ impl<S: Sender> Shared<S> {
             .collect();
         // Under the same lock: what the agent says meanwhile must not come before its repetition.
         for report in due {
-            self.enqueue(&mut state, report, None);
+            self.enqueue(&mut state, report.into(), None);
         }
     }
 
@@ -340,7 +363,7 @@ impl<S: Sender> Shared<S> {
         }
         let mut state = self.lock();
         let is_open = |session: &Session| match session.queue.back() {
-            Some(waiting) => !waiting.report.status.is_final(),
+            Some(waiting) => !waiting.reported.report.status.is_final(),
             None => session.open.is_some(),
         };
         let open = state
@@ -351,7 +374,7 @@ impl<S: Sender> Shared<S> {
             .map(|(name, _)| report(name, StatusKind::Failed, DISCONNECTED))
             .collect();
         for report in farewells {
-            self.enqueue(&mut state, report, None);
+            self.enqueue(&mut state, report.into(), None);
         }
     }
 }
@@ -405,7 +428,7 @@ mod tests {
     }
 
     impl Sender for Server {
-        async fn send(&self, report: &Report, made: Made) -> Attempt {
+        async fn send(&self, reported: &Reported, made: Made) -> Attempt {
             let mut told = self.0.lock().unwrap();
             told.attempts.push(made.sequence);
             if told.away {
@@ -414,7 +437,7 @@ mod tests {
             if let Some(refusal) = told.refusal {
                 return Attempt::Refused(refusal.into());
             }
-            told.stored.push((Instant::now(), report.clone()));
+            told.stored.push((Instant::now(), reported.report.clone()));
             Attempt::Accepted
         }
     }

@@ -10,6 +10,7 @@ use kubeagents_core::mcp::rpc::{
     Asked, Incoming, Malformed, Message, Read, Request, RpcError, Told, answer, tool_result,
 };
 use kubeagents_core::mcp::{Call, Guidance, ProtocolVersion, Tool};
+use kubeagents_core::ports::CallerTrace;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::api::Api;
-use super::outbox::{Outbox, Outcome};
+use super::outbox::{Outbox, Outcome, Reported};
 use crate::client::server::full_stop;
 
 /// The longest line, in bytes, and how it is named to clients.
@@ -87,9 +88,10 @@ impl Tools {
 
     fn take_request(&mut self, request: Request) -> Result<BoxFuture<'static, Value>, RpcError> {
         let version = request.version(self.version)?;
+        let caller = request.trace();
         match request.ask(version, &self.guidance)? {
             Asked::Answered(result) => Ok(ready(result).boxed()),
-            Asked::Call(tool, arguments) => Ok(self.call(tool, &arguments, version)),
+            Asked::Call(tool, arguments) => Ok(self.call(tool, &arguments, version, caller)),
             Asked::Introduction(introduction) => {
                 self.version = introduction.agreed().unwrap_or(self.version);
                 let (api, guidance) = (self.api.clone(), self.guidance.clone());
@@ -110,11 +112,12 @@ impl Tools {
         tool: Tool,
         arguments: &Map<String, Value>,
         version: ProtocolVersion,
+        caller: Option<CallerTrace>,
     ) -> BoxFuture<'static, Value> {
         match tool.read(arguments) {
             Err(invalid) => ready(tool_result(Err(invalid.to_string()), version)).boxed(),
             Ok(Call::Report(report)) => {
-                let outcome = self.outbox.report(report);
+                let outcome = self.outbox.report(Reported { report, caller });
                 outcome
                     .map(move |outcome| tool_result(told(outcome), version))
                     .boxed()
@@ -122,7 +125,7 @@ impl Tools {
             Ok(call) => {
                 let api = self.api.clone();
                 let result = async move {
-                    let rows = api.read(&call).await.map(Told::Rows);
+                    let rows = api.read(&call, caller.as_ref()).await.map(Told::Rows);
                     tool_result(rows, version)
                 };
                 result.boxed()

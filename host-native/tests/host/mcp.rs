@@ -200,7 +200,8 @@ fn request(stream: &TcpStream) -> (String, Vec<u8>) {
 /// A server that takes reports as it is told.
 struct Scripted {
     port: u16,
-    reports: Receiver<Value>,
+    /// The heads and bodies of requests.
+    requests: Receiver<(String, Value)>,
 }
 
 impl Scripted {
@@ -209,22 +210,27 @@ impl Scripted {
     fn start(answers: Vec<Option<&'static str>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (sender, reports) = channel();
+        let (sender, requests) = channel();
         std::thread::spawn(move || {
             for answer in answers {
                 let (stream, _) = listener.accept().unwrap();
-                let (_, body) = request(&stream);
-                sender.send(serde_json::from_slice(&body).unwrap()).unwrap();
+                let (head, body) = request(&stream);
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                sender.send((head, body)).unwrap();
                 if let Some(answer) = answer {
                     (&stream).write_all(answer.as_bytes()).unwrap();
                 }
             }
         });
-        Self { port, reports }
+        Self { port, requests }
+    }
+
+    fn head(&self) -> String {
+        self.requests.recv_timeout(PATIENCE).unwrap().0
     }
 
     fn report(&self) -> Value {
-        self.reports.recv_timeout(PATIENCE).unwrap()
+        self.requests.recv_timeout(PATIENCE).unwrap().1
     }
 }
 
@@ -474,6 +480,43 @@ fn a_report_whose_answer_is_lost_is_repeated_with_its_sequence() {
     agent.call("start_session", "t", json!({}));
     let next = server.report()["sequence"].as_i64();
     assert!(next > lost["sequence"].as_i64(), "{next:?}");
+}
+
+#[test]
+fn what_a_client_says_of_its_trace_is_passed_on_with_that_call_alone() {
+    let listed = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"agents\":[]}";
+    let answers = [INVALID, STORED, STORED, STORED, STORED, listed].map(Some);
+    let server = Scripted::start(answers.to_vec());
+    let mut agent = Agent::start(server.port, &[]);
+    server.head();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let trace = json!({"traceparent": parent, "tracestate": "a=1"});
+    let mut call = |tool: &str, meta: &Value| {
+        let arguments = match tool {
+            "list_agents" => json!({}),
+            _ => json!({"agent_id": "agent", "session_topic": "t"}),
+        };
+        let params = json!({"name": tool, "arguments": arguments, "_meta": meta});
+        let result = agent.ask("tools/call", params);
+        assert_eq!(result["isError"], false, "{result}");
+        server.head()
+    };
+    let says_so = |head: &str| {
+        let lines: Vec<&str> = head.lines().collect();
+        lines.contains(&"tracestate: a=1") && lines.contains(&&*format!("traceparent: {parent}"))
+    };
+    let head = call("start_session", &trace);
+    assert!(says_so(&head), "{head}");
+    for meta in [
+        json!({}),
+        json!({"traceparent": "00\r\nx: y"}),
+        json!({"traceparent": "0".repeat(5000)}),
+    ] {
+        let head = call("start_session", &meta);
+        assert!(!head.contains("trace") && !head.contains("x: y"), "{head}");
+    }
+    let head = call("list_agents", &trace);
+    assert!(head.starts_with("GET ") && says_so(&head), "{head}");
 }
 
 /// A port that passes requests on to a server, but not the answers to the reports of these numbers,
