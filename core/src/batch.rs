@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_channel::oneshot;
+use tracing::{Instrument, Span};
 
 use crate::ports::{Clock, Entropy};
 use crate::store::{Accounts, Channels, CommitOutcome, Sessions};
@@ -54,6 +55,8 @@ impl SharedQueue {
 struct Waiting {
     incoming: Incoming,
     answer: oneshot::Sender<Result<Recorded, StoreError>>,
+    /// Lasts until the report is answered, as a part of its request.
+    span: Span,
 }
 
 /// The answer to a report that has entered the queue.
@@ -84,6 +87,8 @@ impl Claim {
 
     fn answer(mut self, results: impl IntoIterator<Item = Result<Recorded, StoreError>>) {
         for (waiting, result) in self.taken.waiting.drain(..).zip(results) {
+            // The request goes on, and must not end first.
+            drop(waiting.span);
             // Whoever asked may be gone.
             let _ = waiting.answer.send(result);
         }
@@ -110,6 +115,18 @@ type Decisions = Vec<Result<Decision, Unstored>>;
 #[error("a group of reports failed: {0}")]
 struct GroupFailed(String);
 
+/// The span of a group's way to storage, which has no parent, since it has many: those of its reports.
+fn span_of(group: &[Claim]) -> Span {
+    let span = tracing::debug_span!(parent: None, "group");
+    if !span.is_disabled() {
+        let reports = group.iter().flat_map(|claim| &claim.taken.waiting);
+        reports.for_each(|waiting| {
+            span.follows_from(&waiting.span);
+        });
+    }
+    span
+}
+
 impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
     /// A batcher with an empty queue.
     pub fn new(recorder: Recorder<S, C, E>) -> Self {
@@ -130,7 +147,13 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
         let (answer, answered) = oneshot::channel();
         let incoming = incoming.into();
         let key = incoming.session_key(workspace);
-        self.queue.lock().push(key, Waiting { incoming, answer });
+        let span = tracing::debug_span!("record");
+        let waiting = Waiting {
+            incoming,
+            answer,
+            span,
+        };
+        self.queue.lock().push(key, waiting);
         Pending(answered)
     }
 
@@ -158,7 +181,7 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
         let mut group: Vec<Claim> = group.into_iter().map(claim).collect();
         // In key order, so that hosts that create the same agents do so in the same order.
         group.sort_by(|a, b| a.key().cmp(b.key()));
-        let recorded = self.try_group(&group).await;
+        let recorded = self.try_group(&group).instrument(span_of(&group)).await;
         self.release_agents(&mut group);
         let recorded = match recorded {
             Ok(recorded) => recorded,
@@ -200,10 +223,15 @@ impl<S: Sessions + Accounts + Channels, C: Clock, E: Entropy> Batcher<S, C, E> {
         let Leftover(mut claim) = leftover;
         let workspace = claim.key().workspace.clone();
         let mut contended = false;
-        for Waiting { incoming, answer } in std::mem::take(&mut claim.taken.waiting) {
+        for waiting in std::mem::take(&mut claim.taken.waiting) {
+            let Waiting {
+                incoming,
+                answer,
+                span,
+            } = waiting;
             let result = match contended {
                 true => Err(StoreError::Contended),
-                false => record(workspace.clone(), incoming).await,
+                false => record(workspace.clone(), incoming).instrument(span).await,
             };
             contended = matches!(result, Err(StoreError::Contended));
             let _ = answer.send(result);

@@ -22,6 +22,7 @@ use kubeagents_core::store::{Census, CommitOutcome};
 use kubeagents_core::{Limit, Outcome, Recorded, StoreError, Unstored};
 use prometheus::{Registry, TextEncoder};
 use tokio::sync::{Mutex, watch};
+use tracing::{Instrument, Span};
 
 pub(crate) use reports::MeteredReports;
 pub(crate) use serve::{PATH, serve};
@@ -29,6 +30,7 @@ pub(crate) use store::Metered;
 
 use crate::events::Hub;
 use crate::ports::SystemClock;
+use crate::spans;
 use census::LastCount;
 use table::Families;
 
@@ -250,8 +252,17 @@ impl<'m> Operation<'m> {
         }
     }
 
-    /// Notes what it came to.
-    fn end<T>(self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    /// Waits until it is done, and notes what it came to.
+    async fn end<T>(
+        self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        // What belongs to nobody, such as looking for work, would make spans without end.
+        let span = match spans::are_exported() && !Span::current().is_none() {
+            true => tracing::debug_span!("store", operation = self.name),
+            false => Span::none(),
+        };
+        let result = operation.instrument(span).await;
         let operations = &self.families.operations;
         let operations = operations.with_label_values(&[self.name]);
         operations.observe(self.begin.elapsed().as_secs_f64());

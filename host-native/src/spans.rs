@@ -115,6 +115,11 @@ impl Export {
     }
 }
 
+/// Whether spans are exported.
+pub(crate) fn are_exported() -> bool {
+    CONTINUES.get().is_some()
+}
+
 /// The trace that a request's headers say it belongs to.
 pub(crate) struct Trace(Option<Context>);
 

@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 use rustix::process::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::support::{Receiver, Reply, Server, eventually, report};
@@ -122,6 +123,13 @@ async fn post(server: &Server, path: &str, headers: &[(&str, &str)], body: Strin
     assert_eq!(answer.status, status, "{answer:?}");
 }
 
+/// The span of this name that is a part of another.
+fn below<'s>(spans: &'s [Span], parent: &Span, name: &str) -> &'s Span {
+    let is_it = |span: &&Span| span.parent_span_id == parent.span_id && span.name == name;
+    let found = spans.iter().find(is_it);
+    found.unwrap_or_else(|| panic!("{name} below {parent:?} in {spans:?}"))
+}
+
 async fn stop(server: &mut Server) {
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code().await, Some(0));
@@ -219,6 +227,13 @@ async fn spans_are_exported_with_what_their_callers_say_of_the_trace() {
     ];
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(attributes(&traced.attributes), BTreeMap::from(expected));
+    let spans = collector.spans();
+    let stored = below(&spans, &traced, "store commit");
+    assert_eq!(stored.kind(), SpanKind::Client);
+    assert_eq!(
+        attributes(&stored.attributes)["db.operation.name"],
+        "commit"
+    );
     for id in ["alone", "bad-1", "bad-2", "bad-3"] {
         let span = collector.request(id);
         assert_ne!(hex(&span.trace_id), TRACE, "{id}");
@@ -227,7 +242,6 @@ async fn spans_are_exported_with_what_their_callers_say_of_the_trace() {
     let refused = attributes(&collector.request("bad-1").attributes);
     assert_eq!(refused["error.type"], "bad_request");
 
-    let spans = collector.spans();
     let named = |name: &str| spans.iter().find(|span| span.name == name);
     let tool = named("list_agents").unwrap_or_else(|| panic!("{spans:?}"));
     assert_eq!(hex(&tool.trace_id), TRACE);
@@ -239,6 +253,36 @@ async fn spans_are_exported_with_what_their_callers_say_of_the_trace() {
     for header in ["traceparent", "tracestate", "x-request-id"] {
         assert!(!deliveries[0].headers.contains_key(header), "{header}");
     }
+}
+
+#[tokio::test]
+async fn reports_that_are_stored_in_one_step_have_its_span_linked_to_theirs() {
+    let collector = Collector::start(Some(StatusCode::OK)).await;
+    let directory = TempDir::new().unwrap();
+    let file = format!("sqlite:{}", directory.path().join("state.db").display());
+    let mut server = Server::start(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url),
+        ("DATABASE_URL", &file),
+        ("AUTH_MODE", "open"),
+    ]);
+    let body = report("t", "running").to_string();
+    let headers = [("x-request-id", "stored")];
+    post(&server, "/webhook/status", &headers, body, 200).await;
+    stop(&mut server).await;
+    let spans = collector.spans();
+    let record = below(&spans, &collector.request("stored"), "record");
+    let group = spans.iter().find(|span| {
+        let links = &mut span.links.iter();
+        span.name == "group" && links.any(|link| link.span_id == record.span_id)
+    });
+    let group = group.unwrap_or_else(|| panic!("{spans:?}"));
+    assert!(group.parent_span_id.is_empty(), "{group:?}");
+    for operation in ["store load_many", "store commit_many"] {
+        below(&spans, group, operation);
+    }
+    // What nobody has asked for makes none.
+    let of_nobody = |span: &&Span| span.name.starts_with("store") && span.parent_span_id.is_empty();
+    assert_eq!(spans.iter().find(of_nobody), None);
 }
 
 #[tokio::test]
