@@ -114,6 +114,7 @@ struct Admitted<'r> {
     caller: Caller,
     client: Client,
     body: Received,
+    trace: &'r Trace,
 }
 
 impl Admitted<'_> {
@@ -262,6 +263,7 @@ impl<P: Ports> App<P> {
             caller,
             client,
             body,
+            trace,
         };
         let answer = self.dispatch(row.endpoint, request).await;
         if answer.as_ref().is_err_and(ApiError::is_bad_request) {
@@ -449,16 +451,19 @@ fn conclude<F>(
     answer: Result<Response<Reply<F>>, ApiError>,
     trace: Trace,
 ) -> Response<Reply<F>> {
-    let (mut response, code, limit) = match answer {
-        Ok(response) => (response, None, None),
+    let (mut response, code) = match answer {
+        Ok(response) => (response, None),
         Err(error) => {
             error.log(&parts.uri);
+            if let Some(limit) = error.limit() {
+                trace.note_limit(limit);
+            }
             let response = error.response(&parts.uri).map(Reply::Whole);
-            (response, Some(error.code()), error.limit())
+            (response, Some(error.code()))
         }
     };
     cors::decorate(cors, parts.headers.get(ORIGIN), response.headers_mut());
-    trace.end(&mut response, code, limit);
+    trace.end(&mut response, code);
     let (head, reply) = response.into_parts();
     match reply {
         Reply::Whole(bytes) => {

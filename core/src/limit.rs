@@ -1,9 +1,9 @@
-//! The limits that a request may be refused for.
+//! The limits that something may be refused for.
 
 /// Makes the enumeration and its names.
 macro_rules! limits {
     ($($(#[$doc:meta])* $limit:ident = $name:literal;)*) => {
-        /// A limit that a request may be refused for.
+        /// A limit that a request, or something of it, may be refused for.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Limit {
             $($(#[$doc])* $limit,)*

@@ -134,7 +134,7 @@ impl Metrics {
 
     /// Notes what a request came to, beyond its status.
     fn note(&self, outcome: &Outcome) {
-        if let Some(limit) = outcome.limit {
+        for limit in &outcome.limits {
             let limits = &self.families.limits;
             limits.with_label_values(&[limit.as_str()]).inc();
         }
@@ -217,6 +217,8 @@ impl Metrics {
                 let nothing: [&str; 0] = [];
                 let waiting = families.waiting.with_label_values(&nothing);
                 waiting.set(whole(counts.waiting));
+                let without_room = families.without_room.with_label_values(&nothing);
+                without_room.set(whole(counts.without_room));
                 let age = counts.oldest.map(|oldest| SystemClock.now() - oldest);
                 let age = age.and_then(|age| age.to_std().ok()).unwrap_or_default();
                 let oldest = families.oldest.with_label_values(&nothing);
@@ -226,6 +228,7 @@ impl Metrics {
             None => {
                 families.sessions.reset();
                 families.waiting.reset();
+                families.without_room.reset();
                 families.oldest.reset();
             }
         }

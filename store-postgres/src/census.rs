@@ -14,11 +14,12 @@ WHERE status IN ('success', 'failed') GROUP BY 1, 2, 3 \
 UNION ALL \
 SELECT NULL::text, false, expires_at <= $1::bigint, count(*) FROM kubeagents_data.sessions GROUP BY 3";
 
-/// `outbox_by_channel` has the times of what is a channel's.
+/// `outbox_by_channel` has the times of what is a channel's. What found no room always is one's, and is few rows.
 const OUTBOX: &str = "\
 SELECT (SELECT count(*) FROM kubeagents_data.outbox), least(\
     (SELECT min(created_at) FROM kubeagents_data.outbox WHERE channel <> ''), \
-    (SELECT min(created_at) FROM kubeagents_data.outbox WHERE channel = ''))";
+    (SELECT min(created_at) FROM kubeagents_data.outbox WHERE channel = '')), \
+    (SELECT coalesce(sum(dropped), 0)::bigint FROM kubeagents_data.overflows WHERE channel > '')";
 
 impl<Q: Query, C> Census for PostgresStore<Q, C> {
     async fn census(&self, now: Timestamp) -> Result<Counts, StoreError> {
@@ -27,8 +28,8 @@ impl<Q: Query, C> Census for PostgresStore<Q, C> {
         let add = |row: &mut Row| tally.add(row);
         lists.all(SESSIONS, &[now.into(), TURN.into()], add).await?;
         let mut counts = tally.counts();
-        let read = |row: &mut Row| Ok((row.int()?, row.optional_instant()?));
-        (counts.waiting, counts.oldest) = lists.one(OUTBOX, &[], read).await?;
+        let read = |row: &mut Row| Ok((row.int()?, row.optional_instant()?, row.int()?));
+        (counts.waiting, counts.oldest, counts.without_room) = lists.one(OUTBOX, &[], read).await?;
         Ok(counts)
     }
 }

@@ -15,7 +15,8 @@ const SESSIONS: &str = "
     SELECT NULL, FALSE, expires_at <= ?1, count(*)
     FROM sessions INDEXED BY sessions_by_expiry GROUP BY 3";
 
-const OUTBOX: &str = "SELECT count(*), min(created_at) FROM outbox";
+const OUTBOX: &str = "
+    SELECT count(*), min(created_at), (SELECT coalesce(sum(dropped), 0) FROM overflows) FROM outbox";
 
 impl<C: Connection> Census for SqliteStore<C> {
     async fn census(&self, now: Timestamp) -> Result<Counts, StoreError> {
@@ -24,9 +25,10 @@ impl<C: Connection> Census for SqliteStore<C> {
         let parameters = [now.into(), TURN.into()];
         self.lists.all(SESSIONS, parameters, add).await?;
         let mut counts = tally.counts();
-        let read = |row: &mut Row| Ok((row.int()?, row.optional_instant()?));
+        let read = |row: &mut Row| Ok((row.int()?, row.optional_instant()?, row.int()?));
         let outbox = self.lists.first(OUTBOX, [], read).await?;
-        (counts.waiting, counts.oldest) = outbox.ok_or(UnexpectedResult("no row"))?;
+        (counts.waiting, counts.oldest, counts.without_room) =
+            outbox.ok_or(UnexpectedResult("no row"))?;
         Ok(counts)
     }
 }

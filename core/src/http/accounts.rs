@@ -228,7 +228,9 @@ impl<P: Ports> App<P> {
         let account = self.find_account(&email).await?;
         let account = account.filter(|account| !account.email_verified);
         let wanted = account.is_some();
-        let allowed = self.draw_silent_mail(&email_key(&email), wanted).await?;
+        let allowed = self
+            .draw_silent_mail(request.trace, &email_key(&email), wanted)
+            .await?;
         let account = account.filter(|_| allowed);
         let (token, verification) = self.new_mailed_token(MailKind::Verification);
         // The same work for every address.

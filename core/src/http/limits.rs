@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use super::client::Client;
+use super::trace::Trace;
 use super::{ApiError, App};
 use crate::bucket::{Draw, Drawn, Flow, MemoryBuckets, Rate};
 use crate::ports::Ports;
@@ -159,6 +160,7 @@ impl<P: Ports> App<P> {
     /// there is anything to send; if not, the same work is done.
     pub(super) async fn draw_silent_mail(
         &self,
+        trace: &Trace,
         email_key: &str,
         wanted: bool,
     ) -> Result<bool, ApiError> {
@@ -172,7 +174,11 @@ impl<P: Ports> App<P> {
             return Ok(wanted);
         };
         let drawn = self.ports.store().draw(&draw, self.now()).await?;
-        Ok(wanted && drawn == Drawn::Allowed)
+        let allowed = drawn == Drawn::Allowed;
+        if wanted && !allowed {
+            trace.note_limit(Limit::Mails);
+        }
+        Ok(wanted && allowed)
     }
 
     fn mail_to(&self, names: &[&str]) -> Option<Draw> {

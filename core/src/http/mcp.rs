@@ -175,6 +175,9 @@ impl<P: Ports> App<P> {
         let outcome = performing.instrument(span).await;
         let outcome = outcome.map_err(|error| {
             error.log(&http.parts.uri);
+            if let Some(limit) = error.limit() {
+                http.trace.note_limit(limit);
+            }
             error.message
         });
         Ok(tool_result(outcome, room.version))

@@ -71,7 +71,9 @@ impl<P: Ports> App<P> {
         let email = body.email.unwrap_or_default();
         let account = self.find_account(&email).await?;
         let wanted = account.is_some();
-        let allowed = self.draw_silent_mail(&email_key(&email), wanted).await?;
+        let allowed = self
+            .draw_silent_mail(request.trace, &email_key(&email), wanted)
+            .await?;
         let account = account.filter(|_| allowed);
         let (token, reset) = self.new_mailed_token(MailKind::Reset);
         // The same work for every address.

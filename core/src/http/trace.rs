@@ -1,5 +1,7 @@
 //! What becomes known of a request while it is answered: for the log, and for a host's own records.
 
+use std::sync::{Mutex, PoisonError};
+
 use http::Response;
 use http::request::Parts;
 use sha2::{Digest, Sha256};
@@ -19,14 +21,16 @@ pub struct Outcome {
     pub endpoint: &'static str,
     /// The `code` of an error.
     pub code: Option<&'static str>,
-    /// The limit that the request is refused for.
-    pub limit: Option<Limit>,
+    /// The limits that something of it is refused for, each as often as that happens: the request itself, a
+    /// call in it, or a mail whose sender is told nothing.
+    pub limits: Vec<Limit>,
 }
 
 /// A request under way.
 pub(super) struct Trace {
     id: RequestId,
     endpoint: &'static str,
+    limits: Mutex<Vec<Limit>>,
     /// What is logged within it carries the request's id.
     pub(super) span: Span,
 }
@@ -44,7 +48,12 @@ impl Trace {
             status = Empty,
             code = Empty,
         );
-        Self { id, endpoint, span }
+        Self {
+            id,
+            endpoint,
+            limits: Mutex::default(),
+            span,
+        }
     }
 
     /// Notes in which workspace the caller works.
@@ -55,24 +64,25 @@ impl Trace {
         }
     }
 
-    /// Notes the answer, with the `code` of the error if it is one and the limit that is hit, and gives it
-    /// the request's id.
-    pub(super) fn end<T>(
-        self,
-        response: &mut Response<T>,
-        code: Option<&'static str>,
-        limit: Option<Limit>,
-    ) {
+    /// Notes a limit that something of the request is refused for.
+    pub(super) fn note_limit(&self, limit: Limit) {
+        let limits = self.limits.lock();
+        limits.unwrap_or_else(PoisonError::into_inner).push(limit);
+    }
+
+    /// Notes the answer, with the `code` of the error if it is one, and gives it the request's id.
+    pub(super) fn end<T>(self, response: &mut Response<T>, code: Option<&'static str>) {
         self.span.record("status", response.status().as_u16());
         if let Some(code) = code {
             self.span.record("code", code);
         }
         response.headers_mut().insert(REQUEST_ID, self.id.value());
+        let limits = self.limits.into_inner();
         response.extensions_mut().insert(Outcome {
             request_id: self.id,
             endpoint: self.endpoint,
             code,
-            limit,
+            limits: limits.unwrap_or_else(PoisonError::into_inner),
         });
     }
 }

@@ -18,6 +18,8 @@ pub struct Counts {
     pub waiting: u64,
     /// When the oldest of these was made.
     pub oldest: Option<Timestamp>,
+    /// Notifications of channels that found no room, and no message has counted yet.
+    pub without_room: u64,
 }
 
 impl Counts {

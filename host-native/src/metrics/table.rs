@@ -99,7 +99,7 @@ families! {
     log_ins: IntCounterVec = "kubeagents_log_ins_total", ["outcome"],
         &[], "Log-ins with a password";
     limits: IntCounterVec = "kubeagents_limit_hits_total", ["limit"],
-        &[], "Requests that were refused for a limit";
+        &[], "What was refused for a limit";
     reports: IntCounterVec = "kubeagents_reports_total", ["outcome"],
         &[], "Reports, by what became of them";
     group_sizes: Histogram = "kubeagents_report_group_size", [],
@@ -122,6 +122,8 @@ families! {
         &[], "Notifications in storage that wait for delivery, of all hosts";
     oldest: GaugeVec = "kubeagents_notifications_oldest_age_seconds", [],
         &[], "Age of the oldest of these; 0 without any";
+    without_room: IntGaugeVec = "kubeagents_notifications_without_room", [],
+        &[], "Notifications of channels that found no room in storage, and no message has counted yet, of all hosts";
     streams: IntGauge = "kubeagents_event_streams", [],
         &[], "Readers of live events on this host";
     build: IntGaugeVec = "kubeagents_build_info", ["version", "storage"],

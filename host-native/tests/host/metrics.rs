@@ -148,6 +148,7 @@ async fn every_documented_metric_appears_after_some_traffic_and_no_other() {
         r#"kubeagents_store_errors_total{error="unavailable"} 0"#,
         r#"kubeagents_sessions{state="active"} 0"#,
         r#"kubeagents_notifications_waiting 0"#,
+        r#"kubeagents_notifications_without_room 0"#,
         r#"kubeagents_event_streams 0"#,
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
@@ -199,6 +200,39 @@ async fn requests_refused_for_a_limit_are_counted_by_its_name() {
         r#"kubeagents_limit_hits_total{limit="logins"} 1"#,
         r#"kubeagents_log_ins_total{outcome="refused"} 1"#,
         r#"kubeagents_log_ins_total{outcome="limited"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_within_an_answer_that_is_none_is_counted_too() {
+    let server = Server::start(&[
+        ("METRICS_ADDRESS", "127.0.0.1:0"),
+        ("VERIFICATION_MAILS_PER_HOUR", "1"),
+        ("MAX_AGENTS", "1"),
+    ]);
+    let metrics = address(&server).await;
+    let call = |agent: &str| {
+        let arguments = json!({"agent_id": agent, "session_topic": "t"});
+        let params = json!({"name": "start_session", "arguments": arguments});
+        json!({"jsonrpc": "2.0", "id": agent, "method": "tools/call", "params": params})
+    };
+    let calls = json!([call("a"), call("b"), call("c")]);
+    let answer = server.post("/mcp", &calls).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+
+    server.account("alice@example.com").await;
+    for email in ["alice@example.com", "nobody@example.com"] {
+        let forgotten = server
+            .post("/api/auth/forgot", &json!({"email": email}))
+            .await;
+        assert_eq!(forgotten.status, StatusCode::OK, "{forgotten:?}");
+    }
+    let text = scrape(metrics).await;
+    for line in [
+        r#"kubeagents_limit_hits_total{limit="agents"} 2"#,
+        r#"kubeagents_limit_hits_total{limit="mails"} 1"#,
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }

@@ -315,6 +315,11 @@ impl Queue {
         (self.entries.len() as u64, oldest)
     }
 
+    /// How many notifications of channels found no room, and no message has counted yet.
+    pub(super) fn without_room(&self) -> u64 {
+        self.overflows.values().sum()
+    }
+
     pub(super) fn forget_channel(&mut self, channel: &str) {
         let finished = self.finished.remove(channel);
         let bytes = finished.iter().flatten().map(finished_bytes).sum();

@@ -1,9 +1,9 @@
-use super::outbox::{notification, queue};
+use super::outbox::{create, notification, queue, told};
 use super::*;
-use crate::store::{Census, Counts};
+use crate::store::{Census, Counts, MAX_WAITING};
 
-/// What an empty store holds is counted: sessions by their states, which expiry changes, and what waits
-/// with its age. The store must be new.
+/// What an empty store holds is counted: sessions by their states, which expiry changes, what waits
+/// with its age, and what found no room. The store must be new.
 pub async fn what_is_stored_is_counted<S: Store + Census>(store: &S, tag: &str) {
     assert_eq!(store.census(start()).await.unwrap(), Counts::default());
     let (own, other) = (workspace(tag), Workspace::Shared);
@@ -42,4 +42,16 @@ pub async fn what_is_stored_is_counted<S: Store + Census>(store: &S, tag: &str) 
     let counted = store.census(start()).await.unwrap();
     assert_eq!(counted.waiting, 2);
     assert_eq!(counted.oldest, Some(start() - seconds(5)));
+    assert_eq!(counted.without_room, 0);
+
+    let channel = uuid_of(tag);
+    create(store, &own, &channel).await;
+    let many: Vec<_> = (0..MAX_WAITING + 3)
+        .map(|n| told(&own, &channel, n, 0, 0))
+        .collect();
+    queue(store, &own, &many).await;
+    let without_room = async || store.census(start()).await.unwrap().without_room;
+    assert_eq!(without_room().await, 3);
+    store.overflow_told(&own, &channel, 2).await.unwrap();
+    assert_eq!(without_room().await, 1);
 }

@@ -286,7 +286,13 @@ pub async fn hosts_that_lease_at_once_get_different_notifications<S: Store>(stor
 }
 
 /// An entry for a channel, of what happened to the session `n` so many seconds after the start.
-fn told(workspace: &Workspace, channel: &str, n: usize, at: i64, delay: i64) -> Notification {
+pub(super) fn told(
+    workspace: &Workspace,
+    channel: &str,
+    n: usize,
+    at: i64,
+    delay: i64,
+) -> Notification {
     let happening = Happening {
         event: Event::Failed,
         agent_id: "outbox".into(),
@@ -314,7 +320,7 @@ fn told(workspace: &Workspace, channel: &str, n: usize, at: i64, delay: i64) -> 
 }
 
 /// Makes the channel of this id.
-async fn create<S: Store>(store: &S, workspace: &Workspace, id: &str) {
+pub(super) async fn create<S: Store>(store: &S, workspace: &Workspace, id: &str) {
     let channel = Channel {
         id: id.to_owned(),
         ..numbered(id, workspace, 0)

@@ -31,7 +31,9 @@ impl Census for MemoryStore {
                 yield_now().await;
             }
         }
-        (counts.waiting, counts.oldest) = self.lock().outbox.length_and_oldest();
+        let outbox = &self.lock().outbox;
+        (counts.waiting, counts.oldest) = outbox.length_and_oldest();
+        counts.without_room = outbox.without_room();
         Ok(counts)
     }
 }
