@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds what a release publishes: for each target an archive of static programs, and a package for Debian.
 # usage: packaging/build.sh [target...]; by default all, to target/dist
-# Needs Rust, Python, git, and Debian's dpkg, man pages and completions being made by the program of the
-# machine's own architecture.
+# Needs rustup, git, a compiler of C for this machine, and Python with venv. One of the targets must run on this
+# machine, since the program itself makes its manual and completions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 targets=("$@")
