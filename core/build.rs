@@ -140,7 +140,10 @@ impl File {
         };
         let body = match is_text {
             true => {
-                let brotli = include("br", &brotli(&self.content)?)?;
+                let brotli = match has_brotli()? {
+                    true => format!("Some({})", include("br", &brotli(&self.content)?)?),
+                    false => "None".to_owned(),
+                };
                 let gzip = include("gz", &gzip(&self.content)?)?;
                 format!("Body::Text {{ brotli: {brotli}, gzip: {gzip} }}")
             }
@@ -165,6 +168,13 @@ impl File {
             _ => return Err(format!("web/{}: core/build.rs knows no such type", self.path).into()),
         })
     }
+}
+
+/// Checks whether the program has the page in Brotli too. Components do without: the larger they are, the
+/// later they start.
+fn has_brotli() -> Result<bool, Failure> {
+    let family = env::var("CARGO_CFG_TARGET_FAMILY")?;
+    Ok(!family.split(',').any(|family| family == "wasm"))
 }
 
 fn brotli(content: &[u8]) -> Result<Vec<u8>, Failure> {

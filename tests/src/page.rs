@@ -1,6 +1,6 @@
 //! The page and its files, as a browser gets them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::{Arc, LazyLock};
 
@@ -197,32 +197,37 @@ async fn its_files_are_kept_for_ever_and_the_page_is_asked_for_again(world: Arc<
 }
 
 async fn a_file_comes_in_a_coding_that_the_client_takes(world: Arc<World>) {
-    let mut tags = BTreeSet::new();
+    let mut tags = BTreeMap::new();
     for (path, plain) in files(&world).await {
         assert_eq!(plain.header("content-encoding"), None, "{plain}");
-        for (asked, coding) in [
-            ("gzip, deflate, br, zstd", Some("br")),
-            ("gzip, deflate", Some("gzip")),
-            ("br;q=0, gzip", Some("gzip")),
-            ("identity", None),
+        // Not every host has every coding.
+        for (asked, codings) in [
+            ("gzip, deflate, br, zstd", &["br", "gzip"][..]),
+            ("gzip, deflate", &["gzip"]),
+            ("br;q=0, gzip", &["gzip"]),
+            ("identity", &[]),
         ] {
             let answer = world.anonymous().get(&path);
             let answer = answer.header("accept-encoding", asked).await.expect(200);
+            let coding = answer.header("content-encoding");
             let is_picture = path.ends_with(".png") || path.ends_with(".webp");
-            let coding = coding.filter(|_| !is_picture);
-            assert_eq!(answer.header("content-encoding").as_deref(), coding);
+            match &coding {
+                Some(coding) => assert!(codings.contains(&&**coding) && !is_picture, "{path}"),
+                None => assert!(codings.is_empty() || is_picture, "{path} as {asked}"),
+            }
             assert!(answer.list("vary").contains(&"accept-encoding".to_owned()));
             assert_eq!(
-                decoded(coding, &answer.body),
+                decoded(coding.as_deref(), &answer.body),
                 plain.body,
                 "{path} as {asked}"
             );
             if path == "/" {
-                tags.insert(answer.header("etag"));
+                tags.insert(coding, answer.header("etag"));
             }
         }
     }
-    assert_eq!(tags.len(), 3, "each coding has a tag of its own");
+    let different: BTreeSet<_> = tags.values().collect();
+    assert_eq!(different.len(), tags.len(), "each coding has its own tag");
 }
 
 fn decoded(coding: Option<&str>, body: &[u8]) -> Vec<u8> {

@@ -28,7 +28,7 @@ pub(super) struct File {
 enum Body {
     /// What compression makes smaller.
     Text {
-        brotli: &'static [u8],
+        brotli: Option<&'static [u8]>,
         gzip: &'static [u8],
     },
     /// What is compressed by its nature.
@@ -106,9 +106,10 @@ impl Body {
     fn encoded(&self, headers: &HeaderMap) -> Result<(Option<&'static str>, Bytes), ApiError> {
         Ok(match *self {
             Self::Binary(bytes) => (None, Bytes::from_static(bytes)),
-            Self::Text { brotli, .. } if accepts(headers, "br") => {
-                (Some("br"), Bytes::from_static(brotli))
-            }
+            Self::Text {
+                brotli: Some(brotli),
+                ..
+            } if accepts(headers, "br") => (Some("br"), Bytes::from_static(brotli)),
             Self::Text { gzip, .. } if accepts(headers, "gzip") => {
                 (Some("gzip"), Bytes::from_static(gzip))
             }
@@ -157,6 +158,17 @@ mod tests {
             assert_eq!(accepts(&headers, "gzip"), gzip, "{value}");
         }
         assert!(!accepts(&HeaderMap::new(), "gzip"));
+    }
+
+    #[test]
+    fn the_smallest_coding_is_chosen() {
+        let headers =
+            |value: &str| HeaderMap::from_iter([(ACCEPT_ENCODING, value.parse().unwrap())]);
+        for (asked, coding) in [("gzip, br", Some("br")), ("gzip", Some("gzip")), ("", None)] {
+            let answer = serve(&INDEX, &headers(asked)).ok().unwrap();
+            let chosen = answer.headers().get(CONTENT_ENCODING);
+            assert_eq!(chosen.map(HeaderValue::as_bytes), coding.map(str::as_bytes));
+        }
     }
 
     #[test]
