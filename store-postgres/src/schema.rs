@@ -10,7 +10,7 @@ use crate::query::Fetch;
 use crate::{Query, Row, adoption};
 
 /// The newest version of the schema that this crate knows.
-pub const VERSION: i64 = 18;
+pub const VERSION: i64 = 19;
 
 /// Failure to make a database usable.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,7 @@ pub const MIGRATIONS: [&str; VERSION as usize] = [
     migration!(16, "0016_quotas.sql"),
     migration!(17, "0017_history_limit.sql"),
     migration!(18, "0018_sessions_ended.sql"),
+    migration!(19, "0019_sizes.sql"),
 ];
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS NOT NULL";

@@ -237,6 +237,46 @@ async fn a_locked_session_or_agent_delays_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_large_workspace_beside_many_small_ones_is_read_by_its_keys() {
+    let database = database();
+    // Migrations read everything.
+    pool(&database).await.close().await;
+    database.psql(
+        "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
+            last_updated, ttl_minutes, status, status_since, noted_at) \
+        SELECT CASE WHEN n > 5000 THEN 'shared' ELSE 'workspace ' || n END, 'agent', \
+            'topic ' || n, 5, n, n, 60, 'running', n, n FROM generate_series(1, 8000) AS n; \
+        INSERT INTO kubeagents_data.statuses \
+            (workspace, agent_id, session_topic, seq, \"timestamp\", status, message, content) \
+        SELECT workspace, agent_id, session_topic, n, created, status, '', '' \
+        FROM kubeagents_data.sessions, generate_series(1, 5) AS n; \
+        INSERT INTO kubeagents_data.agents (workspace, agent_id, agent_id_key, name, name_key, \
+            source, registered, last_seen, session_count) \
+        SELECT workspace, agent_id, agent_id, '', '', '', 1, 1, count(*) \
+        FROM kubeagents_data.sessions GROUP BY workspace, agent_id; \
+        ANALYZE kubeagents_data.agents, kubeagents_data.sessions, kubeagents_data.statuses",
+    );
+    connections_have_ended(&database);
+    database.psql("SELECT pg_stat_reset()");
+
+    let pool = pool(&database).await;
+    let store = store(pool.clone());
+    let reports = reports(store.clone());
+    for topic in ["topic 5001", "topic 8000"] {
+        let report = report("agent", topic, "the sixth");
+        reports.record(&Workspace::Shared, report).await.unwrap();
+        let history = messages(&store, "agent", topic).await;
+        assert_eq!(history, ["", "", "", "", "", "the sixth"]);
+    }
+    drop(reports);
+    pool.close().await;
+    connections_have_ended(&database);
+    let read = "SELECT indexrelname FROM pg_stat_user_indexes WHERE idx_scan > 0 \
+        AND indexrelname IN ('sessions_of_workspace', 'statuses_by_timestamp', 'agents_by_last_seen')";
+    assert_eq!(database.psql(read), "", "lists that were looked through");
+}
+
+#[tokio::test]
 async fn every_connection_has_the_settings_that_the_statements_rely_on() {
     const SETTINGS: &str = "SELECT string_agg(current_setting(name), ' ' ORDER BY place) \
         FROM unnest(ARRAY['default_transaction_isolation', 'lock_timeout', 'statement_timeout', \
