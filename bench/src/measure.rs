@@ -65,9 +65,8 @@ pub(crate) fn measure(
         mut limit,
     } = (case.open)(bench)?;
     if !bench.is_short() {
-        let warming = duration.min(Duration::from_secs(1));
-        measured(warming)?;
-        limit.as_mut().map(|limit| limit(warming)).transpose()?;
+        measured(duration)?;
+        limit.as_mut().map(|limit| limit(duration)).transpose()?;
     }
     let (mut values, mut limits, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
