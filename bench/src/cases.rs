@@ -15,6 +15,7 @@ use anyhow::Result;
 
 use crate::bench::Bench;
 use crate::hosts::{Component, Host, Storage};
+use crate::wrk::{Load, Rates};
 use Aim::{AtLeast, AtMost};
 use Component::{Empty, Server};
 use Host::{Native, Spin, SpinFresh, Wasmcloud};
@@ -46,6 +47,27 @@ impl Sides {
             measured: Box::new(measured),
             limit: None,
         }
+    }
+}
+
+/// Measures the requests per second of a load. The servers that answer them live as long.
+fn rate<S: 'static>(load: Load, servers: S) -> impl FnMut(Duration) -> Result<f64> {
+    run(load, servers, |rates| rates.per_second)
+}
+
+/// Measures the time of a request of a load, in microseconds. The servers that answer them live as long.
+fn time<S: 'static>(load: Load, servers: S) -> impl FnMut(Duration) -> Result<f64> {
+    run(load, servers, Rates::micros)
+}
+
+fn run<S: 'static>(
+    load: Load,
+    servers: S,
+    value: fn(Rates) -> f64,
+) -> impl FnMut(Duration) -> Result<f64> {
+    move |duration| {
+        let _ = &servers;
+        Ok(value(load.run(duration)?))
     }
 }
 

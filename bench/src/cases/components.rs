@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Sides;
 use super::reports::load;
+use super::{Sides, rate};
 use crate::bench::Bench;
 use crate::hosts::Host;
 use crate::wrk::Load;
@@ -17,10 +17,7 @@ pub(super) fn reports(bench: &Bench, host: Host, empty: Host) -> Result<Sides> {
     let connections = bench.connections(CONNECTIONS);
     let measured = load(&server, &server.url, connections);
     let limit = load(&server, &empty.url, connections);
-    Ok(Sides::new(
-        move |duration| Ok(measured.run(duration)?.per_second),
-        move |duration| Ok(limit.run(duration)?.per_second),
-    ))
+    Ok(Sides::new(rate(measured, ()), rate(limit, ())))
 }
 
 pub(super) fn health(bench: &Bench, host: Host, empty: Host) -> Result<Sides> {
@@ -30,10 +27,7 @@ pub(super) fn health(bench: &Bench, host: Host, empty: Host) -> Result<Sides> {
         Ok::<_, anyhow::Error>(Load::new("get", url, bench.connections(CONNECTIONS)))
     };
     let (measured, limit) = (load(host)?, load(empty)?);
-    Ok(Sides::new(
-        move |duration| Ok(measured.run(duration)?.per_second),
-        move |duration| Ok(limit.run(duration)?.per_second),
-    ))
+    Ok(Sides::new(rate(measured, ()), rate(limit, ())))
 }
 
 pub(super) fn size(bench: &Bench, package: &'static str) -> Result<Sides> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rusqlite::Connection;
 
-use super::Sides;
+use super::{Sides, time};
 use crate::bench::Bench;
 use crate::hosts::{Host, Server, Storage};
 use crate::wrk::Load;
@@ -70,15 +70,9 @@ pub(super) fn reports(bench: &Bench, host: Host, statuses: usize) -> Result<Side
     let load = Load::new("history", &*server.url, bench.connections(CONNECTIONS));
     let (long, run) = (load.clone().with("TOPIC", "long"), bench.number());
     let mut round = 0;
-    Ok(Sides::new(
-        move |duration| {
-            let _ = &server;
-            Ok(long.run(duration)?.micros())
-        },
-        move |duration| {
-            round += 1;
-            let short = load.clone().with("RUN", format!("{run}-{round}"));
-            Ok(short.run(duration)?.micros())
-        },
-    ))
+    Ok(Sides::new(time(long, server), move |duration| {
+        round += 1;
+        let short = load.clone().with("RUN", format!("{run}-{round}"));
+        Ok(short.run(duration)?.micros())
+    }))
 }

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use rusqlite::Connection;
 
-use super::Sides;
 use super::reads::CONNECTIONS;
+use super::{Sides, time};
 use crate::bench::Bench;
 use crate::hosts::{Host, Server, Storage};
 use crate::wrk::Load;
@@ -69,14 +69,5 @@ pub(super) fn reads(bench: &Bench, storage: Storage) -> Result<Sides> {
     let load =
         |server: &Server| Load::new("get", format!("{}/api/sessions", server.url), connections);
     let (measured, limit) = (load(&among), load(&alone));
-    Ok(Sides::new(
-        move |duration| {
-            let _ = &among;
-            Ok(measured.run(duration)?.micros())
-        },
-        move |duration| {
-            let _ = &alone;
-            Ok(limit.run(duration)?.micros())
-        },
-    ))
+    Ok(Sides::new(time(measured, among), time(limit, alone)))
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use anyhow::{Result, ensure};
 
-use super::Sides;
+use super::{Sides, rate};
 use crate::bench::Bench;
 use crate::hosts::{Host, Server};
 use crate::wrk::Load;
@@ -42,6 +42,6 @@ pub(super) fn beside(bench: &Bench, host: Host) -> Result<Sides> {
             ensure!(errors == 0, "{errors} reads have failed");
             Ok(reports.per_second)
         },
-        move |duration| Ok(alone.run(duration)?.per_second),
+        rate(alone, ()),
     ))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::Sides;
+use super::{Sides, rate};
 use crate::bench::Bench;
 use crate::client::Client;
 use crate::hosts::{Storage, native};
@@ -67,14 +67,5 @@ pub(super) fn in_memory(bench: &Bench, read: Read) -> Result<Sides> {
         load.keys(server.keys_file.as_deref())
     };
     let (measured, limit) = (load(&server.url), load(&bare.url));
-    Ok(Sides::new(
-        move |duration| {
-            let _ = &server;
-            Ok(measured.run(duration)?.per_second)
-        },
-        move |duration| {
-            let _ = &bare;
-            Ok(limit.run(duration)?.per_second)
-        },
-    ))
+    Ok(Sides::new(rate(measured, server), rate(limit, bare)))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::Sides;
+use super::{Sides, rate};
 use crate::bench::Bench;
 use crate::hosts::{Host, Server, Storage, native};
 use crate::limits::bare::Bare;
@@ -44,16 +44,7 @@ pub(super) fn in_memory(bench: &Bench, connections: u32) -> Result<Sides> {
     let bare = Bare::start(bench, &answer)?;
     let measured = load(&server, &server.url, connections);
     let limit = load(&server, &bare.url, connections);
-    Ok(Sides::new(
-        move |duration| {
-            let _ = &server;
-            Ok(measured.run(duration)?.per_second)
-        },
-        move |duration| {
-            let _ = &bare;
-            Ok(limit.run(duration)?.per_second)
-        },
-    ))
+    Ok(Sides::new(rate(measured, server), rate(limit, bare)))
 }
 
 pub(super) fn on_sqlite(bench: &Bench, host: Host, connections: u32) -> Result<Sides> {
@@ -68,16 +59,10 @@ pub(super) fn on_sqlite(bench: &Bench, host: Host, connections: u32) -> Result<S
     let workspace = format!("bare-{}", bench.number());
     let measured = load(&server, &server.url, connections);
     let mut round = 0;
-    Ok(Sides::new(
-        move |duration| {
-            let _ = &server;
-            Ok(measured.run(duration)?.per_second)
-        },
-        move |duration| {
-            round += 1;
-            sqlite::store(&file, &format!("{workspace}-{round}"), duration)
-        },
-    ))
+    Ok(Sides::new(rate(measured, server), move |duration| {
+        round += 1;
+        sqlite::store(&file, &format!("{workspace}-{round}"), duration)
+    }))
 }
 
 pub(super) fn on_postgres(bench: &Bench, connections: u32) -> Result<Sides> {
@@ -85,14 +70,8 @@ pub(super) fn on_postgres(bench: &Bench, connections: u32) -> Result<Sides> {
     let server = std::rc::Rc::new(with_keys(bench, Storage::Postgres)?);
     let measured = load(&server, &server.url, connections);
     let (beside, reports) = (server.clone(), Reports::new(&bench.place())?);
-    Ok(Sides::new(
-        move |duration| {
-            let _ = &server;
-            Ok(measured.run(duration)?.per_second)
-        },
-        move |duration| {
-            let database = beside.database.as_ref().context("no database")?;
-            reports.store(database, connections, duration)
-        },
-    ))
+    Ok(Sides::new(rate(measured, server), move |duration| {
+        let database = beside.database.as_ref().context("no database")?;
+        reports.store(database, connections, duration)
+    }))
 }

@@ -14,8 +14,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use kubeagents_core::delivery::{Answer, PostError, Poster};
 use kubeagents_core::ports::{
-    Clock, Entropy, Events, Mail, Mailer, Notifier, PasswordFailure, Passwords, Ports, Reports,
-    SubscribeError,
+    Clock, Entropy, Events, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports,
+    Reports, SubscribeError,
 };
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
@@ -143,10 +143,10 @@ impl Events for Crowded {
 
     async fn subscribe(
         &self,
-        _: &Workspace,
-        _: Option<&str>,
+        workspace: &Workspace,
+        after: Option<&str>,
     ) -> Result<Infallible, SubscribeError> {
-        Err(SubscribeError::Crowded)
+        NoEvents.subscribe(workspace, after).await
     }
 }
 
