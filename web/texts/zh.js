@@ -367,7 +367,7 @@ export const texts = {
   "audit.event.channel.changed": "修改通知渠道：",
   "audit.event.channel.removed": "删除通知渠道：",
   "audit.event.channel.disabled": "接收方已不存在，通知渠道被停用：",
-  "audit.actor.anyone": "未使用凭据",
+  "audit.actor.anyone": "未使用凭证",
   "audit.actor.password": "使用密码",
   "audit.actor.mailed_link": "使用邮件中的链接",
   "audit.actor.access_token": "已登录",

@@ -48,6 +48,54 @@ fn compose_passes_every_setting_on() {
 }
 
 #[test]
+fn compose_publishes_the_server_alone_and_to_this_machine_alone() {
+    let file = fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+    let ports: Vec<&str> = file
+        .split("    ports:\n")
+        .skip(1)
+        .flat_map(|ports| ports.lines().map(str::trim))
+        .filter_map(|line| line.strip_prefix("- \""))
+        .collect();
+    assert_eq!(ports, ["127.0.0.1:8080:8080\""]);
+    assert!(file.contains("    stop_grace_period: 20s\n"));
+}
+
+/// The settings that a manifest has values for.
+fn settings(manifest: &str) -> BTreeMap<&'static str, String> {
+    let lines = manifest.lines().map(str::trim);
+    let fields = lines.filter_map(|line| line.split_once(": "));
+    let values = fields.filter_map(|(field, value)| {
+        let setting = SETTINGS.iter().find(|setting| setting.variable == field)?;
+        Some((setting.variable, value.trim_matches('"').to_owned()))
+    });
+    values.collect()
+}
+
+#[test]
+fn kubernetes_updates_the_server_without_losing_requests() {
+    let folder = root().join("deploy/kubernetes");
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    let mut values = settings(&read("configmap.yaml"));
+    values.extend(settings(&read("secret.yaml")));
+    assert_eq!(values["SHUTDOWN_DELAY_SECONDS"], "5");
+    Values::read(Host::Native, values.into_iter().collect()).unwrap();
+
+    let deployment = read("deployment.yaml");
+    for line in [
+        concat!("image: kubeagents:", env!("CARGO_PKG_VERSION")),
+        "replicas: 2",
+        // Longer than the delay, the requests under way and the deliveries.
+        "terminationGracePeriodSeconds: 30",
+        "topologySpreadConstraints:",
+    ] {
+        let there = deployment.lines().any(|found| found.trim() == line);
+        assert!(there, "deployment.yaml has no {line}");
+    }
+    assert!(read("poddisruptionbudget.yaml").contains("\n  maxUnavailable: 1\n"));
+    assert!(read("networkpolicy.yaml").contains("\nkind: NetworkPolicy\n"));
+}
+
+#[test]
 fn the_manifests_of_wasmcloud_set_what_its_hosts_and_the_component_know() {
     for (name, wanted) in [
         ("nats.yaml", ["APP_BASE_URL", "AUTH_MODE", "BUCKET"]),

@@ -100,6 +100,40 @@ fn the_chinese_guides_have_the_code_of_the_english_ones() {
     }
 }
 
+/// Words that the Chinese texts have others for: one word for each thing.
+const OTHER_WORDS: [(&str, &str); 5] = [
+    ("可省略", "请省略"),
+    ("凭据", "凭证"),
+    ("沉默", "不再上报"),
+    ("同场", "同一次运行中"),
+    ("挂起", "无响应"),
+];
+
+#[test]
+fn the_chinese_texts_have_one_word_for_each_thing() {
+    let others = [root().join("README_zh.md"), root().join("web/texts/zh.js")];
+    for page in pages("docs/zh").into_iter().chain(others) {
+        let text = read(&page);
+        for (word, instead) in OTHER_WORDS {
+            assert!(
+                !text.contains(word),
+                "{}: {word} should be {instead}",
+                page.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn agents_are_told_to_report_twice_within_the_ttl() {
+    let ttl = SETTINGS
+        .iter()
+        .find(|setting| setting.variable == "DEFAULT_TTL_MINUTES");
+    assert!(matches!(ttl.unwrap().unset, Unset::Value("60")));
+    let page = read(&root().join("AGENTS.md"));
+    assert_eq!(page.matches("at least every half hour").count(), 2);
+}
+
 /// The anchor that GitHub gives a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter_map(|c| match c {

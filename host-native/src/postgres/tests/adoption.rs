@@ -439,6 +439,11 @@ async fn tables_in_use_or_of_another_version_are_refused_and_left_alone() {
         ),
         "{refused:?}"
     );
+    let text = refused.err().unwrap().to_string();
+    assert!(
+        text.contains("without a backup") && text.contains("drops every table"),
+        "{text}"
+    );
     database.psql("INSERT INTO schema_migrations (version) VALUES ('000007')");
     let refused = open(&options, 60).await;
     assert!(
