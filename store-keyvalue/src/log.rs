@@ -57,7 +57,31 @@ pub(crate) struct Page<T> {
     /// The latest instant on any older page.
     #[serde(with = "micros::option")]
     older: Option<Timestamp>,
+    /// Number of items that were here and have been removed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    removed: usize,
     pub(crate) items: Vec<T>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl<T> Page<T> {
+    /// Number of items that were written here. A writer that was held up is not to bring back those
+    /// that have been removed since.
+    fn written(&self) -> usize {
+        self.items.len() + self.removed
+    }
+
+    /// Removes all items but these; returns false if there is none to remove.
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&T) -> bool) -> bool {
+        let written = self.written();
+        let before = self.items.len();
+        self.items.retain(keep);
+        self.removed = written - self.items.len();
+        self.items.len() < before
+    }
 }
 
 pub(crate) fn page_key(list: &str, page: u64) -> String {
@@ -108,9 +132,10 @@ impl<T: Item> Log<T> {
     ) -> Result<(), StoreError> {
         let page = Page {
             older: self.paged,
+            removed: 0,
             items: std::mem::take(&mut self.tail),
         };
-        let longer = |there: &Page<T>| there.items.len() >= page.items.len();
+        let longer = |there: &Page<T>| there.written() >= page.items.len();
         documents
             .grow(&page_key(list, self.pages), &page, None, longer)
             .await?;

@@ -4,6 +4,7 @@ mod commit;
 mod head;
 mod merged;
 mod silence;
+mod sweep;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -251,7 +252,10 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                 .collect();
             of_session.sort_unstable_by_key(|entry| Reverse(entry.seq));
             let oldest = of_session.last().filter(|oldest| oldest.is_kept(row.gone));
-            page = oldest.and_then(|oldest| oldest.previous);
+            // Where it is on this one, it has been removed.
+            page = oldest
+                .and_then(|oldest| oldest.previous)
+                .filter(|previous| *previous < number);
             let mut statuses = of_session
                 .into_iter()
                 .filter(|entry| entry.is_kept(row.gone))

@@ -1,6 +1,7 @@
 //! The store on the model of a backend.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
@@ -17,9 +18,10 @@ use kubeagents_core::{
     WorkspaceChoice, decide,
 };
 
-use crate::documents::Limits;
+use crate::documents::{Document, Limits};
+use crate::log::{Log, Page, page_key};
 use crate::model::{Bucket, Hold, Life};
-use crate::sessions::{agent_hash, agents_list, head_key};
+use crate::sessions::{Moved, agent_hash, agents_list, head_key};
 use crate::{Entry, KeyValue, KeyValueStore, Swap};
 
 /// Limits that make every list and every agent spill over after a few reports.
@@ -306,6 +308,104 @@ fn a_report_costs_at_most_eleven_operations_however_much_there_is() {
         assert!(most <= 11, "operations of the dearest report: {most}");
         assert!(average <= 5, "operations of a report on average: {average}");
         assert!(bucket.largest() < 100_000, "{}", bucket.largest());
+    });
+}
+
+/// The statuses in a bucket that are on pages.
+async fn paged(bucket: &Bucket) -> usize {
+    let mut count = 0;
+    for key in bucket.keys() {
+        if key.starts_with("history/") {
+            let page = bucket.get(&key).await.unwrap().unwrap();
+            let page: serde_json::Value = serde_json::from_slice(&page.value).unwrap();
+            count += page["items"].as_array().unwrap().len();
+        }
+    }
+    count
+}
+
+#[test]
+fn statuses_that_a_limited_history_does_not_keep_are_deleted() {
+    block_on(async {
+        let bucket = Bucket::contended();
+        let store = KeyValueStore::with_limits(bucket.clone(), TIGHT);
+        let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for step in 0..600 {
+            let topic = match step {
+                0..4 => "early".to_owned(),
+                _ if step % 20 == 0 => "slow".to_owned(),
+                _ => format!("busy {}", step % 3),
+            };
+            let report = Report {
+                message: step.to_string(),
+                ..report(&topic, StatusKind::Running)
+            };
+            let snapshot = store.load(&report.session_key(&workspace())).await.unwrap();
+            let decision = decide(&workspace(), &report, &snapshot, after(step), 60).unwrap();
+            let mut commit = decision.commit;
+            commit.kept_entries = NonZeroU32::new(3);
+            if topic == "slow" {
+                commit.notifications.push(Notification {
+                    id: step.to_string(),
+                    workspace: workspace(),
+                    url: "https://example.com/hook".into(),
+                    host: "example.com:443".into(),
+                    body: step.to_string(),
+                    channel: String::new(),
+                    created_at: after(step),
+                    delay: TimeDelta::zero(),
+                });
+            }
+            let outcome = store.commit(&commit).await.unwrap();
+            assert_eq!(outcome, CommitOutcome::Committed);
+            expected.entry(topic).or_default().insert(0, report.message);
+        }
+        // Two for each session that is on pages as it has to be, those that went on since, and the
+        // thirty that notifications are in.
+        let paged = paged(&bucket).await;
+        assert!(paged < 70, "{paged} statuses are stored");
+        for (topic, mut messages) in expected {
+            messages.truncate(3);
+            let key = report(&topic, StatusKind::Running).session_key(&workspace());
+            let session = store.session(&key, None, 9).await.unwrap().unwrap();
+            let found = session.history.items.into_iter();
+            let found: Vec<String> = found.map(|status| status.message).collect();
+            assert_eq!(found, messages, "{topic}");
+        }
+        let all = store.history(&workspace(), AGENT, None, 99).await.unwrap();
+        assert_eq!(all.items.len(), 15);
+        assert_eq!(delivered(&store, after(600)).await.len(), 29);
+    });
+}
+
+#[test]
+fn a_writer_that_was_held_up_brings_no_deleted_items_back() {
+    block_on(async {
+        let store = KeyValueStore::new(Bucket::default());
+        let documents = &store.documents;
+        let item = |n: usize| Moved {
+            updated: after(n),
+            topic: n.to_string(),
+            seq: 1,
+            expires: after(n),
+            watched: false,
+        };
+        let mut log = Log::default();
+        log.extend((0..3).map(item));
+        let mut held = log.clone();
+        log.push(item(3));
+        log.flush(documents, "list").await.unwrap();
+        let key = page_key("list", 0);
+        let mut page: Document<Page<Moved>> = documents.read(&key).await.unwrap().unwrap();
+        assert!(page.value.retain(|moved| *moved == item(3)));
+        let lost = documents
+            .swap(&key, &page.value, &page.version)
+            .await
+            .unwrap();
+        assert!(lost.is_none());
+        held.flush(documents, "list").await.unwrap();
+        let there: Document<Page<Moved>> = documents.read(&key).await.unwrap().unwrap();
+        assert_eq!(there.value.items, [item(3)]);
     });
 }
 

@@ -336,8 +336,14 @@ impl<K: KeyValue> KeyValueStore<K> {
         };
         if allowance > 0 && head.history.size() > limits.tail_bytes {
             let list = history_list(agent);
+            let pages = head.history.pages;
             head.history.flush(&self.documents, &list).await?;
             allowance -= 1;
+            if head.limited
+                && let Err(error) = self.sweep(workspace, &list, pages, head).await
+            {
+                tracing::warn!(causes = %causes(&error), "what is no longer kept is not removed");
+            }
         }
         if allowance > 0 && head.cold.size() > limits.tail_bytes {
             let list = cold_list(agent);

@@ -120,7 +120,7 @@ fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }
 
-/// How long what was told of a silence may be tried again.
+/// How long what was told of a session may be tried again.
 const TRIED: TimeDelta = TimeDelta::days(4);
 
 /// A session's newest history entry.
@@ -203,6 +203,13 @@ impl HistoryEntry {
     /// Checks whether a session of this row still has it.
     pub(crate) fn is_kept(&self, gone: u64) -> bool {
         self.number.unwrap_or(self.seq) > gone
+    }
+
+    /// Checks whether it must stay where it is stored, also when its session no longer has it: while
+    /// notifications that it holds may be tried.
+    pub(crate) fn is_needed(&self, gone: u64, now: Timestamp) -> bool {
+        let is_tried = |told: &Outgoing| now - told.created < TRIED;
+        self.is_kept(gone) || self.outgoing.iter().any(is_tried)
     }
 
     pub(crate) fn order(&self) -> (Timestamp, Reverse<&str>, u64) {
