@@ -14,6 +14,9 @@ use crate::Platform;
 /// The body of a request.
 pub(crate) struct RequestBody<B, P> {
     body: Pin<Box<B>>,
+    /// Number of bytes that it has, where the head says so. Platforms tell its end only when asked for
+    /// more.
+    length: Option<u64>,
     platform: P,
     /// Time that a body may take, given how many bytes of it have come.
     patience: fn(u64) -> Duration,
@@ -23,10 +26,17 @@ pub(crate) struct RequestBody<B, P> {
 }
 
 impl<B, P> RequestBody<B, P> {
-    /// The body of a request whose head has just arrived.
-    pub(crate) fn new(body: B, platform: P, patience: fn(u64) -> Duration) -> Self {
+    /// The body of a request whose head has just arrived. `length`: number of bytes that it has, where the
+    /// head says so.
+    pub(crate) fn new(
+        body: B,
+        length: Option<u64>,
+        platform: P,
+        patience: fn(u64) -> Duration,
+    ) -> Self {
         Self {
             body: Box::pin(body),
+            length,
             platform,
             patience,
             started: Instant::now(),
@@ -72,7 +82,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.length == Some(self.received) || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -126,7 +136,7 @@ mod tests {
     async fn a_body_that_stays_away_ends_in_a_timeout() {
         let patience = |received| Duration::from_millis(20 + received);
         for pieces in [0, 1] {
-            let body = pin!(RequestBody::new(body(Some(pieces)), Timed, patience));
+            let body = pin!(RequestBody::new(body(Some(pieces)), None, Timed, patience));
             let error = body.collect().await.err().unwrap();
             assert!(error.is::<BodyTimeout>(), "{error}");
         }
@@ -135,7 +145,25 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_comes_in_time_is_whole() {
         let patience = |received| Duration::from_secs(600 * (received + 1));
-        let body = pin!(RequestBody::new(body(None), Timed, patience));
+        let body = pin!(RequestBody::new(body(None), None, Timed, patience));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "xxxx");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_over_when_all_that_was_announced_has_come() {
+        let patience = |_| Duration::from_secs(600);
+        for length in [0, 2] {
+            let mut body = pin!(RequestBody::new(
+                body(Some(2)),
+                Some(length),
+                Timed,
+                patience
+            ));
+            for _ in 0..length {
+                assert!(!body.is_end_stream());
+                assert!(body.frame().await.unwrap().is_ok());
+            }
+            assert!(body.is_end_stream());
+        }
     }
 }

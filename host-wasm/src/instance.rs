@@ -4,9 +4,9 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::Scheme;
-use http::{Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body::Body;
 use kubeagents_core::{
     AccessLine, Answered, App, CorsPolicy, Encrypted, Outage, Recorder, Reply, ReportPolicy,
@@ -119,8 +119,9 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
     {
         let mut request = request;
         forget_authority(&mut request);
+        let length = body_length(&request);
         let platform = || self.platform.clone();
-        let request = request.map(|body| RequestBody::new(body, platform(), body_patience));
+        let request = request.map(|body| RequestBody::new(body, length, platform(), body_patience));
         let values = &self.app.settings().values;
         let line = values.access_log.then(|| {
             let line = AccessLine::of(&request, values.trusted_proxies.as_ref());
@@ -160,6 +161,19 @@ impl<S: Store + Clone + 'static, P: Platform> Instance<S, P> {
     }
 }
 
+/// The length of a request's body as its head says it: nothing, where it only reads and announces
+/// nothing.
+fn body_length<B>(request: &Request<B>) -> Option<u64> {
+    let headers = request.headers();
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    match headers.get(CONTENT_LENGTH) {
+        Some(length) => length.to_str().ok()?.parse().ok(),
+        None => matches!(*request.method(), Method::GET | Method::HEAD).then_some(0),
+    }
+}
+
 /// Leaves `Host` to say what a request asks for. Platforms put an authority into every target: what
 /// the header says, or their own address.
 fn forget_authority<B>(request: &mut Request<B>) {
@@ -171,5 +185,33 @@ fn forget_authority<B>(request: &mut Request<B>) {
             request.extensions_mut().insert(Encrypted);
         }
         *request.uri_mut() = Uri::from(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_says_how_long_the_body_is() {
+        let length = |method: Method, headers: &[(&str, &str)]| {
+            let request = Request::builder().method(method);
+            let request = headers.iter().fold(request, |it, (k, v)| it.header(*k, *v));
+            body_length(&request.body(()).unwrap())
+        };
+        let (announced, chunked) = (("content-length", "7"), ("transfer-encoding", "chunked"));
+        for (method, unannounced) in [
+            (Method::GET, Some(0)),
+            (Method::HEAD, Some(0)),
+            (Method::POST, None),
+            (Method::DELETE, None),
+        ] {
+            let length = |headers: &[_]| length(method.clone(), headers);
+            assert_eq!(length(&[]), unannounced);
+            assert_eq!(length(&[announced]), Some(7));
+            assert_eq!(length(&[chunked]), None);
+            assert_eq!(length(&[announced, chunked]), None);
+            assert_eq!(length(&[("content-length", "x")]), None);
+        }
     }
 }

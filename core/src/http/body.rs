@@ -105,7 +105,9 @@ where
     }
     let mut body = pin!(body);
     let mut whole = Pieces::default();
-    while let Some(frame) = body.frame().await {
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         let frame = frame.map_err(|error| read_error(error.into().as_ref()))?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -202,6 +204,8 @@ fn wrong_type<T: DeserializeOwned>(body: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     use futures_executor::block_on;
     use futures_util::stream;
@@ -256,6 +260,32 @@ mod tests {
                 assert_eq!(refused, StatusCode::PAYLOAD_TOO_LARGE);
             }
         }
+    }
+
+    /// A body that says that it is over. Its end would never come.
+    struct Over;
+
+    impl Body for Over {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            panic!("nobody is to wait for it");
+        }
+
+        fn is_end_stream(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_over_is_not_waited_for() {
+        let shares = Shares::new(BUDGET_BYTES);
+        let body = read_all(Over, Standing::Admitted, &shares).unwrap();
+        assert!(body.is_empty());
     }
 
     #[test]
