@@ -13,6 +13,7 @@ pub mod log;
 mod platform;
 mod ports;
 mod reports;
+mod store;
 
 pub use config::{Config, ConfigError};
 pub use instance::{Instance, StartError};
@@ -20,3 +21,4 @@ pub use kubeagents_core::delivery::{Answer, PostError};
 pub use platform::{Platform, answer};
 pub use ports::WasmPorts;
 pub use reports::GroupedReports;
+pub use store::EitherStore;

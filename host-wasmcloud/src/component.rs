@@ -10,9 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
-use kubeagents_core::Store;
 use kubeagents_core::settings::{Host, Storage};
-use kubeagents_host_wasm::{Config, Instance, StartError, log};
+use kubeagents_host_wasm::{Config, EitherStore, Instance, StartError, log};
 use kubeagents_store_keyvalue::{KeyValueError, KeyValueStore};
 use kubeagents_store_postgres::PostgresStore;
 use tokio::sync::OnceCell;
@@ -31,11 +30,13 @@ struct Component;
 
 wasip3::http::service::export!(Component);
 
-/// State that the requests of this instance share, on either kind of storage. It holds nothing of
-/// any of them.
-enum Ready {
-    KeyValue(Instance<KeyValueStore<Bucket>, Wasi>, Bucket),
-    Postgres(Instance<PostgresStore<Postgres>, Wasi>),
+type Store = EitherStore<KeyValueStore<Bucket>, PostgresStore<Postgres>>;
+
+/// State that the requests of this instance share. It holds nothing of any of them.
+struct Ready {
+    instance: Instance<Store, Wasi>,
+    /// The bucket that is worked on, if it is one.
+    bucket: Option<Bucket>,
 }
 
 type Shared = Rc<OnceCell<Ready>>;
@@ -59,24 +60,25 @@ async fn start() -> Result<Ready, StartError> {
     log::init();
     let config = Config::read(Host::Wasmcloud, async |name| environment(name)).await?;
     config.warn();
-    match config.values.storage {
+    let (store, bucket) = match config.values.storage {
         Storage::KeyValue => {
             let bucket = Bucket::open(&config.values.bucket)
                 .await
                 .map_err(|cause| config.without_storage(cause))?;
             let store = KeyValueStore::new(bucket.clone());
-            match Instance::start(config, store, Wasi).await {
-                Ok(instance) => Ok(Ready::KeyValue(instance, bucket)),
-                Err(_) if bucket.cannot_swap() => Err(unsuitable()),
-                Err(error) => Err(error),
-            }
+            (EitherStore::First(store), Some(bucket))
         }
         Storage::Postgres => {
             let store = Postgres::open()
                 .await
                 .map_err(|cause| config.without_storage(cause))?;
-            Ok(Ready::Postgres(Instance::start(config, store, Wasi).await?))
+            (EitherStore::Second(store), None)
         }
+    };
+    match Instance::start(config, store, Wasi).await {
+        Ok(instance) => Ok(Ready { instance, bucket }),
+        Err(_) if bucket.is_some_and(|bucket| bucket.cannot_swap()) => Err(unsuitable()),
+        Err(error) => Err(error),
     }
 }
 
@@ -90,25 +92,27 @@ impl wasip3::exports::http::handler::Guest for Component {
         let shared = INSTANCE.with(Rc::clone);
         let reused = shared.initialized();
         let answer = match shared.get_or_try_init(start).await {
-            Ok(Ready::KeyValue(instance, bucket)) => {
+            Ok(ready) => {
                 let (parts, body) = request.into_parts();
-                let head = http::Request::from_parts(parts.clone(), ());
+                let bucket = ready.bucket.as_ref();
+                let head = bucket.map(|_| http::Request::from_parts(parts.clone(), ()));
                 let request = http::Request::from_parts(parts, body);
-                let answer = answer(instance, request, &shared, reused).await;
-                match bucket.cannot_swap() {
-                    true => unsuitable().answer(head),
-                    false => answer,
+                let answer = answer(&ready.instance, request, &shared, reused).await;
+                match head {
+                    Some(head) if bucket.is_some_and(Bucket::cannot_swap) => {
+                        unsuitable().answer(head)
+                    }
+                    _ => answer,
                 }
             }
-            Ok(Ready::Postgres(instance)) => answer(instance, request, &shared, reused).await,
             Err(error) => error.answer(request),
         };
         http_into_wasi_response(answer.map(Full::<Bytes>::new))
     }
 }
 
-async fn answer<S: Store + Clone + 'static>(
-    instance: &Instance<S, Wasi>,
+async fn answer(
+    instance: &Instance<Store, Wasi>,
     request: http::Request<wasip3::http_compat::IncomingRequestBody>,
     shared: &Shared,
     reused: bool,
@@ -126,10 +130,8 @@ async fn answer<S: Store + Clone + 'static>(
     let shared = Rc::clone(shared);
     // What is spawned runs on when the answer has been handed over.
     wasip3::spawn_local(async move {
-        match shared.get() {
-            Some(Ready::KeyValue(instance, _)) => instance.deliver().await,
-            Some(Ready::Postgres(instance)) => instance.deliver().await,
-            None => {}
+        if let Some(ready) = shared.get() {
+            ready.instance.deliver().await;
         }
     });
     answer

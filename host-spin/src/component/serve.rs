@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use kubeagents_core::settings::{DatabaseUrl, Host, SettingError};
-use kubeagents_core::{Peer, Store, StoreError};
-use kubeagents_host_wasm::{Config, ConfigError, Instance, StartError, log};
+use kubeagents_core::{Peer, StoreError};
+use kubeagents_host_wasm::{Config, ConfigError, EitherStore, Instance, StartError, log};
 use kubeagents_store_postgres::{PostgresStore, schema};
 use kubeagents_store_sqlite::SqliteStore;
 use spin_sdk::http::{IntoResponse, Request};
@@ -18,20 +18,16 @@ use tokio::sync::OnceCell;
 use super::databases::{PostgresConnection, SqliteConnection, open_sqlite};
 use super::platform::Spin;
 
-/// State that the requests of this instance share, on either kind of storage. It holds nothing of
-/// any of them.
-enum Ready {
-    Sqlite(Instance<SqliteStore<SqliteConnection>, Spin>),
-    Postgres(Instance<PostgresStore<PostgresConnection>, Spin>),
-}
+type Store = EitherStore<SqliteStore<SqliteConnection>, PostgresStore<PostgresConnection>>;
 
-type Shared = Rc<OnceCell<Ready>>;
+/// State that the requests of this instance share. It holds nothing of any of them.
+type Shared = Rc<OnceCell<Instance<Store, Spin>>>;
 
 thread_local! {
     static INSTANCE: Shared = Rc::default();
 }
 
-async fn start() -> Result<Ready, StartError> {
+async fn start() -> Result<Instance<Store, Spin>, StartError> {
     log::init();
     let config = Config::read(Host::Spin, async |name| match variables::get(name).await {
         Ok(value) => Ok(Some(value)),
@@ -39,35 +35,34 @@ async fn start() -> Result<Ready, StartError> {
         Err(error) => Err(format!("{error:?}")),
     })
     .await?;
-    match &config.values.database_url {
+    let store = match &config.values.database_url {
         None => {
             let store = open_sqlite()
                 .await
                 .map_err(|cause| config.without_storage(cause))?;
-            Ok(Ready::Sqlite(Instance::start(config, store, Spin).await?))
+            EitherStore::First(store)
         }
         Some(DatabaseUrl::Sqlite(_)) => {
             let rule = "must be PostgreSQL's address: Spin's own SQLite has none";
             let error = SettingError::new("database_url", rule, None);
-            Err(ConfigError::from(error).into())
+            return Err(ConfigError::from(error).into());
         }
         Some(DatabaseUrl::Postgres(url)) => {
             let connection = PostgresConnection::new(url);
             schema::migrate(&connection)
                 .await
                 .map_err(|cause| config.without_storage(StoreError::unavailable(cause)))?;
-            let store = PostgresStore::new(connection);
-            Ok(Ready::Postgres(Instance::start(config, store, Spin).await?))
+            EitherStore::Second(PostgresStore::new(connection))
         }
-    }
+    };
+    Instance::start(config, store, Spin).await
 }
 
 #[http_service]
 async fn handle(request: Request) -> impl IntoResponse {
     let shared = INSTANCE.with(Rc::clone);
     let answer = match shared.get_or_try_init(start).await {
-        Ok(Ready::Sqlite(instance)) => answer(instance, request, &shared).await,
-        Ok(Ready::Postgres(instance)) => answer(instance, request, &shared).await,
+        Ok(instance) => answer(instance, request, &shared).await,
         Err(error) => error.answer(request),
     };
     answer.map(Full::<Bytes>::new)
@@ -82,8 +77,8 @@ fn peer(request: &Request) -> Option<Peer> {
     Some(Peer(address.ip()))
 }
 
-async fn answer<S: Store + Clone + 'static>(
-    instance: &Instance<S, Spin>,
+async fn answer(
+    instance: &Instance<Store, Spin>,
     mut request: Request,
     shared: &Shared,
 ) -> Response<Bytes> {
@@ -95,10 +90,8 @@ async fn answer<S: Store + Clone + 'static>(
         let shared = Rc::clone(shared);
         // What is spawned runs on when the answer has been handed over.
         wasip3::spawn(async move {
-            match shared.get() {
-                Some(Ready::Sqlite(instance)) => instance.deliver().await,
-                Some(Ready::Postgres(instance)) => instance.deliver().await,
-                None => {}
+            if let Some(instance) = shared.get() {
+                instance.deliver().await;
             }
         });
     }
