@@ -11,10 +11,10 @@ use futures_executor::block_on;
 use futures_util::future::join_all;
 use kubeagents_core::batch::Batcher;
 use kubeagents_core::ports::{Clock, Entropy};
-use kubeagents_core::store::{MemoryStore, Sessions};
+use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
-    AuthMode, Recorder, Report, ReportPolicy, SessionKey, Snapshot, StatusKind, Timestamp, Witness,
-    Workspace, decide,
+    AuthMode, Recorder, Report, ReportPolicy, Snapshot, StatusKind, Timestamp, Witness, Workspace,
+    decide,
 };
 
 use support::server::settings;
@@ -84,22 +84,6 @@ fn groups(criterion: &mut Criterion) {
     });
 }
 
-fn encoding(criterion: &mut Criterion) {
-    let recorder = recorder();
-    let report = report(0);
-    for _ in 0..1000 {
-        block_on(recorder.record(&Workspace::Shared, &report.clone().into(), async |_| true))
-            .unwrap();
-    }
-    let key: SessionKey = report.session_key(&Workspace::Shared);
-    let found = block_on(recorder.store.session(&key, None, 1000))
-        .unwrap()
-        .unwrap();
-    criterion.bench_function("encode 1,000 statuses", |bencher| {
-        bencher.iter(|| serde_json::to_vec(black_box(&found.history.items)));
-    });
-}
-
 fn requests(criterion: &mut Criterion) {
     let world = World::new();
     for kind in &KINDS {
@@ -113,5 +97,5 @@ fn requests(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decisions, groups, encoding, requests);
+criterion_group!(benches, decisions, groups, requests);
 criterion_main!(benches);

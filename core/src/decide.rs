@@ -8,5 +8,5 @@ mod report;
 pub use refresh::{RefreshDecision, decide_refresh};
 pub use report::{
     AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, REMOVED_AT_ONCE, SessionHead,
-    Snapshot, StatusEntry, Unstored, decide, decide_hook,
+    Snapshot, Unstored, decide, decide_hook,
 };

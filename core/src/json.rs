@@ -1,12 +1,17 @@
-//! JSON texts: parsed strictly, but for pieces that are no text.
+//! JSON texts: parsed strictly, but for pieces that are no text; and written fast.
+
+mod encoder;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Number, Value};
+
+pub(crate) use encoder::{size, to_vec};
 
 /// U+FFFD as an escape.
 const REPLACEMENT: &str = "\\ufffd";
@@ -164,6 +169,14 @@ impl UniqueVisitor {
             false => Err(Error::invalid_type(found, &self)),
         }
     }
+}
+
+/// Serialises what is shared as it is.
+pub(crate) fn shared<T: Serialize + ?Sized, S: Serializer>(
+    value: &Arc<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    T::serialize(value, serializer)
 }
 
 /// The integer that a number is, however it is written: JSON Schema counts `5.0` and `1e3` among them.

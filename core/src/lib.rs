@@ -60,7 +60,7 @@ pub use channel::{Channel, Event, Events, Format, MAX_CHANNELS, MAX_DELAY_SECOND
 pub use context::Context;
 pub use decide::{
     AgentPatch, Commit, Decision, HookEffect, LAST_SEEN_LEAD, REMOVED_AT_ONCE, RefreshDecision,
-    SessionHead, Snapshot, StatusEntry, Unstored, decide, decide_hook, decide_refresh,
+    SessionHead, Snapshot, Unstored, decide, decide_hook, decide_refresh,
 };
 pub use email::email_key;
 pub use fair_queue::FairQueue;
@@ -81,7 +81,7 @@ pub use report::{MAX_TTL_MINUTES, Report};
 pub use session::{NamedSession, Session, SessionKey, SessionState, TURN};
 pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};
 pub use silence::Silence;
-pub use status::{Status, StatusKind};
+pub use status::{Status, StatusEntry, StatusKind};
 pub use store::{Store, StoreError};
 pub use time::{Timestamp, format_go_duration, parse_go_duration};
 pub use token::RefreshToken;

@@ -83,8 +83,8 @@ impl HistoryCursor {
     /// The place after this status.
     pub fn after(status: &Status) -> Self {
         Self {
-            timestamp: status.timestamp,
-            session_topic: status.session_topic.clone(),
+            timestamp: status.entry.timestamp,
+            session_topic: status.session_topic.to_string(),
             seq: status.seq,
         }
     }

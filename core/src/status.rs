@@ -1,6 +1,7 @@
 //! What an agent reported, once.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -60,12 +61,27 @@ impl StatusKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Status {
     /// The agent that reported.
-    pub agent_id: String,
+    #[serde(serialize_with = "crate::json::shared")]
+    pub agent_id: Arc<str>,
     /// The session it reported on.
-    pub session_topic: String,
+    #[serde(serialize_with = "crate::json::shared")]
+    pub session_topic: Arc<str>,
+    /// What it reported.
+    #[serde(flatten, serialize_with = "crate::json::shared")]
+    pub entry: Arc<StatusEntry>,
+    /// The place in the session's history, counted from 1, with gaps. Orders history; not shown.
+    #[serde(skip)]
+    pub seq: u64,
+}
+
+/// What a report adds to a session's history, at the place
+/// [`SessionHead::seq`](crate::SessionHead::seq).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct StatusEntry {
     /// What it reported.
     pub status: StatusKind,
     /// The server's clock when the report was decided.
+    // It is never before that of the session's previous entry.
     #[serde(serialize_with = "crate::time::serialize")]
     pub timestamp: Timestamp,
     /// Why the status is what it is; empty when no reason was given.
@@ -77,7 +93,4 @@ pub struct Status {
     /// Longer text; empty when none was given.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub content: String,
-    /// The place in the session's history, counted from 1, with gaps. Orders history; not shown.
-    #[serde(skip)]
-    pub seq: u64,
 }

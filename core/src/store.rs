@@ -46,7 +46,8 @@ pub use sessions::{
 pub use tokens::RefreshTokens;
 
 use crate::audit::AuditEntry;
-use crate::{Agent, ApiKey, NamedSession, Session, Status};
+use crate::json;
+use crate::{Agent, ApiKey, NamedSession, Session, Status, StatusEntry};
 
 /// Why storage did not do what it was asked. Clients see 503 for either.
 #[derive(Debug, thiserror::Error)]
@@ -95,12 +96,15 @@ pub trait Row {
     fn bytes(&self) -> usize;
 }
 
-/// The rows for a page, gathered as storage gives them, and one more if another follows.
+/// The rows for a page, gathered as storage gives them: as many as its limit, or as reach
+/// [`MAX_PAGE_BYTES`], whichever comes first.
 #[derive(Debug)]
 pub struct Gathering<T> {
     rows: Vec<T>,
     bytes: usize,
     limit: usize,
+    /// Whether another row follows.
+    has_more: bool,
 }
 
 impl<T: Row> Gathering<T> {
@@ -110,6 +114,7 @@ impl<T: Row> Gathering<T> {
             rows: Vec::new(),
             bytes: 0,
             limit,
+            has_more: false,
         }
     }
 
@@ -119,15 +124,15 @@ impl<T: Row> Gathering<T> {
         missing.min(ROWS_AT_ONCE)
     }
 
-    /// Adds the next row; breaks when no other is needed.
+    /// Adds the next row, or, if there is no room for it, notes that one follows and breaks.
     pub fn push(&mut self, row: T) -> ControlFlow<()> {
-        let full = self.rows.len() >= self.limit || self.bytes >= MAX_PAGE_BYTES;
+        if self.rows.len() >= self.limit || self.bytes >= MAX_PAGE_BYTES {
+            self.has_more = true;
+            return ControlFlow::Break(());
+        }
         self.bytes += row.bytes();
         self.rows.push(row);
-        match full {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        ControlFlow::Continue(())
     }
 
     /// Adds what was read when [`Gathering::wanted`] rows were asked for. Returns the row to go on
@@ -140,29 +145,25 @@ impl<T: Row> Gathering<T> {
 
     /// The page, with the place of its last row if another follows.
     pub fn page<C>(self, place: impl FnOnce(&T) -> C) -> Page<T, C> {
-        Page::cut(self.rows, self.limit, place)
+        let last = self.rows.last().filter(|_| self.has_more);
+        Page {
+            next: last.map(place),
+            items: self.rows,
+        }
     }
 }
 
 impl<T: Row, C> Page<T, C> {
-    /// The first of `rows`: `limit` of them, or as many as reach [`MAX_PAGE_BYTES`], whichever comes
-    /// first; and the place of the last of them if more follow. No row after those is asked for but
-    /// one.
+    /// The first of `rows`, as a [`Gathering`] takes them; and the place of the last of them if more
+    /// follow. No row after those is asked for but one.
     pub fn cut(
         rows: impl IntoIterator<Item = T>,
         limit: usize,
         place: impl FnOnce(&T) -> C,
     ) -> Self {
-        let mut rows = rows.into_iter().fuse();
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        while items.len() < limit && bytes < MAX_PAGE_BYTES {
-            let Some(row) = rows.next() else { break };
-            bytes += row.bytes();
-            items.push(row);
-        }
-        let next = rows.next().and_then(|_| items.last().map(place));
-        Self { items, next }
+        let mut found = Gathering::new(limit);
+        let _full = rows.into_iter().try_for_each(|row| found.push(row));
+        found.page(place)
     }
 }
 
@@ -202,20 +203,7 @@ const ROW_BYTES: usize = 320;
 
 /// The size of these texts in JSON, in bytes, without their quotation marks.
 pub(crate) fn json_bytes<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
-    // So few that a byte can count what they take more, which lets processors count many at once:
-    // lists are measured while the in-memory store is locked.
-    const AT_ONCE: usize = 48;
-    let more = |byte: &u8| match byte {
-        b'"' | b'\\' | b'\x08' | b'\t' | b'\n' | b'\x0c' | b'\r' => 1,
-        ..b' ' => 5,
-        _ => 0_u8,
-    };
-    let size = |text: &str| {
-        let some = text.as_bytes().chunks(AT_ONCE);
-        let more = some.map(|some| usize::from(some.iter().map(more).sum::<u8>()));
-        text.len() + more.sum::<usize>()
-    };
-    texts.into_iter().map(size).sum()
+    texts.into_iter().map(json::size).sum()
 }
 
 impl Row for Agent {
@@ -263,13 +251,16 @@ impl Row for Status {
         let Self {
             agent_id,
             session_topic,
+            entry,
+            ..
+        } = self;
+        let StatusEntry {
             reason,
             message,
             content,
             ..
-        } = self;
-        let texts = [agent_id, session_topic, reason, message, content];
-        ROW_BYTES + json_bytes(texts.map(String::as_str))
+        } = &**entry;
+        ROW_BYTES + json_bytes([&**agent_id, session_topic, reason, message, content])
     }
 }
 
@@ -320,6 +311,8 @@ pub trait Store:
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use chrono::DateTime;
 
     use super::*;
@@ -331,13 +324,15 @@ mod tests {
         let instant = DateTime::from_timestamp(1_800_000_000, 1000).unwrap_or_default();
         for text in [every.repeat(100), "\u{1}".repeat(1000), String::new()] {
             let status = Status {
-                agent_id: text.clone(),
-                session_topic: text.clone(),
-                status: StatusKind::Running,
-                timestamp: instant,
-                reason: text.clone(),
-                message: text.clone(),
-                content: text.clone(),
+                agent_id: text.as_str().into(),
+                session_topic: text.as_str().into(),
+                entry: Arc::new(StatusEntry {
+                    status: StatusKind::Running,
+                    timestamp: instant,
+                    reason: text.clone(),
+                    message: text.clone(),
+                    content: text.clone(),
+                }),
                 seq: 1,
             };
             let session = Session {

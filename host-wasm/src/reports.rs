@@ -288,7 +288,7 @@ mod tests {
         history
             .into_iter()
             .rev()
-            .map(|status| status.message)
+            .map(|status| status.entry.message.clone())
             .collect()
     }
 

@@ -8,6 +8,7 @@ mod sweep;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -237,6 +238,7 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
             rounds.lost()?;
         };
         let list = history_list(&agent_hash(&key.workspace, &key.agent_id));
+        let agent_id = Arc::from(&*key.agent_id);
         let mut page = Some(row.page);
         let mut in_head = Some(head.history.tail);
         let mut found = Gathering::new(limit);
@@ -260,7 +262,7 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                 .into_iter()
                 .filter(|entry| entry.is_kept(row.gone))
                 .filter(|entry| before.is_none_or(|before| entry.seq < before))
-                .map(|entry| entry.status(&key.agent_id));
+                .map(|entry| entry.status(&agent_id));
             if statuses.try_for_each(|it| found.push(it)).is_break() {
                 break;
             }
@@ -292,6 +294,7 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
                 entry.order() < (before.timestamp, Reverse(&before.session_topic), before.seq)
             })
         };
+        let shown_id = Arc::from(agent_id);
         let mut found = Gathering::new(limit);
         let mut gone = HashMap::new();
         let mut ended = false;
@@ -310,7 +313,7 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
             let is_kept =
                 |entry: &HistoryEntry| entry.is_kept(gone.get(&entry.topic).copied().unwrap_or(0));
             let kept = batch.into_iter().filter(is_kept);
-            let mut statuses = kept.map(|entry| entry.status(agent_id));
+            let mut statuses = kept.map(|entry| entry.status(&shown_id));
             ended |= statuses.try_for_each(|it| found.push(it)).is_break();
         }
         Ok(found.page(HistoryCursor::after))

@@ -369,7 +369,7 @@ fn statuses_that_a_limited_history_does_not_keep_are_deleted() {
             let key = report(&topic, StatusKind::Running).session_key(&workspace());
             let session = store.session(&key, None, 9).await.unwrap().unwrap();
             let found = session.history.items.into_iter();
-            let found: Vec<String> = found.map(|status| status.message).collect();
+            let found: Vec<String> = found.map(|status| status.entry.message.clone()).collect();
             assert_eq!(found, messages, "{topic}");
         }
         let all = store.history(&workspace(), AGENT, None, 99).await.unwrap();

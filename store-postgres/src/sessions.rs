@@ -92,9 +92,11 @@ mod group;
 mod silence;
 mod single;
 
+use std::sync::Arc;
+
 use kubeagents_core::{
     Agent, Commit, MAX_TTL_MINUTES, NamedSession, Notification, Session, SessionKey, Snapshot,
-    Status, StatusKind, StoreError, Timestamp, Workspace,
+    Status, StatusEntry, StatusKind, StoreError, Timestamp, Workspace,
     batch::Chain,
     store::{
         AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page,
@@ -292,17 +294,19 @@ async fn gathered(
 fn status_from(
     row: &mut Row,
     seq: i64,
-    agent_id: &str,
-    session_topic: &str,
+    agent_id: &Arc<str>,
+    session_topic: Arc<str>,
 ) -> Result<Status, UnexpectedResult> {
     Ok(Status {
-        agent_id: agent_id.to_owned(),
-        session_topic: session_topic.to_owned(),
-        timestamp: row.instant()?,
-        status: row.status()?,
-        reason: row.text()?,
-        message: row.text()?,
-        content: row.text()?,
+        agent_id: Arc::clone(agent_id),
+        session_topic,
+        entry: Arc::new(StatusEntry {
+            timestamp: row.instant()?,
+            status: row.status()?,
+            reason: row.text()?,
+            message: row.text()?,
+            content: row.text()?,
+        }),
         seq: seq
             .try_into()
             .map_err(|_| UnexpectedResult("a negative place"))?,
@@ -480,6 +484,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         limit: usize,
     ) -> Result<Option<SessionHistory>, StoreError> {
         let mut session = None;
+        let (agent_id, topic) = (Arc::from(&*key.agent_id), Arc::from(&*key.session_topic));
         let mut history = Gathering::new(limit);
         let mut before = before.unwrap_or(u64::MAX);
         loop {
@@ -492,7 +497,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             ];
             let read = |row: &mut Row| {
                 let status = match row.optional_int()? {
-                    Some(seq) => Some(status_from(row, seq, &key.agent_id, &key.session_topic)?),
+                    Some(seq) => Some(status_from(row, seq, &agent_id, Arc::clone(&topic))?),
                     None => {
                         row.skip(5);
                         None
@@ -522,6 +527,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         before: Option<&HistoryCursor>,
         limit: usize,
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
+        let shown_id = Arc::from(agent_id);
         let mut history = Gathering::new(limit);
         let mut before = before.cloned();
         loop {
@@ -540,9 +546,9 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 rows(history.wanted()),
             ];
             let read = |row: &mut Row| {
-                let topic = row.text()?;
+                let topic = row.text()?.into();
                 let seq = row.int()?;
-                status_from(row, seq, agent_id, &topic)
+                status_from(row, seq, &shown_id, topic)
             };
             let batch = self.query.lists().all(HISTORY, &params, read).await?;
             match history.extend(batch) {

@@ -1,6 +1,7 @@
 //! Agents, sessions and their history.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
@@ -263,19 +264,21 @@ impl<'a> From<&'a Chain> for ChainRow<'a> {
 
 fn status(
     row: &mut Row,
-    agent_id: &str,
-    topic: String,
+    agent_id: &Arc<str>,
+    session_topic: Arc<str>,
     seq: u64,
 ) -> Result<Status, UnexpectedResult> {
     Ok(Status {
-        agent_id: agent_id.to_owned(),
-        session_topic: topic,
+        agent_id: Arc::clone(agent_id),
+        session_topic,
         seq,
-        status: row.status()?,
-        timestamp: row.instant()?,
-        reason: row.text()?,
-        message: row.text()?,
-        content: row.text()?,
+        entry: Arc::new(StatusEntry {
+            status: row.status()?,
+            timestamp: row.instant()?,
+            reason: row.text()?,
+            message: row.text()?,
+            content: row.text()?,
+        }),
     })
 }
 
@@ -492,6 +495,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Option<SessionHistory>, StoreError> {
+        let (agent_id, topic) = (Arc::from(&*key.agent_id), Arc::from(&*key.session_topic));
         let mut found = None;
         let mut history = Gathering::new(limit);
         let mut before = before.unwrap_or(u64::MAX);
@@ -507,8 +511,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             for mut row in self.lists.run(SESSION, parameters).await? {
                 match row.optional_int()? {
                     Some(seq) => {
-                        let topic = key.session_topic.clone();
-                        batch.push(status(&mut row, &key.agent_id, topic, seq)?);
+                        batch.push(status(&mut row, &agent_id, Arc::clone(&topic), seq)?);
                     }
                     None => row.skip(5),
                 }
@@ -542,6 +545,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             ),
             None => (Value::Integer(i64::MAX), String::new(), 0),
         };
+        let shown_id = Arc::from(agent_id);
         let mut history = Gathering::new(limit);
         loop {
             let parameters = [
@@ -554,12 +558,12 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             ];
             let batch = self.lists.all(HISTORY, parameters, |row| {
                 let (topic, seq) = (row.text()?, row.int()?);
-                status(row, agent_id, topic, seq)
+                status(row, &shown_id, topic.into(), seq)
             });
             match history.extend(batch.await?) {
                 Some(last) => {
-                    timestamp = last.timestamp.into();
-                    topic.clone_from(&last.session_topic);
+                    timestamp = last.entry.timestamp.into();
+                    topic = last.session_topic.to_string();
                     seq = last.seq;
                 }
                 None => break,

@@ -290,7 +290,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date() {
             );
             let found = store.session(&key, None, 10).await.unwrap().unwrap();
             assert_eq!(found.session, Session::new("a".into(), topic.into(), head));
-            assert_eq!(found.history.items[0].message, message);
+            assert_eq!(found.history.items[0].entry.message, message);
         }
         let agent = store.agent(&Workspace::Shared, "a", at(10)).await.unwrap();
         assert_eq!(agent.unwrap().latest_message, "going on");
@@ -575,12 +575,16 @@ fn pages_are_whole_however_many_statements_they_take() {
         let newest_first = |(one, other): (&Status, &Status)| {
             let key = |status: &Status| {
                 let Status {
-                    timestamp,
                     session_topic,
+                    entry,
                     seq,
                     ..
                 } = status;
-                (Reverse(*timestamp), session_topic.clone(), Reverse(*seq))
+                (
+                    Reverse(entry.timestamp),
+                    session_topic.clone(),
+                    Reverse(*seq),
+                )
             };
             key(one) < key(other)
         };

@@ -50,7 +50,7 @@ impl Chain {
     pub fn with_kept_entries(&self) -> impl Iterator<Item = (&Commit, &StatusEntry)> {
         let outdated = self.last().outdated();
         self.commits().filter_map(move |commit| {
-            let entry = commit.status.as_ref()?;
+            let entry = commit.status.as_deref()?;
             (commit.session.entries > outdated).then_some((commit, entry))
         })
     }

@@ -1,13 +1,14 @@
 //! The state machine of reports: from what is stored and what was reported to what is to be stored.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 
 use crate::{
     Context, Happening, InvalidField, MAX_TTL_MINUTES, Notification, Quota, Report, Rule,
-    SessionKey, Silence, StatusKind, Timestamp, Transition, Workspace, agent::search_key, context,
-    session::expires_at, time::truncate,
+    SessionKey, Silence, StatusEntry, StatusKind, Timestamp, Transition, Workspace,
+    agent::search_key, context, session::expires_at, time::truncate,
 };
 
 /// How far ahead of the clock a sequence, which is an instant in microseconds, may be.
@@ -103,21 +104,6 @@ impl AgentPatch {
     }
 }
 
-/// The entry that joins the end of the session's history, at the place [`SessionHead::seq`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusEntry {
-    /// What was reported.
-    pub status: StatusKind,
-    /// The server's clock, never before the session's previous entry.
-    pub timestamp: Timestamp,
-    /// Why the status is what it is; may be empty.
-    pub reason: String,
-    /// A line for people; may be empty.
-    pub message: String,
-    /// Longer text; may be empty.
-    pub content: String,
-}
-
 /// Everything that one report changes, to be applied as one atomic step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
@@ -131,7 +117,7 @@ pub struct Commit {
     pub session: SessionHead,
     /// The new history entry; `None` leaves a gap at this place. A session's first commit has one,
     /// and so has one with notifications.
-    pub status: Option<StatusEntry>,
+    pub status: Option<Arc<StatusEntry>>,
     /// What joins the outbox.
     pub notifications: Vec<Notification>,
     /// The most entries that the session's history keeps; `None`: all. Of older ones this commit removes
@@ -330,12 +316,14 @@ fn decide_effect(
                 last_seen: now,
             },
             session,
-            status: noted_before.is_none().then(|| StatusEntry {
-                status: report.status,
-                timestamp: now,
-                reason: report.reason.clone(),
-                message: report.message.clone(),
-                content: report.content.clone(),
+            status: noted_before.is_none().then(|| {
+                Arc::new(StatusEntry {
+                    status: report.status,
+                    timestamp: now,
+                    reason: report.reason.clone(),
+                    message: report.message.clone(),
+                    content: report.content.clone(),
+                })
             }),
             notifications: Vec::new(),
             kept_entries: None,

@@ -342,7 +342,7 @@ async fn lasts<S: Store>(
             if status.seq <= happening.seq {
                 return Ok(true);
             }
-            if status.status != happening.status {
+            if status.entry.status != happening.status {
                 return Ok(false);
             }
         }

@@ -14,7 +14,7 @@ pub(super) type Answer = Result<Response<Bytes>, super::ApiError>;
 
 /// A JSON response.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
-    let (status, body) = match serde_json::to_vec(body) {
+    let (status, body) = match crate::json::to_vec(body) {
         Ok(body) => (status, body),
         Err(error) => {
             tracing::error!(%error, "response could not be serialised");

@@ -18,6 +18,7 @@ pub struct SessionWalk<'q> {
     now: Timestamp,
     found: Gathering<NamedSession>,
     looked_at: usize,
+    /// The size of those, where there is a filter.
     bytes: usize,
     after: Option<WorkspaceCursor>,
 }
@@ -64,10 +65,14 @@ impl<'q> SessionWalk<'q> {
     /// Adds what was read of a window; breaks at the end of the walk. `is_last`: no other session
     /// follows.
     pub fn add(&mut self, rows: Vec<NamedSession>, is_last: bool) -> ControlFlow<()> {
+        if let Some(last) = rows.last() {
+            self.after = Some(WorkspaceCursor::after(last));
+        }
+        self.looked_at += rows.len();
+        if self.query.filters() {
+            self.bytes += rows.iter().map(Row::bytes).sum::<usize>();
+        }
         for row in rows {
-            self.looked_at += 1;
-            self.bytes += row.bytes();
-            self.after = Some(WorkspaceCursor::after(&row));
             if self.wants(&row) {
                 self.found.push(row)?;
             }

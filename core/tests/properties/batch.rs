@@ -489,7 +489,7 @@ proptest! {
         for key in entered.keys() {
             let found = block_on(store.store.session(key, None, 1000)).unwrap();
             let history = found.map_or(Vec::new(), |found| found.history.items);
-            if history.last().is_some_and(|first| !first.message.starts_with("rival")) {
+            if history.last().is_some_and(|first| !first.entry.message.starts_with("rival")) {
                 *registered.entry(key.agent_id.clone()).or_default() += 1;
             }
         }
@@ -497,7 +497,7 @@ proptest! {
         let is_own = |agent: &&String| {
             let history = block_on(store.store.history(&Workspace::Shared, agent, None, 1000));
             let first = history.unwrap().items.pop();
-            first.is_some_and(|first| !first.message.starts_with("rival"))
+            first.is_some_and(|first| !first.entry.message.starts_with("rival"))
         };
         prop_assert!(registered.keys().filter(is_own).count() <= most(agents));
 
@@ -505,7 +505,7 @@ proptest! {
             let found = block_on(store.store.session(&key, None, 1000)).unwrap();
             let mut history = found.map_or(Vec::new(), |found| found.history.items);
             history.reverse();
-            let stored: Vec<&str> = history.iter().map(|entry| &*entry.message).collect();
+            let stored: Vec<&str> = history.iter().map(|status| &*status.entry.message).collect();
             let order = reports.iter().map(|(message, _)| &**message);
             let order: Vec<&str> = order.filter(|message| stored.contains(message)).collect();
             let mut own = stored.clone();
@@ -518,8 +518,8 @@ proptest! {
             let mut transitions = BTreeSet::new();
             for pair in history.windows(2) {
                 let ends = |status| status != StatusKind::Running;
-                if !ends(pair[0].status) && ends(pair[1].status) {
-                    transitions.insert(pair[1].message.clone());
+                if !ends(pair[0].entry.status) && ends(pair[1].entry.status) {
+                    transitions.insert(pair[1].entry.message.clone());
                 }
             }
             for (message, pending) in reports {

@@ -60,7 +60,7 @@ proptest! {
                     CommitOutcome::Committed => landed
                         .entry(commit.key.session_topic.clone())
                         .or_default()
-                        .push(commit.status.unwrap().message),
+                        .push(commit.status.unwrap().message.clone()),
                     CommitOutcome::Conflict => conflicts += 1,
                     CommitOutcome::Refused(quota) => panic!("{quota}"),
                 }
@@ -93,15 +93,15 @@ proptest! {
             };
             let found = block_on(store.session(&key, None, 10_000)).unwrap().unwrap();
             let history: Vec<_> = found.history.items.iter().rev().collect();
-            let stored: Vec<&str> = history.iter().map(|status| status.message.as_str()).collect();
+            let stored: Vec<&str> = history.iter().map(|status| status.entry.message.as_str()).collect();
             prop_assert_eq!(stored, messages.iter().map(String::as_str).collect::<Vec<_>>());
             let follows = |pair: &[&Status]| {
-                pair[0].timestamp <= pair[1].timestamp || clock_errors.contains(&pair[1].message)
+                pair[0].entry.timestamp <= pair[1].entry.timestamp || clock_errors.contains(&pair[1].entry.message)
             };
             prop_assert!(history.windows(2).all(follows));
             prop_assert!(history.iter().zip(1..).all(|(status, seq)| status.seq == seq));
-            prop_assert_eq!(found.session.last_updated, history.last().unwrap().timestamp);
-            prop_assert_eq!(found.session.current_status, history.last().unwrap().status);
+            prop_assert_eq!(found.session.last_updated, history.last().unwrap().entry.timestamp);
+            prop_assert_eq!(found.session.current_status, history.last().unwrap().entry.status);
             active += u64::from(!found.session.is_expired(now));
         }
         let total: usize = landed.values().map(Vec::len).sum();

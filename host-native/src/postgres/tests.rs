@@ -71,7 +71,7 @@ async fn messages(store: &NativeStore, agent: &str, topic: &str) -> Vec<String> 
     let mut messages: Vec<_> = found
         .into_iter()
         .flat_map(|found| found.history.items)
-        .map(|status| status.message)
+        .map(|status| status.entry.message.clone())
         .collect();
     messages.reverse();
     messages

@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use kubeagents_core::{
-    Commit, Context, REMOVED_AT_ONCE, Session, SessionHead, Silence, Status, StatusKind, Timestamp,
-    Workspace, sha256_hex,
+    Commit, Context, REMOVED_AT_ONCE, Session, SessionHead, Silence, Status, StatusEntry,
+    StatusKind, Timestamp, Workspace, sha256_hex,
 };
 use serde::{Deserialize, Serialize};
 
@@ -216,15 +217,17 @@ impl HistoryEntry {
         (self.at, Reverse(&self.topic), self.seq)
     }
 
-    pub(crate) fn status(self, agent_id: &str) -> Status {
+    pub(crate) fn status(self, agent_id: &Arc<str>) -> Status {
         Status {
-            agent_id: agent_id.to_owned(),
-            session_topic: self.topic,
-            status: self.status,
-            timestamp: self.at,
-            reason: self.reason,
-            message: self.message,
-            content: self.content,
+            agent_id: Arc::clone(agent_id),
+            session_topic: self.topic.into(),
+            entry: Arc::new(StatusEntry {
+                status: self.status,
+                timestamp: self.at,
+                reason: self.reason,
+                message: self.message,
+                content: self.content,
+            }),
             seq: self.seq,
         }
     }

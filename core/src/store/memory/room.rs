@@ -557,7 +557,7 @@ mod tests {
             let numbers = page
                 .items
                 .iter()
-                .map(|status| status.message.parse::<usize>().unwrap());
+                .map(|status| status.entry.message.parse::<usize>().unwrap());
             (numbers.collect::<Vec<_>>(), page.next)
         };
         let (first, mut after) = page(None);

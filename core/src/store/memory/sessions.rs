@@ -14,8 +14,8 @@ use crate::report::MAX_TTL_MINUTES;
 use crate::session::expires_at;
 use crate::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
-    ROW_BYTES, Row, SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions,
-    SilenceNote, StoreError, WorkspaceCursor, WorkspaceQuery, json_bytes,
+    SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote, StoreError,
+    WorkspaceCursor, WorkspaceQuery,
 };
 use crate::yielding::yield_now;
 use crate::{
@@ -35,14 +35,19 @@ fn visit_some<K: Ord + Clone>(
     mut visit: impl FnMut(&K) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut next = keys.range((place.clone(), Unbounded));
-    for _ in 0..ROWS_AT_ONCE {
+    let mut last = None;
+    let end = (0..ROWS_AT_ONCE).try_for_each(|_| {
         let Some(key) = next.next() else {
             return ControlFlow::Break(());
         };
         visit(key)?;
-        *place = Excluded(key.clone());
+        last = Some(key);
+        ControlFlow::Continue(())
+    });
+    if let Some(last) = last {
+        *place = Excluded(last.clone());
     }
-    ControlFlow::Continue(())
+    end
 }
 
 /// Agents with their sessions, by workspace.
@@ -101,7 +106,7 @@ impl Workspaces {
     /// What a session that is not there yet will take up, with its agent where that is new.
     fn cost(&self, commits: &[&Commit]) -> usize {
         let statuses = commits.iter().filter_map(|commit| commit.status.as_ref());
-        let statuses = statuses.map(status_bytes).sum::<usize>();
+        let statuses = statuses.map(|entry| status_bytes(entry)).sum::<usize>();
         let of_session = commits.last().map(|commit| {
             let Commit {
                 key,
@@ -283,51 +288,6 @@ pub(super) fn status_bytes(entry: &StatusEntry) -> usize {
         + heap::tree_place(size_of::<Moment>())
         + heap::tree_place(size_of::<(u64, usize)>());
     FIXED + heap::texts([&entry.reason, &entry.message, &entry.content])
-}
-
-/// A status on its way out: texts are copied once the store is unlocked, since a page may hold a
-/// hundred megabytes of them.
-struct StoredStatus {
-    agent_id: Arc<str>,
-    topic: Arc<str>,
-    seq: u64,
-    entry: Arc<StatusEntry>,
-}
-
-impl Row for StoredStatus {
-    fn bytes(&self) -> usize {
-        let StatusEntry {
-            reason,
-            message,
-            content,
-            ..
-        } = &*self.entry;
-        ROW_BYTES + json_bytes([&*self.agent_id, &self.topic, reason, message, content])
-    }
-}
-
-impl StoredStatus {
-    fn shown(self) -> Status {
-        Status {
-            agent_id: self.agent_id.to_string(),
-            session_topic: self.topic.to_string(),
-            status: self.entry.status,
-            timestamp: self.entry.timestamp,
-            reason: self.entry.reason.clone(),
-            message: self.entry.message.clone(),
-            content: self.entry.content.clone(),
-            seq: self.seq,
-        }
-    }
-}
-
-/// The page with its statuses as clients see them.
-fn shown<C>(page: Page<StoredStatus, C>) -> Page<Status, C> {
-    let statuses = page.items.into_iter();
-    Page {
-        items: statuses.map(StoredStatus::shown).collect(),
-        next: page.next,
-    }
 }
 
 impl Agents {
@@ -584,9 +544,7 @@ impl AgentState {
             let instant = Reverse(entry.timestamp);
             self.timeline
                 .insert((instant, Arc::clone(&topic), Reverse(head.seq)));
-            session
-                .history
-                .insert(session.head.seq, Arc::new(entry.clone()));
+            session.history.insert(session.head.seq, Arc::clone(entry));
             more += status_bytes(entry);
         }
         if let Some(kept) = commit.kept_entries {
@@ -640,15 +598,15 @@ impl AgentState {
     }
 
     /// The status at a place of the timeline, unless its session is gone.
-    fn status(&self, (instant, topic, seq): &Moment) -> Option<StoredStatus> {
+    fn status(&self, (instant, topic, seq): &Moment) -> Option<Status> {
         let seq = seq.0;
         let entry = self.sessions.get(topic)?.history.get(&seq)?;
         if entry.timestamp != instant.0 {
             return None;
         }
-        Some(StoredStatus {
+        Some(Status {
             agent_id: Arc::clone(&self.id),
-            topic: Arc::clone(topic),
+            session_topic: Arc::clone(topic),
             seq,
             entry: Arc::clone(entry),
         })
@@ -916,19 +874,19 @@ impl Sessions for MemoryStore {
             let agent = sessions.agent(&key.workspace, &key.agent_id)?;
             let (topic, found) = agent.sessions.get_key_value(key.session_topic.as_str())?;
             let older = found.history.range(..before.unwrap_or(u64::MAX));
-            let history = older.rev().map(|(seq, entry)| StoredStatus {
+            let history = older.rev().map(|(seq, entry)| Status {
                 agent_id: Arc::clone(&agent.id),
-                topic: Arc::clone(topic),
+                session_topic: Arc::clone(topic),
                 seq: *seq,
                 entry: Arc::clone(entry),
             });
             let history = Page::cut(history, limit, |status| status.seq);
-            Some((agent.session(topic)?, history))
+            Some(SessionHistory {
+                session: agent.session(topic)?,
+                history,
+            })
         };
-        Ok(read().map(|(session, history)| SessionHistory {
-            history: shown(history),
-            session,
-        }))
+        Ok(read())
     }
 
     async fn history(
@@ -961,11 +919,7 @@ impl Sessions for MemoryStore {
         while look().is_continue() {
             yield_now().await;
         }
-        Ok(shown(found.page(|status| HistoryCursor {
-            timestamp: status.entry.timestamp,
-            session_topic: status.topic.to_string(),
-            seq: status.seq,
-        })))
+        Ok(found.page(HistoryCursor::after))
     }
 }
 

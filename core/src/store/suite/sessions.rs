@@ -1,6 +1,8 @@
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use super::*;
+use crate::StatusEntry;
 
 /// A first report makes an agent and a session, with every field as reported.
 pub async fn reports_register_agents_and_sessions<S: Store>(store: &S, tag: &str) {
@@ -64,11 +66,13 @@ pub async fn reports_register_agents_and_sessions<S: Store>(store: &S, tag: &str
     let status = Status {
         agent_id: "a".into(),
         session_topic: "t".into(),
-        status: StatusKind::Running,
-        timestamp: start(),
-        reason: String::new(),
-        message: "begun".into(),
-        content: "details".into(),
+        entry: Arc::new(StatusEntry {
+            status: StatusKind::Running,
+            timestamp: start(),
+            reason: String::new(),
+            message: "begun".into(),
+            content: "details".into(),
+        }),
         seq: 1,
     };
     assert_eq!(
@@ -290,14 +294,14 @@ pub async fn concurrent_reports_on_one_session_all_land_once<S: Store>(store: &S
     assert!(
         history
             .windows(2)
-            .all(|pair| pair[0].timestamp >= pair[1].timestamp)
+            .all(|pair| pair[0].entry.timestamp >= pair[1].entry.timestamp)
     );
     for writer in 0..WRITERS {
         let prefix = format!("{writer}/");
         let own = history
             .iter()
             .rev()
-            .filter_map(|status| status.message.strip_prefix(&prefix));
+            .filter_map(|status| status.entry.message.strip_prefix(&prefix));
         let expected: Vec<String> = (0..REPORTS).map(|n| n.to_string()).collect();
         assert_eq!(own.collect::<Vec<_>>(), expected, "writer {writer}");
     }
@@ -346,7 +350,10 @@ pub async fn last_seen_never_goes_back<S: Store>(store: &S, tag: &str) {
     let agent = find_agent(store, &ws, "a", start()).await;
     assert_eq!(agent.last_seen, start() + seconds(60));
     let history = session_statuses(store, &key(&ws, "a", "t")).await;
-    let timestamps: Vec<_> = history.iter().map(|status| status.timestamp).collect();
+    let timestamps: Vec<_> = history
+        .iter()
+        .map(|status| status.entry.timestamp)
+        .collect();
     assert_eq!(timestamps, [start() + seconds(60); 2]);
 }
 
@@ -437,7 +444,7 @@ pub async fn a_session_keeps_what_reports_say_of_it<S: Store>(store: &S, tag: &s
         assert_eq!(agent.latest_message, n.message);
     }
     let history = session_statuses(store, &session_key).await;
-    let reasons: Vec<&str> = history.iter().map(|entry| &*entry.reason).collect();
+    let reasons: Vec<&str> = history.iter().map(|status| &*status.entry.reason).collect();
     assert_eq!(reasons, ["", "plan", "permission"]);
 
     let grouped = Report {
@@ -461,14 +468,14 @@ pub async fn a_session_keeps_what_reports_say_of_it<S: Store>(store: &S, tag: &s
     let stored = store.load(&grouped).await.unwrap().session;
     assert_eq!(stored, Some(expected));
     let history = session_statuses(store, &grouped).await;
-    let reasons: Vec<&str> = history.iter().map(|entry| &*entry.reason).collect();
+    let reasons: Vec<&str> = history.iter().map(|status| &*status.entry.reason).collect();
     assert_eq!(reasons, ["plan", "permission"]);
 }
 
 /// What a session's history holds, newest first.
 async fn messages<S: Store>(store: &S, key: &SessionKey) -> Vec<String> {
     let history = session_statuses(store, key).await.into_iter();
-    history.map(|entry| entry.message).collect()
+    history.map(|status| status.entry.message.clone()).collect()
 }
 
 /// Reports numbers, each by a commit that keeps so many entries.
@@ -558,9 +565,18 @@ pub async fn walks_stay_right_while_old_entries_go<S: Store>(store: &S, tag: &st
     let (mut before, mut after) = (None, None);
     for number in 13..17 {
         let page = store.session(&key, before, 3).await.unwrap().unwrap();
-        of_session.extend(page.history.items.into_iter().map(|entry| entry.message));
+        of_session.extend(
+            page.history
+                .items
+                .into_iter()
+                .map(|status| status.entry.message.clone()),
+        );
         let all = store.history(&ws, "a", after.as_ref(), 3).await.unwrap();
-        of_agent.extend(all.items.into_iter().map(|entry| entry.message));
+        of_agent.extend(
+            all.items
+                .into_iter()
+                .map(|status| status.entry.message.clone()),
+        );
         count(store, &key, number..=number, 12).await;
         (before, after) = (page.history.next, all.next);
         if before.is_none() && after.is_none() {
@@ -599,7 +615,9 @@ pub async fn a_commit_without_an_entry_leaves_a_gap<S: Store>(store: &S, tag: &s
     let places = async || -> Vec<(u64, String)> {
         let history = session_statuses(store, &session_key).await;
         let entries = history.into_iter();
-        entries.map(|entry| (entry.seq, entry.message)).collect()
+        entries
+            .map(|entry| (entry.seq, entry.entry.message.clone()))
+            .collect()
     };
     record(store, &ws, &said("1"), start()).await;
     assert_eq!(quiet("2", 2).await, CommitOutcome::Committed);
@@ -627,12 +645,15 @@ pub async fn a_commit_without_an_entry_leaves_a_gap<S: Store>(store: &S, tag: &s
         .unwrap();
     assert_eq!(older.history.items.len(), 1);
     let first = store.history(&ws, "a", None, 1).await.unwrap();
-    assert_eq!(first.items[0].message, "3");
+    assert_eq!(first.items[0].entry.message, "3");
     let rest = store
         .history(&ws, "a", first.next.as_ref(), 9)
         .await
         .unwrap();
-    assert_eq!((rest.items[0].message.as_str(), rest.next), ("1", None));
+    assert_eq!(
+        (rest.items[0].entry.message.as_str(), rest.next),
+        ("1", None)
+    );
 
     // The same in a group: in the middle, at the end, and alone.
     let snapshot = store.load(&session_key).await.unwrap();
@@ -1120,12 +1141,12 @@ pub async fn history_pages_visit_everything_once_while_reports_go_on<S: Store>(
         let topic = format!("t{}", n % 3);
         let at = start() + seconds((n / 4) as i64);
         record(store, &ws, &running("a", &topic), at).await;
-        expected.insert((topic, n / 3 + 1));
+        expected.insert((Arc::from(topic), n / 3 + 1));
     }
     let whole = store.history(&ws, "a", None, 100).await.unwrap().items;
     let mut sorted = whole.clone();
     sorted.sort_by(|a, b| {
-        let by_time = b.timestamp.cmp(&a.timestamp);
+        let by_time = b.entry.timestamp.cmp(&a.entry.timestamp);
         let by_topic = || a.session_topic.cmp(&b.session_topic);
         by_time.then_with(by_topic).then_with(|| b.seq.cmp(&a.seq))
     });
@@ -1253,8 +1274,8 @@ pub async fn texts_come_back_as_they_were<S: Store>(store: &S, tag: &str) {
     let agent = find_agent(store, &ws, odd, start()).await;
     assert_eq!((agent.name.as_str(), agent.source.as_str()), (odd, odd));
     let history = session_statuses(store, &key(&ws, odd, odd)).await;
-    assert_eq!(history[0].message, odd);
-    assert_eq!(history[0].content, report.content);
+    assert_eq!(history[0].entry.message, odd);
+    assert_eq!(history[0].entry.content, report.content);
     assert_eq!(
         find_agent(store, &ws, &longest, start()).await.agent_id,
         longest
@@ -1288,7 +1309,7 @@ pub async fn names_that_collations_confuse_are_different<S: Store>(store: &S, ta
     for (n, id) in ids.iter().enumerate() {
         let history = session_statuses(store, &key(&ws, id, id)).await;
         assert_eq!(history.len(), 1, "{id:?}");
-        assert_eq!(history[0].message, n.to_string());
+        assert_eq!(history[0].entry.message, n.to_string());
     }
 }
 
@@ -1468,7 +1489,7 @@ pub async fn a_group_is_stored_chain_by_chain<S: Store>(store: &S, tag: &str) {
     let known = session_statuses(store, &key(&workspace, "a", "known")).await;
     let summary: Vec<_> = known
         .iter()
-        .map(|entry| (entry.seq, entry.status))
+        .map(|entry| (entry.seq, entry.entry.status))
         .collect();
     assert_eq!(
         summary,
@@ -1479,7 +1500,7 @@ pub async fn a_group_is_stored_chain_by_chain<S: Store>(store: &S, tag: &str) {
             (1, StatusKind::Running)
         ]
     );
-    assert_eq!(known[1].message, "second known");
+    assert_eq!(known[1].entry.message, "second known");
     let snapshots = store
         .load_many(&[
             key(&workspace, "a", "new"),
@@ -1554,7 +1575,9 @@ async fn pages_end_at_their_bytes<S: Store>(store: &S, tag: &str, content: &str)
     }
     let expected: Vec<String> = (0..rows).rev().map(|n| n.to_string()).collect();
     let messages = |page: &[Status]| -> Vec<String> {
-        page.iter().map(|status| status.message.clone()).collect()
+        page.iter()
+            .map(|status| status.entry.message.clone())
+            .collect()
     };
     let bytes = |page: &[Status]| serde_json::to_vec(page).unwrap().len();
 

@@ -176,29 +176,36 @@ async fn agents_sessions_and_histories_are_all_there() {
         (head, history)
     };
     let (head, history) = session(&account("u-1"), "mine", "run").await;
-    let said: Vec<_> = history.iter().map(|status| &*status.message).collect();
+    let said: Vec<_> = history
+        .iter()
+        .map(|status| &*status.entry.message)
+        .collect();
     assert_eq!(said, ["four", "three", "", "one"]);
-    assert_eq!(history[2].content, "two");
+    assert_eq!(history[2].entry.content, "two");
     assert_eq!(
-        history[3].timestamp.to_rfc3339(),
+        history[3].entry.timestamp.to_rfc3339(),
         "2025-01-02T00:00:00.000001+00:00"
     );
     assert_eq!(
         (head.seq, head.ttl_minutes, head.status),
         (4, 30, StatusKind::Running)
     );
-    assert_eq!(head.run_started, Some(history[1].timestamp));
-    assert_eq!(head.last_updated, history[0].timestamp);
+    assert_eq!(head.run_started, Some(history[1].entry.timestamp));
+    assert_eq!(head.last_updated, history[0].entry.timestamp);
     assert_eq!(
         (&*head.message, head.status_since, head.noted_at),
-        ("four", history[1].timestamp, history[0].timestamp)
+        (
+            "four",
+            history[1].entry.timestamp,
+            history[0].entry.timestamp
+        )
     );
 
     let (head, _) = session(&account("u-1"), "mine", "done").await;
     assert_eq!((head.ttl_minutes, head.run_started), (60, None));
     let (head, history) = session(&account("u-1"), "mine", "empty").await;
     assert_eq!((head.ttl_minutes, history.len()), (60, 1));
-    assert_eq!(history[0].status, StatusKind::Pending);
+    assert_eq!(history[0].entry.status, StatusKind::Pending);
 
     let reports = reports(store.clone());
     reports
@@ -206,7 +213,7 @@ async fn agents_sessions_and_histories_are_all_there() {
         .await
         .unwrap();
     let (head, history) = session(&account("u-1"), "mine", "run").await;
-    assert_eq!((head.seq, &*history[0].message), (5, "five"));
+    assert_eq!((head.seq, &*history[0].entry.message), (5, "five"));
 }
 
 const DUMP: &str = "SELECT (SELECT string_agg(u::text, ';' ORDER BY id) FROM users AS u), \
