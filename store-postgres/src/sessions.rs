@@ -469,7 +469,8 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 rows(window),
             ];
             let read = Row::named_session;
-            let sessions = self.query.all(WORKSPACE_SESSIONS, &params, read).await?;
+            let lists = self.query.lists();
+            let sessions = lists.all(WORKSPACE_SESSIONS, &params, read).await?;
             let is_last = sessions.len() < window;
             if walk.add(sessions, is_last).is_break() {
                 return Ok(walk.page());
