@@ -37,8 +37,6 @@ pub struct Host {
     pub has_settings: bool,
     /// Set if the instance runs with [`MEMBERS`].
     pub has_members: bool,
-    /// Set if the server knows that it listens on a loopback address, which a component cannot.
-    pub knows_its_address: bool,
     /// Set if the server knows its clients' addresses, which not every platform tells.
     pub knows_clients: bool,
     /// Set if notifications reach receivers on this machine's loopback addresses.
@@ -69,7 +67,6 @@ impl Host {
             access_token_expiry: Duration::from_secs(15 * 60),
             has_settings: false,
             has_members: false,
-            knows_its_address: true,
             knows_clients: true,
             notifies_loopback: true,
             answers_before_delivering: true,
@@ -77,6 +74,13 @@ impl Host {
             revocation_delay: Duration::ZERO,
             streams: true,
         }
+    }
+
+    /// Checks whether every URL leads to this machine alone.
+    pub(crate) fn is_on_loopback(&self) -> bool {
+        let loopback = ["http://127.", "http://localhost", "http://[::1]"];
+        let is_loopback = |url: &String| loopback.iter().any(|start| url.starts_with(start));
+        self.urls.iter().all(is_loopback)
     }
 }
 

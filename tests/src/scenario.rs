@@ -24,7 +24,7 @@ pub(crate) enum Need {
     Settings,
     /// A server with [`MEMBERS`](crate::MEMBERS).
     Members,
-    /// A server that knows that it listens on a loopback address.
+    /// A server on a loopback address, whether it knows its address or cannot.
     Loopback,
     /// A server that delivers notifications after its answer.
     DeliveryAfterAnswer,
@@ -52,7 +52,7 @@ impl Need {
             Self::Accounts => host.log.is_some(),
             Self::Settings => host.has_settings,
             Self::Members => host.has_members,
-            Self::Loopback => host.knows_its_address,
+            Self::Loopback => host.is_on_loopback(),
             Self::DeliveryAfterAnswer => host.answers_before_delivering,
             Self::Clients => host.knows_clients,
             Self::StaticKey => host.static_key.is_some(),

@@ -75,7 +75,6 @@ impl Hosts {
         host.log = Some(Log::file(options.log()));
         host.instance_receiver = Some(receiver);
         host.access_token_expiry = Duration::from_secs(20 * 60);
-        host.knows_its_address = false;
         host.streams = false;
         host.has_members = true;
         host.counts_deliveries_together = !name.starts_with("postgres");

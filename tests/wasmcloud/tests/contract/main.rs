@@ -131,7 +131,6 @@ fn server(
         instance_receiver: Some(receiver),
         has_settings: !settings.is_empty(),
         has_members: true,
-        knows_its_address: false,
         knows_clients: false,
         answers_before_delivering: stays,
         counts_deliveries_together: stays,
