@@ -34,8 +34,8 @@ pub use census::{Census, Counts};
 pub use channels::{ChannelCreation, Channels};
 pub use memory::MemoryStore;
 pub use outbox::{
-    Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, NO_ROOM, Outbox,
-    PutOff, log_full, newest, without_room,
+    Failure, LONGEST_REST, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, NO_ROOM,
+    Outbox, PutOff, log_full, newest, without_room,
 };
 pub use registration_mails::RegistrationMails;
 pub use session_walk::SessionWalk;

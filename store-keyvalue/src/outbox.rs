@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use kubeagents_core::store::{
-    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, log_full, newest,
-    without_room,
+    Failure, LONGEST_REST, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, log_full,
+    newest, without_room,
 };
 use kubeagents_core::{Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
@@ -144,6 +144,11 @@ impl Waiting {
             && self.channel == notification.channel
             && self.host == notification.host
     }
+
+    /// Checks whether its rest is over, or would last for too long.
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.due <= now || self.due > after(now, LONGEST_REST)
+    }
 }
 
 /// Where notifications stand until they are delivered.
@@ -234,7 +239,7 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
         let shards = self.documents.read_all::<Shard>(keys).await?;
         let entries = shards.iter().flatten().flat_map(|shard| &shard.value);
         let mut turns: BTreeMap<&str, Vec<&Waiting>> = BTreeMap::new();
-        for entry in entries.filter(|entry| entry.due <= request.now) {
+        for entry in entries.filter(|entry| entry.is_due(request.now)) {
             if !request.busy_workspaces.contains(&entry.workspace) {
                 turns.entry(&entry.workspace).or_default().push(entry);
             }
@@ -313,7 +318,7 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
         limit: usize,
     ) -> Result<Vec<LeasedNotification>, StoreError> {
         let mut waiting = self.waiting_for(&leased.channel).await?;
-        waiting.retain(|waiting| waiting.due <= now);
+        waiting.retain(|waiting| waiting.is_due(now));
         waiting.sort_by(|a, b| (a.due, &a.id).cmp(&(b.due, &b.id)));
         waiting.truncate(limit);
         let wanted: HashSet<&str> = waiting.iter().map(|waiting| waiting.id.as_str()).collect();
@@ -325,7 +330,7 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
                 let mut entries = entries.unwrap_or_default();
                 let mut taken = Vec::new();
                 for entry in &mut entries {
-                    if entry.due <= now && wanted.contains(entry.id.as_str()) {
+                    if entry.is_due(now) && wanted.contains(entry.id.as_str()) {
                         entry.due = until;
                         entry.round += 1;
                         taken.push(entry.clone());
@@ -565,7 +570,7 @@ impl<K: KeyValue> KeyValueStore<K> {
         let key = shard_key(shard_of(&waiting.id));
         let take = |entries: Option<Shard>| {
             let mut entries = entries.unwrap_or_default();
-            let free = |entry: &&mut Waiting| entry.id == waiting.id && entry.due <= request.now;
+            let free = |entry: &&mut Waiting| entry.id == waiting.id && entry.is_due(request.now);
             let Some(entry) = entries.iter_mut().find(free) else {
                 return (Change::Keep, None);
             };
@@ -603,7 +608,7 @@ impl<K: KeyValue> KeyValueStore<K> {
                 for entry in &mut entries {
                     let is_leased = leased.contains(entry.id.as_str());
                     let goes_along = beside.is_some_and(|leased| entry.is_beside(leased));
-                    if is_leased || goes_along && entry.due <= now {
+                    if is_leased || goes_along && entry.is_due(now) {
                         entry.due = until;
                         entry.round = entry.round.saturating_sub(is_leased.into());
                         changed = true;

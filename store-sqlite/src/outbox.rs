@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kubeagents_core::delivery::MAX_IN_FLIGHT_PER_HOST;
 use kubeagents_core::store::{
-    Failure, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, Outbox, PutOff,
-    log_full, newest,
+    Failure, LONGEST_REST, LeaseRequest, LeasedNotification, MAX_DELIVERIES, MAX_WAITING, Outbox,
+    PutOff, log_full, newest,
 };
 use kubeagents_core::{Delivery, Notification, StoreError, Timestamp, Workspace};
 use serde_json::json;
@@ -15,15 +15,21 @@ use kubeagents_store_sql::{FinishedDelivery, Row};
 
 use crate::{Connection, SqliteStore, Value};
 
-/// Whether anything is ready, and whether anything has rested long enough. A read, so that hosts may
-/// look often: a statement that writes waits for the one writer.
+/// Whether anything is ready, and whether anything has rested long enough: until ?1, or until after ?2,
+/// which is too long. A read, so that hosts may look often: a statement that writes waits for the one
+/// writer.
 const ANYTHING_DUE: &str = "
     SELECT EXISTS (SELECT 1 FROM outbox WHERE ready),
-        EXISTS (SELECT 1 FROM outbox WHERE NOT ready AND due_at <= ?1)";
+        EXISTS (SELECT 1 FROM outbox WHERE NOT ready AND due_at <= ?1)
+        OR EXISTS (SELECT 1 FROM outbox WHERE NOT ready AND due_at > ?2)";
 
 const RESUME: &str = "
     UPDATE outbox SET ready = TRUE, leased = FALSE WHERE id IN (
-        SELECT id FROM outbox WHERE NOT ready AND due_at <= ?1 ORDER BY due_at LIMIT 1000
+        SELECT id FROM (
+            SELECT id FROM outbox WHERE NOT ready AND due_at <= ?1 ORDER BY due_at LIMIT 1000
+        ) UNION ALL SELECT id FROM (
+            SELECT id FROM outbox WHERE NOT ready AND due_at > ?2 ORDER BY due_at LIMIT 1000
+        )
     )";
 
 /// Takes the first workspace that has something to lease, by the index of what is ready, so that what
@@ -39,10 +45,10 @@ const LEASE: &str = "
     UPDATE outbox SET due_at = ?1 + ?2, round = round + 1, leased = TRUE, ready = FALSE
     WHERE id = (
         SELECT id FROM outbox
-        WHERE ready AND due_at <= ?1 AND host NOT IN busy AND workspace = (
+        WHERE ready AND host NOT IN busy AND workspace = (
             SELECT o.workspace FROM json_each(?3) t CROSS JOIN outbox o INDEXED BY outbox_ready
             WHERE o.ready AND o.workspace > t.value ->> 0 AND o.workspace < t.value ->> 1
-                AND o.due_at <= ?1 AND o.host NOT IN busy
+                AND o.host NOT IN busy
             LIMIT 1
         )
         ORDER BY host IN (SELECT value FROM json_each(?5)), due_at, created_at, id LIMIT 1
@@ -74,21 +80,21 @@ const NOTIFICATION_FAILED: &str = "
     UPDATE outbox SET due_at = ?2, leased = FALSE, last_status = ?3, last_error = ?4,
         rests_until = iif(?5, ?2, NULL) WHERE id = ?1";
 
-/// ?1 the channel, ?2 now, ?3 until when, ?4 how many.
+/// ?1 the channel, ?2 until when, ?3 how many.
 const LEASE_OTHERS: &str = "
-    UPDATE outbox SET due_at = ?3, round = round + 1, leased = TRUE, ready = FALSE
+    UPDATE outbox SET due_at = ?2, round = round + 1, leased = TRUE, ready = FALSE
     WHERE id IN (
-        SELECT id FROM outbox WHERE channel = ?1 AND channel <> '' AND ready AND due_at <= ?2
-        ORDER BY due_at, created_at, id LIMIT ?4
+        SELECT id FROM outbox WHERE channel = ?1 AND channel <> '' AND ready
+        ORDER BY due_at, created_at, id LIMIT ?3
     )
     RETURNING id, workspace, host, url, body, channel, created_at, round";
 
-/// ?1 the leased entry, ?2 now, ?3 until when, ?4, ?5 and ?6 workspace, channel and host of what is put
+/// ?1 the leased entry, ?2 until when, ?3, ?4 and ?5 workspace, channel and host of what is put
 /// off with it.
 const PUT_OFF: &str = "
-    UPDATE outbox SET due_at = ?3, round = round - (id = ?1), leased = FALSE, ready = FALSE
+    UPDATE outbox SET due_at = ?2, round = round - (id = ?1), leased = FALSE, ready = FALSE
     WHERE id = ?1
-        OR workspace = ?4 AND channel = ?5 AND host = ?6 AND ready AND due_at <= ?2";
+        OR workspace = ?3 AND channel = ?4 AND host = ?5 AND ready";
 
 /// Triggers remove what is finished from the outbox, and the oldest deliveries. ?1 deliveries as a JSON
 /// array.
@@ -162,10 +168,11 @@ impl<C: Connection> Outbox for SqliteStore<C> {
     ) -> Result<Option<LeasedNotification>, StoreError> {
         let now: Value = request.now.into();
         let read = |row: &mut Row| Ok((row.bool()?, row.bool()?));
-        let due = self.lookups.first(ANYTHING_DUE, [now.clone()], read);
+        let rests = || [now.clone(), after(request.now, LONGEST_REST)];
+        let due = self.lookups.first(ANYTHING_DUE, rests(), read);
         let (ready, rested) = due.await?.unwrap_or_default();
         if rested {
-            self.writer.run(RESUME, [now.clone()]).await?;
+            self.writer.run(RESUME, rests()).await?;
         }
         if !ready && !rested {
             return Ok(None);
@@ -231,12 +238,7 @@ impl<C: Connection> Outbox for SqliteStore<C> {
         duration: Duration,
         limit: usize,
     ) -> Result<Vec<LeasedNotification>, StoreError> {
-        let parameters = [
-            (&leased.channel).into(),
-            now.into(),
-            after(now, duration),
-            limit.into(),
-        ];
+        let parameters = [(&leased.channel).into(), after(now, duration), limit.into()];
         let others = self
             .writer
             .all(LEASE_OTHERS, parameters, Row::optional_lease);
@@ -263,7 +265,6 @@ impl<C: Connection> Outbox for SqliteStore<C> {
         };
         let parameters = [
             (&leased.id).into(),
-            now.into(),
             after(now, pause),
             workspace,
             channel,

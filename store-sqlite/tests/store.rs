@@ -178,6 +178,15 @@ fn registrations_go_when_their_link_has_run_out() {
 }
 
 #[test]
+fn what_a_clock_that_was_ahead_let_rest_is_due() {
+    let name = "what_a_clock_that_was_ahead_let_rest_is_due";
+    run(name, async |store: &_, tag: &str| {
+        kubeagents_core::store::suite::what_a_clock_that_was_ahead_let_rest_is_due(store, tag)
+            .await;
+    });
+}
+
+#[test]
 fn agents_with_new_names_are_known() {
     let name = "agents_with_new_names_are_known";
     run(name, async |store: &_, tag: &str| {

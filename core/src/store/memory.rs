@@ -119,6 +119,12 @@ mod tests {
     }
 
     #[test]
+    fn what_a_clock_that_was_ahead_let_rest_is_due() {
+        let case = crate::store::suite::what_a_clock_that_was_ahead_let_rest_is_due;
+        futures_executor::block_on(case(&MemoryStore::default(), "rest"));
+    }
+
+    #[test]
     fn agents_with_new_names_are_known() {
         run("new names", async |store: &_, tag: &_| {
             let renamed = async |ws: &_, since, limit| store.renamed_since(ws, since, limit).await;

@@ -48,7 +48,7 @@ use super::{
     AccountList, AgentQuery, ApiKeyCreation, Audience, AuditBounds, ChannelCreation, CommitOutcome,
     Expiry, Failure, HistoryCursor, LATE_REPORTS, LeaseRequest, LeasedNotification, MAX_DELIVERIES,
     MAX_PAGE_BYTES, MAX_WAITING, MemoryStore, NO_ROOM, Page, PutOff, Registration,
-    RegistrationMails, SessionQuery, Store, StoreError, WorkspaceQuery,
+    RegistrationMails, Row, SessionQuery, Store, StoreError, WorkspaceQuery,
 };
 use crate::batch::Chain;
 use crate::{
@@ -107,6 +107,7 @@ macro_rules! store_suite {
             a_walk_through_all_sessions_shows_nothing_twice
             history_pages_visit_everything_once_while_reports_go_on
             a_page_of_long_texts_ends_at_its_bytes
+            a_page_of_long_rows_ends_at_its_bytes
             search_folds_case_beyond_ascii
             search_takes_pattern_characters_literally
             texts_come_back_as_they_were
@@ -143,6 +144,7 @@ macro_rules! store_suite {
             a_lease_excludes_others_until_it_ends
             a_workspaces_idle_hosts_come_first_and_busy_ones_wait
             what_is_due_longest_comes_first
+            what_a_clock_that_was_ahead_queued_is_due
             workspaces_take_turns
             a_workspace_that_names_thousands_of_hosts_harms_itself_only
             hosts_that_lease_at_once_get_different_notifications

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{MemoryStore, heap};
 use crate::store::{
-    Failure, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff, StoreError, log_full,
-    newest, without_room,
+    Failure, LONGEST_REST, LeaseRequest, LeasedNotification, MAX_WAITING, Outbox, PutOff,
+    StoreError, log_full, newest, without_room,
 };
 use crate::{Delivery, Notification, Timestamp, Workspace};
 
@@ -36,7 +36,7 @@ pub(super) struct Queue {
     finished: HashMap<String, Vec<Delivery>>,
     /// How many of a channel's found no room, and no message has counted yet.
     overflows: HashMap<String, u64>,
-    /// What can be taken on, by workspace and by when it fell due.
+    /// What can be taken on, by workspace and by when it fell due: in the future, by a clock that was ahead.
     ready: BTreeMap<String, Schedule>,
     /// What cannot yet, by when its pause is over or its lease runs out.
     resting: Schedule,
@@ -276,12 +276,12 @@ impl Queue {
     }
 
     /// Ids of what is due for the receiver of a notification at its host, the longest first.
-    fn due_beside(&self, leased: &Notification, now: Timestamp) -> Vec<String> {
+    fn due_beside(&self, leased: &Notification) -> Vec<String> {
         let ids = self.of_receivers.get(&receiver(leased));
         let ids = ids.into_iter().flatten();
         let entries = ids.filter_map(|id| self.entries.get(id));
         let mut due: Vec<&Entry> = entries
-            .filter(|entry| entry.ready && entry.due <= now)
+            .filter(|entry| entry.ready)
             .filter(|entry| entry.notification.host == leased.host)
             .collect();
         due.sort_by_key(|entry| entry.due());
@@ -327,11 +327,15 @@ impl Queue {
         self.overflows.remove(channel);
     }
 
-    /// Makes ready what has rested until now.
+    /// Makes ready what has rested until now, and what would rest for too long.
     fn resume(&mut self, now: Timestamp) {
-        while let Some((due, _, id)) = self.resting.first()
-            && *due <= now
-        {
+        let latest = instant_after(now, LONGEST_REST);
+        loop {
+            let first = self.resting.first().filter(|(due, ..)| *due <= now);
+            let last = || self.resting.last().filter(|(due, ..)| *due > latest);
+            let Some((.., id)) = first.or_else(last) else {
+                return;
+            };
             let id = id.clone();
             self.change(&id, |entry| entry.ready = true);
         }
@@ -345,8 +349,7 @@ impl Queue {
         let mut turns =
             turns.filter(|(workspace, _)| !request.busy_workspaces.contains(*workspace));
         turns.find_map(|(_, schedule)| {
-            let due = schedule.iter().take_while(|(due, ..)| *due <= request.now);
-            let ranked = due.filter_map(|(.., id)| {
+            let ranked = schedule.iter().filter_map(|(.., id)| {
                 let host = &self.entries.get(id)?.notification.host;
                 Some((request.rank(host)?, id.as_str()))
             });
@@ -412,7 +415,7 @@ impl Outbox for MemoryStore {
         limit: usize,
     ) -> Result<Vec<LeasedNotification>, StoreError> {
         let outbox = &mut self.lock().outbox;
-        let due = outbox.due_beside(leased, now);
+        let due = outbox.due_beside(leased);
         let due = due.iter().take(limit);
         Ok(due
             .filter_map(|id| outbox.take(id, now, duration))
@@ -432,7 +435,7 @@ impl Outbox for MemoryStore {
         }
         let mut ids = match what {
             PutOff::Leased => Vec::new(),
-            PutOff::WhatIsDue => outbox.due_beside(leased, now),
+            PutOff::WhatIsDue => outbox.due_beside(leased),
         };
         ids.push(leased.id.clone());
         for id in ids {

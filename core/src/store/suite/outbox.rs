@@ -201,6 +201,48 @@ pub async fn what_is_due_longest_comes_first<S: Store>(store: &S, tag: &str) {
     assert_eq!(leased, expected);
 }
 
+/// What a clock that was ahead has queued does not wait for the time that it had.
+pub async fn what_a_clock_that_was_ahead_queued_is_due<S: Store>(store: &S, tag: &str) {
+    let own = [workspace(tag)];
+    let ahead = Notification {
+        created_at: start() + TimeDelta::days(365),
+        ..notification(&own[0], "1", &host(tag, 1))
+    };
+    queue(store, &own[0], std::slice::from_ref(&ahead)).await;
+    assert_eq!(
+        lease_all(store, &own, &request(&own)).await,
+        [(ahead.id, 1)]
+    );
+}
+
+/// What has begun to rest by a clock that was ahead does not rest until then. For stores that go by the
+/// hosts' clocks.
+pub async fn what_a_clock_that_was_ahead_let_rest_is_due<S: Store>(store: &S, tag: &str) {
+    let own = [workspace(tag)];
+    let ahead = start() + TimeDelta::days(365);
+    let names = ["delayed", "failed", "leased"];
+    let [delayed, failed, leased] = names.map(|name| Notification {
+        created_at: ahead,
+        ..notification(&own[0], name, &host(tag, name))
+    });
+    let delayed = Notification {
+        delay: seconds(60),
+        ..delayed
+    };
+    queue(store, &own[0], &[delayed, failed.clone(), leased]).await;
+    let then = LeaseRequest {
+        now: ahead,
+        ..request(&own)
+    };
+    assert_eq!(lease_all(store, &own, &then).await.len(), 2);
+    store
+        .notification_failed(&failed.id, ahead, LEASE, &Failure::default())
+        .await
+        .unwrap();
+    assert_eq!(lease_all(store, &own, &request(&own)).await.len(), 3);
+    assert!(lease_all(store, &own, &request(&own)).await.is_empty());
+}
+
 /// Each has a turn, in a circle; busy ones are passed over.
 pub async fn workspaces_take_turns<S: Store>(store: &S, tag: &str) {
     let own = neighbours::<4>(tag);

@@ -1559,6 +1559,83 @@ pub async fn a_page_of_long_texts_ends_at_its_bytes<S: Store>(store: &S, tag: &s
     }
 }
 
+/// Lists of agents and of sessions end at their bytes, as histories do.
+pub async fn a_page_of_long_rows_ends_at_its_bytes<S: Store>(store: &S, tag: &str) {
+    let workspace = workspace(tag);
+    // Takes up six times as much in JSON as in storage.
+    let long = "\u{1}".repeat(200);
+    let context: Context = (0..20).map(|n| (format!("k{n}"), long.clone())).collect();
+    let sessions = MAX_PAGE_BYTES / (20 * 6 * long.len()) + 20;
+    for n in 0..sessions {
+        let report = Report {
+            context: context.clone(),
+            ..running("a", &n.to_string())
+        };
+        record(store, &workspace, &report, start()).await;
+    }
+    let agents = MAX_PAGE_BYTES / (7 * 6 * long.len()) + 20;
+    for n in 1..agents {
+        let report = Report {
+            agent_name: Some(long.clone()),
+            agent_source: Some(long.clone()),
+            message: long.repeat(5),
+            ..running(&n.to_string(), "t")
+        };
+        record(store, &workspace, &report, start()).await;
+    }
+
+    let mut query = SessionQuery {
+        limit: 10_000,
+        ..SessionQuery::default()
+    };
+    let found = pages(async || {
+        let page = store
+            .sessions(&workspace, "a", &query, start())
+            .await
+            .unwrap();
+        query.after.clone_from(&page.next);
+        page
+    });
+    assert_eq!(found.await, sessions);
+    let mut query = WorkspaceQuery {
+        limit: 10_000,
+        ..WorkspaceQuery::default()
+    };
+    let found = pages(async || {
+        let page = store.workspace_sessions(&workspace, &query, start()).await;
+        let page = page.unwrap();
+        query.after.clone_from(&page.next);
+        page
+    });
+    assert_eq!(found.await, sessions + agents - 1);
+    let mut query = AgentQuery {
+        limit: 10_000,
+        ..AgentQuery::default()
+    };
+    let found = pages(async || {
+        let page = store.agents(&workspace, &query, start()).await.unwrap();
+        query.after.clone_from(&page.next);
+        page
+    });
+    assert_eq!(found.await, agents);
+}
+
+/// The number of rows on all pages, of which none goes beyond its bytes by more than a row.
+async fn pages<T: Row, C>(mut next: impl AsyncFnMut() -> Page<T, C>) -> usize {
+    let mut rows = 0;
+    for number in 1.. {
+        let page = next().await;
+        let but_the_last = page.items.iter().rev().skip(1);
+        assert!(but_the_last.map(Row::bytes).sum::<usize>() < MAX_PAGE_BYTES);
+        rows += page.items.len();
+        if page.next.is_none() {
+            assert!(number > 1, "there are several pages of bytes");
+            break;
+        }
+    }
+    rows
+}
+
 async fn pages_end_at_their_bytes<S: Store>(store: &S, tag: &str, content: &str) {
     let workspace = workspace(tag);
     let size = serde_json::to_string(content).unwrap().len();
