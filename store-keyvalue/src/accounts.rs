@@ -8,6 +8,7 @@ use kubeagents_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::documents::{Change, Document, Rounds, key};
+use crate::registrations::Registered;
 use crate::roll::Roll;
 use crate::{KeyValue, KeyValueStore, micros};
 
@@ -85,6 +86,17 @@ impl Kind {
     }
 }
 
+impl AccountDocument {
+    /// What stays of an account.
+    fn deleted(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            deleted: true,
+            ..Self::default()
+        }
+    }
+}
+
 impl From<&NewAccount> for AccountDocument {
     fn from(new: &NewAccount) -> Self {
         Self {
@@ -141,6 +153,7 @@ impl<K: KeyValue> Accounts for KeyValueStore<K> {
     async fn create_account(&self, new: &NewAccount) -> Result<Registration, StoreError> {
         let account = AccountDocument::from(new);
         let claim_key = claim_key(&new.email_key);
+        self.purge_registrations(new.created_at).await?;
         let awaited = Kind::Verification.key(&new.verification.token_hash);
         let mut rounds = Rounds::default();
         loop {
@@ -150,6 +163,8 @@ impl<K: KeyValue> Accounts for KeyValueStore<K> {
                 None => (None, None),
             };
             let Some(owner) = owner else {
+                self.queue_registration(&Registered::of(new, &claim_key))
+                    .await?;
                 self.documents.put(&awaited, &account.id).await?;
                 let claim = Some(account.clone());
                 let claimed = match version {
@@ -291,11 +306,7 @@ impl<K: KeyValue> Accounts for KeyValueStore<K> {
                 let token = kind.of(current).take();
                 tokens.extend(token.map(|token| kind.key(&token.token_hash)));
             }
-            *current = AccountDocument {
-                id: id.to_owned(),
-                deleted: true,
-                ..AccountDocument::default()
-            };
+            *current = AccountDocument::deleted(id);
             true
         });
         if deleted.await?.is_none() {
@@ -348,6 +359,16 @@ impl<K: KeyValue> Accounts for KeyValueStore<K> {
         });
         Ok(receivers.collect())
     }
+}
+
+/// What became of a registration whose link may have run out.
+enum Forgotten {
+    /// It is verified, or has been deleted.
+    No,
+    /// Its link is a later one.
+    Later(Timestamp),
+    /// It is, and what it awaited is void.
+    Yes(Option<Awaited>),
 }
 
 /// What became of a registration by the next one of its address.
@@ -410,6 +431,45 @@ impl<K: KeyValue> KeyValueStore<K> {
                 },
             )
             .await
+    }
+
+    /// Takes a registration away that nobody has verified and whose link has run out; when the link runs
+    /// out, where a later one has been mailed.
+    pub(crate) async fn forget_registration(
+        &self,
+        registered: &Registered,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let Registered { id, claim, .. } = registered;
+        let forget = |account: Option<AccountDocument>| {
+            let link = match account {
+                Some(account) if account.verified || account.deleted => {
+                    return (Change::Keep, Forgotten::No);
+                }
+                Some(account) => account.verification,
+                None => None,
+            };
+            match link {
+                Some(link) if link.expires >= now => (Change::Keep, Forgotten::Later(link.expires)),
+                link => (
+                    Change::Write(AccountDocument::deleted(id)),
+                    Forgotten::Yes(link),
+                ),
+            }
+        };
+        let forgotten = self.documents.update(&account_key(id), forget).await?;
+        match forgotten {
+            Forgotten::No => Ok(None),
+            Forgotten::Later(expires) => Ok(Some(expires)),
+            Forgotten::Yes(link) => {
+                self.free_address(claim, id).await?;
+                if let Some(link) = link {
+                    let key = Kind::Verification.key(&link.token_hash);
+                    self.documents.delete(&key).await?;
+                }
+                Ok(None)
+            }
+        }
     }
 
     /// Gives up a deleted account's claim on its address.

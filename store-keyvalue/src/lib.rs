@@ -18,6 +18,7 @@ mod key_value;
 mod log;
 mod micros;
 mod outbox;
+mod registrations;
 mod roll;
 mod sessions;
 mod tokens;

@@ -10,7 +10,7 @@ use futures_util::future::join;
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     Accounts, AgentQuery, ApiKeyCreation, ApiKeys, Audience, CommitOutcome, Expiry, LeaseRequest,
-    MemoryStore, RefreshTokens, Registration, SessionQuery, Sessions, SilenceNote,
+    MemoryStore, Outbox, RefreshTokens, Registration, SessionQuery, Sessions, SilenceNote,
 };
 use kubeagents_core::{
     Account, AccountId, ApiKey, MailedToken, NewAccount, Notification, RefreshToken, Report,
@@ -52,6 +52,42 @@ mod tight {
     }
 
     kubeagents_core::store_suite!(run);
+}
+
+#[test]
+fn registrations_go_when_their_link_has_run_out() {
+    let store = KeyValueStore::new(Bucket::contended());
+    let case = kubeagents_core::store::suite::registrations_go_when_their_link_has_run_out;
+    block_on(case(&store, "registrations"));
+}
+
+#[test]
+fn a_registration_with_a_new_link_goes_when_that_has_run_out() {
+    block_on(async {
+        let store = KeyValueStore::new(Bucket::default());
+        let registered = register(&store).await;
+        assert_eq!(registered, Registration::Created(account_id()));
+        let link = MailedToken {
+            token_hash: "another token".into(),
+            expires_at: after(2 * 86_400),
+        };
+        store.set_verification(&account_id(), &link).await.unwrap();
+        let is_there_after = async |seconds| {
+            store.purge_registrations(after(seconds)).await.unwrap();
+            store.account(&account_id()).await.unwrap().is_some()
+        };
+        assert!(is_there_after(86_401).await);
+        assert!(is_there_after(2 * 86_400).await);
+        assert!(!is_there_after(2 * 86_400 + 1).await);
+        assert_eq!(register(&store).await, Registration::Created(account_id()));
+    });
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_let_rest_is_due() {
+    let store = KeyValueStore::new(Bucket::contended());
+    let case = kubeagents_core::store::suite::what_a_clock_that_was_ahead_let_rest_is_due;
+    block_on(case(&store, "rest"));
 }
 
 const AGENT: &str = "agent";
@@ -178,16 +214,20 @@ async fn seen(store: &impl Store, topics: &[String], now: Timestamp) -> Vec<Stri
     seen
 }
 
-/// Delivers everything that waits.
-async fn delivered(store: &impl Store, now: Timestamp) -> BTreeSet<String> {
-    let request = LeaseRequest {
+fn request(now: Timestamp) -> LeaseRequest {
+    LeaseRequest {
         now,
         duration: Duration::from_secs(10),
         after: String::new(),
         busy_workspaces: HashSet::new(),
         busy_hosts: HashSet::new(),
         used_hosts: HashSet::new(),
-    };
+    }
+}
+
+/// Delivers everything that waits.
+async fn delivered(store: &impl Store, now: Timestamp) -> BTreeSet<String> {
+    let request = request(now);
     let mut ids = BTreeSet::new();
     while let Some(leased) = store.lease_notification(&request).await.unwrap() {
         let id = leased.notification.id;
@@ -555,6 +595,52 @@ fn no_document_outgrows_a_message_however_long_the_texts() {
 }
 
 #[test]
+fn a_lease_costs_the_same_however_many_hosts_there_are() {
+    block_on(async {
+        let bucket = Bucket::default();
+        let store = KeyValueStore::new(bucket.clone());
+        let queue = async |hosts: std::ops::Range<usize>| {
+            for host in hosts.map(|n| n.to_string()) {
+                let report = report("topic", StatusKind::Running);
+                let snapshot = store.load(&report.session_key(&workspace())).await.unwrap();
+                let decision = decide(&workspace(), &report, &snapshot, start(), 60).unwrap();
+                let mut commit = decision.commit;
+                commit.notifications.push(Notification {
+                    id: host.clone(),
+                    workspace: workspace(),
+                    url: "https://example.com/hook".into(),
+                    host,
+                    body: String::new(),
+                    channel: String::new(),
+                    created_at: start(),
+                    delay: TimeDelta::zero(),
+                });
+                let outcome = store.commit(&commit).await.unwrap();
+                assert_eq!(outcome, CommitOutcome::Committed);
+            }
+        };
+        let cost = async || {
+            let before = bucket.operations();
+            for _ in 0..5 {
+                let leased = store.lease_notification(&request(after(1))).await;
+                let leased = leased.unwrap().unwrap();
+                store
+                    .notification_delivered(&leased.notification.id)
+                    .await
+                    .unwrap();
+            }
+            bucket.operations() - before
+        };
+        queue(0..10).await;
+        let with_few = cost().await;
+        queue(10..600).await;
+        // What to send stands on a page of the history by then, which is one more to read.
+        let with_many = cost().await;
+        assert!(with_many <= with_few + 5, "{with_few}, then {with_many}");
+    });
+}
+
+#[test]
 fn a_group_that_no_document_can_take_is_stored_by_several_swaps() {
     block_on(async {
         let bucket = Bucket::default();
@@ -714,7 +800,7 @@ async fn for_every_death(
 
 #[test]
 fn a_registration_that_was_cut_short_can_be_repeated_or_is_whole() {
-    block_on(for_every_death(10, async |mortal, survivor| {
+    block_on(for_every_death(16, async |mortal, survivor| {
         let _ = register(mortal).await;
         let found = survivor
             .account_by_email("someone@EXAMPLE.com")

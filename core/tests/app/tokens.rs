@@ -122,6 +122,23 @@ fn a_verification_link_works_for_a_day() {
 }
 
 #[test]
+fn a_link_to_reset_a_password_works_for_an_hour() {
+    let server = server();
+    verified(&server);
+    let reset_after = |time| {
+        server.post("/api/auth/forgot", &json!({"email": EMAIL}));
+        let body = json!({"token": server.mailed_token(), "password": "another password"});
+        server.clock.advance(time);
+        server.post("/api/auth/reset", &body)
+    };
+    let refused = reset_after(TimeDelta::hours(1));
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(refused.json()["message"], "invalid or expired token");
+    let in_time = reset_after(TimeDelta::hours(1) - TimeDelta::seconds(1));
+    assert_eq!(in_time.status, StatusCode::OK);
+}
+
+#[test]
 fn asking_for_a_link_takes_the_same_time_for_every_address() {
     let server = server();
     verified(&server);

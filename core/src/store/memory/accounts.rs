@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::mem::size_of;
 
+use chrono::TimeDelta;
+
 use super::{MemoryStore, heap};
 use crate::store::{
     AccountList, Accounts, Audience, LATE_REPORTS, Registration, RegistrationMails, StoreError,
@@ -9,14 +11,17 @@ use crate::{
     Account, AccountId, MailedToken, NewAccount, Receiver, Timestamp, Workspace, email_key,
 };
 
+/// The least time between two looks at all accounts for registrations that have run out.
+const PURGE_PAUSE: TimeDelta = TimeDelta::hours(1);
+
 #[derive(Debug, Default)]
 pub(super) struct AccountTable {
     by_id: HashMap<AccountId, AccountState>,
     by_email_key: HashMap<String, AccountId>,
     /// Accounts whose workspaces may still hold something, and when they were deleted.
     deleted: Vec<(AccountId, Timestamp)>,
-    /// The number of accounts at which registrations that nobody has verified in time are dropped.
-    purge_at: usize,
+    /// When registrations that nobody has verified in time were last dropped.
+    purged_at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -52,16 +57,16 @@ impl AccountTable {
     }
 
     fn purge_unverified(&mut self, now: Timestamp) {
-        if self.by_id.len() < self.purge_at {
+        if (now - self.purged_at).abs() < PURGE_PAUSE {
             return;
         }
+        self.purged_at = now;
         self.by_id.retain(|_, state| {
             let link = state.verification.as_ref();
             state.account.email_verified || link.is_none_or(|link| now < link.expires_at)
         });
         self.by_email_key
             .retain(|_, id| self.by_id.contains_key(id));
-        self.purge_at = 2 * self.by_id.len() + 1000;
     }
 }
 
@@ -321,7 +326,7 @@ impl Accounts for MemoryStore {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, TimeDelta};
+    use chrono::DateTime;
     use futures_executor::block_on;
 
     use super::*;
@@ -336,19 +341,22 @@ mod tests {
             let new = of(n, created_at);
             block_on(store.create_account(&new)).unwrap()
         };
-        for n in 0..999 {
+        for n in 0..9 {
             let id = of(n, start).id;
             assert_eq!(register(n, start), Registration::Created(id));
         }
         let link = of(7, start).verification.token_hash;
         let verified = block_on(store.verify_account(&link, start)).unwrap();
         assert!(verified.is_some());
-        for n in 999..2000 {
-            let _ = register(n, start + TimeDelta::days(1));
-        }
-        let there = |n| block_on(store.account(&of(n, start).id));
-        assert!(there(7).unwrap().is_some() && there(1500).unwrap().is_some());
-        assert_eq!(there(8).unwrap(), None);
+        let there = |n| block_on(store.account(&of(n, start).id)).unwrap().is_some();
+        let day = TimeDelta::days(1);
+        let _ = register(9, start + day - TimeDelta::seconds(1));
+        assert!((0..10).all(there));
+        let _ = register(10, start + day + PURGE_PAUSE);
+        assert_eq!(
+            (0..11).filter(|n| there(*n)).collect::<Vec<_>>(),
+            [7, 9, 10]
+        );
         assert_eq!(
             block_on(store.account_by_email(&of(8, start).email)).unwrap(),
             None
