@@ -205,6 +205,8 @@ fn wrong_type<T: DeserializeOwned>(body: &[u8]) -> Option<String> {
 mod tests {
     use std::convert::Infallible;
     use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Context, Poll};
 
     use futures_executor::block_on;
@@ -286,6 +288,43 @@ mod tests {
         let shares = Shares::new(BUDGET_BYTES);
         let body = read_all(Over, Standing::Admitted, &shares).unwrap();
         assert!(body.is_empty());
+    }
+
+    /// A byte in a buffer of its own, that counts how many such there are.
+    struct Single(Arc<AtomicUsize>);
+
+    impl Single {
+        fn new(held: &Arc<AtomicUsize>) -> Self {
+            held.fetch_add(1, Ordering::Relaxed);
+            Self(Arc::clone(held))
+        }
+    }
+
+    impl AsRef<[u8]> for Single {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    impl Drop for Single {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_comes_in_single_bytes_is_not_kept_in_pieces() {
+        let shares = Shares::new(BUDGET_BYTES);
+        let held = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&held);
+        let frames = (0..MAX_BODY_BYTES).map(move |_| {
+            assert!(count.load(Ordering::Relaxed) <= 1, "pieces are kept");
+            Ok(Frame::data(Bytes::from_owner(Single::new(&count))))
+        });
+        let body = StreamBody::new(stream::iter(frames));
+        let body = read_all(body, Standing::Admitted, &shares).unwrap();
+        assert_eq!(body.len(), MAX_BODY_BYTES);
+        assert_eq!(held.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -489,6 +489,29 @@ fn batches_are_answered_where_the_revision_has_them() {
 }
 
 #[test]
+fn the_reports_of_a_batch_are_stored_in_its_order() {
+    let server = server();
+    let report = |n: usize| {
+        let tool = ["start_session", "report_status"][n.min(1)];
+        let mut arguments =
+            json!({"agent_id": "a", "session_topic": "t", "message": n.to_string()});
+        if n > 0 {
+            arguments["status"] = "running".into();
+        }
+        call(tool, arguments)
+    };
+    let batch = (0..50).map(report).collect();
+    let reply = send(&server, &[("mcp-protocol-version", "2025-03-26")], &batch);
+    for answer in reply.json().as_array().unwrap() {
+        assert_eq!(answer["result"]["isError"], false, "{answer}");
+    }
+    let session = server.get("/api/agents/a/sessions/t").json();
+    let history = session["status_history"].as_array().unwrap();
+    let messages = history.iter().rev().map(|status| &status["message"]);
+    assert!(messages.eq((0..50).map(|n| n.to_string()).collect::<Vec<_>>().iter()));
+}
+
+#[test]
 fn without_a_handshake_each_request_says_what_it_is() {
     let server = server();
     let reply = send(
