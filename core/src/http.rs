@@ -38,7 +38,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, ORIGIN};
+use http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
@@ -120,7 +120,16 @@ struct Admitted<'r> {
 impl Admitted<'_> {
     /// The fields of the body, a JSON object.
     fn fields<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        json::parse(&self.body).map_err(|_| ApiError::bad_request("invalid request body"))
+        self.fields_or("invalid request body")
+    }
+
+    /// The same. Where they cannot be read, the reason follows this.
+    fn fields_or<T: DeserializeOwned>(&self, refusal: &str) -> Result<T, ApiError> {
+        json::parse(&self.body).map_err(|error| {
+            let content_type = self.parts.headers.get(CONTENT_TYPE);
+            let reason = body::explain::<T>(&self.body, content_type, &error);
+            ApiError::bad_request(format!("{refusal}: {reason}"))
+        })
     }
 
     /// The name that a parameter of the path stands for. Where its segment is blank, which no name is, the

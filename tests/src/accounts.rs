@@ -658,7 +658,7 @@ async fn a_bad_reset_is_refused(world: Arc<World>) {
             if body.contains("token") && path.ends_with("forgot") {
                 continue;
             }
-            answer.error(400, "bad_request", "invalid request body");
+            answer.error_starting(400, "bad_request", "invalid request body: ");
         }
     }
     let answer = client
@@ -701,7 +701,7 @@ async fn an_account_is_deleted_by_who_knows_its_password(world: Arc<World>) {
     let answer = delete(&account.client, NEW_PASSWORD).await;
     answer.error(401, "unauthorized", "invalid password");
     let answer = account.client.request(Method::DELETE, "/api/auth/me").await;
-    answer.error(400, "bad_request", "invalid request body");
+    answer.error_starting(400, "bad_request", "invalid request body: ");
     account.client.get("/api/auth/me").await.ok();
 
     let answer = delete(&account.client, PASSWORD).await;

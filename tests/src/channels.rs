@@ -193,7 +193,6 @@ async fn a_request_for_a_channel_is_validated(world: Arc<World>) {
             "name must be 1-100 characters",
         ),
         ("name", json!("\0"), "name must not contain U+0000"),
-        ("name", json!(1), "invalid request body"),
         ("url", Value::Null, "url is required"),
         ("url", json!(""), "url is required"),
         ("url", json!("hooks.slack.com"), "invalid url"),
@@ -225,16 +224,13 @@ async fn a_request_for_a_channel_is_validated(world: Arc<World>) {
         ),
         ("events", json!([]), events),
         ("events", json!(["idle"]), events),
-        ("events", json!("waiting"), "invalid request body"),
         ("delay_seconds", json!(-1), "delay_seconds must be 0-3600"),
         ("delay_seconds", json!(3601), "delay_seconds must be 0-3600"),
-        ("delay_seconds", json!("1"), "invalid request body"),
         (
             "detail",
             json!("some"),
             "detail must be one of: none, title, full",
         ),
-        ("enabled", json!("yes"), "invalid request body"),
     ] {
         let mut body = valid.clone();
         body[field] = value;
@@ -322,7 +318,6 @@ async fn a_change_is_validated_with_what_stays(world: Arc<World>) {
             json!({"format": "pagerduty", "secret": ""}),
             "secret must be the routing key of the PagerDuty service",
         ),
-        (json!({"delay_seconds": 1.5}), "invalid request body"),
     ] {
         client
             .put(&path, &change)

@@ -279,5 +279,6 @@ async fn without_being_asked_for_no_cookie_is_set(world: Arc<World>) {
     answer.error(401, "unauthorized", "invalid or expired refresh token");
     let body = with(login, "cookie", "yes");
     let answer = by_page(client.post("/api/auth/login", &body)).await;
-    answer.error(400, "bad_request", "invalid request body");
+    let message = "invalid request body: cookie: invalid type: string \"yes\", expected a boolean";
+    answer.error(400, "bad_request", message);
 }

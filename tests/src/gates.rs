@@ -27,6 +27,7 @@ scenarios! {
     the_size_of_the_body_comes_before_its_parsing,
     every_route_limits_its_body [Accounts],
     parsing_comes_before_the_fields,
+    every_route_says_what_is_wrong_with_its_body [Accounts],
     an_error_has_the_form_of_its_route,
 }
 
@@ -336,6 +337,77 @@ async fn parsing_comes_before_the_fields(world: Arc<World>) {
         .body(r#"{"agent_id":"""#)
         .await;
     answer.error_starting(400, "bad_request", "Invalid JSON: ");
+}
+
+async fn every_route_says_what_is_wrong_with_its_body(world: Arc<World>) {
+    let account = &world.account(0).await.client;
+    let anonymous = &world.anonymous();
+    for (client, method, path, fields) in [
+        (anonymous, Method::POST, "/api/auth/verify", &["token"][..]),
+        (
+            anonymous,
+            Method::POST,
+            "/api/auth/resend-verify",
+            &["email"],
+        ),
+        (
+            anonymous,
+            Method::POST,
+            "/api/auth/login",
+            &["email", "password"],
+        ),
+        (
+            anonymous,
+            Method::POST,
+            "/api/auth/refresh",
+            &["refresh_token"],
+        ),
+        (anonymous, Method::POST, "/api/auth/forgot", &["email"]),
+        (
+            anonymous,
+            Method::POST,
+            "/api/auth/reset",
+            &["token", "password"],
+        ),
+        (
+            account,
+            Method::POST,
+            "/api/auth/password",
+            &["new_password"],
+        ),
+        (
+            account,
+            Method::PUT,
+            "/api/auth/me",
+            &["notification_webhook_url"],
+        ),
+        (account, Method::DELETE, "/api/auth/me", &["password"]),
+        (
+            account,
+            Method::POST,
+            "/api/apikeys",
+            &["name", "expires_in", "scopes", "workspace"],
+        ),
+        (
+            account,
+            Method::POST,
+            "/api/channels",
+            &["name", "url", "events", "delay_seconds"],
+        ),
+    ] {
+        for field in fields {
+            // No field takes it, and none is named in a good one's place.
+            let body = json!({"unknown": 1, *field: {"x": true}, "~": 1});
+            let answer = client.request(method.clone(), path).json(&body).await;
+            let message = format!("invalid request body: {field}: invalid type: map, expected ");
+            answer.error_starting(400, "bad_request", &message);
+        }
+        let form = "application/x-www-form-urlencoded";
+        let request = client.request(method, path).header("content-type", form);
+        let message = format!("invalid request body: send JSON, not {form} (");
+        let answer = request.body("name=a&email=b").await;
+        answer.error_starting(400, "bad_request", &message);
+    }
 }
 
 async fn an_error_has_the_form_of_its_route(world: Arc<World>) {

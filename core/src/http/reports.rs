@@ -1,14 +1,11 @@
 //! `POST /webhook/status`.
 
-use http::header::CONTENT_TYPE;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::body::explain;
 use super::credentials::Caller;
 use super::response::{Answer, ok};
 use super::{Admitted, ApiError, App};
-use crate::json::parse;
 use crate::ports::{Notifier, Ports, Reports};
 use crate::report::{RawReport, ReportRules};
 use crate::{Incoming, Recorded, Unstored};
@@ -21,12 +18,7 @@ pub(super) struct Reported {
 
 impl<P: Ports> App<P> {
     pub(super) async fn report(&self, request: Admitted<'_>) -> Answer {
-        let body = &request.body;
-        let raw: RawReport = parse(body).map_err(|error| {
-            let content_type = request.parts.headers.get(CONTENT_TYPE);
-            let reason = explain::<RawReport>(body, content_type, &error);
-            ApiError::bad_request(format!("Invalid JSON: {reason}"))
-        })?;
+        let raw: RawReport = request.fields_or("Invalid JSON")?;
         let report = raw.validate(&ReportRules::WEBHOOK)?;
         let told = self.record(&request.caller, report).await?;
         ok(&Reported {
