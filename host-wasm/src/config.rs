@@ -176,6 +176,12 @@ mod tests {
                 "database_host must be elsewhere:5432, where database_url is",
             ),
             (
+                Host::Spin,
+                "database_url",
+                "postgres://u:half@secret@elsewhere/name",
+                "database_host must be elsewhere:5432, where database_url is",
+            ),
+            (
                 Host::Wasmcloud,
                 "STORAGE",
                 "redis",

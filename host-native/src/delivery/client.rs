@@ -372,6 +372,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_addresses_of_this_machines_interfaces_are_private() {
+        let towards_others = || -> std::io::Result<SocketAddr> {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            // Nothing is sent. No such host exists.
+            socket.connect(("192.0.2.1", 9))?;
+            socket.local_addr()
+        };
+        // A machine without a network has none.
+        let Some(own) = towards_others().ok().map(|own| own.ip()) else {
+            return;
+        };
+        assert!(!own.is_loopback() && is_own(own), "{own}");
+        let next = match own {
+            IpAddr::V4(own) => Ipv4Addr::from_bits(own.to_bits() ^ 1),
+            IpAddr::V6(_) => unreachable!("it was asked for IPv4"),
+        };
+        assert!(!is_own(next.into()), "{next}");
+        let strict = Guard {
+            allow_private: false,
+        };
+        assert!(strict.check(own).is_err());
+    }
+
     #[tokio::test]
     async fn what_a_name_leads_to_is_judged_when_it_is_resolved() {
         let resolve = async |allow_private| {

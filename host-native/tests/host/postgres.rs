@@ -19,6 +19,11 @@ fn open_on(url: &str) -> Server {
     Server::start(&[("DATABASE_URL", url), ("AUTH_MODE", "open")])
 }
 
+const GO_SERVER: [&str; 2] = [
+    include_str!("../../src/postgres/tests/go_server.sql"),
+    include_str!("../../src/postgres/tests/go_data.sql"),
+];
+
 fn messages(database: &Database) -> Vec<String> {
     let rows =
         database.psql("SELECT message FROM kubeagents_data.statuses ORDER BY session_topic, seq");
@@ -532,6 +537,63 @@ fn a_database_that_cannot_hold_every_text_is_refused() {
     ]);
     assert_eq!(code, Some(2), "{log}");
     assert!(log.contains("DB_NAME") && log.contains("LATIN1"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_go_servers_tables_are_restored_and_dropped_by_commands() {
+    let database = database();
+    for sql in GO_SERVER {
+        database.psql(sql);
+    }
+    let run = |task| {
+        let output = command(&[("DATABASE_URL", &database.url())])
+            .arg(task)
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), log)
+    };
+    let succeeds = |task, words| {
+        let (code, log) = run(task);
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains(words), "{log}");
+    };
+    let place =
+        || database.psql("SELECT schemaname FROM pg_tables WHERE tablename = 'agent_statuses'");
+    let convert = async || {
+        let mut server = open_on(&database.url());
+        ready(&server).await;
+        server.signal(Signal::TERM);
+        assert_eq!(server.exit_code().await, Some(0));
+        assert_eq!(place(), "kubeagents_go");
+    };
+    succeeds(
+        "restore-go-tables",
+        "there are no tables of the Go server to restore",
+    );
+    succeeds(
+        "drop-go-tables",
+        "there are no tables of the Go server to drop",
+    );
+    assert_eq!(place(), "public");
+
+    convert().await;
+    database.psql("CREATE TABLE agents (x int)");
+    let (code, log) = run("restore-go-tables");
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("agents"), "{log}");
+    assert_eq!(place(), "kubeagents_go");
+    database.psql("DROP TABLE agents");
+    succeeds("restore-go-tables", "the Go server's tables are back");
+    assert_eq!(place(), "public");
+
+    convert().await;
+    succeeds("drop-go-tables", "the Go server's tables are dropped");
+    assert_eq!(place(), "");
+    succeeds(
+        "restore-go-tables",
+        "there are no tables of the Go server to restore",
+    );
 }
 
 #[test]

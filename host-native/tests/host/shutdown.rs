@@ -1,6 +1,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use http::Request;
 use rustix::process::Signal;
 
 use crate::support::{PATIENCE, Receiver, Reply, Server, eventually, report};
@@ -92,6 +93,39 @@ async fn until_balancers_have_noticed_requests_are_served_and_connections_closed
     }
     server.signal(Signal::TERM);
     assert_eq!(server.exit_code().await, Some(1));
+}
+
+#[tokio::test]
+async fn a_client_of_http_2_is_told_that_the_server_ends() {
+    let mut server = Server::start(&[]);
+    let stream = tokio::net::TcpStream::connect(server.address)
+        .await
+        .unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let body = report("topic", "running").to_string();
+    let (begin, end) = body.split_at(10);
+    let request = Request::post("http://localhost/webhook/status");
+    let request = request.body(()).unwrap();
+    let (answer, mut sender) = client.send_request(request, false).unwrap();
+    sender
+        .send_data(begin.to_owned().into_bytes().into(), false)
+        .unwrap();
+
+    server.signal(Signal::TERM);
+    let refusal = eventually("the client to be told", || {
+        let request = Request::get("http://localhost/health").body(()).unwrap();
+        client.send_request(request, true).err()
+    })
+    .await;
+    assert!(refusal.is_go_away() && refusal.is_remote(), "{refusal}");
+    sender
+        .send_data(end.to_owned().into_bytes().into(), true)
+        .unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    connection.await.unwrap().unwrap();
+    assert_eq!(server.exit_code().await, Some(0));
 }
 
 #[tokio::test]
