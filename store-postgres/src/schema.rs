@@ -33,6 +33,12 @@ pub enum SchemaError {
         /// Schema that holds them.
         schema: String,
     },
+    /// A database that cannot hold every text.
+    #[error("the database has the encoding {found} and must have UTF8")]
+    Encoding {
+        /// The encoding.
+        found: String,
+    },
     /// The statement failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -102,6 +108,8 @@ const TABLE_EXISTS: &str = "SELECT to_regclass('kubeagents_data.migrations') IS 
 
 const CURRENT: &str = "SELECT coalesce(max(version), 0) FROM kubeagents_data.migrations";
 
+const ENCODING: &str = "SELECT current_setting('server_encoding')";
+
 /// The version of the schema in the database; 0 when there is none.
 ///
 /// # Errors
@@ -117,16 +125,21 @@ pub async fn version(query: &impl Query) -> Result<i64, StoreError> {
 ///
 /// # Errors
 /// [`SchemaError::TooNew`] when it is beyond that already, [`SchemaError::GoTables`] when there are
-/// tables to be [adopted](crate::adoption::prepare); nothing is changed then.
+/// tables to be [adopted](crate::adoption::prepare), [`SchemaError::Encoding`] when a database that is
+/// new to us is not in UTF-8; nothing is changed then.
 pub async fn migrate(query: &impl Query) -> Result<(), SchemaError> {
     let found = version(query).await?;
     if found > VERSION {
         return Err(SchemaError::TooNew { found });
     }
-    if found == 0
-        && let Some(schema) = adoption::unconverted(query).await?
-    {
-        return Err(SchemaError::GoTables { schema });
+    if found == 0 {
+        let encoding = query.one(ENCODING, &[], Row::text).await?;
+        if encoding != "UTF8" {
+            return Err(SchemaError::Encoding { found: encoding });
+        }
+        if let Some(schema) = adoption::unconverted(query).await? {
+            return Err(SchemaError::GoTables { schema });
+        }
     }
     for (migration, version) in MIGRATIONS.iter().zip(1..) {
         if version > found {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kubeagents_core::StoreError;
 use kubeagents_store_postgres::adoption::{self, AdoptError, GoTablesError};
+use kubeagents_store_postgres::schema::SchemaError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
@@ -91,10 +92,8 @@ async fn check_encoding(
         return Ok(());
     }
     let variable = variable(database, "DB_NAME");
-    Err(ConfigError(format!(
-        "{variable}: the database has the encoding {encoding} and must have UTF8"
-    ))
-    .into())
+    let refusal = SchemaError::Encoding { found: encoding };
+    Err(ConfigError(format!("{variable}: {refusal}")).into())
 }
 
 /// Refuses a pooler that gives each transaction another of its connections: what is set on one, and
