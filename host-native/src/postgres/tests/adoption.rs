@@ -6,6 +6,8 @@ use kubeagents_core::store::AgentQuery;
 use kubeagents_core::{AccountId, Scopes, sha256_hex};
 use kubeagents_store_postgres::adoption::{AdoptError, GoTablesError};
 use kubeagents_store_postgres::schema::SchemaError;
+use kubeagents_test_postgres::Cluster;
+use sqlx::postgres::PgConnectOptions;
 
 use super::*;
 use crate::postgres::driver::Driver;
@@ -387,6 +389,28 @@ async fn a_component_leaves_the_go_servers_tables_to_the_native_server() {
     );
     assert_eq!(database.psql(OUR_SCHEMAS), "0");
     assert!(has_agent(&adopt(&database).await).await);
+}
+
+#[tokio::test]
+async fn a_component_refuses_a_database_that_cannot_hold_every_text() {
+    let cluster = Cluster::start(&[("fsync", "off")]);
+    cluster.psql(
+        "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    );
+    let options: PgConnectOptions = cluster.url().parse().unwrap();
+    let pool = PgPool::connect_with(options.database("latin"))
+        .await
+        .unwrap();
+    let refused = schema::migrate(&Driver::new(pool.clone())).await;
+    assert!(
+        matches!(&refused, Err(SchemaError::Encoding { found }) if found == "LATIN1"),
+        "{refused:?}"
+    );
+    let ours: i64 = sqlx::query_scalar(OUR_SCHEMAS)
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(ours, 0);
 }
 
 #[tokio::test]
