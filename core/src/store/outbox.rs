@@ -16,9 +16,9 @@ pub const MAX_DELIVERIES: usize = 100;
 /// The bound also keeps a lease cheap, since a lease may look at all that wait for a workspace.
 pub const MAX_WAITING: usize = 1000;
 
-/// Longer than any notification rests: than a delay, a pause or a lease. One that would rest longer was
-/// timed by a clock that was ahead, and is due.
-pub const LONGEST_REST: Duration = Duration::from_secs(2 * 60 * 60);
+/// Longer than any notification rests: than a delay, a lease, or the day's pause before a channel's last
+/// attempt. One that would rest longer was timed by a clock that was ahead, and is due.
+pub const LONGEST_REST: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// Why a channel's notification is dropped that finds no room.
 pub const NO_ROOM: &str = "too many are waiting";

@@ -240,6 +240,12 @@ pub async fn what_a_clock_that_was_ahead_let_rest_is_due<S: Store>(store: &S, ta
         .await
         .unwrap();
     assert_eq!(lease_all(store, &own, &request(&own)).await.len(), 3);
+    // As long as any does.
+    let day = Duration::from_secs(24 * 60 * 60);
+    store
+        .notification_failed(&failed.id, start(), day, &Failure::default())
+        .await
+        .unwrap();
     assert!(lease_all(store, &own, &request(&own)).await.is_empty());
 }
 
