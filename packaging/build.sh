@@ -23,9 +23,11 @@ fi
 PATH=$PWD/$tools/bin:$PATH
 command -v cargo-deb >/dev/null || cargo install cargo-deb --version 3.8.0 --locked
 
+# Zig's linker makes programs for a fixed address unless it is told otherwise.
 for target in "${targets[@]}"; do
     rustup target add "$target"
-    cargo zigbuild --release --locked --package kubeagents --target "$target"
+    RUSTFLAGS="-C relocation-model=pie -C link-arg=-pie" \
+        cargo zigbuild --release --locked --package kubeagents --target "$target"
 done
 
 package=target/package
