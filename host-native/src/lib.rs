@@ -380,11 +380,6 @@ const STACK: usize = 8 << 20;
 /// Time for which nobody minds that storage is not ready.
 const QUICK_START: Duration = Duration::from_secs(1);
 
-/// Storage is still waited for, converted or migrated.
-#[derive(Debug, thiserror::Error)]
-#[error("storage is being made ready")]
-struct Starting;
-
 /// Where clients are served, whatever the storage.
 struct Front<'a, S> {
     listener: TcpListener,
@@ -457,11 +452,11 @@ impl<S: Future<Output = ()>> Front<'_, S> {
                         }
                         None => {
                             let outage = Outage::Storage {
+                                failure: None,
                                 cors: &cors,
                                 dashboard,
                             };
-                            let answer =
-                                outage.answer(request, Starting, &SystemClock, &SystemEntropy);
+                            let answer = outage.answer(request, &SystemClock, &SystemEntropy);
                             answer.map(Content::Whole)
                         }
                     };

@@ -53,7 +53,7 @@ impl StartError {
     pub fn answer<B>(self, request: Request<B>) -> Response<Bytes> {
         match self {
             Self::Config(_) | Self::Unsuitable(_) => {
-                Outage::Misconfigured.answer(request, self, &WallClock, &SystemEntropy)
+                Outage::Misconfigured(self.into()).answer(request, &WallClock, &SystemEntropy)
             }
             Self::Store {
                 cors,
@@ -61,10 +61,11 @@ impl StartError {
                 cause,
             } => {
                 let outage = Outage::Storage {
+                    failure: Some(cause.into()),
                     cors: &cors,
                     dashboard,
                 };
-                outage.answer(request, cause, &WallClock, &SystemEntropy)
+                outage.answer(request, &WallClock, &SystemEntropy)
             }
         }
     }

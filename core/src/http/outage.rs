@@ -15,12 +15,14 @@ use crate::ports::{Clock, Entropy};
 use crate::settings::CorsPolicy;
 
 /// Why there is no application.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub enum Outage<'a> {
     /// The configuration is bad. Nothing is served, and any web page may read that.
-    Misconfigured,
-    /// Storage did not answer. What needs none is served.
+    Misconfigured(Box<dyn Error + Send + Sync>),
+    /// There is no storage. What needs none is served.
     Storage {
+        /// Why it did not answer; `None` while it is still being made ready.
+        failure: Option<Box<dyn Error + Send + Sync>>,
         /// Which web pages may read it.
         cors: &'a CorsPolicy,
         /// Whether the page is served.
@@ -29,34 +31,36 @@ pub enum Outage<'a> {
 }
 
 impl Outage<'_> {
-    /// Answers a request, and logs the cause where it is refused for the outage.
+    /// Answers a request, and logs the cause where it is refused for a failure.
     pub fn answer<B>(
         self,
         request: Request<B>,
-        cause: impl Error + Send + Sync + 'static,
         clock: &impl Clock,
         entropy: &impl Entropy,
     ) -> Response<Bytes> {
         let (parts, _) = request.into_parts();
-        let (cors, dashboard) = match self {
-            Self::Misconfigured => (&CorsPolicy::Any, true),
-            Self::Storage { cors, dashboard } => (cors, dashboard),
+        let (cors, dashboard) = match &self {
+            Self::Misconfigured(_) => (&CorsPolicy::Any, true),
+            Self::Storage {
+                cors, dashboard, ..
+            } => (*cors, *dashboard),
         };
         let target = resolve(cors, dashboard, &parts);
         let id = RequestIds::new(entropy).of(&parts.headers);
         let trace = Trace::begin(id, &parts, endpoint_name(&target));
         let span = trace.span.clone();
         let answer = || -> Answer {
-            if matches!(self, Self::Misconfigured) {
-                return Err(ApiError::misconfigured(cause));
-            }
+            let failure = match self {
+                Self::Misconfigured(cause) => return Err(ApiError::misconfigured(cause)),
+                Self::Storage { failure, .. } => failure,
+            };
             match target? {
                 Target::Answered(response) => Ok(response),
                 Target::Page(file) => page::serve(file, &parts.headers),
                 Target::Endpoint(_, row) => match row.endpoint {
                     Endpoint::Health => health(clock.now()),
                     Endpoint::OpenApi => openapi::serve(),
-                    _ => Err(ApiError::unavailable(cause)),
+                    _ => Err(failure.map_or_else(ApiError::starting, ApiError::unavailable)),
                 },
             }
         };

@@ -784,9 +784,14 @@ async fn while_storage_is_made_ready_the_process_is_alive_and_serves_nothing_els
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.headers["retry-after"], "1");
         assert_eq!(answer.body["code"], "unavailable");
-        let id = answer.headers["x-request-id"].to_str().unwrap();
-        server.logged(&[id, "storage is being made ready"]).await;
+        assert_eq!(answer.body["message"], "the server is starting, try again");
+        assert!(answer.headers.contains_key("x-request-id"));
     }
+    // That is no error of any request: it is said once.
+    server.logged(&["only /health is served"]).await;
+    let lines = server.process.log().lines();
+    let failed = lines.iter().find(|line| line.contains("request failed"));
+    assert_eq!(failed, None);
     stopped.signal(Signal::TERM);
     assert_eq!(stopped.exit_code().await, Some(0));
     migrating.close().await.unwrap();
