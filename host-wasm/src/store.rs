@@ -124,6 +124,7 @@ impl<A: Outbox, B: Outbox> Outbox for EitherStore<A, B> {
     delegated! {
         fn lease_notification(request: &LeaseRequest) -> Option<LeasedNotification>;
         fn notification_delivered(id: &str) -> ();
+        fn notifications_failed(failed: &[(&str, Duration)], now: Timestamp, failure: &Failure) -> ();
         fn notification_failed(id: &str, now: Timestamp, pause: Duration, failure: &Failure) -> ();
         fn notification_abandoned(id: &str) -> ();
         fn lease_others(leased: &Notification, now: Timestamp, duration: Duration, limit: usize)

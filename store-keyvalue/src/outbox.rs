@@ -283,27 +283,39 @@ impl<K: KeyValue> Outbox for KeyValueStore<K> {
         self.end(id).await
     }
 
-    async fn notification_failed(
+    async fn notifications_failed(
         &self,
-        id: &str,
+        failed: &[(&str, Duration)],
         now: Timestamp,
-        pause: Duration,
         failure: &Failure,
     ) -> Result<(), StoreError> {
-        let due = after(now, pause);
-        self.documents
-            .update(&shard_key(shard_of(id)), |entries: Option<Shard>| {
+        let mut of_shards: BTreeMap<u8, HashMap<&str, Timestamp>> = BTreeMap::new();
+        for (id, pause) in failed {
+            let of_shard = of_shards.entry(shard_of(id)).or_default();
+            of_shard.insert(id, after(now, *pause));
+        }
+        for (shard, due) in of_shards {
+            let put_off = |entries: Option<Shard>| {
                 let mut entries = entries.unwrap_or_default();
-                let Some(entry) = entries.iter_mut().find(|entry| entry.id == id) else {
-                    return (Change::Keep, ());
-                };
-                entry.due = due;
-                entry.status = failure.status;
-                entry.error.clone_from(&failure.error);
-                entry.rests_until = failure.rests.then_some(due);
-                (Change::Write(entries), ())
-            })
-            .await
+                let mut change = false;
+                for entry in &mut entries {
+                    let Some(due) = due.get(entry.id.as_str()) else {
+                        continue;
+                    };
+                    entry.due = *due;
+                    entry.status = failure.status;
+                    entry.error.clone_from(&failure.error);
+                    entry.rests_until = failure.rests.then_some(*due);
+                    change = true;
+                }
+                match change {
+                    true => (Change::Write(entries), ()),
+                    false => (Change::Keep, ()),
+                }
+            };
+            self.documents.update(&shard_key(shard), put_off).await?;
+        }
+        Ok(())
     }
 
     async fn notification_abandoned(&self, id: &str) -> Result<(), StoreError> {

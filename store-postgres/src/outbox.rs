@@ -61,11 +61,12 @@ FROM (SELECT count(*) FROM resumed) AS resumed(count) LEFT JOIN leased ON true";
 
 const DELETE: &str = "DELETE FROM kubeagents_data.outbox WHERE id = $1::text";
 
+/// `$1`, `$2`: entries with their pauses in microseconds.
 const FAILED: &str = "\
-UPDATE kubeagents_data.outbox SET due_at = kubeagents_data.now_micros() + $2::bigint, \
+UPDATE kubeagents_data.outbox AS entry SET due_at = kubeagents_data.now_micros() + failed.pause, \
     last_status = $3::bigint, last_error = $4::text, \
-    rests_until = CASE WHEN $5::boolean THEN kubeagents_data.now_micros() + $2::bigint END \
-WHERE id = $1::text";
+    rests_until = CASE WHEN $5::boolean THEN kubeagents_data.now_micros() + failed.pause END \
+FROM unnest($1::text[], $2::bigint[]) AS failed(id, pause) WHERE entry.id = failed.id";
 
 /// `$1`: the channel; `$2`: lease in microseconds; `$3`: how many.
 const LEASE_OTHERS: &str = "\
@@ -184,16 +185,18 @@ impl<Q: Query, C> Outbox for PostgresStore<Q, C> {
         self.query.execute(DELETE, &[id.into()]).await
     }
 
-    async fn notification_failed(
+    async fn notifications_failed(
         &self,
-        id: &str,
+        failed: &[(&str, Duration)],
         _now: Timestamp,
-        pause: Duration,
         failure: &Failure,
     ) -> Result<(), StoreError> {
+        let ids: Vec<_> = failed.iter().map(|(id, _)| Cow::Borrowed(*id)).collect();
+        let pause = |(_, pause): &(&str, Duration)| saturating(pause.as_micros());
+        let pauses: Vec<i64> = failed.iter().map(pause).collect();
         let params = [
-            id.into(),
-            micros(pause),
+            Value::Texts(&ids),
+            Value::Ints(&pauses),
             Value::Int(failure.status.map(i64::from)),
             Value::from(&failure.error),
             Value::Bool(failure.rests),

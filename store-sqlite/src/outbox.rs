@@ -76,9 +76,11 @@ const RELEASE: &str = "
 
 const DELETE_NOTIFICATION: &str = "DELETE FROM outbox WHERE id = ?1";
 
-const NOTIFICATION_FAILED: &str = "
-    UPDATE outbox SET due_at = ?2, leased = FALSE, last_status = ?3, last_error = ?4,
-        rests_until = iif(?5, ?2, NULL) WHERE id = ?1";
+/// ?1 entries with the instants at which they are due again, as a JSON array of arrays.
+const NOTIFICATIONS_FAILED: &str = "
+    UPDATE outbox SET due_at = failed.value ->> 1, leased = FALSE, last_status = ?2, last_error = ?3,
+        rests_until = iif(?4, failed.value ->> 1, NULL)
+    FROM json_each(?1) failed WHERE outbox.id = failed.value ->> 0";
 
 /// ?1 the channel, ?2 until when, ?3 how many.
 const LEASE_OTHERS: &str = "
@@ -129,7 +131,11 @@ const FINISHED: &str = "
     ORDER BY created_at DESC, id LIMIT ?3";
 
 fn after(now: Timestamp, pause: Duration) -> Value {
-    Value::Integer(now.timestamp_micros().saturating_add(micros(pause)))
+    Value::Integer(instant_after(now, pause))
+}
+
+fn instant_after(now: Timestamp, pause: Duration) -> i64 {
+    now.timestamp_micros().saturating_add(micros(pause))
 }
 
 fn micros(duration: Duration) -> i64 {
@@ -204,22 +210,22 @@ impl<C: Connection> Outbox for SqliteStore<C> {
             .map(drop)
     }
 
-    async fn notification_failed(
+    async fn notifications_failed(
         &self,
-        id: &str,
+        failed: &[(&str, Duration)],
         now: Timestamp,
-        pause: Duration,
         failure: &Failure,
     ) -> Result<(), StoreError> {
+        let due = |(id, pause): &(&str, Duration)| json!([id, instant_after(now, *pause)]);
+        let failed: serde_json::Value = failed.iter().map(due).collect();
         let parameters = [
-            id.into(),
-            after(now, pause),
+            (&failed.to_string()).into(),
             failure.status.map(u32::from).into(),
             (&failure.error).into(),
             Value::Integer(failure.rests.into()),
         ];
         self.writer
-            .run(NOTIFICATION_FAILED, parameters)
+            .run(NOTIFICATIONS_FAILED, parameters)
             .await
             .map(drop)
     }

@@ -411,7 +411,7 @@ async fn settle<S: Store>(
     if last.attempt == Attempt::Answered(410) && channel.id != SHARED_CHANNEL {
         disable(store, rules, channel, now).await?;
     }
-    let mut finished = Vec::new();
+    let (mut failed, mut finished) = (Vec::new(), Vec::new());
     for (place, (leased, _)) in told.iter().enumerate() {
         let entry = &leased.notification;
         let state = match last.attempt.is_success() {
@@ -429,8 +429,7 @@ async fn settle<S: Store>(
                 ) {
                     Next::After(pause) => {
                         poster.settled(channel.format.as_str(), Fate::Retried);
-                        let (id, failure) = (&entry.id, &last.failure);
-                        store.notification_failed(id, now, pause, failure).await?;
+                        failed.push((entry.id.as_str(), pause));
                         continue;
                     }
                     Next::Abandon => DeliveryState::Failed,
@@ -462,6 +461,10 @@ async fn settle<S: Store>(
         (false, false) => {
             tracing::error!(%channel_id, %receiver, count, status, %error, "a channel is not told");
         }
+    }
+    if !failed.is_empty() {
+        let failure = &last.failure;
+        store.notifications_failed(&failed, now, failure).await?;
     }
     match finished.is_empty() {
         true => Ok(()),

@@ -131,15 +131,28 @@ pub trait Outbox {
     /// Ends a lease: delivered.
     fn notification_delivered(&self, id: &str) -> impl Future<Output = Result<(), StoreError>>;
 
-    /// Ends a lease: not delivered, due again after `pause`. For a channel's, what it came to is shown
-    /// meanwhile. If the receiver rests, what is leased for it meanwhile says so.
+    /// Ends leases: not delivered, each due again after its pause. For a channel's, what it came to is
+    /// shown meanwhile. If the receiver rests, what is leased for it meanwhile says so.
+    fn notifications_failed(
+        &self,
+        failed: &[(&str, Duration)],
+        now: Timestamp,
+        failure: &Failure,
+    ) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Ends one lease: not delivered, due again after `pause`.
     fn notification_failed(
         &self,
         id: &str,
         now: Timestamp,
         pause: Duration,
         failure: &Failure,
-    ) -> impl Future<Output = Result<(), StoreError>>;
+    ) -> impl Future<Output = Result<(), StoreError>> {
+        async move {
+            let failed = [(id, pause)];
+            self.notifications_failed(&failed, now, failure).await
+        }
+    }
 
     /// Ends a lease: not delivered, and given up.
     fn notification_abandoned(&self, id: &str) -> impl Future<Output = Result<(), StoreError>>;

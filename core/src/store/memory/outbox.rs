@@ -380,23 +380,24 @@ impl Outbox for MemoryStore {
         Ok(())
     }
 
-    async fn notification_failed(
+    async fn notifications_failed(
         &self,
-        id: &str,
+        failed: &[(&str, Duration)],
         now: Timestamp,
-        pause: Duration,
         failure: &Failure,
     ) -> Result<(), StoreError> {
         let outbox = &mut self.lock().outbox;
-        let until = instant_after(now, pause);
-        outbox.rest(id, until);
-        if let Some(entry) = outbox.entries.get_mut(id) {
-            failure.clone_into(&mut entry.failure);
-            if failure.rests {
-                outbox.rests.retain(|_, until| *until > now);
-                let rests = outbox.rests.entry(place(&entry.notification));
-                let rests = rests.or_insert(until);
-                *rests = until.max(*rests);
+        for (id, pause) in failed {
+            let until = instant_after(now, *pause);
+            outbox.rest(id, until);
+            if let Some(entry) = outbox.entries.get_mut(*id) {
+                failure.clone_into(&mut entry.failure);
+                if failure.rests {
+                    outbox.rests.retain(|_, until| *until > now);
+                    let rests = outbox.rests.entry(place(&entry.notification));
+                    let rests = rests.or_insert(until);
+                    *rests = until.max(*rests);
+                }
             }
         }
         Ok(())

@@ -655,11 +655,14 @@ pub async fn a_receiver_that_asks_for_time_is_left_alone<S: Store>(store: &S, ta
 
     let moment = Duration::from_millis(1);
     // When the rest is over, in the order of what happened.
-    for entry in entries.iter().chain([&late]) {
-        let failure = Failure::default();
-        let over = store.notification_failed(&entry.id, request.now, moment, &failure);
-        over.await.unwrap();
-    }
+    let failed: Vec<_> = entries
+        .iter()
+        .chain([&late])
+        .map(|entry| (entry.id.as_str(), moment))
+        .collect();
+    let failure = Failure::default();
+    let over = store.notifications_failed(&failed, request.now, &failure);
+    over.await.unwrap();
     request.now += seconds(7200);
     let mut told = Vec::new();
     while told.len() < 6 {
