@@ -19,7 +19,7 @@ const OUTBOX: &str = "\
 SELECT (SELECT count(*) FROM kubeagents_data.outbox), least(\
     (SELECT min(created_at) FROM kubeagents_data.outbox WHERE channel <> ''), \
     (SELECT min(created_at) FROM kubeagents_data.outbox WHERE channel = '')), \
-    (SELECT coalesce(sum(dropped), 0)::bigint FROM kubeagents_data.overflows WHERE channel > '')";
+    (SELECT coalesce(sum(dropped), 0)::bigint FROM kubeagents_data.overflows WHERE channel >= '')";
 
 impl<Q: Query, C> Census for PostgresStore<Q, C> {
     async fn census(&self, now: Timestamp) -> Result<Counts, StoreError> {

@@ -28,9 +28,9 @@ macro_rules! queue_place {
 }
 
 /// Queues what `queued` holds, up to the limit of each receiver. What finds no room is dropped, and of
-/// a channel's it is kept why, for as many as are kept. Rows that others are deleting are passed over:
-/// those may wait for this commit. For the same reason a count that another is adding to is not waited
-/// for: another row is begun.
+/// a channel's it is kept why, for as many as are kept; all are counted. Rows that others are deleting
+/// are passed over: those may wait for this commit. For the same reason a count that another is adding
+/// to is not waited for: another row is begun.
 macro_rules! insert_queued {
     ($limit:literal, $why:literal, $kept:literal) => {
         concat!(
@@ -48,13 +48,18 @@ macro_rules! insert_queued {
                 ON CONFLICT (id) DO NOTHING \
                 RETURNING workspace, channel), \
             overflow AS MATERIALIZED (\
-                SELECT workspace, channel, count(*) AS added FROM dropped \
+                SELECT workspace, channel, count(*) AS added FROM (\
+                    SELECT workspace, channel FROM dropped UNION ALL \
+                    SELECT workspace, channel FROM queued WHERE channel = '' AND place > ",
+            $limit,
+            "::bigint) AS lost \
                 GROUP BY workspace, channel), \
             counter AS MATERIALIZED (\
-                SELECT one.id, overflow.channel, overflow.added \
+                SELECT one.id, overflow.workspace, overflow.channel, overflow.added \
                 FROM overflow CROSS JOIN LATERAL (\
                     SELECT counted.id FROM kubeagents_data.overflows AS counted \
-                    WHERE counted.channel = overflow.channel LIMIT 1 FOR UPDATE SKIP LOCKED\
+                    WHERE counted.channel = overflow.channel \
+                    AND counted.workspace = overflow.workspace LIMIT 1 FOR UPDATE SKIP LOCKED\
                 ) AS one), \
             more AS (\
                 UPDATE kubeagents_data.overflows AS counted SET dropped = dropped + counter.added \
@@ -62,7 +67,7 @@ macro_rules! insert_queued {
             begun AS (\
                 INSERT INTO kubeagents_data.overflows (workspace, channel, dropped) \
                 SELECT workspace, channel, added FROM overflow \
-                WHERE channel NOT IN (SELECT channel FROM counter)), \
+                WHERE (workspace, channel) NOT IN (SELECT workspace, channel FROM counter)), \
             forgotten AS (\
                 DELETE FROM kubeagents_data.deliveries WHERE id IN (\
                     SELECT id FROM kubeagents_data.deliveries WHERE id IN (\

@@ -9,7 +9,7 @@ use crate::{Connection, Statements};
 /// The newest version of the schema, as `PRAGMA user_version` has it.
 pub const VERSION: usize = MIGRATIONS.len();
 
-const MIGRATIONS: [&str; 20] = [
+const MIGRATIONS: [&str; 21] = [
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_token_expiry.sql"),
     include_str!("../../migrations/sqlite/0003_chains.sql"),
@@ -30,6 +30,7 @@ const MIGRATIONS: [&str; 20] = [
     include_str!("../../migrations/sqlite/0018_quotas.sql"),
     include_str!("../../migrations/sqlite/0019_history_limit.sql"),
     include_str!("../../migrations/sqlite/0020_sessions_ended.sql"),
+    include_str!("../../migrations/sqlite/0021_overflows_of_webhooks.sql"),
 ];
 
 /// The statements of a migration, each to be run on its own.

@@ -18,7 +18,7 @@ pub struct Counts {
     pub waiting: u64,
     /// When the oldest of these was made.
     pub oldest: Option<Timestamp>,
-    /// Notifications of channels that found no room, and no message has counted yet.
+    /// Notifications that found no room, and no message has counted yet. Messages of channels count them.
     pub without_room: u64,
 }
 

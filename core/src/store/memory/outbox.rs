@@ -34,7 +34,7 @@ pub(super) struct Queue {
     of_receivers: HashMap<Receiver, BTreeSet<String>>,
     /// What became of what channels were told, by channel.
     finished: HashMap<String, Vec<Delivery>>,
-    /// How many of a channel's found no room, and no message has counted yet.
+    /// How many of a channel's found no room, and no message has counted yet; of plain webhooks by "".
     overflows: HashMap<String, u64>,
     /// What can be taken on, by workspace and by when it fell due: in the future, by a clock that was ahead.
     ready: BTreeMap<String, Schedule>,
@@ -189,12 +189,11 @@ impl Queue {
         }
     }
 
-    /// Keeps and counts that there is no room for a notification.
+    /// Counts that there is no room for a notification, and keeps it of a channel's.
     fn overflow(&mut self, notification: &Notification) {
-        if let Some(dropped) = without_room(notification) {
-            *self.overflows.entry(dropped.channel.clone()).or_default() += 1;
-            self.keep(Some(dropped));
-        }
+        let channel = notification.channel.clone();
+        *self.overflows.entry(channel).or_default() += 1;
+        self.keep(without_room(notification));
     }
 
     /// Keeps what became of a notification.
@@ -315,7 +314,7 @@ impl Queue {
         (self.entries.len() as u64, oldest)
     }
 
-    /// How many notifications of channels found no room, and no message has counted yet.
+    /// How many notifications found no room, and no message has counted yet.
     pub(super) fn without_room(&self) -> u64 {
         self.overflows.values().sum()
     }

@@ -54,4 +54,19 @@ pub async fn what_is_stored_is_counted<S: Store + Census>(store: &S, tag: &str) 
     assert_eq!(without_room().await, 3);
     store.overflow_told(&own, &channel, 2).await.unwrap();
     assert_eq!(without_room().await, 1);
+
+    // Those of plain webhooks are counted, too, for each workspace.
+    for workspace in [&own, &other] {
+        let many: Vec<_> = (0..MAX_WAITING + 4)
+            .map(|n| {
+                let id = format!("{}{n}", workspace.key());
+                notification(workspace, &id, "receiver.example:443")
+            })
+            .collect();
+        for group in many.chunks(MAX_WAITING + 2) {
+            queue(store, workspace, group).await;
+        }
+    }
+    // Two wait already.
+    assert_eq!(without_room().await, 1 + 6 + 4);
 }
