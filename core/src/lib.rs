@@ -78,7 +78,9 @@ pub use ports::Ports;
 pub use quota::{Quota, Quotas};
 pub use recorder::{Listeners, Recorded, Recorder, ReportPolicy, Witness, conflict_pause};
 pub use report::{MAX_TTL_MINUTES, Report};
-pub use session::{NamedSession, Session, SessionKey, SessionState, TURN};
+pub use session::{
+    NamedSession, Session, SessionKey, SessionState, TURN, is_expired, latest_expiry,
+};
 pub use settings::{AuthMode, CorsPolicy, InvalidSetting, Settings};
 pub use silence::Silence;
 pub use status::{Status, StatusEntry, StatusKind};

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
-use crate::{Context, SessionHead, StatusKind, Timestamp, Workspace};
+use crate::{Context, MAX_TTL_MINUTES, SessionHead, StatusKind, Timestamp, Workspace};
 
 /// What names a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +73,22 @@ pub(crate) fn expires_at(last_updated: Timestamp, ttl_minutes: u32) -> Timestamp
     last_updated + TimeDelta::minutes(ttl_minutes.into())
 }
 
+/// How far ahead the expiry of an unexpired session may be: the longest TTL, and as much again, since the
+/// clocks of hosts differ.
+const LONGEST_LIFE: TimeDelta = TimeDelta::minutes(2 * MAX_TTL_MINUTES as i64);
+
+/// The latest instant at which a session that is unexpired at `now` expires. What expires later has been
+/// stored by a clock that was wrong, and would else be active until that clock's time has come.
+pub fn latest_expiry(now: Timestamp) -> Timestamp {
+    now + LONGEST_LIFE
+}
+
+/// Checks whether a session is expired at `now`: exactly when `now >= expires_at`, unless a clock was
+/// [wrong](latest_expiry).
+pub fn is_expired(expires_at: Timestamp, now: Timestamp) -> bool {
+    now >= expires_at || expires_at > latest_expiry(now)
+}
+
 /// The instant at which a session has ended or expired, unless it is reported on.
 pub(crate) fn is_over_at(head: &SessionHead) -> Timestamp {
     let is_turn = head.status == StatusKind::Success && head.reason == TURN;
@@ -105,9 +121,9 @@ impl Session {
         expires_at(self.last_updated, self.ttl_minutes)
     }
 
-    /// Checks whether it is expired at `now`: exactly when `now >= expires_at`.
+    /// Checks whether it is [expired](is_expired) at `now`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        now >= self.expires_at()
+        is_expired(self.expires_at(), now)
     }
 
     /// The session as clients see it at `now`.

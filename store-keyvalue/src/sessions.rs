@@ -20,7 +20,7 @@ use kubeagents_core::store::{
 };
 use kubeagents_core::{
     Agent, NamedSession, Session, SessionKey, Snapshot, Status, StoreError, Timestamp, Workspace,
-    search_key,
+    is_expired, search_key,
 };
 
 use crate::documents::{Document, Rounds};
@@ -160,8 +160,8 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
         let wanted = |place: &Moved| {
             let listed = match query.expiry {
                 Expiry::Any => true,
-                Expiry::Unexpired => now < place.expires,
-                Expiry::Expired => now >= place.expires,
+                Expiry::Unexpired => !is_expired(place.expires, now),
+                Expiry::Expired => is_expired(place.expires, now),
             };
             listed
                 && after.is_none_or(|after| {
@@ -424,7 +424,7 @@ impl<K: KeyValue> KeyValueStore<K> {
             if place.updated + LONGEST_TTL <= now {
                 break;
             }
-            if now < place.expires {
+            if !is_expired(place.expires, now) {
                 unexpired.push(place);
             }
         }

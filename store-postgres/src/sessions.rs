@@ -103,6 +103,7 @@ use kubeagents_core::{
     Agent, Commit, MAX_TTL_MINUTES, NamedSession, Notification, Session, SessionKey, Snapshot,
     Status, StatusEntry, StatusKind, StoreError, Timestamp, Workspace,
     batch::Chain,
+    latest_expiry,
     store::{
         AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page,
         SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote,
@@ -160,7 +161,8 @@ macro_rules! this_transaction {
 }
 use this_transaction;
 
-/// `$1` workspace, `$2` now, `$3` the longest TTL before now.
+/// `$1` workspace; `$2`, `$3`: unexpired sessions expire after the first and not after the second; `$4`:
+/// they were updated since.
 macro_rules! agent_columns {
     ($table:literal) => {
         concat!(
@@ -168,7 +170,8 @@ macro_rules! agent_columns {
             agent.session_count, \
             (SELECT count(*) FROM kubeagents_data.sessions AS session \
                 WHERE session.workspace = $1::text AND session.agent_id = agent.agent_id \
-                AND session.last_updated > $3::bigint AND session.expires_at > $2::bigint), \
+                AND session.last_updated > $4::bigint AND session.expires_at > $2::bigint \
+            AND session.expires_at <= $3::bigint), \
             latest.status, latest.message \
         FROM ",
             $table,
@@ -176,7 +179,8 @@ macro_rules! agent_columns {
         LEFT JOIN LATERAL (\
             SELECT session.status, session.message FROM kubeagents_data.sessions AS session \
             WHERE session.workspace = $1::text AND session.agent_id = agent.agent_id \
-            AND session.last_updated > $3::bigint AND session.expires_at > $2::bigint \
+            AND session.last_updated > $4::bigint AND session.expires_at > $2::bigint \
+            AND session.expires_at <= $3::bigint \
             ORDER BY session.last_updated DESC, session.session_topic LIMIT 1\
         ) AS latest ON true "
         )
@@ -185,17 +189,17 @@ macro_rules! agent_columns {
 
 const AGENT: &str = concat!(
     agent_columns!("kubeagents_data.agents"),
-    "WHERE agent.workspace = $1::text AND agent.agent_id = $4::text"
+    "WHERE agent.workspace = $1::text AND agent.agent_id = $5::text"
 );
 
-/// `$4`, `$5`: after this agent; `$6`: only those seen since; `$7`: how many to look at; `$8`: search
-/// key; `$9`: status; `$10`: how many of them are wanted.
+/// `$5`, `$6`: after this agent; `$7`: only those seen since; `$8`: how many to look at; `$9`: search
+/// key; `$10`: status; `$11`: how many of them are wanted.
 const AGENTS: &str = concat!(
     "WITH looked_at AS MATERIALIZED (\
         SELECT * FROM kubeagents_data.agents \
-        WHERE workspace = $1::text AND last_seen <= $4::bigint \
-        AND (last_seen < $4::bigint OR agent_id > $5::text) AND last_seen > $6::bigint \
-        ORDER BY last_seen DESC, agent_id LIMIT $7::bigint\
+        WHERE workspace = $1::text AND last_seen <= $5::bigint \
+        AND (last_seen < $5::bigint OR agent_id > $6::text) AND last_seen > $7::bigint \
+        ORDER BY last_seen DESC, agent_id LIMIT $8::bigint\
     ) \
     SELECT (SELECT count(*) FROM looked_at), final.last_seen, final.agent_id, \
         found.agent_id IS NOT NULL, found.* \
@@ -204,24 +208,25 @@ const AGENTS: &str = concat!(
     ) AS final \
     LEFT JOIN (",
     agent_columns!("looked_at"),
-    "WHERE ($8::text IS NULL OR strpos(agent.agent_id_key, $8::text) > 0 \
-            OR strpos(agent.name_key, $8::text) > 0) \
-        AND ($9::text IS NULL OR latest.status = $9::text) \
-        ORDER BY agent.last_seen DESC, agent.agent_id LIMIT $10::bigint\
+    "WHERE ($9::text IS NULL OR strpos(agent.agent_id_key, $9::text) > 0 \
+            OR strpos(agent.name_key, $9::text) > 0) \
+        AND ($10::text IS NULL OR latest.status = $10::text) \
+        ORDER BY agent.last_seen DESC, agent.agent_id LIMIT $11::bigint\
     ) AS found ON true \
     ORDER BY found.last_seen DESC, found.agent_id"
 );
 
-/// `$3`, `$4`: after this session; `$5`: only those updated since; `$6`, `$7`: only those that
-/// expire after the first and not after the second.
+/// `$3`, `$4`: after this session; `$5`: only those updated since; `$6`, `$7`, `$8`: only those of which
+/// it is true, or not, that they expire after the first and not after the second.
 const SESSIONS: &str = "\
 SELECT session_topic, title, created, last_updated, ttl_minutes, status, status_since, reason, \
     message, context \
 FROM kubeagents_data.sessions \
 WHERE workspace = $1::text AND agent_id = $2::text AND last_updated <= $3::bigint \
 AND (last_updated < $3::bigint OR session_topic > $4::text) \
-AND last_updated > $5::bigint AND expires_at > $6::bigint AND expires_at <= $7::bigint \
-ORDER BY last_updated DESC, session_topic LIMIT $8::bigint";
+AND last_updated > $5::bigint \
+AND (expires_at > $6::bigint AND expires_at <= $7::bigint) = $8::boolean \
+ORDER BY last_updated DESC, session_topic LIMIT $9::bigint";
 
 /// `$2`, `$3`, `$4`: after this session; `$5`: only those updated since.
 const WORKSPACE_SESSIONS: &str = "\
@@ -371,6 +376,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         query: &AgentQuery,
         now: Timestamp,
     ) -> Result<Page<Agent, AgentCursor>, StoreError> {
+        let latest_expiry = latest_expiry(now);
         let now = now.timestamp_micros();
         // An agent with an unexpired session was seen when that was updated.
         let seen_after = query.status.map_or(i64::MIN, |_| now - LONGEST_TTL);
@@ -381,6 +387,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             let params = [
                 workspace.key().into(),
                 now.into(),
+                latest_expiry.into(),
                 (now - LONGEST_TTL).into(),
                 last_seen.into(),
                 after.map_or("", |place| &place.agent_id).into(),
@@ -404,11 +411,11 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         agent_id: &str,
         now: Timestamp,
     ) -> Result<Option<Agent>, StoreError> {
-        let now = now.timestamp_micros();
         let params = [
             workspace.key().into(),
             now.into(),
-            (now - LONGEST_TTL).into(),
+            latest_expiry(now).into(),
+            (now.timestamp_micros() - LONGEST_TTL).into(),
             agent_id.into(),
         ];
         let read = |row: &mut Row| row.agent(workspace);
@@ -422,11 +429,12 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         query: &SessionQuery,
         now: Timestamp,
     ) -> Result<Page<Session, SessionCursor>, StoreError> {
+        let until = latest_expiry(now).timestamp_micros();
         let now = now.timestamp_micros();
-        let (updated_after, expires_after, expires_until) = match query.expiry {
-            Expiry::Any => (i64::MIN, i64::MIN, i64::MAX),
-            Expiry::Unexpired => (now - LONGEST_TTL, now, i64::MAX),
-            Expiry::Expired => (i64::MIN, i64::MIN, now),
+        let (updated_after, expires_after, expires_until, is_wanted) = match query.expiry {
+            Expiry::Any => (i64::MIN, i64::MIN, i64::MAX, true),
+            Expiry::Unexpired => (now - LONGEST_TTL, now, until, true),
+            Expiry::Expired => (i64::MIN, now, until, false),
         };
         let mut sessions = Gathering::new(query.limit);
         let mut after = query.after.clone();
@@ -442,6 +450,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 updated_after.into(),
                 expires_after.into(),
                 expires_until.into(),
+                is_wanted.into(),
                 rows(sessions.wanted()),
             ];
             let read = |row: &mut Row| row.session(agent_id.to_owned());

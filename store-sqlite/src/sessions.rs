@@ -11,7 +11,7 @@ use kubeagents_core::store::{
 };
 use kubeagents_core::{
     Agent, Commit, MAX_TTL_MINUTES, NamedSession, Session, SessionKey, Snapshot, Status,
-    StatusEntry, StoreError, Timestamp, Workspace, search_key,
+    StatusEntry, StoreError, Timestamp, Workspace, latest_expiry, search_key,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -72,14 +72,14 @@ const NOTE_SILENCES: &str = "
     FROM json_each(?1)
     RETURNING place";
 
-/// ?1 workspace, ?2 now.
+/// ?1 workspace; ?2, ?3: unexpired sessions expire after the first and not after the second.
 macro_rules! select_agents {
     ($table:literal, $rest:literal) => {
         concat!(
             "SELECT a.agent_id, a.name, a.source, a.registered, a.last_seen, a.session_count,
                 (SELECT count(*) FROM sessions c
                     WHERE c.workspace = a.workspace AND c.agent_id = a.agent_id
-                        AND c.expires_at > ?2),
+                        AND c.expires_at > ?2 AND c.expires_at <= ?3),
                 s.status, s.message
             FROM ",
             $table,
@@ -88,7 +88,7 @@ macro_rules! select_agents {
                 ON s.workspace = a.workspace AND s.agent_id = a.agent_id AND s.topic = (
                     SELECT l.topic FROM sessions l
                     WHERE l.workspace = a.workspace AND l.agent_id = a.agent_id
-                        AND l.expires_at > ?2
+                        AND l.expires_at > ?2 AND l.expires_at <= ?3
                     ORDER BY l.last_updated DESC, l.topic LIMIT 1
                 )
             WHERE a.workspace = ?1 AND ",
@@ -97,16 +97,16 @@ macro_rules! select_agents {
     };
 }
 
-const AGENT: &str = select_agents!("agents", "a.agent_id = ?3");
+const AGENT: &str = select_agents!("agents", "a.agent_id = ?4");
 
-/// ?3, ?4 after this agent, ?5 only those seen since, ?6 how many to look at, ?7 search key, ?8
-/// status, ?9 how many of them are wanted.
+/// ?4, ?5 after this agent, ?6 only those seen since, ?7 how many to look at, ?8 search key, ?9
+/// status, ?10 how many of them are wanted.
 const AGENTS: &str = concat!(
     "WITH looked_at AS MATERIALIZED (
         SELECT * FROM agents
-        WHERE workspace = ?1 AND last_seen <= ?3 AND (last_seen < ?3 OR agent_id > ?4)
-            AND last_seen > ?5
-        ORDER BY last_seen DESC, agent_id LIMIT ?6
+        WHERE workspace = ?1 AND last_seen <= ?4 AND (last_seen < ?4 OR agent_id > ?5)
+            AND last_seen > ?6
+        ORDER BY last_seen DESC, agent_id LIMIT ?7
     )
     SELECT (SELECT count(*) FROM looked_at), final.last_seen, final.agent_id,
         found.agent_id IS NOT NULL, found.*
@@ -114,8 +114,8 @@ const AGENTS: &str = concat!(
     LEFT JOIN (",
     select_agents!(
         "looked_at",
-        "(instr(a.agent_key, ?7) OR instr(a.name_key, ?7)) AND (?8 IS NULL OR s.status = ?8)
-        ORDER BY a.last_seen DESC, a.agent_id LIMIT ?9"
+        "(instr(a.agent_key, ?8) OR instr(a.name_key, ?8)) AND (?9 IS NULL OR s.status = ?9)
+        ORDER BY a.last_seen DESC, a.agent_id LIMIT ?10"
     ),
     ") found ON TRUE
     ORDER BY found.last_seen DESC, found.agent_id"
@@ -127,8 +127,8 @@ const SESSIONS: &str = "
     FROM sessions
     WHERE workspace = ?1 AND agent_id = ?2
         AND last_updated BETWEEN ?3 AND ?4 AND (last_updated < ?4 OR topic > ?5)
-        AND +expires_at > ?6 AND +expires_at <= ?7
-    ORDER BY last_updated DESC, topic LIMIT ?8";
+        AND (expires_at > ?6 AND expires_at <= ?7) = ?8
+    ORDER BY last_updated DESC, topic LIMIT ?9";
 
 /// ?2, ?3, ?4: after this session; ?5: only those updated since.
 const WORKSPACE_SESSIONS: &str = "
@@ -379,6 +379,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
             let parameters = [
                 workspace.into(),
                 now.into(),
+                latest_expiry(now).into(),
                 last_seen,
                 agent_id,
                 Value::Integer(seen_after),
@@ -402,7 +403,12 @@ impl<C: Connection> Sessions for SqliteStore<C> {
         agent_id: &str,
         now: Timestamp,
     ) -> Result<Option<Agent>, StoreError> {
-        let parameters = [workspace.into(), now.into(), agent_id.into()];
+        let parameters = [
+            workspace.into(),
+            now.into(),
+            latest_expiry(now).into(),
+            agent_id.into(),
+        ];
         self.lookups
             .first(AGENT, parameters, |row| row.agent(workspace))
             .await
@@ -415,11 +421,12 @@ impl<C: Connection> Sessions for SqliteStore<C> {
         query: &SessionQuery,
         now: Timestamp,
     ) -> Result<Page<Session, SessionCursor>, StoreError> {
+        let until = latest_expiry(now).timestamp_micros();
         let now = now.timestamp_micros();
-        let (updated_since, expires_after, expires_until) = match query.expiry {
-            Expiry::Any => (i64::MIN, i64::MIN, i64::MAX),
-            Expiry::Unexpired => (now - LONGEST_TTL_MICROS, now, i64::MAX),
-            Expiry::Expired => (i64::MIN, i64::MIN, now),
+        let (updated_since, expires_after, expires_until, is_wanted) = match query.expiry {
+            Expiry::Any => (i64::MIN, i64::MIN, i64::MAX, true),
+            Expiry::Unexpired => (now - LONGEST_TTL_MICROS, now, until, true),
+            Expiry::Expired => (i64::MIN, now, until, false),
         };
         let (mut updated_until, mut topic) = match &query.after {
             Some(place) => (place.last_updated.into(), (&place.session_topic).into()),
@@ -435,6 +442,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
                 topic,
                 Value::Integer(expires_after),
                 Value::Integer(expires_until),
+                Value::Integer(is_wanted.into()),
                 sessions.wanted().into(),
             ];
             let read = |row: &mut Row| row.session(agent_id.to_owned());

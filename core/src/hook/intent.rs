@@ -4,7 +4,9 @@ use super::event::Event;
 use super::resolve::{Known, resolve};
 use super::text::line;
 use super::{Detail, Tool};
-use crate::{Context, HookEffect, Report, SessionHead, SessionKey, Timestamp, Workspace};
+use crate::{
+    Context, HookEffect, Report, SessionHead, SessionKey, Timestamp, Workspace, is_expired,
+};
 
 /// The keys of a context that say nothing of the work itself.
 const ALWAYS_TOLD: &[&str] = &["host", "mode", "parent", "tool"];
@@ -109,7 +111,7 @@ impl Intent {
             message: &head.message,
             context: &head.context,
             noted_at: head.noted_at,
-            is_expired: now >= head.expires_at(),
+            is_expired: is_expired(head.expires_at(), now),
             state: &head.hook,
         });
         let resolved = resolve(&self.event, &self.context, known.as_ref(), now)?;

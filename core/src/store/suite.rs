@@ -87,6 +87,7 @@ macro_rules! store_suite {
             two_sessions_of_one_agent_never_undo_each_other
             last_seen_never_goes_back
             what_a_clock_that_was_ahead_left_behind_does_not_last
+            a_session_of_a_clock_that_was_a_year_ahead_is_expired
             a_session_keeps_what_reports_say_of_it
             a_commit_without_an_entry_leaves_a_gap
             a_limited_history_keeps_its_newest_entries

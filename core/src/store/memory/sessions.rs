@@ -11,7 +11,7 @@ use super::room::{Gone, Places};
 use super::{MemoryStore, State, heap};
 use crate::batch::Chain;
 use crate::report::MAX_TTL_MINUTES;
-use crate::session::expires_at;
+use crate::session::{expires_at, is_expired, latest_expiry};
 use crate::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
     SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote, StoreError,
@@ -572,7 +572,7 @@ impl AgentState {
     fn view(&self, workspace: &Workspace, now: Timestamp) -> Agent {
         let unexpired = |topic: &Arc<str>| {
             let session = self.sessions.get(topic)?;
-            (now < session.head.expires_at()).then_some(session)
+            (!is_expired(session.head.expires_at(), now)).then_some(session)
         };
         let latest = self
             .lists
@@ -581,8 +581,11 @@ impl AgentState {
             .take_while(|(Reverse(updated), _)| now < expires_at(*updated, MAX_TTL_MINUTES))
             .find_map(|(_, topic)| unexpired(topic))
             .map(|session| &session.head);
-        let just_after_now = (now + chrono::TimeDelta::nanoseconds(1), Arc::from(""));
-        let active = self.lists.by_expiry.range(just_after_now..);
+        // The names of topics are not empty.
+        let just_after =
+            |instant: Timestamp| (instant + chrono::TimeDelta::nanoseconds(1), Arc::from(""));
+        let unexpired = just_after(now)..just_after(latest_expiry(now));
+        let active = self.lists.by_expiry.range(unexpired);
         Agent {
             agent_id: self.id.to_string(),
             user_id: workspace.account().cloned(),

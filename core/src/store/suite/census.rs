@@ -36,6 +36,9 @@ pub async fn what_is_stored_is_counted<S: Store + Census>(store: &S, tag: &str) 
     };
     assert_eq!(store.census(edge).await.unwrap(), expired);
 
+    let before = start() - TimeDelta::days(365);
+    assert_eq!(store.census(before).await.unwrap(), expired);
+
     let mut waiting = ["1", "2"].map(|id| notification(&own, id, "receiver.example:443"));
     waiting[1].created_at = start() - seconds(5);
     queue(store, &own, &waiting).await;

@@ -386,6 +386,53 @@ pub async fn what_a_clock_that_was_ahead_left_behind_does_not_last<S: Store>(sto
     assert_eq!(ids, ["day", "group", "year"]);
 }
 
+/// A session that no right clock can have stored is expired in every list, until the next report. It
+/// keeps its place. Clocks that differ by a day or less change nothing.
+pub async fn a_session_of_a_clock_that_was_a_year_ahead_is_expired<S: Store>(store: &S, tag: &str) {
+    let ws = workspace(tag);
+    let now = start();
+    let year = TimeDelta::days(365);
+    for (topic, status, ahead) in [
+        ("right", StatusKind::Running, TimeDelta::zero()),
+        ("day", StatusKind::Success, TimeDelta::days(1)),
+        ("year", StatusKind::Pending, year),
+    ] {
+        let report = Report {
+            ttl_minutes: Some(1440),
+            ..report("a", topic, status)
+        };
+        record(store, &ws, &report, now + ahead).await;
+    }
+    let states = async |state| -> Vec<String> {
+        let query = WorkspaceQuery {
+            state: Some(state),
+            limit: 10,
+            ..WorkspaceQuery::default()
+        };
+        let found = store.workspace_sessions(&ws, &query, now).await.unwrap();
+        let topics = found.items.into_iter();
+        topics.map(|named| named.session.session_topic).collect()
+    };
+    let agent = find_agent(store, &ws, "a", now).await;
+    assert_eq!(agents(store, &ws, now).await, std::slice::from_ref(&agent));
+    assert_eq!(agent.active_session_count, 2);
+    assert_eq!(agent.latest_status, Some(StatusKind::Success));
+    for (expiry, expected) in [
+        (Expiry::Any, vec!["year", "day", "right"]),
+        (Expiry::Unexpired, vec!["day", "right"]),
+        (Expiry::Expired, vec!["year"]),
+    ] {
+        assert_eq!(topics(store, &ws, "a", expiry, now).await, expected);
+    }
+    assert_eq!(states(SessionState::Active).await, ["right"]);
+    assert_eq!(states(SessionState::Expired).await, ["year"]);
+
+    record(store, &ws, &report("a", "year", StatusKind::Pending), now).await;
+    let agent = find_agent(store, &ws, "a", now).await;
+    assert_eq!(agent.active_session_count, 3);
+    assert_eq!(states(SessionState::Active).await, ["right", "year"]);
+}
+
 /// Title, reason, message, context, sequence and the state of hooks come back as they were decided,
 /// also from a group.
 pub async fn a_session_keeps_what_reports_say_of_it<S: Store>(store: &S, tag: &str) {

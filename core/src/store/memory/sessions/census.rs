@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use super::{MemoryStore, visit_some};
 use crate::store::{Census, Counts, StoreError};
 use crate::yielding::yield_now;
-use crate::{Timestamp, Workspace};
+use crate::{Timestamp, Workspace, is_expired};
 
 impl Census for MemoryStore {
     async fn census(&self, now: Timestamp) -> Result<Counts, StoreError> {
@@ -21,7 +21,7 @@ impl Census for MemoryStore {
                     let agent = agents.by_id.get(agent);
                     if let Some(session) = agent.and_then(|agent| agent.sessions.get(topic)) {
                         let head = &session.head;
-                        let is_expired = now >= head.expires_at();
+                        let is_expired = is_expired(head.expires_at(), now);
                         counts.add(1, head.status, &head.reason, is_expired);
                     }
                     ControlFlow::Continue(())
