@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use kubeagents_core::settings::JWT_SECRET_NAME;
 use kubeagents_core::store::AgentQuery;
-use kubeagents_core::{AccountId, Scopes, sha256_hex};
+use kubeagents_core::{AccountId, Scopes, causes, sha256_hex};
 use kubeagents_store_postgres::adoption::{AdoptError, GoTablesError};
 use kubeagents_store_postgres::schema::SchemaError;
 use kubeagents_test_postgres::Cluster;
@@ -470,7 +470,7 @@ async fn tables_in_use_or_of_another_version_are_refused_and_left_alone() {
         ),
         "{refused:?}"
     );
-    let text = refused.err().unwrap().to_string();
+    let text = causes(&refused.err().unwrap());
     assert!(
         text.contains("without a backup") && text.contains("drops every table"),
         "{text}"
