@@ -4,6 +4,7 @@
 
 mod refusal;
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
@@ -28,6 +30,13 @@ const UNREAD_ANSWER: Duration = Duration::from_secs(30);
 /// Pause between looks at the answers that are not sent yet.
 const UNREAD_CHECK: Duration = Duration::from_secs(5);
 
+/// Time without a request after which a connection rests. A client that has its next request at hand
+/// sends it sooner.
+const REST: Duration = Duration::from_millis(100);
+
+/// What a connection of HTTP/2 begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Time and bytes for which the connection still reads, and discards, what a client sends after the
 /// last answer. Closing at once would reset the connection, and the client would lose the answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -40,6 +49,7 @@ pub(crate) struct Activity {
     in_flight: AtomicUsize,
     multiplexed: AtomicBool,
     unread: AtomicBool,
+    rests: AtomicBool,
     answers: Mutex<Vec<Weak<Progress>>>,
     answer_begins: Notify,
 }
@@ -84,6 +94,16 @@ impl Activity {
     /// Returns whether requests may come before the answers to earlier ones.
     pub(crate) fn is_multiplexed(&self) -> bool {
         self.multiplexed.load(Ordering::Relaxed)
+    }
+
+    /// Ends when nothing is under way on the connection, nor has been for a while. It is for the task that
+    /// reads from the transport.
+    pub(crate) async fn rests(&self) {
+        poll_fn(|_| match self.rests.swap(false, Ordering::Relaxed) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 
     /// Returns whether a request was answered before it was read to its end.
@@ -139,11 +159,17 @@ impl Drop for InFlight {
 pub(crate) struct Connection<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// What has been read already, and is read again.
+    early: Bytes,
     /// Longest pause between requests.
     keep_alive: Duration,
+    /// Whether it is told when the connection [rests](Activity::rests).
+    may_rest: bool,
     /// Number of requests that had started when `reading_head` and `deadline` were last set.
     seen: usize,
     reading_head: bool,
+    /// When the last of them was seen.
+    began: Instant,
     /// Time by which the client must have sent more; none while a request is under way.
     deadline: Option<Instant>,
     read_timer: Option<Pin<Box<Sleep>>>,
@@ -172,9 +198,12 @@ impl<S> Connection<S> {
         Self {
             stream,
             activity,
+            early: Bytes::new(),
             keep_alive,
+            may_rest: false,
             seen: 0,
             reading_head: false,
+            began: Instant::now(),
             deadline: None,
             read_timer: None,
             write_timer: None,
@@ -192,6 +221,22 @@ impl<S> Connection<S> {
             && activity.in_flight.load(Ordering::Relaxed) == 0
     }
 
+    /// Has the reader look again in a while: hyper, which waits for bytes already, does not when it has
+    /// answered.
+    fn look_again(&mut self, cx: &mut Context<'_>) {
+        let now = Instant::now();
+        let next = now + (now - self.began).clamp(REST, UNREAD_CHECK);
+        let timer = self
+            .read_timer
+            .get_or_insert_with(|| Box::pin(sleep_until(next)));
+        if timer.deadline() > next {
+            timer.as_mut().reset(next);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            timer.as_mut().reset(next);
+        }
+    }
+
     /// Ready when the client has been silent for too long.
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let idle = match self.seen {
@@ -199,19 +244,28 @@ impl<S> Connection<S> {
             _ => self.keep_alive,
         };
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + idle);
+        let is_sending = self.write_timer.is_some() || self.flush_timer.is_some();
+        let is_busy = self.reading_head || is_sending || self.activity.has_unread();
+        let rest = (self.may_rest && !is_busy).then(|| deadline - idle.saturating_sub(REST));
+        let next = rest.unwrap_or(deadline);
         let timer = self
             .read_timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            .get_or_insert_with(|| Box::pin(sleep_until(next)));
         // A timer that fires early is set again then; most requests find it far away and leave it.
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
+        if timer.deadline() > next {
+            timer.as_mut().reset(next);
         }
         loop {
             ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
+            if timer.deadline() < next {
+                timer.as_mut().reset(next);
+                continue;
+            }
+            if rest.is_none() {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(deadline);
+            self.activity.rests.store(true, Ordering::Relaxed);
+            return Poll::Pending;
         }
     }
 
@@ -255,6 +309,49 @@ fn poll_unread(timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Pol
     timer.as_mut().poll(cx)
 }
 
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl<S: AsyncRead + Unpin> Connection<S> {
+    /// Goes on after a rest of the reader, which has left these bytes.
+    pub(crate) fn resume(&mut self, left: &[u8]) {
+        // A copy: they are a part of the reader's buffer, which is to go.
+        self.early = Bytes::copy_from_slice(left);
+    }
+
+    /// Waits for what the client sends next, and tells from it what it speaks; `None` if it sends nothing
+    /// more. What has come is read again. That waits with next to no memory.
+    ///
+    /// # Errors
+    /// As reading does.
+    pub(crate) async fn awaken(&mut self) -> io::Result<Option<Protocol>> {
+        self.may_rest = false;
+        let mut begin = [0; PREFACE.len()];
+        let mut count = 0;
+        loop {
+            let read = self.read(&mut begin[count..]).await?;
+            count += read;
+            let early = &begin[..count];
+            let is_preface = PREFACE.starts_with(early);
+            if is_preface && read > 0 && count < PREFACE.len() {
+                continue;
+            }
+            let protocol = match is_preface && count == PREFACE.len() {
+                true => Protocol::Http2,
+                false => Protocol::Http1,
+            };
+            // Of what was left there may be more than these.
+            self.early = [early, &self.early].concat().into();
+            self.may_rest = protocol == Protocol::Http1;
+            return Ok((count > 0).then_some(protocol));
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -263,14 +360,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        let outcome = match this.early.is_empty() {
+            true => Pin::new(&mut this.stream).poll_read(cx, buffer),
+            false => {
+                let count = this.early.len().min(buffer.remaining());
+                buffer.put_slice(&this.early.split_to(count));
+                Poll::Ready(Ok(()))
+            }
+        };
         let started = this.activity.started.load(Ordering::Relaxed);
         if started != this.seen {
             this.seen = started;
             this.reading_head = false;
+            this.began = Instant::now();
             this.deadline = None;
         }
         if this.activity.in_flight.load(Ordering::Relaxed) > 0 {
+            if outcome.is_pending() {
+                this.look_again(cx);
+            }
             return outcome;
         }
         if outcome.is_pending() {
@@ -488,9 +596,8 @@ mod tests {
         let (mut connection, client) = connection().await;
         client.try_write(b"G").unwrap();
         let mut scratch = [0; 16];
-        let first = std::future::poll_fn(|cx| {
-            Pin::new(&mut connection).poll_read(cx, &mut ReadBuf::new(&mut scratch))
-        });
+        let first =
+            poll_fn(|cx| Pin::new(&mut connection).poll_read(cx, &mut ReadBuf::new(&mut scratch)));
         first.await.unwrap();
         pause();
         assert_eq!(write(&mut connection), Poll::Ready(4));

@@ -402,7 +402,7 @@ impl<S: Future<Output = ()>> Front<'_, S> {
     ) -> Result<(), StartError>
     where
         A: Clone + Send + Sync + 'static,
-        H: Fn(A, Request<RequestBody>) -> F + Clone + Send + 'static,
+        H: Fn(A, Request<RequestBody>) -> F + Clone + Send + Unpin + 'static,
         F: Future<Output = Response<Content<T>>> + Send + 'static,
         T: Stream<Item = Bytes> + Send + 'static,
     {
@@ -445,10 +445,7 @@ impl<S: Future<Output = ()>> Front<'_, S> {
                     let response = match opened.get() {
                         Some(app) => {
                             let changes = is_change(&request);
-                            // On the heap: hyper moves what is around it, and keeps room for it on
-                            // connections that are idle.
-                            let answering = Box::pin(handle(app.clone(), request));
-                            to_its_end(answering, changes).await
+                            to_its_end(handle(app.clone(), request), changes).await
                         }
                         None => {
                             let outage = Outage::Storage {

@@ -1,8 +1,9 @@
 //! Serving HTTP/1.1 and HTTP/2 on one port, with TLS or without.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, iter};
@@ -12,12 +13,14 @@ use futures_util::Stream;
 use http::header::{CONNECTION, HOST, STRICT_TRANSPORT_SECURITY};
 use http::uri::Authority;
 use http::{HeaderValue, Request, Response, Version};
+use http_body::Body;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::rt::bounds::Http2ServerConnExec;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use kubeagents_core::{Crowded, Encrypted, Peer, Stopping};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -26,7 +29,7 @@ use tokio_rustls::server::TlsStream;
 use crate::access::AccessLog;
 use crate::answer::{AnswerBody, Content};
 use crate::body::RequestBody;
-use crate::connection::{Activity, Connection};
+use crate::connection::{Activity, Connection, InFlight, Protocol};
 use crate::tls::Tls;
 
 /// The largest head of a request, in bytes; a larger one is answered 431. Browsers send up to about
@@ -189,9 +192,32 @@ pub(crate) struct Limits {
     pub(crate) crowded: &'static str,
 }
 
+/// What serves each protocol.
+struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    fn new() -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            // The transport has its own limits, which tell an idle connection from a slow head.
+            .header_read_timeout(None)
+            .max_buf_size(MAX_HEAD_BYTES as usize);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD_BYTES);
+        Self { http1, http2 }
+    }
+}
+
 /// What serves one client.
 struct Service<H> {
-    builder: Arc<Builder<TokioExecutor>>,
+    protocols: Arc<Protocols>,
     handle: H,
     access_log: Arc<AccessLog>,
     phases: watch::Receiver<Phase>,
@@ -227,23 +253,11 @@ pub(crate) async fn serve<H, F, T>(
     handle: H,
     stop: impl Future<Output = ()>,
 ) where
-    H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
+    H: Fn(Request<RequestBody>) -> F + Clone + Send + Unpin + 'static,
     F: Future<Output = Response<Content<T>>> + Send + 'static,
     T: Stream<Item = Bytes> + Send + 'static,
 {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        // The transport has its own limits, which tell an idle connection from a slow head.
-        .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD_BYTES as usize);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD_BYTES);
-    let builder = Arc::new(builder);
+    let protocols = Arc::new(Protocols::new());
     let access_log = Arc::new(access_log);
     let mut free = Free::new(limits.places, limits.crowded);
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -252,7 +266,7 @@ pub(crate) async fn serve<H, F, T>(
         let is_probe = place.is_probe;
         let tls = tls.clone();
         let mut service = Service {
-            builder: builder.clone(),
+            protocols: protocols.clone(),
             handle: handle.clone(),
             access_log: access_log.clone(),
             phases: phases.clone(),
@@ -267,10 +281,14 @@ pub(crate) async fn serve<H, F, T>(
         tokio::spawn(async move {
             match tls {
                 None => service.serve(stream).await,
+                // On the heap, so that those without it keep no room for it.
                 Some(tls) => {
-                    if let Some(stream) = service.greet(&tls, stream).await {
-                        service.serve(stream).await;
-                    }
+                    let serving = async {
+                        if let Some(stream) = service.greet(&tls, stream).await {
+                            service.serve(stream).await;
+                        }
+                    };
+                    Box::pin(serving).await;
                 }
             }
             drop(place);
@@ -335,13 +353,13 @@ impl<H> Service<H> {
     async fn serve<S, F, T>(mut self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        H: Fn(Request<RequestBody>) -> F + Clone + Send + 'static,
+        H: Fn(Request<RequestBody>) -> F + Clone + Send + Unpin + 'static,
         F: Future<Output = Response<Content<T>>> + Send + 'static,
         T: Stream<Item = Bytes> + Send + 'static,
     {
         let activity = Arc::new(Activity::default());
-        let transport = Connection::new(stream, activity.clone(), self.keep_alive);
-        let service = {
+        let mut transport = Connection::new(stream, activity.clone(), self.keep_alive);
+        let mut service = {
             let (activity, phases, handle) =
                 (activity.clone(), self.phases.clone(), self.handle.clone());
             let access_log = self.access_log.clone();
@@ -358,31 +376,125 @@ impl<H> Service<H> {
                     Phase::Serving => State::Serving,
                     _ => State::Stopping,
                 };
-                let (activity, access_log) = (activity.clone(), access_log.clone());
-                respond(handle.clone(), activity, access_log, state, request)
+                let in_flight = activity.start(request.version() == Version::HTTP_2);
+                let access_log = access_log.clone();
+                // On the heap: hyper moves what is around it.
+                Box::pin(respond(
+                    handle.clone(),
+                    activity.clone(),
+                    in_flight,
+                    access_log,
+                    state,
+                    request,
+                ))
             })
         };
-        let connection = self
-            .builder
-            .serve_connection(TokioIo::new(transport), service);
-        tokio::pin!(connection);
-        let phases = &mut self.phases;
-        let serving = async {
-            tokio::select! {
-                served = connection.as_mut() => served,
-                () = last_request(phases, &activity) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+        let Self {
+            protocols, phases, ..
+        } = &mut self;
+        loop {
+            let awakened = tokio::select! {
+                awakened = transport.awaken() => awakened,
+                () = last_request(phases, &activity) => Ok(None),
+            };
+            let serving = match awakened {
+                Ok(Some(Protocol::Http1)) => {
+                    let connection = protocols
+                        .http1
+                        .serve_connection(TokioIo::new(transport), service);
+                    // What it holds is given back at each rest.
+                    let serving = Box::pin(serve_http1(connection, phases, &activity));
+                    tokio::select! {
+                        served = serving => served,
+                        () = activity.unread() => return unread(),
+                    }
+                }
+                Ok(Some(Protocol::Http2)) => {
+                    let connection = protocols
+                        .http2
+                        .serve_connection(TokioIo::new(transport), service);
+                    let serving = Box::pin(serve_http2(connection, phases, &activity));
+                    tokio::select! {
+                        served = serving => served.map(|()| None),
+                        () = activity.unread() => return unread(),
+                    }
+                }
+                Ok(None) => {
+                    // The client may have gone.
+                    let _ = transport.shutdown().await;
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "connection broke off");
+                    return;
+                }
+            };
+            match serving {
+                Ok(Some(parts)) => {
+                    (transport, service) = (parts.io.into_inner(), parts.service);
+                    transport.resume(&parts.read_buf);
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "connection broke off");
+                    return;
                 }
             }
-        };
-        tokio::select! {
-            served = serving => if let Err(error) = served {
-                tracing::debug!(%error, "connection broke off");
-            },
-            () = activity.unread() => tracing::debug!("client reads no answer"),
         }
     }
+}
+
+/// Serves a connection until it ends, or [rests](Activity::rests): then it goes on with these parts.
+async fn serve_http1<S, F, B>(
+    mut connection: http1::Connection<TokioIo<Connection<S>>, F>,
+    phases: &mut watch::Receiver<Phase>,
+    activity: &Activity,
+) -> hyper::Result<Option<http1::Parts<TokioIo<Connection<S>>, F>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: HttpService<Incoming, ResBody = B, Error = Infallible> + Unpin,
+    F::Future: Unpin,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    tokio::select! {
+        biased;
+        served = &mut connection => return served.map(|()| None),
+        () = activity.rests() => {}
+        () = last_request(phases, activity) => {
+            Pin::new(&mut connection).graceful_shutdown();
+            return connection.await.map(|()| None);
+        }
+    }
+    // Nothing is under way, so this ends at once.
+    Pin::new(&mut connection).graceful_shutdown();
+    connection.without_shutdown().await.map(Some)
+}
+
+async fn serve_http2<S, F, B>(
+    connection: http2::Connection<TokioIo<Connection<S>>, F, TokioExecutor>,
+    phases: &mut watch::Receiver<Phase>,
+    activity: &Activity,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: HttpService<Incoming, ResBody = B, Error = Infallible>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    TokioExecutor: Http2ServerConnExec<F::Future, B>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        served = connection.as_mut() => served,
+        () = last_request(phases, activity) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+fn unread() {
+    tracing::debug!("client reads no answer");
 }
 
 /// Checks whether a request asks for this machine by a name that every machine has for itself: what a
@@ -482,6 +594,7 @@ enum State {
 async fn respond<H, F, T>(
     handle: H,
     activity: Arc<Activity>,
+    in_flight: InFlight,
     access_log: Arc<AccessLog>,
     state: State,
     request: Request<Incoming>,
@@ -492,7 +605,6 @@ where
     T: Stream<Item = Bytes>,
 {
     let multiplexed = request.version() == Version::HTTP_2;
-    let in_flight = activity.start(multiplexed);
     let mut access = access_log.begin(&request);
     let mut request = request.map(|incoming| RequestBody::new(incoming, activity.clone()));
     match state {
@@ -515,4 +627,83 @@ where
         access.answer(&response);
     }
     Ok(response.map(|content| AnswerBody::new(content, &activity, in_flight, multiplexed, access)))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream::Empty;
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A client of a server that answers each request with its path.
+    fn client() -> (DuplexStream, watch::Sender<Phase>) {
+        let (client, stream) = duplex(64 << 10);
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let service = Service {
+            protocols: Arc::new(Protocols::new()),
+            handle: async |request: Request<RequestBody>| {
+                let path = request.uri().path().to_owned();
+                Response::new(Content::<Empty<Bytes>>::Whole(path.into()))
+            },
+            access_log: Arc::new(AccessLog {
+                is_asked_for: false,
+                trusted: None,
+            }),
+            phases,
+            peer: None,
+            is_probe: false,
+            is_encrypted: false,
+            keep_alive: Duration::from_secs(60),
+        };
+        tokio::spawn(service.serve(stream));
+        (client, phase)
+    }
+
+    /// Reads until this has come.
+    async fn read_until(client: &mut DuplexStream, end: &str) {
+        let mut text = Vec::new();
+        while !text.ends_with(end.as_bytes()) {
+            text.push(client.read_u8().await.unwrap());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_come_of_a_request_before_a_rest_is_not_lost() {
+        let (mut client, _phase) = client();
+        for cut in [0, 1, 10, 40] {
+            let next = "GET /second HTTP/1.1\r\nhost: localhost\r\n\r\n";
+            let (before, after) = next.split_at(cut);
+            let sent = format!("GET /first HTTP/1.1\r\nhost: localhost\r\n\r\n{before}");
+            client.write_all(sent.as_bytes()).await.unwrap();
+            read_until(&mut client, "/first").await;
+            sleep(Duration::from_secs(5)).await;
+            client.write_all(after.as_bytes()).await.unwrap();
+            read_until(&mut client, "/second").await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_at_rest_is_closed_when_its_time_is_over() {
+        let (mut client, _phase) = client();
+        let start = Instant::now();
+        let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        let seconds = start.elapsed().as_secs();
+        assert!((59..=61).contains(&seconds), "{seconds}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_at_rest_is_closed_when_the_server_drains() {
+        let (mut client, phase) = client();
+        let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        read_until(&mut client, "\r\n\r\n/").await;
+        sleep(Duration::from_secs(5)).await;
+        let start = Instant::now();
+        phase.send_replace(Phase::Draining);
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
 }
