@@ -25,6 +25,7 @@ mod origin;
 mod outage;
 mod page;
 mod passwords;
+mod precedence;
 mod reports;
 mod request_id;
 mod response;
@@ -75,6 +76,7 @@ use error::ApiError;
 use known_accounts::KnownAccounts;
 use limits::ReportRate;
 pub use origin::Encrypted;
+use precedence::Precedence;
 use request_id::RequestIds;
 use shares::Shares;
 use trace::{Pseudonyms, Trace};
@@ -93,6 +95,7 @@ pub struct App<P> {
     cookie_names: CookieNames,
     bodies: Shares,
     turns: Turns<Workspace>,
+    precedence: Precedence,
     /// Turns at the passwords of one address, for each client.
     attempts: Turns<(String, IpAddr)>,
     known_accounts: KnownAccounts,
@@ -150,6 +153,7 @@ impl<P: Ports> App<P> {
     pub fn new(ports: P, settings: Settings) -> Self {
         Self {
             request_ids: RequestIds::new(ports.entropy()),
+            precedence: Precedence::new(ports.reads_beside_reports()),
             ports,
             cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),
@@ -274,7 +278,10 @@ impl<P: Ports> App<P> {
             body,
             trace,
         };
+        let reporting =
+            (row.access == Access::Scope(Scope::Report)).then(|| self.precedence.report());
         let answer = self.dispatch(row.endpoint, request).await;
+        drop(reporting);
         if answer.as_ref().is_err_and(ApiError::is_bad_request) {
             // Nothing has come of it.
             self.put_back(drawn).await;

@@ -263,6 +263,11 @@ pub struct CallerTrace {
     pub state: Option<String>,
 }
 
+/// The host has no thread for it.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("no thread can be started")]
+pub struct NoThread;
+
 /// Everything that the core needs of its host.
 pub trait Ports {
     /// Where state lives.
@@ -308,4 +313,19 @@ pub trait Ports {
 
     /// Waits.
     fn pause(&self, duration: Duration) -> impl Future<Output = ()>;
+
+    /// The most lists that are read at once while reports are under way.
+    fn reads_beside_reports(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Does what takes the processor for long and may wait for what is more urgent: writing a long list
+    /// as JSON. Workspaces take turns.
+    fn at_leisure<T: Send + 'static>(
+        &self,
+        _workspace: &Workspace,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, NoThread>> {
+        async move { Ok(work()) }
+    }
 }

@@ -34,6 +34,7 @@ mod spans;
 mod spans;
 mod sqlite;
 mod sweep;
+mod threads;
 mod tls;
 
 use std::net::SocketAddr;
@@ -72,6 +73,7 @@ use silence::Listener;
 use spans::{Export, Trace};
 use sqlite::BackupError;
 use sweep::sweep;
+use threads::Threads;
 use tls::{Tls, TlsError};
 
 /// The exit code for a configuration that cannot be worked with.
@@ -613,7 +615,8 @@ fn assemble<S: Changes + Clone, R: Reports>(
         events: NativeEvents::new(hub, store.clone()),
         store,
         reports,
-        passwords: PasswordThreads::start().map_err(StartError::Runtime)?,
+        passwords: PasswordThreads::new(),
+        leisure: Threads::new("leisure", usize::MAX),
         mail,
         notifier,
         client,

@@ -1,9 +1,10 @@
 //! The core's ports on a native host.
 
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use chrono::Utc;
-use kubeagents_core::ports::{CallerTrace, Clock, Entropy, Reports};
+use kubeagents_core::ports::{CallerTrace, Clock, Entropy, NoThread, Reports};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
     Incoming, Ports, Recorded, Recorder, ReportPolicy, StoreError, Timestamp, Witness, Workspace,
@@ -16,6 +17,7 @@ use crate::mail::MailSender;
 use crate::metrics::Metered;
 use crate::passwords::PasswordThreads;
 use crate::spans;
+use crate::threads::Threads;
 
 /// The system's clock.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +76,8 @@ pub(crate) struct NativePorts<S, R> {
     pub(crate) store: S,
     pub(crate) reports: R,
     pub(crate) passwords: PasswordThreads,
+    /// Write long lists.
+    pub(crate) leisure: Threads<Workspace>,
     pub(crate) mail: MailSender,
     pub(crate) notifier: Waker,
     pub(crate) events: NativeEvents<S>,
@@ -125,5 +129,22 @@ impl<S: Changes, R: Reports> Ports for NativePorts<S, R> {
 
     async fn pause(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
+    }
+
+    fn reads_beside_reports(&self) -> usize {
+        let cores = available_parallelism().map_or(1, usize::from);
+        // One core is always free for a report.
+        (cores - 1).max(1)
+    }
+
+    async fn at_leisure<T: Send + 'static>(
+        &self,
+        workspace: &Workspace,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NoThread> {
+        self.leisure
+            .run(workspace.clone(), work)
+            .await
+            .ok_or(NoThread)
     }
 }

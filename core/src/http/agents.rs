@@ -1,17 +1,19 @@
 //! `/api/agents…`: what agents, sessions and histories look like now.
 
-use http::{StatusCode, Uri};
+use bytes::Bytes;
+use http::{Response, StatusCode, Uri};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::response::{Answer, json, link_next, ok};
+use super::precedence::COURTESY;
+use super::response::{Answer, json, link_next, ok, tagged};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::paging::{Cursor, SessionCursor};
 use crate::ports::Ports;
 use crate::session::SessionView;
 use crate::store::{
-    AgentCursor, AgentQuery, Expiry, Page, SessionHistory, SessionQuery, Sessions, WorkspaceCursor,
-    WorkspaceQuery,
+    AgentCursor, AgentQuery, Expiry, Page, SessionHistory, SessionQuery, Sessions, StoreError,
+    WorkspaceCursor, WorkspaceQuery,
 };
 use crate::validation::storable;
 use crate::{
@@ -21,6 +23,9 @@ use crate::{
 
 /// The most rows of one answer, and as many as come without a limit.
 pub(super) const MAX_LIMIT: usize = 10_000;
+
+/// The most rows that are written as JSON at once, whatever waits meanwhile.
+const SHORT: usize = 64;
 
 /// Rows and where the next ones begin.
 #[derive(Serialize, JsonSchema)]
@@ -83,17 +88,17 @@ impl<P: Ports> App<P> {
         };
         let Ok(status) = status else {
             let agents = Vec::new();
-            return paged(uri, AgentList { agents }, None::<AgentCursor>);
+            return ok(&Paged::new(AgentList { agents }, None::<AgentCursor>));
         };
         let query = AgentQuery { status, ..query };
         let workspace = &request.caller.workspace;
-        let page = self
-            .ports
-            .store()
-            .agents(workspace, &query, self.now())
-            .await?;
-        let agents = page.items;
-        paged(uri, AgentList { agents }, page.next)
+        let reading = self.ports.store().agents(workspace, &query, self.now());
+        let page = self.read(workspace, reading).await?;
+        self.paged(&request, page, |page| {
+            let agents = page.items;
+            list(&Paged::new(AgentList { agents }, page.next))
+        })
+        .await
     }
 
     pub(super) async fn get_agent(&self, request: Admitted<'_>) -> Answer {
@@ -126,8 +131,11 @@ impl<P: Ports> App<P> {
         let page = self
             .find_sessions(workspace, &agent_id, &query, now)
             .await?;
-        let sessions = page.items.iter().map(|session| session.view(now)).collect();
-        paged(uri, SessionList { sessions }, page.next)
+        self.paged(&request, page, move |page| {
+            let sessions = page.items.iter().map(|session| session.view(now)).collect();
+            list(&Paged::new(SessionList { sessions }, page.next))
+        })
+        .await
     }
 
     /// A page of an agent's sessions.
@@ -138,8 +146,8 @@ impl<P: Ports> App<P> {
         query: &SessionQuery,
         now: Timestamp,
     ) -> Result<Page<Session, SessionCursor>, ApiError> {
-        let store = self.ports.store();
-        let page = store.sessions(workspace, agent_id, query, now).await?;
+        let reading = self.ports.store().sessions(workspace, agent_id, query, now);
+        let page = self.read(workspace, reading).await?;
         if page.items.is_empty() {
             self.find_agent(workspace, agent_id).await?;
         }
@@ -158,7 +166,10 @@ impl<P: Ports> App<P> {
         };
         let (Ok(state), Ok(status)) = (state, status) else {
             let sessions = Vec::new();
-            return paged(uri, SessionList { sessions }, None::<WorkspaceCursor>);
+            return ok(&Paged::new(
+                SessionList { sessions },
+                None::<WorkspaceCursor>,
+            ));
         };
         let query = WorkspaceQuery {
             state,
@@ -167,10 +178,16 @@ impl<P: Ports> App<P> {
         };
         let now = self.now();
         let workspace = &request.caller.workspace;
-        let store = self.ports.store();
-        let page = store.workspace_sessions(workspace, &query, now).await?;
-        let sessions = page.items.iter().map(|named| named.view(now)).collect();
-        paged(uri, SessionList { sessions }, page.next)
+        let reading = self
+            .ports
+            .store()
+            .workspace_sessions(workspace, &query, now);
+        let page = self.read(workspace, reading).await?;
+        self.paged(&request, page, move |page| {
+            let sessions = page.items.iter().map(|named| named.view(now)).collect();
+            list(&Paged::new(SessionList { sessions }, page.next))
+        })
+        .await
     }
 
     pub(super) async fn get_session(&self, request: Admitted<'_>) -> Answer {
@@ -178,14 +195,18 @@ impl<P: Ports> App<P> {
         let session_topic = request.name("session_topic")?;
         let uri = &request.parts.uri;
         let key = SessionKey {
-            workspace: request.caller.workspace,
+            workspace: request.caller.workspace.clone(),
             agent_id,
             session_topic,
         };
         let (limit, before) = (limit(uri)?, cursor(uri)?);
-        let found = self.find_session(&key, before, limit).await?;
-        let rows = SessionDetail::new(&found.session, found.history.items, self.now());
-        paged(uri, rows, found.history.next)
+        let SessionHistory { session, history } = self.find_session(&key, before, limit).await?;
+        let now = self.now();
+        self.paged(&request, history, move |history| {
+            let rows = SessionDetail::new(&session, history.items, now);
+            list(&Paged::new(rows, history.next))
+        })
+        .await
     }
 
     /// A session and a page of its history.
@@ -195,7 +216,8 @@ impl<P: Ports> App<P> {
         before: Option<u64>,
         limit: usize,
     ) -> Result<SessionHistory, ApiError> {
-        match self.ports.store().session(key, before, limit).await? {
+        let reading = self.ports.store().session(key, before, limit);
+        match self.read(&key.workspace, reading).await? {
             Some(found) => Ok(found),
             None => {
                 self.find_agent(&key.workspace, &key.agent_id).await?;
@@ -210,14 +232,16 @@ impl<P: Ports> App<P> {
         let workspace = &request.caller.workspace;
         let (limit, before) = (limit(uri)?, cursor(uri)?);
         let store = self.ports.store();
-        let page = store
-            .history(workspace, &agent_id, before.as_ref(), limit)
-            .await?;
+        let reading = store.history(workspace, &agent_id, before.as_ref(), limit);
+        let page = self.read(workspace, reading).await?;
         if page.items.is_empty() {
             self.find_agent(workspace, &agent_id).await?;
         }
-        let status_history = page.items;
-        paged(uri, StatusList { status_history }, page.next)
+        self.paged(&request, page, |page| {
+            let status_history = page.items;
+            list(&Paged::new(StatusList { status_history }, page.next))
+        })
+        .await
     }
 
     pub(super) async fn latest_status(&self, request: Admitted<'_>) -> Answer {
@@ -289,21 +313,54 @@ pub(super) fn decode_cursor<C: Cursor>(text: Option<&str>) -> Result<Option<C>, 
     }
 }
 
-/// A page, with a link to the next one where there is one.
-pub(super) fn paged(uri: &Uri, rows: impl Serialize, next: Option<impl Cursor>) -> Answer {
-    let page = Paged::new(rows, next);
-    let link = page.next_cursor.as_ref().map(|cursor| {
-        let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-            .filter(|(name, _)| name != "cursor");
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(query)
-            .append_pair("cursor", cursor)
-            .finish();
-        format!("?{query}")
-    });
-    let mut response = json(StatusCode::OK, &page);
-    if let Some(target) = link {
-        link_next(&mut response, &target);
+impl<P: Ports> App<P> {
+    /// A page as `answer` writes it, with a link to the next one where there is one.
+    pub(super) async fn paged<T: Send + 'static, C: Cursor + Send + 'static>(
+        &self,
+        request: &Admitted<'_>,
+        page: Page<T, C>,
+        answer: impl FnOnce(Page<T, C>) -> Response<Bytes> + Send + 'static,
+    ) -> Answer {
+        let link = page.next.as_ref().map(|next| {
+            let query = request.parts.uri.query().unwrap_or_default();
+            let query = url::form_urlencoded::parse(query.as_bytes());
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(query.filter(|(name, _)| name != "cursor"))
+                .append_pair("cursor", &next.encode())
+                .finish();
+            format!("?{query}")
+        });
+        let is_short = page.items.len() <= SHORT;
+        let write = move || tagged(answer(page));
+        let mut response = match is_short {
+            true => write(),
+            false => {
+                let workspace = &request.caller.workspace;
+                let written = self.ports.at_leisure(workspace, write).await;
+                written.map_err(ApiError::unavailable)?
+            }
+        };
+        if let Some(target) = link {
+            link_next(&mut response, &target);
+        }
+        Ok(response)
     }
-    Ok(response)
+
+    /// What a list reads, once reports let it.
+    pub(super) async fn read<T>(
+        &self,
+        workspace: &Workspace,
+        reading: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let _read = self
+            .precedence
+            .read(workspace, self.ports.pause(COURTESY))
+            .await;
+        reading.await
+    }
+}
+
+/// A list with these rows.
+fn list(rows: &impl Serialize) -> Response<Bytes> {
+    json(StatusCode::OK, rows)
 }

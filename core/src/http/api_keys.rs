@@ -4,8 +4,8 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::agents::{cursor, limit, paged};
-use super::response::{Answer, confirm, secret};
+use super::agents::{Paged, cursor, limit};
+use super::response::{Answer, confirm, json, secret};
 use super::{Admitted, ApiError, App};
 use crate::api_key::{MAX_EXPIRY_DAYS, MAX_NAME_CHARACTERS, NewApiKey, Unmade};
 use crate::audit::{Actor, AuditEvent};
@@ -98,8 +98,11 @@ impl<P: Ports> App<P> {
         let (limit, after) = (limit(uri)?, cursor(uri)?);
         let store = self.ports.store();
         let page = store.api_keys(account_id, after.as_ref(), limit).await?;
-        let api_keys = page.items;
-        paged(uri, KeyList { api_keys }, page.next)
+        self.paged(&request, page, |page| {
+            let api_keys = page.items;
+            json(StatusCode::OK, &Paged::new(KeyList { api_keys }, page.next))
+        })
+        .await
     }
 
     pub(super) async fn revoke_api_key(&self, request: Admitted<'_>) -> Answer {

@@ -1,13 +1,14 @@
 //! `/api/audit`: who did what to an account, or to the channels of the shared workspace.
 
 use chrono::TimeDelta;
+use http::StatusCode;
 use http::request::Parts;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::agents::{cursor, limit, paged};
+use super::agents::{Paged, cursor, limit};
 use super::client::Client;
-use super::response::Answer;
+use super::response::{Answer, json};
 use super::{Admitted, App};
 use crate::audit::{self, Act, Actor, AuditEntry, AuditEvent, Origin};
 use crate::ports::{Ports, random_uuid};
@@ -27,8 +28,14 @@ impl<P: Ports> App<P> {
         let store = self.ports.store();
         let page = store.audit(&request.caller.workspace, since, after.as_ref(), limit);
         let page = page.await?;
-        let entries = page.items;
-        paged(uri, AuditList { entries }, page.next)
+        self.paged(&request, page, |page| {
+            let entries = page.items;
+            json(
+                StatusCode::OK,
+                &Paged::new(AuditList { entries }, page.next),
+            )
+        })
+        .await
     }
 
     /// Writes an act into the audit.

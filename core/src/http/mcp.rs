@@ -205,6 +205,7 @@ impl<P: Ports> App<P> {
         };
         match call {
             Call::Report(report) => {
+                let _reporting = self.precedence.report();
                 self.record(caller, report).await?;
                 Ok(Told::stored())
             }
@@ -226,8 +227,9 @@ impl<P: Ports> App<P> {
             limit: call.limit,
             after: decode_cursor(call.cursor.as_deref())?,
         };
-        let store = self.ports.store();
-        let page = store.agents(&caller.workspace, &query, self.now()).await?;
+        let workspace = &caller.workspace;
+        let reading = self.ports.store().agents(workspace, &query, self.now());
+        let page = self.read(workspace, reading).await?;
         let page = room.fit(page, |agent| room.size(agent), AgentCursor::after);
         let agents = page.items;
         shown(&Paged::new(AgentList { agents }, page.next))

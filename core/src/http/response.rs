@@ -65,14 +65,28 @@ pub(super) fn link_next(response: &mut Response<Bytes>, target: &str) {
     }
 }
 
+/// Names the body by its hash.
+pub(super) fn tagged(mut response: Response<Bytes>) -> Response<Bytes> {
+    // SHA-256 would take as long as making the body does; nobody is kept from anything by a tag.
+    let hash = XxHash3_128::oneshot(response.body());
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{hash:032x}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
 /// Names the body by its hash; leaves it out where the client says that it has it.
-pub(super) fn conditional(headers: &HeaderMap, mut response: Response<Bytes>) -> Response<Bytes> {
+pub(super) fn conditional(headers: &HeaderMap, response: Response<Bytes>) -> Response<Bytes> {
     if response.status() != StatusCode::OK {
         return response;
     }
-    // SHA-256 would take as long as making the body does; nobody is kept from anything by a tag.
-    let hash = XxHash3_128::oneshot(response.body());
-    let tag = format!("\"{hash:032x}\"");
+    let mut response = match response.headers().contains_key(ETAG) {
+        true => response,
+        false => tagged(response),
+    };
+    let Some(tag) = response.headers().get(ETAG).cloned() else {
+        return response;
+    };
     let is_known = headers.get_all(IF_NONE_MATCH).iter().any(|known| {
         let known = known.to_str().unwrap_or_default().split(',').map(str::trim);
         // What compresses an answer on its way makes a tag weak.
@@ -82,8 +96,6 @@ pub(super) fn conditional(headers: &HeaderMap, mut response: Response<Bytes>) ->
     if is_known {
         response = Response::new(Bytes::new());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    if let Ok(tag) = HeaderValue::try_from(tag) {
         response.headers_mut().insert(ETAG, tag);
     }
     response

@@ -88,6 +88,34 @@ fn a_workspace_reads_so_many_lists_at_once_and_others_are_told_to_come_again() {
     assert_eq!(answered["result"]["isError"], false);
 }
 
+#[test]
+fn few_lists_are_read_at_once_while_reports_come() {
+    let server = Server::new(settings(AuthMode::Open));
+    let report = |agent: usize| {
+        let report = json!({
+            "agent_id": agent.to_string(), "session_topic": "t", "status": "running",
+            "timestamp": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(server.post("/webhook/status", &report).status, 200);
+    };
+    (0..300).for_each(report);
+    let slow = "/api/agents?status=failed";
+    let mut first = get(&server, slow);
+    assert!(is_at_work(&mut first));
+    report(0);
+    let mut second = get(&server, slow);
+    for _ in 0..100 {
+        assert!(is_at_work(&mut second), "it reads beside the first");
+    }
+    report(1);
+    assert_eq!(server.get("/api/agents/1").status, 200, "this is no list");
+    while is_at_work(&mut first) {}
+    let mut context = Context::from_waker(Waker::noop());
+    while second.as_mut().poll(&mut context).is_pending() {
+        report(2);
+    }
+}
+
 /// A body of which so many bytes come, and no end.
 fn unfinished(bytes: usize) -> impl Body<Data = Bytes, Error = Infallible> {
     let frame = Frame::data(Bytes::from(vec![b' '; bytes]));

@@ -193,6 +193,10 @@ impl Ports for TestPorts {
         let_others(1000).await;
         self.clock.advance(TimeDelta::from_std(duration).unwrap());
     }
+
+    fn reads_beside_reports(&self) -> usize {
+        1
+    }
 }
 
 /// Lets what else is under way get on, so many times.

@@ -25,7 +25,7 @@ use crate::{
 
 /// The most rows that a list looks at before it lets go of the lock, which reports need, and lets
 /// other tasks of its thread run.
-pub(super) const ROWS_AT_ONCE: usize = 256;
+pub(super) const ROWS_AT_ONCE: usize = 64;
 
 /// Visits the next keys after `place`, in order, and moves it; breaks at the end of the set, or when
 /// `visit` does.
@@ -872,24 +872,46 @@ impl Sessions for MemoryStore {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Option<SessionHistory>, StoreError> {
-        let read = || {
+        let mut place = before.unwrap_or(u64::MAX);
+        let mut found = Gathering::new(limit);
+        let mut read = None;
+        let mut look = || {
             let sessions = &self.lock().sessions;
-            let agent = sessions.agent(&key.workspace, &key.agent_id)?;
-            let (topic, found) = agent.sessions.get_key_value(key.session_topic.as_str())?;
-            let older = found.history.range(..before.unwrap_or(u64::MAX));
-            let history = older.rev().map(|(seq, entry)| Status {
-                agent_id: Arc::clone(&agent.id),
-                session_topic: Arc::clone(topic),
-                seq: *seq,
-                entry: Arc::clone(entry),
-            });
-            let history = Page::cut(history, limit, |status| status.seq);
-            Some(SessionHistory {
-                session: agent.session(topic)?,
-                history,
-            })
+            let agent = sessions.agent(&key.workspace, &key.agent_id);
+            let topic = key.session_topic.as_str();
+            let Some((agent, session)) =
+                agent.and_then(|agent| Some((agent, agent.sessions.get(topic)?)))
+            else {
+                return ControlFlow::Break(());
+            };
+            let (number, _) = read.get_or_insert_with(|| (session.number, agent.session(topic)));
+            if *number != session.number {
+                // It was gone meanwhile, and another has its name.
+                return ControlFlow::Break(());
+            }
+            let mut older = session.history.range(..place).rev();
+            for _ in 0..ROWS_AT_ONCE {
+                let Some((seq, entry)) = older.next() else {
+                    return ControlFlow::Break(());
+                };
+                place = *seq;
+                found.push(Status {
+                    agent_id: Arc::clone(&agent.id),
+                    session_topic: Arc::clone(&session.topic),
+                    seq: *seq,
+                    entry: Arc::clone(entry),
+                })?;
+            }
+            ControlFlow::Continue(())
         };
-        Ok(read())
+        while look().is_continue() {
+            yield_now().await;
+        }
+        let session = read.and_then(|(_, session)| session);
+        Ok(session.map(|session| SessionHistory {
+            history: found.page(|status| status.seq),
+            session,
+        }))
     }
 
     async fn history(
@@ -943,6 +965,19 @@ mod tests {
         decision.unwrap().commit
     }
 
+    fn report_after(store: &MemoryStore, report: &Report) -> Commit {
+        let key = SessionKey {
+            workspace: Workspace::Shared,
+            agent_id: report.agent_id.clone(),
+            session_topic: report.session_topic.clone(),
+        };
+        let before = block_on(store.load_many(&[key])).unwrap().remove(0);
+        let now = Timestamp::UNIX_EPOCH;
+        decide(&Workspace::Shared, report, &before, now, 60)
+            .unwrap()
+            .commit
+    }
+
     #[test]
     fn a_list_that_finds_nothing_lets_reports_in_between() {
         let store = MemoryStore::default();
@@ -969,6 +1004,45 @@ mod tests {
         };
         assert!(polls >= 3, "the list gave way {polls} times");
         assert!(page.items.is_empty() && page.next.is_none());
+    }
+
+    #[test]
+    fn a_long_history_lets_reports_in_between_and_is_shown_as_it_was() {
+        let store = MemoryStore::default();
+        let mut sent = 0;
+        let mut send = || {
+            let report = Report::new("a", "t", StatusKind::Running);
+            let commit = report_after(&store, &report);
+            assert_eq!(
+                block_on(store.commit(&commit)).unwrap(),
+                CommitOutcome::Committed
+            );
+            sent += 1;
+            sent
+        };
+        let length = 3 * ROWS_AT_ONCE as u64;
+        while send() < length {}
+        let key = SessionKey {
+            workspace: Workspace::Shared,
+            agent_id: "a".into(),
+            session_topic: "t".into(),
+        };
+        let mut read = pin!(store.session(&key, None, 10_000));
+        let mut context = Context::from_waker(Waker::noop());
+        let found = loop {
+            if let Poll::Ready(found) = read.as_mut().poll(&mut context) {
+                break found.unwrap().unwrap();
+            }
+            send();
+        };
+        assert!(send() >= length + 3, "it gave no way");
+        let order: Vec<u64> = found
+            .history
+            .items
+            .iter()
+            .map(|status| status.seq)
+            .collect();
+        assert_eq!(order, (1..=length).rev().collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,0 +1,301 @@
+//! Reports before reads: while reports are under way, few lists are read at once. Workspaces take turns.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_channel::oneshot::{Receiver, Sender, channel};
+
+use crate::{FairQueue, Workspace};
+
+/// How long a read makes way for reports. Then it begins all the same.
+pub(super) const COURTESY: Duration = Duration::from_secs(1);
+
+/// What is under way at a host. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Precedence(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The most reads at once beside reports.
+    few: usize,
+    /// Reports under way.
+    reports: AtomicUsize,
+    /// Whether a report has come since the last read began.
+    have_come: AtomicBool,
+    reads: Mutex<Reads>,
+}
+
+#[derive(Debug)]
+struct Reads {
+    at_work: usize,
+    waiting: FairQueue<Workspace, Sender<Read>>,
+}
+
+/// A report under way; over when dropped.
+#[derive(Debug)]
+pub(super) struct Reporting(Arc<Shared>);
+
+/// A read at work; over when dropped.
+#[derive(Debug)]
+pub(super) struct Read(Arc<Shared>);
+
+impl Precedence {
+    /// `few`: the most reads at once beside reports.
+    pub(super) fn new(few: usize) -> Self {
+        let reads = Reads {
+            at_work: 0,
+            waiting: FairQueue::new(usize::MAX),
+        };
+        Self(Arc::new(Shared {
+            few,
+            reports: AtomicUsize::new(0),
+            have_come: AtomicBool::new(false),
+            reads: Mutex::new(reads),
+        }))
+    }
+
+    /// Notes that a report is under way.
+    pub(super) fn report(&self) -> Reporting {
+        self.0.reports.fetch_add(1, Ordering::Relaxed);
+        self.0.have_come.store(true, Ordering::Relaxed);
+        Reporting(Arc::clone(&self.0))
+    }
+
+    /// Waits until a read may begin, but not beyond `courtesy`.
+    pub(super) async fn read(
+        &self,
+        workspace: &Workspace,
+        courtesy: impl Future<Output = ()>,
+    ) -> Read {
+        let mut receiver = match self.0.join(workspace) {
+            Ok(read) => return read,
+            Err(receiver) => receiver,
+        };
+        let mut courtesy = pin!(courtesy);
+        let read = poll_fn(|context| {
+            if let Poll::Ready(read) = Pin::new(&mut receiver).poll(context) {
+                return Poll::Ready(read.ok());
+            }
+            courtesy.as_mut().poll(context).map(|()| None)
+        });
+        match read.await {
+            Some(read) => read,
+            None => {
+                let mut reads = self.0.lock();
+                self.0.begin(&mut reads)
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Reads> {
+        // Nothing that holds the lock leaves the state half-changed.
+        self.reads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another read may begin. That none but a report's client can send its next one takes a
+    /// moment, in which it seems that there are none.
+    fn admits(&self, reads: &Reads) -> bool {
+        let is_quiet =
+            || self.reports.load(Ordering::Relaxed) == 0 && !self.have_come.load(Ordering::Relaxed);
+        reads.at_work < self.few || is_quiet()
+    }
+
+    fn begin(self: &Arc<Self>, reads: &mut Reads) -> Read {
+        self.have_come.store(false, Ordering::Relaxed);
+        reads.at_work += 1;
+        Read(Arc::clone(self))
+    }
+
+    /// A read now, or a place in the queue.
+    fn join(self: &Arc<Self>, workspace: &Workspace) -> Result<Read, Receiver<Read>> {
+        let mut reads = self.lock();
+        if self.admits(&reads) {
+            return Ok(self.begin(&mut reads));
+        }
+        let (sender, receiver) = channel();
+        reads.waiting.push(workspace.clone(), sender);
+        Err(receiver)
+    }
+
+    /// The next one that waits, if it may begin now.
+    fn next(self: &Arc<Self>) -> Option<(Sender<Read>, Read)> {
+        let mut reads = self.lock();
+        while self.admits(&reads) {
+            let sender = reads.waiting.pop()?;
+            if !sender.is_canceled() {
+                return Some((sender, self.begin(&mut reads)));
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Reporting {
+    fn drop(&mut self) {
+        self.0.reports.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Read {
+    fn drop(&mut self) {
+        self.0.lock().at_work -= 1;
+        while let Some((sender, read)) = self.0.next() {
+            // Whoever has gone meanwhile drops the read, and so passes it on.
+            let _ = sender.send(read);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::future::{pending, ready};
+    use std::task::{Context, Waker};
+
+    use futures_executor::block_on;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::AccountId;
+
+    const FEW: usize = 2;
+
+    type Waiting = Pin<Box<dyn Future<Output = Read>>>;
+
+    fn waiting(precedence: &Precedence, workspace: u8) -> Waiting {
+        let precedence = precedence.clone();
+        let workspace = Workspace::Account(AccountId::new(workspace.to_string()));
+        Box::pin(async move { precedence.read(&workspace, pending()).await })
+    }
+
+    /// The read, if it has begun.
+    fn poll(waiting: &mut Waiting) -> Option<Read> {
+        match waiting
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(read) => Some(read),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn any_number_reads_where_nobody_reports() {
+        let precedence = Precedence::new(FEW);
+        let reads: Vec<Option<Read>> = (0..9).map(|_| poll(&mut waiting(&precedence, 0))).collect();
+        assert!(reads.iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn few_read_where_a_report_has_just_been_answered() {
+        let precedence = Precedence::new(1);
+        let first = poll(&mut waiting(&precedence, 0));
+        drop(precedence.report());
+        let mut second = waiting(&precedence, 0);
+        assert!(first.is_some() && poll(&mut second).is_none());
+        drop(first);
+        assert!(poll(&mut second).is_some());
+    }
+
+    #[test]
+    fn who_has_made_way_for_long_begins() {
+        let precedence = Precedence::new(1);
+        let _first = poll(&mut waiting(&precedence, 0));
+        let _reporting = precedence.report();
+        let second = block_on(precedence.read(&Workspace::Shared, ready(())));
+        assert_eq!(precedence.0.lock().at_work, 2);
+        drop(second);
+        assert_eq!(precedence.0.lock().at_work, 1);
+    }
+
+    /// Moves those that may begin to those at work.
+    fn begin(waits: &mut Vec<Waiting>, at_work: &mut Vec<Read>) {
+        waits.retain_mut(|waiting| match poll(waiting) {
+            Some(read) => {
+                at_work.push(read);
+                false
+            }
+            None => true,
+        });
+    }
+
+    #[test]
+    fn workspaces_take_turns() {
+        let precedence = Precedence::new(1);
+        let _reporting = precedence.report();
+        let mut read = poll(&mut waiting(&precedence, 0));
+        let mut crowd: Vec<Waiting> = (0..3).map(|_| waiting(&precedence, 1)).collect();
+        assert!(crowd.iter_mut().all(|one| poll(one).is_none()));
+        let mut other = waiting(&precedence, 2);
+        assert!(poll(&mut other).is_none());
+        drop(read.take());
+        read = poll(&mut crowd[0]);
+        assert!(read.is_some() && poll(&mut other).is_none());
+        drop(read);
+        assert!(poll(&mut other).is_some());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        ReportComes,
+        ReportIsAnswered,
+        ReadComes(u8),
+        ReadEnds(usize),
+        ReaderGoes(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            Just(Step::ReportComes),
+            Just(Step::ReportIsAnswered),
+            (0..3u8).prop_map(Step::ReadComes),
+            any::<usize>().prop_map(Step::ReadEnds),
+            any::<usize>().prop_map(Step::ReaderGoes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn few_begin_beside_reports_and_all_have_their_turn(
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
+            let precedence = Precedence::new(FEW);
+            let mut reports = VecDeque::new();
+            let mut at_work: Vec<Read> = Vec::new();
+            let mut waits: Vec<Waiting> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::ReportComes => reports.push_back(precedence.report()),
+                    Step::ReportIsAnswered => drop(reports.pop_front()),
+                    Step::ReadComes(of) => waits.push(waiting(&precedence, of)),
+                    Step::ReadEnds(number) if !at_work.is_empty() => {
+                        drop(at_work.swap_remove(number % at_work.len()));
+                    }
+                    Step::ReaderGoes(number) if !waits.is_empty() => {
+                        drop(waits.remove(number % waits.len()));
+                    }
+                    Step::ReadEnds(_) | Step::ReaderGoes(_) => {}
+                }
+                let before = at_work.len();
+                begin(&mut waits, &mut at_work);
+                if !reports.is_empty() && at_work.len() > before {
+                    prop_assert!(at_work.len() <= FEW, "too many beside reports");
+                }
+                prop_assert!(waits.is_empty() || at_work.len() >= FEW, "a place is left free");
+            }
+            while !waits.is_empty() {
+                prop_assert!(!at_work.is_empty(), "they wait for nobody");
+                at_work.pop();
+                begin(&mut waits, &mut at_work);
+            }
+            at_work.clear();
+            prop_assert_eq!(precedence.0.lock().at_work, 0);
+        }
+    }
+}
