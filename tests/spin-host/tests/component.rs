@@ -15,12 +15,14 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use kubeagents_contract::page_in_browser;
 use kubeagents_spin_tests::{Built, Compiled, Options, Reuse, SpinHost, store_suite};
+use kubeagents_test_postgres::Cluster;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_postgres::NoTls;
 
 static BUILT: LazyLock<Built> = LazyLock::new(|| Built::new().unwrap());
 
@@ -274,6 +276,78 @@ async fn without_its_database_the_component_answers_503_and_the_log_says_why() {
     let log = std::fs::read_to_string(options.log()).unwrap();
     assert!(log.contains("PostgreSQL failed"), "{log}");
     assert!(!log.contains("secret"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_database_admits_no_more_connections_requests_are_answered_503_until_it_does() {
+    let database = kubeagents_test_postgres::database();
+    let role = format!("bounded_{}", database.name());
+    database.psql(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'password' CONNECTION LIMIT 1; \
+         GRANT ALL ON DATABASE {} TO {role}",
+        database.name()
+    ));
+    let mut url = url::Url::parse(&database.url()).unwrap();
+    url.set_username(&role).unwrap();
+    url.set_password(Some("password")).unwrap();
+    let (other, connection) = tokio_postgres::connect(url.as_str(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = on_postgres(open_mode(&directory), url.as_str());
+    options.reuse = vec![Reuse::SPIN];
+    let host = start(&options).await;
+    for _ in 0..3 {
+        let request = Request::get("/api/agents").body(Full::default()).unwrap();
+        let response = send(&host, request).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+    let log = std::fs::read_to_string(options.log()).unwrap();
+    assert!(log.contains("too many connections for role"), "{log}");
+
+    drop(other);
+    let recovered = async {
+        while report(&host, "agent", "topic").await != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(60), recovered).await.unwrap();
+    drop(host);
+    database.psql(&format!("DROP OWNED BY {role}"));
+    database.psql(&format!("DROP ROLE {role}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_the_components_is_refused_in_words() {
+    let go = kubeagents_test_postgres::database();
+    go.psql(include_str!(
+        "../../../host-native/src/postgres/tests/go_server.sql"
+    ));
+    let cluster = Cluster::start(&[("fsync", "off")]);
+    cluster.psql(
+        "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    );
+    let mut latin = url::Url::parse(&cluster.url()).unwrap();
+    latin.set_path("latin");
+    for (url, words) in [
+        (
+            go.url(),
+            "start the native server on it once, which converts",
+        ),
+        (latin.into(), "has the encoding LATIN1 and must have UTF8"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let options = on_postgres(open_mode(&directory), &url);
+        let host = start(&options).await;
+        assert_eq!(report(&host, "agent", "topic").await, 503);
+        let log = std::fs::read_to_string(options.log()).unwrap();
+        assert!(log.contains(words), "{log}");
+    }
+    assert_eq!(
+        go.psql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'kubeagents%'"),
+        "0"
+    );
 }
 
 #[tokio::test]
