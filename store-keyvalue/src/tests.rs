@@ -895,7 +895,16 @@ fn a_deletion_that_was_cut_short_is_finished_by_others_or_has_not_begun() {
 fn of_workspaces(bucket: &Bucket) -> Vec<String> {
     let is_of_workspace = |key: &String| {
         let kind = key.split('/').next().unwrap();
-        let of_instance = ["account", "deleted", "email", "notified", "outbox", "watch"];
+        let of_instance = [
+            "account",
+            "deleted",
+            "email",
+            "notified",
+            "outbox",
+            "registration",
+            "registrations",
+            "watch",
+        ];
         !of_instance.contains(&kind)
     };
     bucket.keys().into_iter().filter(is_of_workspace).collect()
