@@ -16,6 +16,7 @@ use super::turns::{Impatient, Turn};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::account::UserView;
 use crate::audit::{self, Act, Actor, AuditEvent};
+use crate::json::parse;
 use crate::notification::check_webhook_url;
 use crate::ports::{
     Events, Mail, MailKind, Mailer, PasswordFailure, Passwords, Ports, random_uuid,
@@ -139,9 +140,8 @@ pub(super) struct Tokens<'a> {
 impl<P: Ports> App<P> {
     pub(super) async fn register(&self, request: Admitted<'_>) -> Answer {
         // The contract fixes these words, and gives no reason.
-        let body: RegisterRequest = request
-            .fields()
-            .map_err(|_| ApiError::bad_request("invalid request body"))?;
+        let body: RegisterRequest =
+            parse(&request.body).map_err(|_| ApiError::bad_request("invalid request body"))?;
         let password = body.password.unwrap_or_default();
         let email = body.email.unwrap_or_default();
         let name = body.name.unwrap_or_default();

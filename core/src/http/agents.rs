@@ -88,7 +88,7 @@ impl<P: Ports> App<P> {
         };
         let Ok(status) = status else {
             let agents = Vec::new();
-            return ok(&Paged::new(AgentList { agents }, None::<AgentCursor>));
+            return Ok(list(AgentList { agents }, None::<AgentCursor>));
         };
         let query = AgentQuery { status, ..query };
         let workspace = &request.caller.workspace;
@@ -96,7 +96,7 @@ impl<P: Ports> App<P> {
         let page = self.read(workspace, reading).await?;
         self.paged(&request, page, |page| {
             let agents = page.items;
-            list(&Paged::new(AgentList { agents }, page.next))
+            list(AgentList { agents }, page.next)
         })
         .await
     }
@@ -133,7 +133,7 @@ impl<P: Ports> App<P> {
             .await?;
         self.paged(&request, page, move |page| {
             let sessions = page.items.iter().map(|session| session.view(now)).collect();
-            list(&Paged::new(SessionList { sessions }, page.next))
+            list(SessionList { sessions }, page.next)
         })
         .await
     }
@@ -166,10 +166,7 @@ impl<P: Ports> App<P> {
         };
         let (Ok(state), Ok(status)) = (state, status) else {
             let sessions = Vec::new();
-            return ok(&Paged::new(
-                SessionList { sessions },
-                None::<WorkspaceCursor>,
-            ));
+            return Ok(list(SessionList { sessions }, None::<WorkspaceCursor>));
         };
         let query = WorkspaceQuery {
             state,
@@ -185,7 +182,7 @@ impl<P: Ports> App<P> {
         let page = self.read(workspace, reading).await?;
         self.paged(&request, page, move |page| {
             let sessions = page.items.iter().map(|named| named.view(now)).collect();
-            list(&Paged::new(SessionList { sessions }, page.next))
+            list(SessionList { sessions }, page.next)
         })
         .await
     }
@@ -204,7 +201,7 @@ impl<P: Ports> App<P> {
         let now = self.now();
         self.paged(&request, history, move |history| {
             let rows = SessionDetail::new(&session, history.items, now);
-            list(&Paged::new(rows, history.next))
+            list(rows, history.next)
         })
         .await
     }
@@ -239,7 +236,7 @@ impl<P: Ports> App<P> {
         }
         self.paged(&request, page, |page| {
             let status_history = page.items;
-            list(&Paged::new(StatusList { status_history }, page.next))
+            list(StatusList { status_history }, page.next)
         })
         .await
     }
@@ -360,7 +357,7 @@ impl<P: Ports> App<P> {
     }
 }
 
-/// A list with these rows.
-fn list(rows: &impl Serialize) -> Response<Bytes> {
-    json(StatusCode::OK, rows)
+/// An answer of rows, with the place of the next ones.
+pub(super) fn list(rows: impl Serialize, next: Option<impl Cursor>) -> Response<Bytes> {
+    json(StatusCode::OK, &Paged::new(rows, next))
 }

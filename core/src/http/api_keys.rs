@@ -4,8 +4,8 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::agents::{Paged, cursor, limit};
-use super::response::{Answer, confirm, json, secret};
+use super::agents::{cursor, limit, list};
+use super::response::{Answer, confirm, secret};
 use super::{Admitted, ApiError, App};
 use crate::api_key::{MAX_EXPIRY_DAYS, MAX_NAME_CHARACTERS, NewApiKey, Unmade};
 use crate::audit::{Actor, AuditEvent};
@@ -100,7 +100,7 @@ impl<P: Ports> App<P> {
         let page = store.api_keys(account_id, after.as_ref(), limit).await?;
         self.paged(&request, page, |page| {
             let api_keys = page.items;
-            json(StatusCode::OK, &Paged::new(KeyList { api_keys }, page.next))
+            list(KeyList { api_keys }, page.next)
         })
         .await
     }

@@ -1,14 +1,13 @@
 //! `/api/audit`: who did what to an account, or to the channels of the shared workspace.
 
 use chrono::TimeDelta;
-use http::StatusCode;
 use http::request::Parts;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::agents::{Paged, cursor, limit};
+use super::agents::{cursor, limit, list};
 use super::client::Client;
-use super::response::{Answer, json};
+use super::response::Answer;
 use super::{Admitted, App};
 use crate::audit::{self, Act, Actor, AuditEntry, AuditEvent, Origin};
 use crate::ports::{Ports, random_uuid};
@@ -30,10 +29,7 @@ impl<P: Ports> App<P> {
         let page = page.await?;
         self.paged(&request, page, |page| {
             let entries = page.items;
-            json(
-                StatusCode::OK,
-                &Paged::new(AuditList { entries }, page.next),
-            )
+            list(AuditList { entries }, page.next)
         })
         .await
     }

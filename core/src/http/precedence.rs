@@ -1,14 +1,12 @@
 //! Reports before reads: while reports are under way, few lists are read at once. Workspaces take turns.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_channel::oneshot::{Receiver, Sender, channel};
 
+use super::turns::await_with;
 use crate::{FairQueue, Workspace};
 
 /// How long a read makes way for reports. Then it begins all the same.
@@ -71,18 +69,11 @@ impl Precedence {
         workspace: &Workspace,
         courtesy: impl Future<Output = ()>,
     ) -> Read {
-        let mut receiver = match self.0.join(workspace) {
+        let receiver = match self.0.join(workspace) {
             Ok(read) => return read,
             Err(receiver) => receiver,
         };
-        let mut courtesy = pin!(courtesy);
-        let read = poll_fn(|context| {
-            if let Poll::Ready(read) = Pin::new(&mut receiver).poll(context) {
-                return Poll::Ready(read.ok());
-            }
-            courtesy.as_mut().poll(context).map(|()| None)
-        });
-        match read.await {
+        match await_with(courtesy, receiver).await {
             Some(read) => read,
             None => {
                 let mut reads = self.0.lock();
@@ -156,7 +147,8 @@ impl Drop for Read {
 mod tests {
     use std::collections::VecDeque;
     use std::future::{pending, ready};
-    use std::task::{Context, Waker};
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
 
     use futures_executor::block_on;
     use proptest::prelude::*;

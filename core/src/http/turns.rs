@@ -40,6 +40,21 @@ pub(super) struct Turn<K: Clone + Eq + Hash> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Impatient;
 
+/// What is sent before `patience` ends.
+pub(super) async fn await_with<T>(
+    patience: impl Future<Output = ()>,
+    mut receiver: Receiver<T>,
+) -> Option<T> {
+    let mut patience = pin!(patience);
+    poll_fn(|context| {
+        if let Poll::Ready(sent) = Pin::new(&mut receiver).poll(context) {
+            return Poll::Ready(sent.ok());
+        }
+        patience.as_mut().poll(context).map(|()| None)
+    })
+    .await
+}
+
 impl<K: Clone + Eq + Hash> Turns<K> {
     pub(super) fn new(most: usize) -> Self {
         Self {
@@ -57,18 +72,13 @@ impl<K: Clone + Eq + Hash> Turns<K> {
         if self.most == 0 {
             return Ok(None);
         }
-        let mut receiver = match self.join(key) {
-            Ok(turn) => return Ok(Some(turn)),
-            Err(receiver) => receiver,
-        };
-        let mut patience = pin!(patience);
-        let turn = poll_fn(|context| {
-            if let Poll::Ready(turn) = Pin::new(&mut receiver).poll(context) {
-                return Poll::Ready(turn.ok());
-            }
-            patience.as_mut().poll(context).map(|()| None)
-        });
-        turn.await.map(Some).ok_or(Impatient)
+        match self.join(key) {
+            Ok(turn) => Ok(Some(turn)),
+            Err(receiver) => await_with(patience, receiver)
+                .await
+                .map(Some)
+                .ok_or(Impatient),
+        }
     }
 
     /// A turn now, or a place in the queue.
