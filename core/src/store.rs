@@ -14,6 +14,7 @@ mod buckets;
 mod census;
 mod channels;
 mod memory;
+mod operations;
 mod outbox;
 mod registration_mails;
 mod session_walk;
