@@ -260,7 +260,9 @@ async fn settle<S: Store>(
                 rests: attempt.asks_for_rest(),
                 ..Failure::default()
             };
-            store.notification_failed(id, now, pause, &failure).await
+            store
+                .notifications_failed(&[(id, pause)], now, &failure)
+                .await
         }
         Next::Abandon => {
             tracing::error!(%id, %receiver, %reason, "notification failed and is given up");

@@ -118,12 +118,6 @@ macro_rules! store_operations {
                 now: $crate::Timestamp,
                 failure: &$crate::store::Failure
             ) -> ();
-            fn notification_failed(
-                id: &str,
-                now: $crate::Timestamp,
-                pause: std::time::Duration,
-                failure: &$crate::store::Failure
-            ) -> ();
             fn notification_abandoned(id: &str) -> ();
             fn lease_others(
                 leased: &$crate::Notification,

@@ -140,20 +140,6 @@ pub trait Outbox {
         failure: &Failure,
     ) -> impl Future<Output = Result<(), StoreError>>;
 
-    /// Ends one lease: not delivered, due again after `pause`.
-    fn notification_failed(
-        &self,
-        id: &str,
-        now: Timestamp,
-        pause: Duration,
-        failure: &Failure,
-    ) -> impl Future<Output = Result<(), StoreError>> {
-        async move {
-            let failed = [(id, pause)];
-            self.notifications_failed(&failed, now, failure).await
-        }
-    }
-
     /// Ends a lease: not delivered, and given up.
     fn notification_abandoned(&self, id: &str) -> impl Future<Output = Result<(), StoreError>>;
 

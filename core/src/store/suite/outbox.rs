@@ -124,7 +124,7 @@ pub async fn a_lease_excludes_others_until_it_ends<S: Store>(store: &S, tag: &st
     assert!(first.iter().all(|(_, round)| *round == 1));
 
     store
-        .notification_failed(&all[0].id, now, moment, &Failure::default())
+        .notifications_failed(&[(&all[0].id, moment)], now, &Failure::default())
         .await
         .unwrap();
     store.notification_delivered(&all[2].id).await.unwrap();
@@ -134,7 +134,7 @@ pub async fn a_lease_excludes_others_until_it_ends<S: Store>(store: &S, tag: &st
 
     // A lease that ends by itself, as after the death of its host.
     store
-        .notification_failed(&all[0].id, now, moment, &Failure::default())
+        .notifications_failed(&[(&all[0].id, moment)], now, &Failure::default())
         .await
         .unwrap();
     let round = eventually(store, &own, &all[0].id, moment).await;
@@ -236,14 +236,14 @@ pub async fn what_a_clock_that_was_ahead_let_rest_is_due<S: Store>(store: &S, ta
     };
     assert_eq!(lease_all(store, &own, &then).await.len(), 2);
     store
-        .notification_failed(&failed.id, ahead, LEASE, &Failure::default())
+        .notifications_failed(&[(&failed.id, LEASE)], ahead, &Failure::default())
         .await
         .unwrap();
     assert_eq!(lease_all(store, &own, &request(&own)).await.len(), 3);
     // As long as any does.
     let day = Duration::from_secs(24 * 60 * 60);
     store
-        .notification_failed(&failed.id, start(), day, &Failure::default())
+        .notifications_failed(&[(&failed.id, day)], start(), &Failure::default())
         .await
         .unwrap();
     assert!(lease_all(store, &own, &request(&own)).await.is_empty());
@@ -408,7 +408,7 @@ pub async fn deliveries_of_a_channel_are_listed_newest_first<S: Store>(store: &S
     let id = &leased.notification.id;
     let (now, hour) = (start() + seconds(1), Duration::from_secs(3600));
     store
-        .notification_failed(id, now, hour, &failure)
+        .notifications_failed(&[(id, hour)], now, &failure)
         .await
         .unwrap();
     let failed = listed(&leased.notification.channel).await;
@@ -619,7 +619,8 @@ pub async fn a_receiver_that_asks_for_time_is_left_alone<S: Store>(store: &S, ta
         ..Failure::default()
     };
     let fail = async |entry: &Notification, now, pause| {
-        let failed = store.notification_failed(&entry.id, now, pause, &busy);
+        let failed = [(&*entry.id, pause)];
+        let failed = store.notifications_failed(&failed, now, &busy);
         failed.await.unwrap();
     };
     let first = lease(store, owns, &request).await.unwrap();
