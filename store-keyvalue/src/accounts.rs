@@ -7,7 +7,7 @@ use kubeagents_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::documents::{Change, Document, Rounds, key};
+use crate::documents::{Change, Document, Rounds, is_zero, key};
 use crate::registrations::Registered;
 use crate::roll::Roll;
 use crate::{KeyValue, KeyValueStore, micros};
@@ -42,11 +42,6 @@ struct AccountDocument {
     /// Set for an account that is no more. Its document stays, so that nothing brings it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

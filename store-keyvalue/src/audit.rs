@@ -5,7 +5,7 @@ use kubeagents_core::store::{Audit, AuditBounds, AuditCursor, Page};
 use kubeagents_core::{StoreError, Timestamp, Workspace};
 use serde::{Deserialize, Serialize};
 
-use crate::documents::{Change, key};
+use crate::documents::{Change, is_zero, key};
 use crate::{KeyValue, KeyValueStore, micros};
 
 /// An entry as it is stored.
@@ -28,11 +28,6 @@ struct EntryDocument {
     target_id: String,
     #[serde(default, skip_serializing_if = "is_zero")]
     count: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 impl From<&AuditEntry> for EntryDocument {

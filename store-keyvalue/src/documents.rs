@@ -35,6 +35,11 @@ pub(crate) fn key(kind: &str, names: &[&str]) -> String {
     format!("{kind}/{}", sha256_hex(names.join("\0")))
 }
 
+/// Checks whether a number is left out of a document, which means 0 there.
+pub(crate) fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
+}
+
 /// Computes the size of a text in a document, in bytes, without its quotation marks.
 pub(crate) fn json_size(text: &str) -> usize {
     let size = |byte: u8| match byte {

@@ -10,7 +10,7 @@ use kubeagents_core::{StoreError, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::documents::Documents;
+use crate::documents::{Documents, is_zero};
 use crate::{KeyValue, micros};
 
 /// An item of a list in the order of time. `Ord` is the order of reading: the greatest comes first.
@@ -61,10 +61,6 @@ pub(crate) struct Page<T> {
     #[serde(default, skip_serializing_if = "is_zero")]
     removed: usize,
     pub(crate) items: Vec<T>,
-}
-
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 impl<T> Page<T> {

@@ -7,13 +7,8 @@ use kubeagents_core::StoreError;
 use serde::{Deserialize, Serialize};
 
 use crate::KeyValue;
-use crate::documents::{Change, Document, Documents, Rounds};
+use crate::documents::{Change, Document, Documents, Rounds, is_zero};
 use crate::log::page_key;
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
 
 /// The head document.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use kubeagents_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::documents::{json_size, key};
+use crate::documents::{is_zero, json_size, key};
 use crate::log::{Item, Log};
 use crate::micros;
 use crate::outbox::Outgoing;
@@ -115,10 +115,6 @@ pub(crate) struct Row {
     /// The version of its own document, once it has one. Never in that document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stored: Option<String>,
-}
-
-fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
-    *number == T::default()
 }
 
 /// How long what was told of a session may be tried again.
