@@ -26,7 +26,7 @@ use crate::store::{
     AgentCursor, AgentQuery, Expiry, MAX_PAGE_BYTES, Page, SessionCursor, SessionQuery, Sessions,
     json_bytes,
 };
-use crate::{Scope, Session, SessionKey, search_key};
+use crate::{Scope, Session, SessionKey, search_key, yield_now};
 
 const VERSION_HEADER: &str = "mcp-protocol-version";
 const METHOD_HEADER: &str = "mcp-method";
@@ -118,7 +118,8 @@ impl<P: Ports> App<P> {
         }
     }
 
-    /// Answers the messages one after another: what is reported keeps its order.
+    /// Answers the messages one after another: what is reported keeps its order. Other requests come in
+    /// between, also where storage never has one wait.
     async fn mcp_batch(
         &self,
         messages: Vec<Read>,
@@ -138,6 +139,7 @@ impl<P: Ports> App<P> {
             };
             answers.push(if answers.is_empty() { b'[' } else { b',' });
             answers.extend_from_slice(answer.to_string().as_bytes());
+            yield_now().await;
         }
         if answers.is_empty() {
             return accepted();

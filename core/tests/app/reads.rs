@@ -120,6 +120,31 @@ fn few_lists_are_read_at_once_while_reports_come() {
     }
 }
 
+#[test]
+fn health_is_answered_between_the_large_pages_that_a_batch_reads() {
+    let server = Server::new(settings(AuthMode::Open));
+    for _ in 0..500 {
+        let report = json!({
+            "agent_id": "a", "session_topic": "t", "status": "running",
+            "timestamp": "2026-01-01T00:00:00Z", "content": "x".repeat(10_000),
+        });
+        assert_eq!(server.post("/webhook/status", &report).status, 200);
+    }
+    let arguments = json!({"agent_id": "a", "session_topic": "t", "limit": 1000});
+    let params = json!({"name": "get_session", "arguments": arguments});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let batch = json!(vec![call; 20]);
+    let request = Request::post("/mcp").body(Full::new(Bytes::from(batch.to_string())));
+    let mut batch = Box::pin(server.app.handle(request.unwrap()));
+    let mut rests = 0;
+    while is_at_work(&mut batch) {
+        assert_eq!(server.get("/health").status, 200);
+        rests += 1;
+    }
+    // After each message of the batch.
+    assert!(rests >= 20, "{rests} rests");
+}
+
 /// A body of which so many bytes come, and no end.
 fn unfinished(bytes: usize) -> impl Body<Data = Bytes, Error = Infallible> {
     let frame = Frame::data(Bytes::from(vec![b' '; bytes]));
