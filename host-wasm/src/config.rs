@@ -1,9 +1,20 @@
 //! The configuration, read from named texts: Spin's variables, wasmCloud's environment.
 
+use chrono::TimeDelta;
+use kubeagents_core::bucket::{Draw, Drawn, Rate};
+use kubeagents_core::ports::Clock;
 use kubeagents_core::settings::{Host, SETTINGS, SettingError, Texts, Values};
-use kubeagents_core::{AuthMode, StoreError};
+use kubeagents_core::store::Buckets;
+use kubeagents_core::{AuthMode, StoreError, Timestamp};
 
 use crate::StartError;
+use crate::ports::WallClock;
+
+/// How often the log names what has no effect.
+const DAILY: Rate = Rate {
+    times: 1,
+    per: TimeDelta::days(1),
+};
 
 /// The configuration of a component.
 pub struct Config {
@@ -83,11 +94,26 @@ impl Config {
         })
     }
 
-    /// Warns of what is set and has no effect.
-    pub fn warn(&self) {
-        for variable in &self.ignored {
-            tracing::warn!("{variable} has no effect on this host");
+    /// Warns of what is set and has no effect: once a day, however many instances come and go on this
+    /// storage. One may live for a single request.
+    pub async fn warn(&self, store: &impl Buckets) {
+        if self.may_warn(store, WallClock.now()).await {
+            for variable in &self.ignored {
+                tracing::warn!("{variable} has no effect on this host");
+            }
         }
+    }
+
+    async fn may_warn(&self, store: &impl Buckets, now: Timestamp) -> bool {
+        if self.ignored.is_empty() {
+            return false;
+        }
+        let names = [&["warning"], &*self.ignored].concat();
+        let Some(draw) = Draw::new(&names, DAILY) else {
+            return true;
+        };
+        // What storage cannot count is said once too often rather than never.
+        !matches!(store.draw(&draw, now).await, Ok(Drawn::Refused(_)))
     }
 
     /// Returns the error to answer requests with while storage does not answer.
@@ -102,6 +128,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use kubeagents_core::store::MemoryStore;
+
     use super::*;
 
     async fn read(host: Host, values: &[(&str, &str)]) -> Result<Config, String> {
@@ -206,6 +234,25 @@ mod tests {
         assert_eq!(config.values.smtp_host, None);
         let config = read(Host::Spin, &values).await.ok().unwrap();
         assert!(config.ignored.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_has_no_effect_is_named_once_a_day() {
+        let store = MemoryStore::default();
+        let now = WallClock.now();
+        for (variables, hours, expected) in [
+            (&["SMTP_HOST"][..], 0, true),
+            (&["SMTP_HOST"], 23, false),
+            (&["SMTP_HOST", "TLS_CERT_FILE"], 23, true),
+            (&["SMTP_HOST"], 25, true),
+            (&["SMTP_HOST"], 26, false),
+            (&["AUTH_MODE"], 26, false),
+        ] {
+            let values: Vec<_> = variables.iter().map(|name| (*name, "open")).collect();
+            let config = read(Host::Wasmcloud, &values).await.ok().unwrap();
+            let warns = config.may_warn(&store, now + TimeDelta::hours(hours)).await;
+            assert_eq!(warns, expected, "{variables:?} after {hours} h");
+        }
     }
 
     #[tokio::test]

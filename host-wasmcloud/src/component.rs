@@ -59,7 +59,6 @@ fn environment(name: &str) -> Result<Option<String>, String> {
 async fn start() -> Result<Ready, StartError> {
     log::init();
     let config = Config::read(Host::Wasmcloud, async |name| environment(name)).await?;
-    config.warn();
     let (store, bucket) = match config.values.storage {
         Storage::KeyValue => {
             let bucket = Bucket::open(&config.values.bucket)
@@ -75,6 +74,7 @@ async fn start() -> Result<Ready, StartError> {
             (EitherStore::Second(store), None)
         }
     };
+    config.warn(&store).await;
     match Instance::start(config, store, Wasi).await {
         Ok(instance) => Ok(Ready { instance, bucket }),
         Err(_) if bucket.is_some_and(|bucket| bucket.cannot_swap()) => Err(unsuitable()),

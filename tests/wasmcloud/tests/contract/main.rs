@@ -72,6 +72,10 @@ fn main() -> Result<ExitCode> {
             "an_unknown_storage_is_refused",
             storage::an_unknown_storage_is_refused,
         ),
+        trial(
+            "a_variable_without_effect_is_named_once",
+            storage::a_variable_without_effect_is_named_once,
+        ),
         trial("a_missing_bucket_is_named", move || {
             storage::a_missing_bucket_is_named(&nats_url)
         }),

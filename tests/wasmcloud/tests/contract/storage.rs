@@ -180,3 +180,21 @@ pub(crate) fn a_missing_bucket_is_named(url: &str) -> Result<()> {
     let wash = open(&storage)?;
     is_out_of_service(&wash, 503, "unavailable", "nats kv add missing")
 }
+
+pub(crate) fn a_variable_without_effect_is_named_once() -> Result<()> {
+    let environment = [("AUTH_MODE", "open"), ("SMTP_HOST", "mail.example.com")];
+    let wash = Wash::start(&Storage::InMemory, Instances::Fresh, &environment)?;
+    for number in 0..5 {
+        report(&agent(), wash.url(), "agent", "topic", &number.to_string())?;
+    }
+    let warning = "SMTP_HOST has no effect";
+    let log = wash.log();
+    log.wait_for(DEADLINE, |line| line.contains(warning));
+    let warnings = log
+        .lines()
+        .iter()
+        .filter(|line| line.contains(warning))
+        .count();
+    ensure!(warnings == 1, "{warnings} warnings");
+    Ok(())
+}
