@@ -35,7 +35,7 @@ pub use api_keys::ApiKeyCache;
 pub use changes::Changes;
 pub use kubeagents_store_sql::{Cell, Row, UnexpectedResult};
 pub use store::PostgresStore;
-pub use value::{READ_ONLY, Value, refusal};
+pub use value::{ChangingPooler, READ_ONLY, Value, is_of_changing_pooler, refusal};
 
 use kubeagents_core::StoreError;
 

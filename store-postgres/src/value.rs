@@ -24,6 +24,27 @@ pub enum Value<'a> {
 /// The SQLSTATE of what a standby, or a database that is read-only, does not do.
 pub const READ_ONLY: &str = "25006";
 
+/// A pooler that gives each transaction another of its connections: what is set on one, and the
+/// statements prepared on it, are not there on the next.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this is a pooler that changes connections between transactions, or has only one: have it keep a \
+     connection for as long as its client does (in PgBouncer, pool_mode = session for this database), \
+     or connect to PostgreSQL itself"
+)]
+pub struct ChangingPooler;
+
+/// A prepared statement was lost behind a pooler.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", ChangingPooler)]
+struct LostStatement(#[source] Box<dyn Error + Send + Sync>);
+
+/// Checks whether this SQLSTATE says that a prepared statement was lost, or is another's: only a
+/// [`ChangingPooler`] does that.
+pub fn is_of_changing_pooler(sqlstate: &str) -> bool {
+    matches!(sqlstate, "26000" | "42P05")
+}
+
 /// Interprets the server's refusal of a statement with this SQLSTATE.
 pub fn refusal(sqlstate: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
     match sqlstate {
@@ -34,6 +55,7 @@ pub fn refusal(sqlstate: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -
         code if code.starts_with("57P") || code.starts_with("08") || code == READ_ONLY => {
             StoreError::unavailable(cause)
         }
+        code if is_of_changing_pooler(code) => StoreError::unavailable(LostStatement(cause.into())),
         _ => StoreError::Refused(cause.into()),
     }
 }

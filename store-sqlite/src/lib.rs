@@ -25,16 +25,21 @@ mod value;
 
 pub use value::Value;
 
-use kubeagents_core::{Store, StoreError};
+use std::time::Duration;
 
+use kubeagents_core::{Store, StoreError};
 use kubeagents_store_sql::{Row, UnexpectedResult};
+
+/// How long a statement waits for others, be it for a connection or for the lock of the database, which
+/// one connection has at a time. A statement that was not given the lock has done nothing.
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A connection to a SQLite database with JSON, in autocommit mode.
 pub trait Connection {
-    /// Runs one statement to its end and returns its rows.
+    /// Runs one statement to its end and returns its rows. Where another connection has the
+    /// database locked, the statement is tried for [`PATIENCE`].
     ///
     /// # Errors
-    /// [`StoreError::Contended`] when another connection held the database too long, and
     /// [`StoreError::Refused`] when SQLite did not accept the statement: nothing is stored then.
     /// [`StoreError::Unavailable`] for anything else.
     fn execute(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kubeagents_core::StoreError;
 use kubeagents_store_postgres::adoption::{self, AdoptError, GoTablesError};
 use kubeagents_store_postgres::schema::SchemaError;
+use kubeagents_store_postgres::{ChangingPooler, is_of_changing_pooler};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgSslMode};
 use sqlx::{ConnectOptions, Connection};
 
@@ -96,8 +97,7 @@ async fn check_encoding(
     Err(ConfigError(format!("{variable}: {refusal}")).into())
 }
 
-/// Refuses a pooler that gives each transaction another of its connections: what is set on one, and
-/// the statements prepared on it, are not there on the next.
+/// Refuses a [`ChangingPooler`].
 async fn check_pooler(
     connection: &mut PgConnection,
     options: &PgConnectOptions,
@@ -133,19 +133,15 @@ async fn backend(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
         .await
 }
 
-/// Checks whether a prepared statement was lost, or is another's: only poolers do that.
 fn is_of_pooler(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("26000" | "42P05"))
+    code.is_some_and(|code| is_of_changing_pooler(&code))
 }
 
 fn pooler_refused(database: &Database) -> OpenError {
     let variable = variable(database, "DB_HOST");
     ConfigError(format!(
-        "{variable}: this is a pooler that changes connections between transactions, or has only \
-         one. Have it keep a connection for as long as its client does (in PgBouncer pool_mode = \
-         session for this database), with a pool_size of at least DB_MAX_OPEN_CONNS, or connect to \
-         PostgreSQL itself"
+        "{variable}: {ChangingPooler}. Its pool_size must be at least DB_MAX_OPEN_CONNS"
     ))
     .into()
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kubeagents_core::{StoreError, causes};
-use kubeagents_store_sqlite::{Connection, Value};
+use kubeagents_store_sqlite::{Connection, PATIENCE, Value};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ErrorCode, OpenFlags, ToSql};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::lock::Lock;
 use super::place::Place;
@@ -31,6 +32,11 @@ pub(crate) struct Pool {
 #[derive(Debug, thiserror::Error)]
 #[error("SQLite returned a value of type {0}")]
 struct UnexpectedType(rusqlite::types::Type);
+
+/// A statement found no connection in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the statements before this one take too long")]
+struct NoTurn;
 
 /// All connections are lost.
 #[derive(Debug, thiserror::Error)]
@@ -84,10 +90,17 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Vec<Value>>, StoreError> {
+    fn run(
+        &self,
+        statement: &str,
+        parameters: &[Value],
+        deadline: Instant,
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
         let connection = self.idle().pop();
         let connection = connection.ok_or_else(|| StoreError::unavailable(NoConnection))?;
-        let rows = run(&connection, statement, parameters);
+        let rows = connection
+            .busy_timeout(deadline.saturating_duration_since(Instant::now()))
+            .and_then(|()| run(&connection, statement, parameters));
         self.idle().push(connection);
         let rows = rows.map_err(store_error)?;
         self.place.check().map_err(StoreError::unavailable)?;
@@ -102,11 +115,13 @@ impl Connection for Pool {
         statement: &str,
         parameters: Vec<Value>,
     ) -> Result<Vec<Vec<Value>>, StoreError> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        let deadline = Instant::now() + PATIENCE;
+        let turn = timeout_at(deadline, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| StoreError::unavailable(NoTurn))?;
         let turn = turn.map_err(StoreError::unavailable)?;
         let (pool, statement) = (self.clone(), statement.to_owned());
         let running = tokio::task::spawn_blocking(move || {
-            let rows = pool.run(&statement, &parameters);
+            let rows = pool.run(&statement, &parameters, deadline);
             drop(turn);
             rows
         });
@@ -192,7 +207,6 @@ fn text(error: &rusqlite::Error) -> String {
 /// What a failure means to the core.
 fn store_error(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Contended,
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
             StoreError::Refused(Failure(error).into())
         }

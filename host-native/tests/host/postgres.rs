@@ -523,6 +523,36 @@ fn a_wrong_configuration_is_refused_at_once_with_the_variables_name() {
 }
 
 #[test]
+fn no_message_shows_a_piece_of_a_password_however_it_is_written() {
+    let database = database();
+    let url = database.url();
+    let (_, real) = url.rsplit_once('@').unwrap();
+    // Nothing listens on port 1.
+    for place in [real, "127.0.0.1:1/name", "[::1/name"] {
+        for between in ["@", "/", "#", "?", ":", "%", " ", "@127.0.0.1:1/"] {
+            let url = format!("postgres://{USER}:pearl{between}oyster@{place}");
+            for arguments in [&[][..], &["user", "list"]] {
+                let output = command(&[
+                    ("DATABASE_URL", &url),
+                    ("DB_CONNECT_TIMEOUT_SECONDS", "1"),
+                    ("RUST_LOG", "debug"),
+                    ("PORT", "0"),
+                ])
+                .args(arguments)
+                .output()
+                .unwrap();
+                assert!(!output.status.success(), "{url} {arguments:?}");
+                for text in [output.stdout, output.stderr] {
+                    let text = String::from_utf8(text).unwrap();
+                    let shown = text.contains("pearl") || text.contains("oyster");
+                    assert!(!shown, "{url} {arguments:?}: {text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_database_that_cannot_hold_every_text_is_refused() {
     let cluster = Cluster::start(&[("fsync", "off")]);
     cluster.psql(

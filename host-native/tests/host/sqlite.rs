@@ -2,18 +2,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use http::StatusCode;
+use futures_util::future::{join, join_all, join3};
+use http::{Method, StatusCode};
 use kubeagents_test_postgres::SmallDisk;
 use rusqlite::Connection;
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    PATIENCE, Receiver, Reply, Server, assert_stored_once, command, ends_with, eventually, load,
-    numbered, report,
+    Answer, PATIENCE, Receiver, Reply, Server, assert_stored_once, command, ends_with, eventually,
+    load, numbered, registration, report,
 };
 
 /// A directory with the file of a database, or room for one.
@@ -232,6 +234,167 @@ async fn a_second_server_on_a_file_is_refused_until_the_first_has_ended() {
     let server = place.open();
     server.report("topic", "running").await;
     assert_eq!(count(&place.file()), 2);
+}
+
+/// A connection of another program, which keeps all others from writing to the file until it is dropped.
+fn lock(file: &Path) -> Connection {
+    let connection = Connection::open(file).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    connection
+}
+
+/// An account that has a key, and the server that it is on.
+struct Account {
+    server: Server,
+    access: String,
+    key_id: String,
+}
+
+impl Account {
+    async fn of(place: &Place) -> Self {
+        let server = place.open();
+        let tokens = server.account("user@example.com").await;
+        let access = tokens["access_token"].as_str().unwrap().to_owned();
+        let key = json!({"name": "old"});
+        let key = server.send(Method::POST, "/api/apikeys", Some(&access), &key);
+        let key_id = key.await.body["id"].as_str().unwrap().to_owned();
+        Self {
+            server,
+            access,
+            key_id,
+        }
+    }
+
+    /// The answers to changes of every kind, asked for at once.
+    async fn change_everything(&self) -> Vec<Answer> {
+        let access = Some(&*self.access);
+        let key = format!("/api/apikeys/{}", self.key_id);
+        let hook = "http://127.0.0.1:9/hook";
+        let account = json!({"notification_webhook_url": hook});
+        let channel = json!({"name": "channel", "url": hook});
+        let other = registration("other@example.com");
+        let new_key = json!({"name": "new"});
+        let report = numbered("topic", 1);
+        let changes = [
+            (Method::PUT, "/api/auth/me", access, &account),
+            (Method::POST, "/api/auth/register", None, &other),
+            (Method::POST, "/api/apikeys", access, &new_key),
+            (Method::DELETE, &key, access, &Value::Null),
+            (Method::POST, "/api/channels", None, &channel),
+            (Method::POST, "/webhook/status", None, &report),
+        ];
+        let send = |(method, path, token, body)| self.server.send(method, path, token, body);
+        join_all(changes.map(send)).await
+    }
+
+    /// Checks that those changes were made, once each.
+    async fn assert_changed(&self, answers: &[Answer]) {
+        for answer in answers {
+            assert!(answer.status.is_success(), "{answer:?}");
+        }
+        let get = async |path| {
+            let answer = self
+                .server
+                .send(Method::GET, path, Some(&self.access), &Value::Null);
+            answer.await.body
+        };
+        let account = get("/api/auth/me").await;
+        assert_eq!(
+            account["notification_webhook_url"],
+            "http://127.0.0.1:9/hook"
+        );
+        let keys = get("/api/apikeys").await;
+        let keys = keys["api_keys"].as_array().unwrap();
+        let keys = keys.iter().map(|key| json!([key["name"], key["revoked"]]));
+        let expected = [json!(["new", false]), json!(["old", true])];
+        assert_eq!(keys.collect::<Vec<_>>(), expected);
+        let channels = self.server.get("/api/channels").await.body;
+        assert_eq!(channels["channels"].as_array().map(Vec::len), Some(1));
+        let history = self
+            .server
+            .get("/api/agents/agent/sessions/topic")
+            .await
+            .body;
+        let history = history["status_history"].as_array().unwrap();
+        let messages: Vec<_> = history.iter().map(|status| &status["message"]).collect();
+        assert_eq!(messages, ["topic 1"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_every_kind_wait_while_another_program_writes_to_the_file() {
+    let place = Place::new();
+    let account = Account::of(&place).await;
+    let lock = lock(&place.file());
+    let call = |number: usize| {
+        let arguments = json!({
+            "agent_id": "batch", "session_topic": "topic",
+            "status": "running", "message": number.to_string(),
+        });
+        let params = json!({"name": "report_status", "arguments": arguments});
+        json!({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params})
+    };
+    let batch: Value = (0..5).map(call).collect();
+    let release = async {
+        // Longer than the five seconds that the driver has SQLite wait by itself.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        drop(lock);
+    };
+    let reports = account.server.post("/mcp", &batch);
+    let ((), answers, reports) = join3(release, account.change_everything(), reports).await;
+    account.assert_changed(&answers).await;
+    assert!(!reports.body.to_string().contains("error"), "{reports:?}");
+    let history = account
+        .server
+        .get("/api/agents/batch/sessions/topic")
+        .await
+        .body;
+    let history = history["status_history"].as_array().unwrap();
+    let messages: Vec<_> = history.iter().map(|status| &status["message"]).collect();
+    assert_eq!(messages, ["4", "3", "2", "1", "0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_answered_503_while_another_program_does_not_stop_writing_to_the_file() {
+    let place = Place::new();
+    let account = Account::of(&place).await;
+    let lock = lock(&place.file());
+    let reads = async {
+        for path in ["/ready", "/api/agents", "/api/channels"] {
+            let answer = account.server.get(path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        }
+    };
+    let (answers, ()) = join(account.change_everything(), reads).await;
+    for answer in &answers {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    account.server.logged(&["database is locked"]).await;
+    drop(lock);
+    let answers = account.change_everything().await;
+    account.assert_changed(&answers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_a_wrong_clock_has_stored_is_told_of_once() {
+    let place = Place::new();
+    let server = place.open();
+    server.report("topic", "running").await;
+    let year = "UPDATE sessions SET last_updated = last_updated + 31536000000000,
+        expires_at = expires_at + 31536000000000";
+    let file = Connection::open(place.file()).unwrap();
+    assert_eq!(file.execute(year, []).unwrap(), 1);
+    for _ in 0..3 {
+        server.report("topic", "running").await;
+    }
+    // What is logged comes in the order of what happened.
+    server.report("other", "running").await;
+    let words = "the clock is right again";
+    server.logged(&[words, "topic"]).await;
+    let lines = server.process.log().lines();
+    let warnings = lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(warnings, 1, "{lines:#?}");
 }
 
 #[test]

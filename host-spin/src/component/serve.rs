@@ -15,8 +15,9 @@ use spin_sdk::http::{IntoResponse, Request};
 use spin_sdk::{http_service, variables, wasip3};
 use tokio::sync::OnceCell;
 
-use super::databases::{PostgresConnection, SqliteConnection, open_sqlite};
 use super::platform::Spin;
+use super::postgres::{OpenError, PostgresConnection};
+use super::sqlite::{SqliteConnection, open_sqlite};
 
 type Store = EitherStore<SqliteStore<SqliteConnection>, PostgresStore<PostgresConnection>>;
 
@@ -48,7 +49,11 @@ async fn start() -> Result<Instance<Store, Spin>, StartError> {
             return Err(ConfigError::from(error).into());
         }
         Some(DatabaseUrl::Postgres(url)) => {
-            let connection = PostgresConnection::new(url);
+            let connection = match PostgresConnection::open(url).await {
+                Ok(connection) => connection,
+                Err(OpenError::Failed(cause)) => return Err(config.without_storage(cause)),
+                Err(error) => return Err(StartError::Unsuitable(error.into())),
+            };
             schema::migrate(&connection)
                 .await
                 .map_err(|cause| config.without_storage(StoreError::unavailable(cause)))?;

@@ -10,7 +10,8 @@ use kubeagents_store_sqlite::{Connection, Connections, SqliteStore, Value};
 use spin_sdk::http::Request;
 use spin_sdk::{http_service, variables};
 
-use super::databases::{PostgresConnection, SqliteConnection, open_sqlite};
+use super::postgres::PostgresConnection;
+use super::sqlite::{SqliteConnection, open_sqlite};
 
 /// Connections that take turns, as if several instances ran the same code: statements that are
 /// awaited together run at the same time.
@@ -72,7 +73,8 @@ async fn handle(request: Request) -> StatusCode {
         });
         store_suite!(run & *case, &store, &*case)
     } else {
-        let connections: [_; 4] = std::array::from_fn(|_| PostgresConnection::new(&url));
+        let open = async || PostgresConnection::open(&url).await.expect("a connection");
+        let connections = [open().await, open().await, open().await, open().await];
         schema::migrate(&connections[0]).await.expect("a schema");
         let store = PostgresStore::new(InTurn::new(connections));
         store_suite!(run & *case, &store, &*case)

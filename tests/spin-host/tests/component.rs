@@ -9,13 +9,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{Either, join_all, select};
+use futures::future::{Either, join, join_all, select};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use kubeagents_contract::page_in_browser;
 use kubeagents_spin_tests::{Built, Compiled, Options, Reuse, SpinHost, store_suite};
-use kubeagents_test_postgres::Cluster;
+use kubeagents_test_postgres::{Cluster, PgBouncer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -350,6 +350,44 @@ async fn a_database_that_is_not_the_components_is_refused_in_words() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_may_keep_connections_for_its_clients_and_not_change_them() {
+    let cluster = Cluster::start(&[("fsync", "off")]);
+    let database = cluster.database();
+    let session = PgBouncer::start(&cluster, "session");
+    let directory = tempfile::tempdir().unwrap();
+    concurrent_reports_all_land_once(on_postgres(open_mode(&directory), &session.url(&database)))
+        .await;
+
+    let statements_of_an_instance = async |url: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = on_postgres(open_mode(&directory), url);
+        options.reuse = vec![Reuse::NONE];
+        let host = start(&options).await;
+        assert_eq!(get(&host, "/api/agents").await.0, 200);
+        host.statements()
+    };
+    let direct = statements_of_an_instance(&database.url()).await;
+    let pooled = statements_of_an_instance(&session.url(&database)).await;
+    // The pooler is looked at, and no other database.
+    assert_eq!(pooled, direct + 6);
+
+    let transaction = PgBouncer::start(&cluster, "transaction");
+    let directory = tempfile::tempdir().unwrap();
+    let options = on_postgres(open_mode(&directory), &transaction.url(&database));
+    let host = start(&options).await;
+    for _ in 0..5 {
+        let (status, body) = get(&host, "/api/agents").await;
+        assert_eq!(
+            (status.as_u16(), &body["code"]),
+            (500, &json!("misconfigured"))
+        );
+    }
+    let log = std::fs::read_to_string(options.log()).unwrap();
+    assert!(log.contains("database_url: this is a pooler"), "{log}");
+    assert!(log.contains("pool_mode = session"), "{log}");
+}
+
 #[tokio::test]
 async fn places_that_spin_would_not_let_the_component_reach_are_named_at_the_first_request() {
     let directory = tempfile::tempdir().unwrap();
@@ -423,6 +461,102 @@ async fn a_report_costs_two_statements() {
     }
     // Now and then an instance also looks into the outbox, or is set up anew.
     assert_eq!(fewest, 2);
+}
+
+/// The answers to changes of every kind, asked for at once: to an account, its keys, the channels, and a
+/// report.
+async fn change_everything(host: &SpinHost, access: &str, key_id: &str) -> Vec<Response<Bytes>> {
+    let account = json!({"notification_webhook_url": "https://chat.example.com/hook"});
+    let channel = json!({"name": "channel", "url": "https://chat.example.com/hook"});
+    let other = json!({"email": "other@example.com", "password": "correct horse"});
+    let report = json!({
+        "agent_id": "agent", "session_topic": "topic", "status": "running",
+        "timestamp": "2026-01-01T00:00:00Z",
+    });
+    let changes = [
+        (Request::put("/api/auth/me"), account.to_string()),
+        (Request::post("/api/auth/register"), other.to_string()),
+        (
+            Request::post("/api/apikeys"),
+            json!({"name": "new"}).to_string(),
+        ),
+        (
+            Request::delete(format!("/api/apikeys/{key_id}")),
+            String::new(),
+        ),
+        (Request::post("/api/channels"), channel.to_string()),
+        (Request::post("/webhook/status"), report.to_string()),
+    ];
+    join_all(changes.map(|(request, body)| {
+        let request = request.header("authorization", format!("Bearer {access}"));
+        send(host, request.body(body.into()).unwrap())
+    }))
+    .await
+}
+
+/// Registers and verifies an account, and makes it a key; its access token and the key's id.
+async fn account_with_key(host: &SpinHost, options: &Options) -> (String, String) {
+    let account = json!({"email": "user@example.com", "password": "correct horse"});
+    let request = Request::post("/api/auth/register").body(account.to_string().into());
+    assert_eq!(send(host, request.unwrap()).await.status(), 201);
+    let log = std::fs::read_to_string(options.log()).unwrap();
+    let (_, token) = log.split_once("/verify?token=").unwrap();
+    let token = token.split_once(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c));
+    let path = format!("/api/auth/verify?token={}", token.unwrap().0);
+    let (_, tokens) = get(host, &path).await;
+    let access = tokens["access_token"].as_str().unwrap().to_owned();
+    let request = Request::post("/api/apikeys").header("authorization", format!("Bearer {access}"));
+    let key = send(
+        host,
+        request
+            .body(json!({"name": "old"}).to_string().into())
+            .unwrap(),
+    )
+    .await;
+    let key: Value = serde_json::from_slice(key.body()).unwrap();
+    (access, key["id"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_every_kind_wait_while_another_program_writes_to_the_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = open_mode(&directory);
+    options.reuse = vec![Reuse::SPIN];
+    let host = start(&options).await;
+    let (access, key_id) = account_with_key(&host, &options).await;
+    let lock = rusqlite::Connection::open(directory.path().join("sqlite_db.db")).unwrap();
+
+    // While the lock stays, what only reads is answered, and changes are refused in the end.
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let reads = async {
+        for path in ["/ready", "/api/agents", "/api/channels"] {
+            assert_eq!(get(&host, path).await.0, 200, "{path}");
+        }
+    };
+    let changes = change_everything(&host, &access, &key_id);
+    let (answers, ()) = timeout(Duration::from_secs(120), join(changes, reads))
+        .await
+        .unwrap();
+    for answer in answers {
+        assert_eq!(answer.status(), 503, "{answer:?}");
+        assert_eq!(answer.headers()["retry-after"], "1");
+    }
+    lock.execute_batch("ROLLBACK").unwrap();
+
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let release = async {
+        // Longer than the five seconds that Spin has SQLite wait by itself.
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        lock.execute_batch("ROLLBACK").unwrap();
+    };
+    let changes = change_everything(&host, &access, &key_id);
+    for answer in join(changes, release).await.0 {
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+    let (_, session) = get(&host, "/api/agents/agent/sessions/topic").await;
+    assert_eq!(session["status_history"].as_array().map(Vec::len), Some(1));
+    let (_, channels) = get(&host, "/api/channels").await;
+    assert_eq!(channels["channels"].as_array().map(Vec::len), Some(1));
 }
 
 /// Answers requests of which it knows how long they are, as simple receivers do, and sends on the
