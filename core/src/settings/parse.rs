@@ -158,7 +158,7 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, InvalidSetting> {
     let address = address.map(|port| format!("{}:{port}", Ipv4Addr::LOCALHOST));
     let address = address.as_deref().unwrap_or(text);
     address.parse().map_err(|_| {
-        "must be an address and a port such as 127.0.0.1:9090, localhost:9090 or [::]:9090".into()
+        "must be an address and a port such as 127.0.0.1:9464, localhost:9464 or [::]:9464".into()
     })
 }
 

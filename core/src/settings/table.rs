@@ -70,7 +70,7 @@ settings! {
     shutdown_delay: Duration = "SHUTDOWN_DELAY_SECONDS", |text| parse::seconds(text, 0..=300),
         Value("0"), NATIVE;
 
-    /// Address to serve metrics on, at `/metrics` for Prometheus: `127.0.0.1:9090`, `0.0.0.0:9090`. Whoever
+    /// Address to serve metrics on, at `/metrics` for Prometheus: `127.0.0.1:9464`, `0.0.0.0:9464`. Whoever
     /// reaches it reads them. Port 0: any free one, which the log names.
     metrics_address: Option<SocketAddr> = "METRICS_ADDRESS", parse::socket_address, Nothing, NATIVE;
 

@@ -123,7 +123,7 @@ families! {
     oldest: GaugeVec = "kubeagents_notifications_oldest_age_seconds", [],
         &[], "Age of the oldest of these; 0 without any";
     without_room: IntGaugeVec = "kubeagents_notifications_without_room", [],
-        &[], "Notifications that found no room in storage, and no message to their channel has counted yet, of all hosts";
+        &[], "Notifications that storage had no room for, and that no message to their channel has counted yet, of all hosts";
     streams: IntGauge = "kubeagents_event_streams", [],
         &[], "Readers of live events on this host";
     build: IntGaugeVec = "kubeagents_build_info", ["version", "storage"],
