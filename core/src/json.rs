@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Une
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Number, Value};
 
-pub(crate) use encoder::{size, to_vec};
+pub(crate) use encoder::{size, size_at_most, to_vec};
 
 /// U+FFFD as an escape.
 const REPLACEMENT: &str = "\\ufffd";

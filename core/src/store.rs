@@ -84,17 +84,23 @@ pub struct Page<T, C> {
 /// The most bytes of rows in one page, beyond which only its last row may go.
 pub const MAX_PAGE_BYTES: usize = 4 << 20;
 
-/// The most rows that a store reads at once for a page, since it knows their sizes only then.
-const ROWS_AT_ONCE: usize = 200;
-
 /// The most agents or sessions that a filtered list looks at for one page, a few more than an
 /// unfiltered page can have. The page ends there, however little was found.
 pub const MAX_LOOKED_AT: usize = 10_240;
 
 /// A row of a list, which takes up a part of a page.
 pub trait Row {
+    /// The most of them that a store reads at once for a page, where it knows their sizes only then:
+    /// as many as are not much larger than a page at worst.
+    const AT_ONCE: usize;
+
+    /// Its size in bytes, or a little more, where its texts have these sizes.
+    fn size(&self, of_text: impl Fn(&str) -> usize) -> usize;
+
     /// Its size in bytes as the JSON that is sent, or a little more.
-    fn bytes(&self) -> usize;
+    fn bytes(&self) -> usize {
+        self.size(json::size)
+    }
 }
 
 /// The rows for a page, gathered as storage gives them: as many as its limit, or as reach
@@ -102,7 +108,12 @@ pub trait Row {
 #[derive(Debug)]
 pub struct Gathering<T> {
     rows: Vec<T>,
+    /// So many of them have been measured, which costs more than to say how large they are at most.
+    measured: usize,
+    /// The size of those.
     bytes: usize,
+    /// The size of all of them at most.
+    bytes_at_most: usize,
     limit: usize,
     /// Whether another row follows.
     has_more: bool,
@@ -113,7 +124,9 @@ impl<T: Row> Gathering<T> {
     pub fn new(limit: usize) -> Self {
         Self {
             rows: Vec::new(),
+            measured: 0,
             bytes: 0,
+            bytes_at_most: 0,
             limit,
             has_more: false,
         }
@@ -121,19 +134,33 @@ impl<T: Row> Gathering<T> {
 
     /// The number of rows to read next.
     pub fn wanted(&self) -> usize {
-        let missing = self.limit.saturating_add(1).saturating_sub(self.rows.len());
-        missing.min(ROWS_AT_ONCE)
+        self.missing().min(T::AT_ONCE)
+    }
+
+    /// The number of rows that the page has room for, and one that would follow.
+    pub(crate) fn missing(&self) -> usize {
+        self.limit.saturating_add(1).saturating_sub(self.rows.len())
     }
 
     /// Adds the next row, or, if there is no room for it, notes that one follows and breaks.
     pub fn push(&mut self, row: T) -> ControlFlow<()> {
-        if self.rows.len() >= self.limit || self.bytes >= MAX_PAGE_BYTES {
+        if self.rows.len() >= self.limit || self.is_full() {
             self.has_more = true;
             return ControlFlow::Break(());
         }
-        self.bytes += row.bytes();
+        self.bytes_at_most += row.size(json::size_at_most);
         self.rows.push(row);
         ControlFlow::Continue(())
+    }
+
+    fn is_full(&mut self) -> bool {
+        if self.bytes_at_most >= MAX_PAGE_BYTES {
+            let unmeasured = &self.rows[self.measured..];
+            self.bytes += unmeasured.iter().map(Row::bytes).sum::<usize>();
+            self.measured = self.rows.len();
+            self.bytes_at_most = self.bytes;
+        }
+        self.bytes_at_most >= MAX_PAGE_BYTES
     }
 
     /// Adds what was read when [`Gathering::wanted`] rows were asked for. Returns the row to go on
@@ -202,13 +229,15 @@ impl<T, C> Page<T, C> {
 /// What the names, times and numbers of a row take up in JSON.
 const ROW_BYTES: usize = 320;
 
-/// The size of these texts in JSON, in bytes, without their quotation marks.
-pub(crate) fn json_bytes<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
-    texts.into_iter().map(json::size).sum()
+/// The size of a row with these texts.
+fn row_size<const N: usize>(texts: [&str; N], of_text: impl Fn(&str) -> usize) -> usize {
+    ROW_BYTES + texts.into_iter().map(of_text).sum::<usize>()
 }
 
 impl Row for Agent {
-    fn bytes(&self) -> usize {
+    const AT_ONCE: usize = 1000;
+
+    fn size(&self, of_text: impl Fn(&str) -> usize) -> usize {
         let Self {
             agent_id,
             name,
@@ -216,12 +245,14 @@ impl Row for Agent {
             latest_message,
             ..
         } = self;
-        ROW_BYTES + json_bytes([agent_id.as_str(), name, source, latest_message])
+        row_size([agent_id, name, source, latest_message], of_text)
     }
 }
 
 impl Row for Session {
-    fn bytes(&self) -> usize {
+    const AT_ONCE: usize = 200;
+
+    fn size(&self, of_text: impl Fn(&str) -> usize) -> usize {
         let Self {
             agent_id,
             session_topic,
@@ -231,24 +262,28 @@ impl Row for Session {
             context,
             ..
         } = self;
-        let texts = [agent_id, session_topic, title, reason, message];
         let pairs = context.iter().map(|(key, text)| {
             // With their quotation marks, colon and comma.
-            json_bytes([key.as_str(), text]) + 6
+            of_text(key) + of_text(text) + 6
         });
-        ROW_BYTES + 100 + json_bytes(texts.map(String::as_str)) + pairs.sum::<usize>()
+        let pairs = pairs.sum::<usize>();
+        100 + pairs + row_size([agent_id, session_topic, title, reason, message], &of_text)
     }
 }
 
 impl Row for NamedSession {
-    fn bytes(&self) -> usize {
+    const AT_ONCE: usize = Session::AT_ONCE;
+
+    fn size(&self, of_text: impl Fn(&str) -> usize) -> usize {
         // The name of the field with its quotation marks, colon and comma.
-        self.session.bytes() + json_bytes([self.agent_name.as_str()]) + 18
+        of_text(&self.agent_name) + 18 + self.session.size(of_text)
     }
 }
 
 impl Row for Status {
-    fn bytes(&self) -> usize {
+    const AT_ONCE: usize = 200;
+
+    fn size(&self, of_text: impl Fn(&str) -> usize) -> usize {
         let Self {
             agent_id,
             session_topic,
@@ -261,12 +296,14 @@ impl Row for Status {
             content,
             ..
         } = &**entry;
-        ROW_BYTES + json_bytes([&**agent_id, session_topic, reason, message, content])
+        row_size([agent_id, session_topic, reason, message, content], of_text)
     }
 }
 
 impl Row for AuditEntry {
-    fn bytes(&self) -> usize {
+    const AT_ONCE: usize = 1000;
+
+    fn size(&self, of_text: impl Fn(&str) -> usize) -> usize {
         let Self {
             id,
             user,
@@ -277,13 +314,15 @@ impl Row for AuditEntry {
             ..
         } = self;
         let texts = [id, user, client_address, user_agent, target, target_id];
-        ROW_BYTES + json_bytes(texts.map(String::as_str))
+        row_size(texts.map(String::as_str), of_text)
     }
 }
 
 impl Row for ApiKey {
-    fn bytes(&self) -> usize {
-        ROW_BYTES + json_bytes([self.name.as_str(), &self.key_prefix])
+    const AT_ONCE: usize = 1000;
+
+    fn size(&self, of_text: impl Fn(&str) -> usize) -> usize {
+        row_size([&self.name, &self.key_prefix], of_text)
     }
 }
 
@@ -361,16 +400,15 @@ mod tests {
                 latest_status: Some(StatusKind::Running),
                 latest_message: text.clone(),
             };
-            for (row, json) in [
-                (&status as &dyn Row, serde_json::to_string(&status)),
+            for (bytes, json) in [
+                (status.bytes(), serde_json::to_string(&status)),
                 (
-                    &session,
+                    session.bytes(),
                     serde_json::to_string(&session.view(Timestamp::MAX_UTC)),
                 ),
-                (&agent, serde_json::to_string(&agent)),
+                (agent.bytes(), serde_json::to_string(&agent)),
             ] {
                 let json = json.unwrap();
-                let bytes = row.bytes();
                 let sizes = json.len()..=json.len() + 300;
                 assert!(sizes.contains(&bytes), "{bytes} and not {sizes:?}");
             }
@@ -380,8 +418,10 @@ mod tests {
     struct Sized(usize);
 
     impl Row for Sized {
-        fn bytes(&self) -> usize {
-            self.0
+        const AT_ONCE: usize = 1;
+
+        fn size(&self, of_text: impl Fn(&str) -> usize) -> usize {
+            of_text(&"x".repeat(self.0))
         }
     }
 

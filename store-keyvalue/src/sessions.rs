@@ -15,7 +15,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
-    SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote,
+    Row as _, SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote,
     WorkspaceCursor, WorkspaceQuery,
 };
 use kubeagents_core::{
@@ -199,7 +199,7 @@ impl<K: KeyValue> Sessions for KeyValueStore<K> {
         query: &WorkspaceQuery,
         now: Timestamp,
     ) -> Result<Page<NamedSession, WorkspaceCursor>, StoreError> {
-        let mut walk = SessionWalk::new(query, now);
+        let mut walk = SessionWalk::new(query, now, NamedSession::AT_ONCE);
         let mut sessions = MergedSessions::new(self, workspace, walk.after().cloned()).await?;
         loop {
             let window = walk.window();

@@ -97,6 +97,7 @@ mod group;
 mod silence;
 mod single;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use kubeagents_core::{
@@ -105,7 +106,7 @@ use kubeagents_core::{
     batch::Chain,
     latest_expiry,
     store::{
-        AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page,
+        AgentCursor, AgentQuery, CommitOutcome, Expiry, HistoryCursor, MAX_PAGE_BYTES, Page,
         SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote,
         WorkspaceCursor, WorkspaceQuery, log_full,
     },
@@ -216,67 +217,116 @@ const AGENTS: &str = concat!(
     ORDER BY found.last_seen DESC, found.agent_id"
 );
 
+/// The first rows of `$from`: so many, or until these texts of them take up so many bytes. The one
+/// after that is among them, which shows that the list goes on.
+macro_rules! first_rows {
+    ($from:literal, $order:literal, $texts:literal, $rows:literal, $bytes:literal) => {
+        concat!(
+            "(SELECT *, sum(",
+            $texts,
+            ") OVER (ORDER BY ",
+            $order,
+            " ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING) AS bytes_before FROM ",
+            $from,
+            " ORDER BY ",
+            $order,
+            " LIMIT ",
+            $rows,
+            "::bigint) AS listed WHERE coalesce(bytes_before, 0) < ",
+            $bytes,
+            "::bigint"
+        )
+    };
+}
+
 /// `$3`, `$4`: after this session; `$5`: only those updated since; `$6`, `$7`, `$8`: only those of which
-/// it is true, or not, that they expire after the first and not after the second.
-const SESSIONS: &str = "\
-SELECT session_topic, title, created, last_updated, ttl_minutes, status, status_since, reason, \
-    message, context \
-FROM kubeagents_data.sessions \
-WHERE workspace = $1::text AND agent_id = $2::text AND last_updated <= $3::bigint \
-AND (last_updated < $3::bigint OR session_topic > $4::text) \
-AND last_updated > $5::bigint \
-AND (expires_at > $6::bigint AND expires_at <= $7::bigint) = $8::boolean \
-ORDER BY last_updated DESC, session_topic LIMIT $9::bigint";
+/// it is true, or not, that they expire after the first and not after the second; `$9`, `$10`: at most
+/// so many rows and bytes.
+const SESSIONS: &str = concat!(
+    "SELECT session_topic, title, created, last_updated, ttl_minutes, status, status_since, \
+        reason, message, context FROM ",
+    first_rows!(
+        "kubeagents_data.sessions \
+        WHERE workspace = $1::text AND agent_id = $2::text AND last_updated <= $3::bigint \
+        AND (last_updated < $3::bigint OR session_topic > $4::text) \
+        AND last_updated > $5::bigint \
+        AND (expires_at > $6::bigint AND expires_at <= $7::bigint) = $8::boolean",
+        "last_updated DESC, session_topic",
+        "octet_length(session_topic) + octet_length(title) + octet_length(message) \
+        + octet_length(context)",
+        "$9",
+        "$10"
+    ),
+    " ORDER BY last_updated DESC, session_topic"
+);
 
-/// `$2`, `$3`, `$4`: after this session; `$5`: only those updated since.
-const WORKSPACE_SESSIONS: &str = "\
-SELECT session.agent_id, (SELECT agent.name FROM kubeagents_data.agents AS agent \
-        WHERE agent.workspace = $1::text AND agent.agent_id = session.agent_id), \
-    session.session_topic, session.title, session.created, session.last_updated, \
-    session.ttl_minutes, session.status, session.status_since, session.reason, session.message, \
-    session.context \
-FROM kubeagents_data.sessions AS session \
-WHERE session.workspace = $1::text AND session.last_updated <= $2::bigint \
-AND (session.last_updated < $2::bigint \
-    OR (session.agent_id, session.session_topic) > ($3::text, $4::text)) \
-AND session.last_updated > $5::bigint \
-ORDER BY session.last_updated DESC, session.agent_id, session.session_topic LIMIT $6::bigint";
+/// `$2`, `$3`, `$4`: after this session; `$5`: only those updated since; `$6`, `$7`: at most so many rows
+/// and bytes.
+const WORKSPACE_SESSIONS: &str = concat!(
+    "SELECT agent_id, (SELECT agent.name FROM kubeagents_data.agents AS agent \
+            WHERE agent.workspace = $1::text AND agent.agent_id = listed.agent_id), \
+        session_topic, title, created, last_updated, ttl_minutes, status, status_since, reason, \
+        message, context FROM ",
+    first_rows!(
+        "kubeagents_data.sessions \
+        WHERE workspace = $1::text AND last_updated <= $2::bigint \
+        AND (last_updated < $2::bigint OR (agent_id, session_topic) > ($3::text, $4::text)) \
+        AND last_updated > $5::bigint",
+        "last_updated DESC, agent_id, session_topic",
+        "octet_length(agent_id) + octet_length(session_topic) + octet_length(title) \
+        + octet_length(message) + octet_length(context)",
+        "$6",
+        "$7"
+    ),
+    " ORDER BY last_updated DESC, agent_id, session_topic"
+);
 
-/// The session's texts come with its newest status only, since they may be longer than that.
-const SESSION: &str = "\
-SELECT entry.seq, entry.\"timestamp\", entry.status, entry.reason, entry.message, entry.content, \
-    newest.here, session.session_topic, CASE WHEN newest.here THEN session.title END, \
-    session.created, session.last_updated, session.ttl_minutes, session.status, \
-    session.status_since, session.reason, CASE WHEN newest.here THEN session.message END, \
-    CASE WHEN newest.here THEN session.context END \
-FROM kubeagents_data.sessions AS session \
-LEFT JOIN LATERAL (\
-    SELECT * FROM kubeagents_data.statuses AS entry \
-    WHERE entry.workspace = $1::text AND entry.agent_id = $2::text \
-    AND entry.session_topic = $3::text AND entry.seq < $4::bigint \
-    ORDER BY entry.seq DESC LIMIT $5::bigint\
-) AS entry ON true \
-CROSS JOIN LATERAL (SELECT entry.seq IS NOT DISTINCT FROM (\
-    SELECT max(seq) FROM kubeagents_data.statuses \
+/// A session and its statuses, in no order, which would cost PostgreSQL a sort. `$4`: before this one;
+/// `$5`, `$6`: at most so many rows and bytes of them.
+const SESSION: &str = concat!(
+    "SELECT NULL::bigint AS seq, NULL::bigint, NULL::text, NULL::text, NULL::text, NULL::text, \
+        session_topic, title, created, last_updated, ttl_minutes, status, status_since, reason, \
+        message, context \
+    FROM kubeagents_data.sessions \
     WHERE workspace = $1::text AND agent_id = $2::text AND session_topic = $3::text \
-    AND seq < $4::bigint) AS here\
-) AS newest \
-WHERE session.workspace = $1::text AND session.agent_id = $2::text \
-AND session.session_topic = $3::text \
-ORDER BY entry.seq DESC";
+    UNION ALL \
+    SELECT seq, \"timestamp\", status, reason, message, content, \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM ",
+    first_rows!(
+        "kubeagents_data.statuses \
+        WHERE workspace = $1::text AND agent_id = $2::text AND session_topic = $3::text \
+        AND seq < $4::bigint",
+        "seq DESC",
+        "octet_length(message) + octet_length(content)",
+        "$5",
+        "$6"
+    )
+);
 
-/// `$3`, `$4`, `$5`: after this status.
-const HISTORY: &str = "\
-SELECT session_topic, seq, \"timestamp\", status, reason, message, content \
-FROM kubeagents_data.statuses \
-WHERE workspace = $1::text AND agent_id = $2::text AND \"timestamp\" <= $3::bigint \
-AND (\"timestamp\" < $3::bigint OR session_topic > $4::text \
-    OR session_topic = $4::text AND seq < $5::bigint) \
-ORDER BY \"timestamp\" DESC, session_topic, seq DESC LIMIT $6::bigint";
+/// `$3`, `$4`, `$5`: after this status; `$6`, `$7`: at most so many rows and bytes.
+const HISTORY: &str = concat!(
+    "SELECT session_topic, seq, \"timestamp\", status, reason, message, content FROM ",
+    first_rows!(
+        "kubeagents_data.statuses \
+        WHERE workspace = $1::text AND agent_id = $2::text AND \"timestamp\" <= $3::bigint \
+        AND (\"timestamp\" < $3::bigint OR session_topic > $4::text \
+            OR session_topic = $4::text AND seq < $5::bigint)",
+        "\"timestamp\" DESC, session_topic, seq DESC",
+        "octet_length(session_topic) + octet_length(message) + octet_length(content)",
+        "$6",
+        "$7"
+    ),
+    " ORDER BY \"timestamp\" DESC, session_topic, seq DESC"
+);
 
-/// A number of rows.
-fn rows(count: usize) -> Value<'static> {
+/// A number of rows or bytes.
+fn number(count: usize) -> Value<'static> {
     saturating(count).into()
+}
+
+/// The number of rows to read for a page of so many: one more shows that the list goes on.
+fn rows_of_page(limit: usize) -> Value<'static> {
+    number(limit.saturating_add(1))
 }
 
 /// Notifications as the JSON that a commit statement takes; `None` where there are none.
@@ -392,10 +442,10 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 last_seen.into(),
                 after.map_or("", |place| &place.agent_id).into(),
                 seen_after.into(),
-                rows(walk.window()),
+                number(walk.window()),
                 query.search.as_deref().into(),
                 query.status.map(StatusKind::as_str).into(),
-                rows(walk.wanted()),
+                number(walk.wanted()),
             ];
             let read = |row: &mut Row| AgentWalk::read(row, workspace);
             let seen = self.query.lists().all(AGENTS, &params, read).await?;
@@ -436,30 +486,24 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
             Expiry::Unexpired => (now - LONGEST_TTL, now, until, true),
             Expiry::Expired => (i64::MIN, now, until, false),
         };
-        let mut sessions = Gathering::new(query.limit);
-        let mut after = query.after.clone();
-        loop {
-            let place_before = after.as_ref();
-            let params = [
-                workspace.key().into(),
-                agent_id.into(),
-                place_before
-                    .map_or(i64::MAX, |place| place.last_updated.timestamp_micros())
-                    .into(),
-                place_before.map_or("", |place| &place.session_topic).into(),
-                updated_after.into(),
-                expires_after.into(),
-                expires_until.into(),
-                is_wanted.into(),
-                rows(sessions.wanted()),
-            ];
-            let read = |row: &mut Row| row.session(agent_id.to_owned());
-            let batch = self.query.lists().all(SESSIONS, &params, read).await?;
-            match sessions.extend(batch) {
-                Some(last) => after = Some(SessionCursor::after(last)),
-                None => return Ok(sessions.page(SessionCursor::after)),
-            }
-        }
+        let place = query.after.as_ref();
+        let params = [
+            workspace.key().into(),
+            agent_id.into(),
+            place
+                .map_or(i64::MAX, |place| place.last_updated.timestamp_micros())
+                .into(),
+            place.map_or("", |place| &place.session_topic).into(),
+            updated_after.into(),
+            expires_after.into(),
+            expires_until.into(),
+            is_wanted.into(),
+            rows_of_page(query.limit),
+            number(MAX_PAGE_BYTES),
+        ];
+        let read = |row: &mut Row| row.session(agent_id.to_owned());
+        let sessions = self.query.lists().all(SESSIONS, &params, read).await?;
+        Ok(Page::cut(sessions, query.limit, SessionCursor::after))
     }
 
     async fn workspace_sessions(
@@ -468,7 +512,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         query: &WorkspaceQuery,
         now: Timestamp,
     ) -> Result<Page<NamedSession, WorkspaceCursor>, StoreError> {
-        let mut walk = SessionWalk::new(query, now);
+        let mut walk = SessionWalk::new(query, now, usize::MAX);
         let updated_after = walk.updated_after().map(|limit| limit.timestamp_micros());
         loop {
             let (after, window) = (walk.after(), walk.window());
@@ -480,7 +524,8 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
                 after.map_or("", |place| &place.agent_id).into(),
                 after.map_or("", |place| &place.session_topic).into(),
                 updated_after.unwrap_or(i64::MIN).into(),
-                rows(window),
+                number(window),
+                number(MAX_PAGE_BYTES),
             ];
             let read = Row::named_session;
             let lists = self.query.lists();
@@ -500,38 +545,28 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
     ) -> Result<Option<SessionHistory>, StoreError> {
         let mut session = None;
         let (agent_id, topic) = (Arc::from(&*key.agent_id), Arc::from(&*key.session_topic));
-        let mut history = Gathering::new(limit);
-        let mut before = before.unwrap_or(u64::MAX);
-        loop {
-            let params = [
-                key.workspace.key().into(),
-                Value::from(&key.agent_id),
-                Value::from(&key.session_topic),
-                before.into(),
-                rows(history.wanted()),
-            ];
-            let read = |row: &mut Row| {
-                let status = match row.optional_int()? {
-                    Some(seq) => Some(status_from(row, seq, &agent_id, Arc::clone(&topic))?),
-                    None => {
-                        row.skip(5);
-                        None
-                    }
-                };
-                if row.bool()? {
-                    session = Some(row.session(key.agent_id.clone())?);
-                }
-                Ok(status)
-            };
-            let batch = self.query.lists().all(SESSION, &params, read).await?;
-            match history.extend(batch.into_iter().flatten().collect()) {
-                Some(last) => before = last.seq,
-                None => break,
+        let params = [
+            key.workspace.key().into(),
+            Value::from(&key.agent_id),
+            Value::from(&key.session_topic),
+            before.unwrap_or(u64::MAX).into(),
+            rows_of_page(limit),
+            number(MAX_PAGE_BYTES),
+        ];
+        let read = |row: &mut Row| match row.optional_int()? {
+            Some(seq) => status_from(row, seq, &agent_id, Arc::clone(&topic)).map(Some),
+            None => {
+                row.skip(5);
+                session = Some(row.session(key.agent_id.clone())?);
+                Ok(None)
             }
-        }
+        };
+        let read = self.query.lists().all(SESSION, &params, read).await?;
+        let mut history: Vec<Status> = read.into_iter().flatten().collect();
+        history.sort_unstable_by_key(|status| Reverse(status.seq));
         Ok(session.map(|session| SessionHistory {
             session,
-            history: history.page(|status| status.seq),
+            history: Page::cut(history, limit, |status| status.seq),
         }))
     }
 
@@ -543,33 +578,23 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
         limit: usize,
     ) -> Result<Page<Status, HistoryCursor>, StoreError> {
         let shown_id = Arc::from(agent_id);
-        let mut history = Gathering::new(limit);
-        let mut before = before.cloned();
-        loop {
-            let params = [
-                workspace.key().into(),
-                agent_id.into(),
-                before
-                    .as_ref()
-                    .map_or(i64::MAX, |place| place.timestamp.timestamp_micros())
-                    .into(),
-                before
-                    .as_ref()
-                    .map_or("", |place| &place.session_topic)
-                    .into(),
-                before.as_ref().map_or(0, |place| place.seq).into(),
-                rows(history.wanted()),
-            ];
-            let read = |row: &mut Row| {
-                let topic = row.text()?.into();
-                let seq = row.int()?;
-                status_from(row, seq, &shown_id, topic)
-            };
-            let batch = self.query.lists().all(HISTORY, &params, read).await?;
-            match history.extend(batch) {
-                Some(last) => before = Some(HistoryCursor::after(last)),
-                None => return Ok(history.page(HistoryCursor::after)),
-            }
-        }
+        let params = [
+            workspace.key().into(),
+            agent_id.into(),
+            before
+                .map_or(i64::MAX, |place| place.timestamp.timestamp_micros())
+                .into(),
+            before.map_or("", |place| &place.session_topic).into(),
+            before.map_or(0, |place| place.seq).into(),
+            rows_of_page(limit),
+            number(MAX_PAGE_BYTES),
+        ];
+        let read = |row: &mut Row| {
+            let topic = row.text()?.into();
+            let seq = row.int()?;
+            status_from(row, seq, &shown_id, topic)
+        };
+        let history = self.query.lists().all(HISTORY, &params, read).await?;
+        Ok(Page::cut(history, limit, HistoryCursor::after))
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use kubeagents_core::batch::Chain;
 use kubeagents_core::store::{
-    AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page, SessionCursor,
-    SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote, WorkspaceCursor,
-    WorkspaceQuery,
+    AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, Page, Row as _,
+    SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote,
+    WorkspaceCursor, WorkspaceQuery,
 };
 use kubeagents_core::{
     Agent, Commit, MAX_TTL_MINUTES, NamedSession, Session, SessionKey, Snapshot, Status,
@@ -464,7 +464,7 @@ impl<C: Connection> Sessions for SqliteStore<C> {
         query: &WorkspaceQuery,
         now: Timestamp,
     ) -> Result<Page<NamedSession, WorkspaceCursor>, StoreError> {
-        let mut walk = SessionWalk::new(query, now);
+        let mut walk = SessionWalk::new(query, now, NamedSession::AT_ONCE);
         let updated_after = walk
             .updated_after()
             .map_or(Value::Integer(i64::MIN), Value::from);

@@ -24,7 +24,6 @@ use crate::mcp::{Call, GetSession, Guidance, ListAgents, ListSessions, ProtocolV
 use crate::ports::Ports;
 use crate::store::{
     AgentCursor, AgentQuery, Expiry, MAX_PAGE_BYTES, Page, SessionCursor, SessionQuery, Sessions,
-    json_bytes,
 };
 use crate::{Scope, Session, SessionKey, search_key, yield_now};
 
@@ -302,7 +301,7 @@ impl Room {
     fn size(self, row: &impl Serialize) -> usize {
         let json = serde_json::to_string(row).unwrap_or_default();
         let structured = self.version.has_structured_output();
-        json_bytes([json.as_str()]) + if structured { json.len() } else { 0 }
+        crate::json::size(&json) + if structured { json.len() } else { 0 }
     }
 
     fn fit<T, C>(

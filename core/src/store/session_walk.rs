@@ -16,6 +16,7 @@ const WINDOW: usize = 2048;
 pub struct SessionWalk<'q> {
     query: &'q WorkspaceQuery,
     now: Timestamp,
+    at_once: usize,
     found: Gathering<NamedSession>,
     looked_at: usize,
     /// The size of those, where there is a filter.
@@ -24,11 +25,13 @@ pub struct SessionWalk<'q> {
 }
 
 impl<'q> SessionWalk<'q> {
-    /// A walk from where the query begins.
-    pub fn new(query: &'q WorkspaceQuery, now: Timestamp) -> Self {
+    /// A walk from where the query begins. A store reads at most `at_once` sessions of which it does
+    /// not know how large they are. One that ends what it reads at [`MAX_PAGE_BYTES`] needs no limit.
+    pub fn new(query: &'q WorkspaceQuery, now: Timestamp, at_once: usize) -> Self {
         Self {
             query,
             now,
+            at_once,
             found: Gathering::new(query.limit),
             looked_at: 0,
             bytes: 0,
@@ -51,7 +54,7 @@ impl<'q> SessionWalk<'q> {
     /// The size of the next window. The less is found, the larger it becomes, as far as what it
     /// holds is not larger than a page.
     pub fn window(&self) -> usize {
-        let wanted = self.found.wanted();
+        let wanted = self.found.missing().min(self.at_once);
         if !self.query.filters() {
             return wanted;
         }
@@ -63,14 +66,16 @@ impl<'q> SessionWalk<'q> {
     }
 
     /// Adds what was read of a window; breaks at the end of the walk. `is_last`: no other session
-    /// follows.
-    pub fn add(&mut self, rows: Vec<NamedSession>, is_last: bool) -> ControlFlow<()> {
+    /// follows, unless these are as large as a page.
+    pub fn add(&mut self, rows: Vec<NamedSession>, mut is_last: bool) -> ControlFlow<()> {
         if let Some(last) = rows.last() {
             self.after = Some(WorkspaceCursor::after(last));
         }
         self.looked_at += rows.len();
         if self.query.filters() {
-            self.bytes += rows.iter().map(Row::bytes).sum::<usize>();
+            let bytes = rows.iter().map(|row| row.size(str::len)).sum::<usize>();
+            self.bytes += bytes;
+            is_last &= bytes < MAX_PAGE_BYTES;
         }
         for row in rows {
             if self.wants(&row) {
@@ -154,7 +159,7 @@ mod tests {
         query: &WorkspaceQuery,
         bytes: usize,
     ) -> (Vec<usize>, Page<NamedSession, WorkspaceCursor>) {
-        let mut walk = SessionWalk::new(query, Timestamp::UNIX_EPOCH);
+        let mut walk = SessionWalk::new(query, Timestamp::UNIX_EPOCH, 200);
         let mut windows = Vec::new();
         let mut place = 0;
         loop {
@@ -219,7 +224,7 @@ mod tests {
             limit: 2,
             ..WorkspaceQuery::default()
         };
-        let mut walk = SessionWalk::new(&query, Timestamp::UNIX_EPOCH);
+        let mut walk = SessionWalk::new(&query, Timestamp::UNIX_EPOCH, 200);
         assert!(
             walk.add(vec![session(1, 0), session(2, 0)], true)
                 .is_break()

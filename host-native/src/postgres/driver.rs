@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use kubeagents_core::StoreError;
 use kubeagents_store_postgres::{Cell, Query, READ_ONLY, Row, UnexpectedResult, Value, refusal};
 use sqlx::pool::PoolConnection;
@@ -212,15 +213,9 @@ async fn run(
         }
         .map_err(StoreError::unavailable)?;
     }
-    let rows = within(
-        deadline,
-        sqlx::query_with(sql, arguments).fetch_all(connection),
-    )
-    .await?;
-    rows.iter()
-        .map(decode)
-        .collect::<Result<_, _>>()
-        .map_err(StoreError::unavailable)
+    let rows = sqlx::query_with(sql, arguments).fetch(connection);
+    let rows = rows.and_then(async |row| decode(&row)).try_collect();
+    within(deadline, rows).await
 }
 
 /// Waits for an operation on the database, but not for ever.

@@ -1,18 +1,21 @@
 use std::collections::HashSet;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::DateTime;
 use kubeagents_core::ports::Reports;
 use kubeagents_core::store::suite::found_by_walking;
-use kubeagents_core::store::{LeaseRequest, MAX_LOOKED_AT, Outbox, RefreshTokens, Sessions};
+use kubeagents_core::store::{
+    LeaseRequest, MAX_LOOKED_AT, MAX_PAGE_BYTES, Outbox, RefreshTokens, SessionQuery, Sessions,
+    WorkspaceQuery,
+};
 use kubeagents_core::{
     AccountId, AuthMode, Quotas, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
     StoreError, Witness, Workspace,
 };
-use kubeagents_store_postgres::{Query, schema};
+use kubeagents_store_postgres::{PostgresStore, Query, Row, Value, schema};
 use kubeagents_test_postgres::{Database, database, wait_for};
 use sqlx::postgres::PgPool;
 use sqlx::{Connection, PgConnection};
@@ -21,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use url::Url;
 
+use super::driver::Driver;
 use super::options::pool_options;
 use super::reports::PostgresReports;
 use super::retention::purge_once;
@@ -274,6 +278,103 @@ async fn a_large_workspace_beside_many_small_ones_is_read_by_its_keys() {
     let read = "SELECT indexrelname FROM pg_stat_user_indexes WHERE idx_scan > 0 \
         AND indexrelname IN ('sessions_of_workspace', 'statuses_by_timestamp', 'agents_by_last_seen')";
     assert_eq!(database.psql(read), "", "lists that were looked through");
+}
+
+/// Counts lists, and the bytes that each reads.
+struct Watched {
+    driver: Driver,
+    lists: Mutex<Vec<usize>>,
+}
+
+impl Query for Watched {
+    async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.driver.query(sql, params).await
+    }
+
+    async fn list(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let rows = self.driver.list(sql, params).await?;
+        let bytes = rows.iter().map(|row| format!("{row:?}").len()).sum();
+        self.lists.lock().unwrap().push(bytes);
+        Ok(rows)
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_one_statement_that_reads_no_more_than_the_page_holds() {
+    let database = database();
+    let store = PostgresStore::new(Watched {
+        driver: Driver::new(pool(&database).await),
+        lists: Mutex::default(),
+    });
+    let read = || std::mem::take(&mut *store.driver().lists.lock().unwrap());
+    let of_one_statement = || {
+        let read = read();
+        assert!(
+            read.len() == 1 && read[0] < MAX_PAGE_BYTES + 200_000,
+            "{read:?}"
+        );
+    };
+    // Of `large`, the rows of each list take up 16 MB and more, of `small` little.
+    database.psql(
+        "INSERT INTO kubeagents_data.sessions (workspace, agent_id, session_topic, seq, created, \
+            last_updated, ttl_minutes, status, status_since, noted_at, context) \
+        SELECT workspace, 'agent', 'topic ' || n, 1000, n, n, 60, 'running', n, n, \
+            CASE workspace WHEN 'large' THEN '{\"key\":\"' || repeat('x', 16000) || '\"}' ELSE '' END \
+        FROM unnest(ARRAY['small', 'large']) AS workspace, generate_series(1, 1000) AS n; \
+        INSERT INTO kubeagents_data.statuses \
+            (workspace, agent_id, session_topic, seq, \"timestamp\", status, message, content) \
+        SELECT workspace, agent_id, session_topic, n, n, status, '', \
+            repeat('🦀', CASE workspace WHEN 'large' THEN 10000 ELSE 50 END) \
+        FROM kubeagents_data.sessions, generate_series(1, 1000) AS n \
+        WHERE session_topic = 'topic 1'; \
+        INSERT INTO kubeagents_data.agents (workspace, agent_id, agent_id_key, name, name_key, \
+            source, registered, last_seen, session_count) \
+        SELECT DISTINCT workspace, 'agent', 'agent', '', '', '', 1, 1, 1000 \
+        FROM kubeagents_data.sessions",
+    );
+    let sessions = SessionQuery {
+        limit: 10_000,
+        ..SessionQuery::default()
+    };
+    let all = WorkspaceQuery {
+        limit: 10_000,
+        ..WorkspaceQuery::default()
+    };
+    let now = DateTime::UNIX_EPOCH;
+    for (name, is_whole) in [("small", true), ("large", false)] {
+        let workspace = Workspace::from_key(name.to_owned());
+        let key = SessionKey {
+            workspace: workspace.clone(),
+            agent_id: "agent".into(),
+            session_topic: "topic 1".into(),
+        };
+        let found = store.session(&key, None, 10_000).await.unwrap().unwrap();
+        of_one_statement();
+        assert_eq!(found.history.items.len() == 1000, is_whole);
+        assert_eq!(found.history.next.is_none(), is_whole);
+        let page = store.history(&workspace, "agent", None, 10_000).await;
+        of_one_statement();
+        assert_eq!(page.unwrap().next.is_none(), is_whole);
+        let page = store.sessions(&workspace, "agent", &sessions, now).await;
+        of_one_statement();
+        assert_eq!(page.unwrap().next.is_none(), is_whole);
+        let page = store.workspace_sessions(&workspace, &all, now).await;
+        of_one_statement();
+        assert_eq!(page.unwrap().next.is_none(), is_whole);
+
+        let last = WorkspaceQuery {
+            search: Some("topic 1".into()),
+            status: Some(StatusKind::Running),
+            ..all.clone()
+        };
+        let page = store.workspace_sessions(&workspace, &last, now).await;
+        let found = page.unwrap().items;
+        let last = found.last().map(|row| &*row.session.session_topic);
+        assert_eq!(last, Some("topic 1"), "beyond the first statement");
+        let read = read();
+        let within = |bytes: &usize| *bytes < MAX_PAGE_BYTES + 200_000;
+        assert!(read.iter().all(within), "{read:?}");
+    }
 }
 
 #[tokio::test]

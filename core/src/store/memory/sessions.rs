@@ -14,8 +14,8 @@ use crate::report::MAX_TTL_MINUTES;
 use crate::session::{expires_at, is_expired, latest_expiry};
 use crate::store::{
     AgentCursor, AgentQuery, CommitOutcome, Expiry, Gathering, HistoryCursor, MAX_LOOKED_AT, Page,
-    SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote, StoreError,
-    WorkspaceCursor, WorkspaceQuery,
+    Row, SessionCursor, SessionHistory, SessionQuery, SessionWalk, Sessions, SilenceNote,
+    StoreError, WorkspaceCursor, WorkspaceQuery,
 };
 use crate::yielding::yield_now;
 use crate::{
@@ -840,7 +840,7 @@ impl Sessions for MemoryStore {
             )),
             None => Unbounded,
         };
-        let mut walk = SessionWalk::new(query, now);
+        let mut walk = SessionWalk::new(query, now, NamedSession::AT_ONCE);
         let updated_after = walk.updated_after();
         let mut look = || {
             let sessions = &self.lock().sessions;
