@@ -369,8 +369,9 @@ async fn a_pooler_may_keep_connections_for_its_clients_and_not_change_them() {
     };
     let direct = statements_of_an_instance(&database.url()).await;
     let pooled = statements_of_an_instance(&session.url(&database)).await;
-    // The pooler is looked at, for as long as it answers soon, and no other database.
-    assert!(pooled > direct, "{pooled} and {direct}");
+    // Only the pooler is looked at, with six statements, or fewer where it does not answer soon.
+    let looks = direct + 1..=direct + 6;
+    assert!(looks.contains(&pooled), "{pooled} and {direct}");
 
     let transaction = PgBouncer::start(&cluster, "transaction");
     let directory = tempfile::tempdir().unwrap();
