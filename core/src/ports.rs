@@ -319,6 +319,12 @@ pub trait Ports {
         usize::MAX
     }
 
+    /// How long a list rests after each millisecond or so that it is read while reports are under way.
+    /// Hosts with a thread for reports need none.
+    fn rest_beside_reports(&self) -> Option<Duration> {
+        None
+    }
+
     /// Does what takes the processor for long and may wait for what is more urgent: writing a long list
     /// as JSON. Workspaces take turns.
     fn at_leisure<T: Send + 'static>(

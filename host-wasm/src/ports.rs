@@ -33,6 +33,9 @@ pub struct PlatformPoster<P> {
     pub(crate) timeout: Duration,
 }
 
+/// With it, a list has a fifth of the instance's one thread while reports are under way.
+const REST: Duration = Duration::from_millis(4);
+
 /// Why no mail is sent.
 pub(crate) const NO_MAIL: &str = "this host sends no mail";
 
@@ -257,6 +260,14 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
 
     async fn pause(&self, duration: Duration) {
         self.reports.platform().sleep(duration).await;
+    }
+
+    fn reads_beside_reports(&self) -> usize {
+        1
+    }
+
+    fn rest_beside_reports(&self) -> Option<Duration> {
+        Some(REST)
     }
 }
 

@@ -349,11 +349,13 @@ impl<P: Ports> App<P> {
         workspace: &Workspace,
         reading: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let _read = self
-            .precedence
-            .read(workspace, self.ports.pause(COURTESY))
-            .await;
-        reading.await
+        let courtesy = self.ports.pause(COURTESY);
+        let read = self.precedence.read(workspace, courtesy).await;
+        let Some(rest) = self.ports.rest_beside_reports() else {
+            return reading.await;
+        };
+        let rest = || self.ports.pause(rest);
+        read.with_rests(reading, || self.now(), rest).await
     }
 }
 

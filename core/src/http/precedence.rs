@@ -1,16 +1,25 @@
 //! Reports before reads: while reports are under way, few lists are read at once. Workspaces take turns.
+//! Where all share one thread, a list rests now and then as well.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
+
+use chrono::TimeDelta;
 
 use futures_channel::oneshot::{Receiver, Sender, channel};
 
 use super::turns::await_with;
-use crate::{FairQueue, Workspace};
+use crate::{FairQueue, Timestamp, Workspace};
 
 /// How long a read makes way for reports. Then it begins all the same.
 pub(super) const COURTESY: Duration = Duration::from_secs(1);
+
+/// How long a read that rests beside reports works on before its next rest.
+const STRETCH: TimeDelta = TimeDelta::milliseconds(1);
 
 /// What is under way at a host. Clones share it.
 #[derive(Debug, Clone)]
@@ -89,12 +98,15 @@ impl Shared {
         self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether another read may begin. That none but a report's client can send its next one takes a
-    /// moment, in which it seems that there are none.
+    /// Whether no report is under way or has just been. That none but a report's client can send its next
+    /// one takes a moment, in which it seems that there are none.
+    fn is_quiet(&self) -> bool {
+        self.reports.load(Ordering::Relaxed) == 0 && !self.have_come.load(Ordering::Relaxed)
+    }
+
+    /// Whether another read may begin.
     fn admits(&self, reads: &Reads) -> bool {
-        let is_quiet =
-            || self.reports.load(Ordering::Relaxed) == 0 && !self.have_come.load(Ordering::Relaxed);
-        reads.at_work < self.few || is_quiet()
+        reads.at_work < self.few || self.is_quiet()
     }
 
     fn begin(self: &Arc<Self>, reads: &mut Reads) -> Read {
@@ -127,6 +139,46 @@ impl Shared {
     }
 }
 
+impl Read {
+    /// Does what the read is to do, with a rest after each [`STRETCH`] at the end of which reports are
+    /// under way.
+    pub(super) async fn with_rests<T, R: Future<Output = ()>>(
+        &self,
+        work: impl Future<Output = T>,
+        now: impl Fn() -> Timestamp,
+        rest: impl Fn() -> R,
+    ) -> T {
+        let mut work = pin!(work);
+        let mut began = now();
+        loop {
+            let step = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+            if let Poll::Ready(done) = step {
+                return done;
+            }
+            let stretch_is_over = now() - began >= STRETCH;
+            if stretch_is_over && !self.0.is_quiet() {
+                self.0.have_come.store(false, Ordering::Relaxed);
+                rest().await;
+            } else {
+                woken().await;
+            }
+            if stretch_is_over {
+                began = now();
+            }
+        }
+    }
+}
+
+/// Waits until the task is woken, by whatever it has polled before.
+async fn woken() {
+    let mut has_waited = false;
+    poll_fn(|_| match std::mem::replace(&mut has_waited, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
+}
+
 impl Drop for Reporting {
     fn drop(&mut self) {
         self.0.reports.fetch_sub(1, Ordering::Relaxed);
@@ -145,6 +197,7 @@ impl Drop for Read {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::VecDeque;
     use std::future::{pending, ready};
     use std::pin::Pin;
@@ -154,7 +207,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::AccountId;
+    use crate::{AccountId, yield_now};
 
     const FEW: usize = 2;
 
@@ -204,6 +257,53 @@ mod tests {
         assert_eq!(precedence.0.lock().at_work, 2);
         drop(second);
         assert_eq!(precedence.0.lock().at_work, 1);
+    }
+
+    /// How often a read rests that takes ten steps of 400 µs. At each step, `beside` is told how many
+    /// there have been.
+    fn rests(precedence: &Precedence, beside: impl Fn(usize)) -> usize {
+        let read = poll(&mut waiting(precedence, 0)).unwrap();
+        let (now, steps) = (Cell::new(Timestamp::UNIX_EPOCH), Cell::new(0));
+        let rests = Cell::new(0);
+        let work = poll_fn(|context| {
+            steps.set(steps.get() + 1);
+            beside(steps.get());
+            now.set(now.get() + TimeDelta::microseconds(400));
+            context.waker().wake_by_ref();
+            match steps.get() {
+                10 => Poll::Ready("done"),
+                _ => Poll::Pending,
+            }
+        });
+        let rest = || async {
+            yield_now().await;
+            rests.set(rests.get() + 1);
+        };
+        assert_eq!(block_on(read.with_rests(work, || now.get(), rest)), "done");
+        rests.get()
+    }
+
+    #[test]
+    fn a_read_rests_as_long_as_reports_are_under_way() {
+        let precedence = Precedence::new(1);
+        assert_eq!(rests(&precedence, |_| ()), 0);
+        let reporting = Cell::new(None);
+        let reports = |from, until| {
+            let precedence = &precedence;
+            let reporting = &reporting;
+            move |step| {
+                if step == from {
+                    reporting.set(Some(precedence.report()));
+                }
+                if step == until {
+                    reporting.set(None);
+                }
+            }
+        };
+        assert_eq!(rests(&precedence, reports(1, 10)), 3);
+        assert_eq!(rests(&precedence, reports(5, 10)), 2);
+        // Once, since its client may send another.
+        assert_eq!(rests(&precedence, reports(1, 2)), 1);
     }
 
     /// Moves those that may begin to those at work.

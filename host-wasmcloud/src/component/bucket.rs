@@ -3,10 +3,14 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use kubeagents_core::StoreError;
+use kubeagents_core::{StoreError, yield_now};
 use kubeagents_store_keyvalue::{Entry, KeyValue, KeyValueError, Swap, Version};
 
 use super::bindings::wasmcloud::keyvalue::{cas, store, types};
+
+/// How many documents are read before others have a turn. A bucket in memory answers at once, so that a
+/// list would never make way.
+const READS_AT_ONCE: u32 = 16;
 
 /// Clones are the same bucket.
 #[derive(Clone)]
@@ -14,6 +18,7 @@ pub(super) struct Bucket {
     bucket: Rc<types::Bucket>,
     name: Rc<str>,
     cannot_swap: Rc<Cell<bool>>,
+    reads: Rc<Cell<u32>>,
 }
 
 /// The platform refused an operation.
@@ -33,6 +38,7 @@ impl Bucket {
             bucket: Rc::new(bucket),
             name: name.into(),
             cannot_swap: Rc::default(),
+            reads: Rc::default(),
         })
     }
 
@@ -72,6 +78,11 @@ fn entry(entry: cas::Entry) -> Entry {
 
 impl KeyValue for Bucket {
     async fn get(&self, key: &str) -> Result<Option<Entry>, KeyValueError> {
+        let reads = self.reads.get().wrapping_add(1);
+        self.reads.set(reads);
+        if reads.is_multiple_of(READS_AT_ONCE) {
+            yield_now().await;
+        }
         let found = cas::current(&self.bucket, key.to_owned()).await;
         let found = found.map_err(|error| self.failure(error))?;
         Ok(found.map(entry))
