@@ -13,12 +13,17 @@ use kubeagents_store_postgres::{
 use spin_sdk::pg::{self, DbValue, ParameterValue, PgError, QueryError};
 use spin_sdk::time;
 
-/// A PostgreSQL database, on one connection at a time. Clones share it.
+/// A PostgreSQL database, on one connection and, once there has been a list, on a second for lists: what is
+/// asked on a connection waits until all rows of the list before it have been taken. Clones share both.
 #[derive(Clone)]
 pub(super) struct PostgresConnection {
     url: Rc<str>,
-    open: Rc<RefCell<Option<Rc<pg::Connection>>>>,
+    first: Slot,
+    lists: Slot,
 }
+
+/// A connection, once it is open.
+type Slot = Rc<RefCell<Option<Rc<pg::Connection>>>>;
 
 /// The isolation level that the statements are made for, and limits to how long one may hold up
 /// its request; and whether [`MARK`] has arrived. One statement, since each costs a round trip.
@@ -33,6 +38,9 @@ const BACKEND: &str = "SELECT pg_backend_pid()::bigint AS backend";
 
 /// How long a pooler may take to show that it changes connections.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a list waits for a connection of its own.
+const LISTS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Failure to find out what an address leads to.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +100,8 @@ impl PostgresConnection {
     pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
         let opened = |url: &str, connection| Self {
             url: url.into(),
-            open: Rc::new(RefCell::new(Some(Rc::new(connection)))),
+            first: Rc::new(RefCell::new(Some(Rc::new(connection)))),
+            lists: Rc::default(),
         };
         // An address has one of these, and one that is there may be what a pooler goes by.
         if !url.contains("options=") {
@@ -109,23 +118,35 @@ impl PostgresConnection {
         }
     }
 
-    /// The connection, opened if the last one broke.
-    async fn get(&self) -> Result<Rc<pg::Connection>, pg::Error> {
-        if let Some(connection) = &*self.open.borrow() {
+    /// A slot's connection, opened if there is none or the last one broke.
+    async fn get(&self, slot: &Slot) -> Result<Rc<pg::Connection>, pg::Error> {
+        if let Some(connection) = &*slot.borrow() {
             return Ok(Rc::clone(connection));
         }
         let (connection, _) = connect(&self.url).await?;
         let connection = Rc::new(connection);
-        self.open.replace(Some(Rc::clone(&connection)));
+        slot.replace(Some(Rc::clone(&connection)));
         Ok(connection)
     }
 
     async fn run(
         &self,
+        slot: &Slot,
+        statement: &str,
+        params: &[Value<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.try_to_run(slot, statement, parameters(params))
+            .await
+            .map_err(failure)
+    }
+
+    async fn try_to_run(
+        &self,
+        slot: &Slot,
         statement: &str,
         parameters: Vec<ParameterValue>,
     ) -> Result<Vec<Row>, pg::Error> {
-        let connection = self.get().await?;
+        let connection = self.get(slot).await?;
         let run = async {
             let mut result = connection.query(statement, parameters).await?;
             let mut rows = Vec::new();
@@ -142,7 +163,7 @@ impl PostgresConnection {
             .as_ref()
             .is_err_and(|error| sqlstate(error).is_none())
         {
-            self.open.replace(None);
+            slot.replace(None);
         }
         outcome
     }
@@ -168,21 +189,35 @@ fn cell(value: DbValue) -> Result<Cell, pg::Error> {
     }
 }
 
+fn parameters(params: &[Value<'_>]) -> Vec<ParameterValue> {
+    let parameter = |value: &Value<'_>| match value {
+        Value::Text(Some(text)) => ParameterValue::Str((*text).to_owned()),
+        Value::Int(Some(number)) => ParameterValue::Int64(*number),
+        Value::Bool(truth) => ParameterValue::Boolean(*truth),
+        Value::Text(None) | Value::Int(None) => ParameterValue::DbNull,
+        Value::Texts(texts) => {
+            ParameterValue::ArrayStr(texts.iter().map(|text| Some(text.to_string())).collect())
+        }
+        Value::Ints(numbers) => {
+            ParameterValue::ArrayInt64(numbers.iter().copied().map(Some).collect())
+        }
+    };
+    params.iter().map(parameter).collect()
+}
+
 impl Query for PostgresConnection {
     async fn query(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
-        let parameters = params.iter().map(|value| match value {
-            Value::Text(Some(text)) => ParameterValue::Str((*text).to_owned()),
-            Value::Int(Some(number)) => ParameterValue::Int64(*number),
-            Value::Bool(truth) => ParameterValue::Boolean(*truth),
-            Value::Text(None) | Value::Int(None) => ParameterValue::DbNull,
-            Value::Texts(texts) => {
-                ParameterValue::ArrayStr(texts.iter().map(|text| Some(text.to_string())).collect())
-            }
-            Value::Ints(numbers) => {
-                ParameterValue::ArrayInt64(numbers.iter().copied().map(Some).collect())
-            }
-        });
-        self.run(sql, parameters.collect()).await.map_err(failure)
+        self.run(&self.first, sql, params).await
+    }
+
+    async fn list(&self, sql: &'static str, params: &[Value<'_>]) -> Result<Vec<Row>, StoreError> {
+        let opening = pin!(self.get(&self.lists));
+        let slot = match select(opening, pin!(time::sleep(LISTS_PATIENCE))).await {
+            Either::Left((Ok(_), _)) => &self.lists,
+            // There may be a limit on connections, and Spin lets those wait that are beyond its own.
+            Either::Left((Err(_), _)) | Either::Right(_) => &self.first,
+        };
+        self.run(slot, sql, params).await
     }
 }
 

@@ -313,9 +313,38 @@ async fn where_the_database_admits_no_more_connections_requests_are_answered_503
         }
     };
     timeout(Duration::from_secs(60), recovered).await.unwrap();
+    // The instance has the only one, so that its lists go without a connection of their own.
+    let request = Request::get("/api/agents").body(Full::default()).unwrap();
+    assert_eq!(send(&host, request).await.status(), 200);
     drop(host);
     database.psql(&format!("DROP OWNED BY {role}"));
     database.psql(&format!("DROP ROLE {role}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_have_a_connection_to_postgresql_of_their_own() {
+    let database = kubeagents_test_postgres::database();
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = on_postgres(open_mode(&directory), &database.url());
+    options.reuse = vec![Reuse {
+        requests: usize::MAX,
+        concurrent: 1,
+    }];
+    let host = start(&options).await;
+    // Those that have been used since they were set up.
+    let connections = || {
+        let counted = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+                AND backend_type = 'client backend' AND query NOT LIKE '%set_config%'";
+        database.psql(counted).trim().parse::<u64>().unwrap()
+    };
+    // An instance that was idle for a second has gone, with its connections.
+    let reports =
+        async { while report(&host, "agent", "topic").await != 200 || connections() != 1 {} };
+    timeout(Duration::from_secs(60), reports).await.unwrap();
+    let list = || Request::get("/api/agents").body(Full::default()).unwrap();
+    let lists = async { while send(&host, list()).await.status() != 200 || connections() != 2 {} };
+    timeout(Duration::from_secs(60), lists).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
