@@ -20,11 +20,12 @@ pub(super) struct Limit {
 
 impl Limit {
     /// What is left of as many MiB when the program and the requests under way have their share, and the
-    /// allocator has lost some between what it gave out; `None` for 0.
+    /// allocator has lost some between what it gave out: up to a third of that where 10 KB statuses have
+    /// long made room for each other. `None` for 0.
     pub(super) fn of_mib(mib: u32) -> Option<Self> {
-        const PROGRAM: u64 = 26 << 20;
+        const PROGRAM: u64 = 30 << 20;
         let all = u64::from(mib) << 20;
-        let left = all - all / 16 - PROGRAM.min(all * 2 / 5);
+        let left = (all - PROGRAM.min(all * 2 / 5)) / 5 * 4;
         let bytes = usize::try_from(left).unwrap_or(usize::MAX);
         (mib > 0).then_some(Self { mib, bytes })
     }
