@@ -9,7 +9,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-
 use futures_channel::oneshot::{Receiver, Sender, channel};
 
 use super::turns::await_with;
