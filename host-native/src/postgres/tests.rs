@@ -421,12 +421,14 @@ impl Line {
                 let mut swallows = line.subscribe();
                 tokio::spawn(async move {
                     tokio::select! {
-                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        // What is sent after the change must not pass.
+                        biased;
                         _ = swallows.changed() => {
                             // Neither end hears of it.
                             let _both = (near, far);
                             pending::<()>().await;
                         }
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
                     }
                 });
             }
