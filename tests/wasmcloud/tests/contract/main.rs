@@ -61,7 +61,6 @@ fn main() -> Result<ExitCode> {
         trial("sixteen_writers_on_two_workloads_lose_nothing", move || {
             storage::sixteen_writers_lose_nothing(&workloads)
         }),
-        trial("reports_go_before_lists", storage::reports_go_before_lists),
         trial("a_host_that_is_killed_has_lost_nothing", move || {
             storage::a_host_that_is_killed_has_lost_nothing(&killed)
         }),

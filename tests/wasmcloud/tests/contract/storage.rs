@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
@@ -53,60 +52,6 @@ fn messages(url: &str, path: &str) -> Result<BTreeSet<String>> {
     let distinct: BTreeSet<_> = messages.collect();
     ensure!(distinct.len() == history.len(), "{path}: {answer}");
     Ok(distinct)
-}
-
-/// One writer beside four readers of all sessions, at one instance. Where each report waited for a list,
-/// there would be about as many lists.
-pub(crate) fn reports_go_before_lists() -> Result<()> {
-    const READERS: usize = 4;
-    const SESSIONS: usize = 1000;
-    const REPORTS: usize = 100;
-    let wash = Wash::start(
-        &Storage::InMemory,
-        Instances::Pooled,
-        &[("AUTH_MODE", "open")],
-    )?;
-    let (url, client) = (wash.url(), agent());
-    for session in 0..SESSIONS {
-        let topic = format!("topic-{}", session / 20);
-        report(&client, url, &format!("read-{}", session % 20), &topic, "")?;
-    }
-    let (lists, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let read = || {
-        while !is_over.load(Ordering::Relaxed) {
-            get(url, &format!("/api/sessions?limit={SESSIONS}"))?;
-            lists.fetch_add(1, Ordering::Relaxed);
-        }
-        anyhow::Ok(())
-    };
-    let beside = thread::scope(|scope| {
-        let readers: Vec<_> = (0..READERS).map(|_| scope.spawn(read)).collect();
-        let reports = || {
-            while lists.load(Ordering::Relaxed) < READERS
-                && !readers.iter().any(ScopedJoinHandle::is_finished)
-            {
-                thread::yield_now();
-            }
-            let before = lists.load(Ordering::Relaxed);
-            for n in 0..REPORTS {
-                report(&client, url, "writer", "topic", &n.to_string())?;
-            }
-            anyhow::Ok(lists.load(Ordering::Relaxed) - before)
-        };
-        let beside = reports();
-        is_over.store(true, Ordering::Relaxed);
-        for reader in readers {
-            reader
-                .join()
-                .map_err(|_| anyhow!("a reader has panicked"))??;
-        }
-        beside
-    })?;
-    ensure!(
-        beside < REPORTS / 4,
-        "{beside} lists beside {REPORTS} reports"
-    );
-    Ok(())
 }
 
 /// On one session, half of them at each URL.
