@@ -17,7 +17,7 @@ use crate::{FairQueue, Timestamp, Workspace};
 /// How long a read makes way for reports. Then it begins all the same.
 pub(super) const COURTESY: Duration = Duration::from_secs(1);
 
-/// How long a read that rests beside reports works on before its next rest.
+/// How long a read that rests beside reports works before its next rest. What it waits for does not count.
 const STRETCH: TimeDelta = TimeDelta::milliseconds(1);
 
 /// What is under way at a host. Clones share it.
@@ -148,13 +148,15 @@ impl Read {
         rest: impl Fn() -> R,
     ) -> T {
         let mut work = pin!(work);
-        let mut began = now();
+        let mut worked = TimeDelta::zero();
         loop {
+            let began = now();
             let step = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
             if let Poll::Ready(done) = step {
                 return done;
             }
-            let stretch_is_over = now() - began >= STRETCH;
+            worked += now() - began;
+            let stretch_is_over = worked >= STRETCH;
             if stretch_is_over && !self.0.is_quiet() {
                 self.0.have_come.store(false, Ordering::Relaxed);
                 rest().await;
@@ -162,7 +164,7 @@ impl Read {
                 woken().await;
             }
             if stretch_is_over {
-                began = now();
+                worked = TimeDelta::zero();
             }
         }
     }
