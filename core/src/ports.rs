@@ -319,8 +319,8 @@ pub trait Ports {
         usize::MAX
     }
 
-    /// How long a list rests after each millisecond or so that it is read while reports are under way.
-    /// Hosts with a thread for reports need none.
+    /// How long a list rests after each millisecond or so of work while reports are under way. Hosts with a
+    /// thread for reports need none.
     fn rest_beside_reports(&self) -> Option<Duration> {
         None
     }

@@ -156,16 +156,15 @@ impl Read {
                 return done;
             }
             worked += now() - began;
-            let stretch_is_over = worked >= STRETCH;
-            if stretch_is_over && !self.0.is_quiet() {
-                self.0.have_come.store(false, Ordering::Relaxed);
-                rest().await;
-            } else {
-                woken().await;
-            }
-            if stretch_is_over {
+            if worked >= STRETCH {
                 worked = TimeDelta::zero();
+                if !self.0.is_quiet() {
+                    self.0.have_come.store(false, Ordering::Relaxed);
+                    rest().await;
+                    continue;
+                }
             }
+            woken().await;
         }
     }
 }
