@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -70,10 +69,24 @@ async fn lists(world: &World, client: &Client) -> Vec<(String, &'static str, &'s
 
 /// Every element that following `next_cursor` shows, page by page.
 async fn walk(client: &Client, path: &str, limit: usize, list: &str) -> Vec<Value> {
+    walk_beside(client, path, limit, list, async |_| ()).await
+}
+
+/// Walks, with one run of `act` beside each page. More might add to a list faster than it is walked
+/// through, since reports go before lists.
+async fn walk_beside(
+    client: &Client,
+    path: &str,
+    limit: usize,
+    list: &str,
+    act: impl AsyncFn(usize),
+) -> Vec<Value> {
     let mut elements = Vec::new();
     let mut cursor = String::new();
-    loop {
-        let page = client.get(&format!("{path}&limit={limit}{cursor}")).await;
+    for n in 0.. {
+        let page = format!("{path}&limit={limit}{cursor}");
+        let page = client.get(&page).into_future();
+        let (page, ()) = join(page, act(n)).await;
         let next = next_link(&page, path);
         let page = page.ok();
         let page_elements = page[list].as_array().expect(list);
@@ -82,9 +95,10 @@ async fn walk(client: &Client, path: &str, limit: usize, list: &str) -> Vec<Valu
         assert_eq!(next.is_some(), page.get("next_cursor").is_some());
         match page.get("next_cursor") {
             Some(next) => cursor = format!("&cursor={}", segment(&text(next))),
-            None => return elements,
+            None => break,
         }
     }
+    elements
 }
 
 /// The path and query of the next page, which `Link` gives relative to the path of this one.
@@ -219,24 +233,6 @@ async fn the_last_page_has_no_cursor(world: Arc<World>) {
     }
 }
 
-/// Runs `act` again and again for as long as `work` takes.
-async fn meanwhile<T>(work: impl Future<Output = T>, mut act: impl AsyncFnMut(usize)) -> T {
-    let done = AtomicBool::new(false);
-    let work = async {
-        let result = work.await;
-        done.store(true, Ordering::Relaxed);
-        result
-    };
-    let acts = async {
-        let mut n = 0;
-        while !done.load(Ordering::Relaxed) {
-            act(n).await;
-            n += 1;
-        }
-    };
-    futures_util::future::join(work, acts).await.0
-}
-
 async fn a_walk_through_a_history_is_complete_while_reports_go_on(world: Arc<World>) {
     let client = world.client().await;
     let id = world.name("agent");
@@ -252,7 +248,7 @@ async fn a_walk_through_a_history_is_complete_while_reports_go_on(world: Arc<Wor
         (format!("/api/agents/{id}/sessions/a?"), 12),
     ] {
         for limit in [1, 2, 5] {
-            let seen = meanwhile(walk(&client, &path, limit, "status_history"), async |n| {
+            let seen = walk_beside(&client, &path, limit, "status_history", async |n| {
                 client.report(&said(n, format!("during {n}"))).await;
             });
             let seen = texts(&json!(seen.await), "message");
@@ -277,9 +273,8 @@ async fn walks_show_nothing_twice(
     reports: &[Value],
 ) {
     for limit in [1, 2, 3] {
-        let walk = walk(client, path, limit, list);
-        let seen = meanwhile(walk, async |n| {
-            client.report(&reports[n * 7 % reports.len()]).await
+        let seen = walk_beside(client, path, limit, list, async |n| {
+            client.report(&reports[n * 7 % reports.len()]).await;
         });
         let seen = texts(&json!(seen.await), name);
         let distinct: HashSet<_> = seen.iter().collect();
