@@ -12,7 +12,7 @@ use crate::paging::{Cursor, SessionCursor};
 use crate::ports::Ports;
 use crate::session::SessionView;
 use crate::store::{
-    AgentCursor, AgentQuery, Expiry, Page, SessionHistory, SessionQuery, Sessions, StoreError,
+    AgentCursor, AgentQuery, Expiry, Page, Row, SessionHistory, SessionQuery, Sessions, StoreError,
     WorkspaceCursor, WorkspaceQuery,
 };
 use crate::validation::storable;
@@ -24,8 +24,8 @@ use crate::{
 /// The most rows of one answer, and as many as come without a limit.
 pub(super) const MAX_LIMIT: usize = 10_000;
 
-/// The most rows that are written as JSON at once, whatever waits meanwhile.
-const SHORT: usize = 64;
+/// The most bytes of rows that are written as JSON at once, whatever waits meanwhile.
+const SHORT_BYTES: usize = 64 << 10;
 
 /// Rows and where the next ones begin.
 #[derive(Serialize, JsonSchema)]
@@ -312,7 +312,7 @@ pub(super) fn decode_cursor<C: Cursor>(text: Option<&str>) -> Result<Option<C>, 
 
 impl<P: Ports> App<P> {
     /// A page as `answer` writes it, with a link to the next one where there is one.
-    pub(super) async fn paged<T: Send + 'static, C: Cursor + Send + 'static>(
+    pub(super) async fn paged<T: Row + Send + 'static, C: Cursor + Send + 'static>(
         &self,
         request: &Admitted<'_>,
         page: Page<T, C>,
@@ -327,7 +327,7 @@ impl<P: Ports> App<P> {
                 .finish();
             format!("?{query}")
         });
-        let is_short = page.items.len() <= SHORT;
+        let is_short = are_short(&page.items);
         let write = move || tagged(answer(page));
         let mut response = match is_short {
             true => write(),
@@ -357,6 +357,12 @@ impl<P: Ports> App<P> {
         let rest = || self.ports.pause(rest);
         read.with_rests(reading, || self.now(), rest).await
     }
+}
+
+/// Checks whether rows are written so soon that nothing gains by their making way for it.
+fn are_short<T: Row>(rows: &[T]) -> bool {
+    let mut sizes = rows.iter().map(|row| row.size(str::len));
+    sizes.try_fold(SHORT_BYTES, usize::checked_sub).is_some()
 }
 
 /// An answer of rows, with the place of the next ones.

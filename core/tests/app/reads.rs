@@ -93,6 +93,33 @@ fn a_workspace_reads_so_many_lists_at_once_and_others_are_told_to_come_again() {
 }
 
 #[test]
+fn long_lists_are_written_at_leisure_whatever_number_of_rows_they_have() {
+    let server = Server::new(settings(AuthMode::Open));
+    let report = |agent: &str, topic: usize, content: usize| {
+        let report = json!({
+            "agent_id": agent, "session_topic": topic.to_string(), "status": "running",
+            "content": "x".repeat(content), "timestamp": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(server.post("/webhook/status", &report).status, 200);
+    };
+    (0..100).for_each(|topic| report("many", topic, 0));
+    (0..10).for_each(|_| report("large", 0, 10_000));
+    for (path, is_long) in [
+        ("/api/agents", false),
+        ("/api/agents/many/sessions", false),
+        ("/api/agents/many/history", false),
+        ("/api/agents/large/history", true),
+        ("/api/agents/large/history?limit=6", false),
+        ("/api/agents/large/history?limit=7", true),
+        ("/api/agents/large/sessions/0", true),
+    ] {
+        let before = server.leisurely();
+        assert_eq!(server.get(path).status, 200);
+        assert_eq!(server.leisurely() > before, is_long, "{path}");
+    }
+}
+
+#[test]
 fn few_lists_are_read_at_once_while_reports_come() {
     let server = Server::new(settings(AuthMode::Open));
     let report = |agent: usize| {

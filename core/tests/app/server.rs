@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use kubeagents_core::delivery::{Answer, PostError, Poster};
 use kubeagents_core::ports::{
-    Clock, Entropy, Events, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports,
-    Reports, SubscribeError,
+    Clock, Entropy, Events, Mail, Mailer, NoEvents, NoThread, Notifier, PasswordFailure, Passwords,
+    Ports, Reports, SubscribeError,
 };
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
@@ -64,6 +64,8 @@ pub(crate) struct TestPorts {
     mails: Mutex<Vec<Mail>>,
     /// What happens while the next password is checked.
     meanwhile: Mutex<Option<Meanwhile>>,
+    /// How often something was done at leisure.
+    leisurely: AtomicUsize,
 }
 
 type Meanwhile = Pin<Box<dyn Future<Output = ()>>>;
@@ -197,6 +199,15 @@ impl Ports for TestPorts {
     fn reads_beside_reports(&self) -> usize {
         1
     }
+
+    async fn at_leisure<T: Send + 'static>(
+        &self,
+        _: &Workspace,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NoThread> {
+        self.leisurely.fetch_add(1, Ordering::Relaxed);
+        Ok(work())
+    }
 }
 
 /// Lets what else is under way get on, so many times.
@@ -279,6 +290,7 @@ impl Server {
             recorder,
             mails: Mutex::default(),
             meanwhile: Mutex::default(),
+            leisurely: AtomicUsize::new(0),
         };
         Self {
             app: App::new(ports, settings),
@@ -339,6 +351,11 @@ impl Server {
         assert_eq!(reply.status, StatusCode::CREATED);
         let reply = self.get(&format!("/api/auth/verify?token={}", self.mailed_token()));
         reply.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// How often something was done at leisure.
+    pub(crate) fn leisurely(&self) -> usize {
+        self.app.ports().leisurely.load(Ordering::Relaxed)
     }
 
     /// How many mails were sent to an address.
