@@ -5,10 +5,9 @@ mod encoder;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
 
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Number, Value};
 
 pub(crate) use encoder::{size, size_at_most, to_vec};
@@ -169,14 +168,6 @@ impl UniqueVisitor {
             false => Err(Error::invalid_type(found, &self)),
         }
     }
-}
-
-/// Serialises what is shared as it is.
-pub(crate) fn shared<T: Serialize + ?Sized, S: Serializer>(
-    value: &Arc<T>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    T::serialize(value, serializer)
 }
 
 /// The integer that a number is, however it is written: JSON Schema counts `5.0` and `1e3` among them.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::Timestamp;
 
@@ -57,40 +57,82 @@ impl StatusKind {
     }
 }
 
-/// One entry of a session's history, as clients read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+/// One entry of a session's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// The agent that reported.
-    #[serde(serialize_with = "crate::json::shared")]
     pub agent_id: Arc<str>,
     /// The session it reported on.
-    #[serde(serialize_with = "crate::json::shared")]
     pub session_topic: Arc<str>,
     /// What it reported.
-    #[serde(flatten, serialize_with = "crate::json::shared")]
     pub entry: Arc<StatusEntry>,
     /// The place in the session's history, counted from 1, with gaps. Orders history; not shown.
-    #[serde(skip)]
     pub seq: u64,
 }
 
 /// What a report adds to a session's history, at the place
 /// [`SessionHead::seq`](crate::SessionHead::seq).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusEntry {
     /// What it reported.
     pub status: StatusKind,
-    /// The server's clock when the report was decided.
-    // It is never before that of the session's previous entry.
-    #[serde(serialize_with = "crate::time::serialize")]
+    /// The server's clock when the report was decided. It is never before that of the session's previous
+    /// entry.
     pub timestamp: Timestamp,
     /// Why the status is what it is; empty when no reason was given.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// A line for people; empty when none was given.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Longer text; empty when none was given.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub content: String,
+}
+
+/// One entry of a session's history, as clients read it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
+struct StatusView<'a> {
+    /// The agent that reported.
+    agent_id: &'a str,
+    /// The session it reported on.
+    session_topic: &'a str,
+    /// What it reported.
+    status: StatusKind,
+    /// The server's clock when the report was decided.
+    #[serde(serialize_with = "crate::time::serialize")]
+    timestamp: Timestamp,
+    /// Why the status is what it is; empty when no reason was given.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    /// A line for people; empty when none was given.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    /// Longer text; empty when none was given.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    content: &'a str,
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entry = &*self.entry;
+        let view = StatusView {
+            agent_id: &self.agent_id,
+            session_topic: &self.session_topic,
+            status: entry.status,
+            timestamp: entry.timestamp,
+            reason: &entry.reason,
+            message: &entry.message,
+            content: &entry.content,
+        };
+        view.serialize(serializer)
+    }
+}
+
+impl JsonSchema for Status {
+    fn schema_name() -> Cow<'static, str> {
+        StatusView::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        StatusView::json_schema(generator)
+    }
 }

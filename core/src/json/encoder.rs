@@ -11,32 +11,33 @@ use serde_json::Error;
 /// So many bytes are looked at together, which processors can do at once.
 const AT_ONCE: usize = 32;
 
+/// Checks whether this byte of a text is escaped in JSON.
+const fn is_special(byte: u8) -> bool {
+    (byte < b' ') | (byte == b'"') | (byte == b'\\')
+}
+
 /// How many bytes this byte of a text takes up in JSON beyond its own.
 const fn escape(byte: u8) -> usize {
     match byte {
+        _ if !is_special(byte) => 0,
         b'"' | b'\\' | b'\x08' | b'\t' | b'\n' | b'\x0c' | b'\r' => 1,
-        ..b' ' => 5,
-        _ => 0,
+        _ => 5,
     }
 }
 
 /// Checks whether all of these bytes stand for themselves.
 fn are_plain(bytes: &[u8]) -> bool {
-    // Without a way out, since a loop with one looks at single bytes.
-    fn at_once<const N: usize>(bytes: &[u8; N]) -> bool {
-        let is_special = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
-        let special = |any: u8, byte: &u8| any | u8::from(is_special(*byte));
-        bytes.iter().fold(0, special) == 0
+    let (pieces, rest) = bytes.as_chunks::<AT_ONCE>();
+    let mut last = [b' '; AT_ONCE];
+    last[..rest.len()].copy_from_slice(rest);
+    // Without a way out before the end, since a loop with one looks at single bytes.
+    let mut special = last.map(is_special);
+    for piece in pieces {
+        for (special, byte) in special.iter_mut().zip(piece) {
+            *special |= is_special(*byte);
+        }
     }
-    // The last piece overlaps the one before it, so that no single bytes are left.
-    fn in_pieces<const N: usize>(bytes: &[u8]) -> Option<bool> {
-        let last = bytes.last_chunk::<N>()?;
-        let (pieces, _) = bytes.as_chunks::<N>();
-        Some(pieces.iter().all(at_once) && at_once(last))
-    }
-    in_pieces::<AT_ONCE>(bytes)
-        .or_else(|| in_pieces::<8>(bytes))
-        .unwrap_or_else(|| bytes.iter().all(|byte| at_once(&[*byte])))
+    special == [false; AT_ONCE]
 }
 
 /// The most that a text of this size can take up in JSON, as [`size`] counts it.
@@ -83,12 +84,17 @@ impl Encoder {
         self.json.push(b'"');
     }
 
-    /// Writes the name of a field, all of which are plain.
+    /// Writes the name of a field.
     fn write_name(&mut self, name: &'static str) {
-        debug_assert!(are_plain(name.as_bytes()), "{name}");
-        self.json.push(b'"');
-        self.write(name);
-        self.write("\":");
+        self.write_word(name, "\":");
+    }
+
+    /// Writes a word of the program itself, all of which are plain, and what ends it.
+    fn write_word(&mut self, word: &'static str, end: &'static str) {
+        debug_assert!(are_plain(word.as_bytes()), "{word}");
+        self.write("\"");
+        self.write(word);
+        self.write(end);
     }
 
     fn escape(&mut self, bytes: &[u8]) {
@@ -184,7 +190,8 @@ impl<'e> Serializer for &'e mut Encoder {
         _: u32,
         variant: &'static str,
     ) -> Result<(), Error> {
-        self.serialize_str(variant)
+        self.write_word(variant, "\"");
+        Ok(())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(

@@ -581,9 +581,11 @@ impl AgentState {
             .take_while(|(Reverse(updated), _)| now < expires_at(*updated, MAX_TTL_MINUTES))
             .find_map(|(_, topic)| unexpired(topic))
             .map(|session| &session.head);
-        // The names of topics are not empty.
-        let just_after =
-            |instant: Timestamp| (instant + chrono::TimeDelta::nanoseconds(1), Arc::from(""));
+        // No session expires between two microseconds, so that any topic will do.
+        let just_after = |instant: Timestamp| {
+            let after = instant + chrono::TimeDelta::nanoseconds(1);
+            (after, Arc::clone(&self.id))
+        };
         let unexpired = just_after(now)..just_after(latest_expiry(now));
         let active = self.lists.by_expiry.range(unexpired);
         Agent {
