@@ -183,7 +183,10 @@ impl Row {
     }
 
     /// The next field: a session's context, as [`context_text`] writes it.
-    fn context(&mut self) -> Result<Context, UnexpectedResult> {
+    ///
+    /// # Errors
+    /// [`UnexpectedResult`] when the field holds something else.
+    pub fn context(&mut self) -> Result<Context, UnexpectedResult> {
         let text = self.text()?;
         match text.as_str() {
             "" => Ok(Context::new()),
