@@ -265,18 +265,19 @@ pub(crate) fn store_error(error: sqlx::Error) -> StoreError {
 
 /// Reads a row of the three types that the statements return.
 fn decode(row: &PgRow) -> Result<Row, sqlx::Error> {
-    let cells = row.columns().iter().map(|column| {
+    let columns = row.columns();
+    // To collect results would make room for a few cells at a time, in every row.
+    let mut cells = Vec::with_capacity(columns.len());
+    for column in columns {
         let value = row.try_get_raw(column.ordinal())?;
-        if value.is_null() {
-            return Ok(Cell::Null);
-        }
         let cell = match column.type_info().name() {
+            _ if value.is_null() => Ok(Cell::Null),
             "TEXT" => <String as Decode<Postgres>>::decode(value).map(Cell::Text),
             "INT8" => <i64 as Decode<Postgres>>::decode(value).map(Cell::Int),
             "BOOL" => <bool as Decode<Postgres>>::decode(value).map(Cell::Bool),
             _ => Err(UnexpectedResult("a column of another type").into()),
         };
-        cell.map_err(sqlx::Error::Decode)
-    });
-    cells.collect::<Result<_, _>>().map(Row::new)
+        cells.push(cell.map_err(sqlx::Error::Decode)?);
+    }
+    Ok(Row::new(cells))
 }

@@ -153,8 +153,12 @@ fn run(
     let mut results = statement.query(rusqlite::params_from_iter(parameters))?;
     let mut rows = Vec::new();
     while let Some(row) = results.next()? {
-        let values = (0..width).map(|column| value(column, row.get_ref(column)?));
-        rows.push(values.collect::<Result<_, _>>()?);
+        // To collect results would make room for a few values at a time, in every row.
+        let mut values = Vec::with_capacity(width);
+        for column in 0..width {
+            values.push(value(column, row.get_ref(column)?)?);
+        }
+        rows.push(values);
     }
     Ok(rows)
 }
