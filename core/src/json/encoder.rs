@@ -90,6 +90,7 @@ impl Encoder {
     }
 
     /// Writes a word of the program itself, all of which are plain, and what ends it.
+    #[inline]
     fn write_word(&mut self, word: &'static str, end: &'static str) {
         debug_assert!(are_plain(word.as_bytes()), "{word}");
         self.write("\"");
@@ -110,7 +111,12 @@ impl Encoder {
                 b'\n' => self.write("\\n"),
                 b'\x0c' => self.write("\\f"),
                 b'\r' => self.write("\\r"),
-                ..b' ' => self.write(&format!("\\u{byte:04x}")),
+                ..b' ' => {
+                    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                    let digits = [byte / 16, byte % 16].map(|digit| DIGITS[usize::from(digit)]);
+                    self.write("\\u00");
+                    self.json.extend(digits);
+                }
                 _ => self.json.push(*byte),
             }
         }
