@@ -21,7 +21,7 @@ use tracing::Instrument;
 
 use crate::metrics::Metrics;
 use crate::ports::{SystemClock, SystemEntropy};
-pub(crate) use client::{WebhookClient, tcp, tls_config, tls_config_with};
+pub(crate) use client::{WebhookClient, tcp};
 pub(crate) use proxies::Proxies;
 
 /// Interval at which the outbox is polled: pauses end, and other hosts die or fill it.

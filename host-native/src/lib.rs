@@ -3,6 +3,7 @@
 
 mod access;
 mod answer;
+mod authorities;
 mod body;
 mod client;
 mod config;

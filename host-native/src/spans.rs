@@ -65,6 +65,7 @@ impl Export {
         runtime: &Handle,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let sender = Sender::new(variables.timeout, runtime.clone())?;
+        let unreached = sender.unreached();
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(sender)
@@ -80,7 +81,7 @@ impl Export {
         };
         // It bounds what waits, and its thread is the only one that a collector can keep waiting.
         let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(Described::new(exporter))
+            .with_batch_exporter(Described::new(exporter, unreached))
             .with_resource(resource.build())
             .build();
         let _ = CONTINUES.set(variables.continues_traces);

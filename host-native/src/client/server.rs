@@ -15,13 +15,14 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kubeagents_core::ports::CallerTrace;
-use rustls::{CertificateError, RootCertStore};
+use rustls::CertificateError;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::config::Sources;
+use crate::authorities;
 use crate::causes;
-use crate::delivery::{tcp, tls_config, tls_config_with};
+use crate::delivery::tcp;
 
 /// How long the server may take for one answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,13 +133,8 @@ impl Server {
         base_url: String,
         authorization: Option<HeaderValue>,
     ) -> Result<Self, rustls::Error> {
-        let tls = match base_url.starts_with("https:") {
-            true => tls_config()?,
-            // Reading the system's authorities takes time and memory.
-            false => tls_config_with(RootCertStore::empty())?,
-        };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(authorities::tls_config()?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp(GaiResolver::new(), TIMEOUT));

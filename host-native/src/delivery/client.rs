@@ -4,7 +4,6 @@ use std::error::Error;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,12 +21,12 @@ use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kubeagents_core::ChannelMail;
 use kubeagents_core::delivery::{Answer, PostError, Poster, Reach, reach, reach_by_name};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::Proxies;
+use crate::authorities;
 use crate::mail::Postbox;
 
 /// How long an idle connection to a receiver is kept for the next notification.
@@ -73,7 +72,7 @@ impl WebhookClient {
             to_proxy: tcp(GaiResolver::new(), timeout),
         };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config()?)
+            .with_tls_config(authorities::tls_config()?)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(connector);
@@ -142,30 +141,6 @@ fn forbidden<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e ForbiddenAddres
         Some(refusal) => Some(refusal),
         None => forbidden(error.source()?),
     }
-}
-
-/// TLS by the system's certificate authorities, so that an operator's own are trusted. Without any,
-/// as in an empty container, only HTTPS fails.
-pub(crate) fn tls_config() -> Result<ClientConfig, rustls::Error> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "certificate authorities cannot be read");
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        tracing::warn!("no certificate authorities are found: connections by HTTPS will fail");
-    }
-    tls_config_with(roots)
-}
-
-/// TLS by these certificate authorities.
-pub(crate) fn tls_config_with(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 /// Decides which addresses may be connected to.

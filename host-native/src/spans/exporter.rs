@@ -9,6 +9,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 
+use super::sender::Unreached;
+
 /// How often the log says that a collector takes no spans.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -16,6 +18,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Described<E> {
     exporter: E,
+    unreached: Unreached,
     failures: Mutex<Failures>,
 }
 
@@ -27,9 +30,10 @@ struct Failures {
 }
 
 impl<E> Described<E> {
-    pub(super) fn new(exporter: E) -> Self {
+    pub(super) fn new(exporter: E, unreached: Unreached) -> Self {
         Self {
             exporter,
+            unreached,
             failures: Mutex::default(),
         }
     }
@@ -43,7 +47,8 @@ impl<E> Described<E> {
         {
             failures.told = Some(Instant::now());
             let lost = std::mem::take(&mut failures.lost_spans);
-            tracing::warn!(%error, lost, "spans cannot be exported");
+            let causes = self.unreached.take();
+            tracing::warn!(%error, causes, lost, "spans cannot be exported");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Sending batches of spans.
 
 use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,11 +13,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::GaiResolver;
 use hyper_util::rt::TokioExecutor;
+use kubeagents_core::causes;
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::delivery::{tcp, tls_config};
+use crate::authorities;
+use crate::delivery::tcp;
 
 /// The most bytes of a collector's answer that are read.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -27,6 +30,23 @@ pub(super) struct Sender {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
     timeout: Duration,
+    unreached: Unreached,
+}
+
+/// Why the collector was last not reached. The exporter in between passes on no more than that it was not.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unreached(Arc<Mutex<Option<String>>>);
+
+impl Unreached {
+    fn note(&self, error: &HttpError) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(causes(&**error));
+    }
+
+    pub(super) fn take(&self) -> Option<String> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.take()
+    }
 }
 
 /// The collector did not answer in time.
@@ -39,7 +59,7 @@ impl Sender {
     /// When TLS cannot be set up.
     pub(super) fn new(timeout: Duration, runtime: Handle) -> Result<Self, rustls::Error> {
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config()?)
+            .with_tls_config(authorities::tls_config()?)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp(GaiResolver::new(), timeout));
@@ -47,7 +67,13 @@ impl Sender {
             client: Client::builder(TokioExecutor::new()).build(connector),
             runtime,
             timeout,
+            unreached: Unreached::default(),
         })
+    }
+
+    /// Why it was last not reached.
+    pub(super) fn unreached(&self) -> Unreached {
+        self.unreached.clone()
     }
 }
 
@@ -65,6 +91,11 @@ impl HttpClient for Sender {
         let sending = self
             .runtime
             .spawn(async move { timeout(limit, exchange).await });
-        sending.await?.map_err(|_| NoAnswer)?
+        let outcome = match sending.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(NoAnswer.into()),
+            Err(error) => Err(error.into()),
+        };
+        outcome.inspect_err(|error| self.unreached.note(error))
     }
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
@@ -476,9 +477,8 @@ fn tls(protocols: &[&[u8]]) -> (TlsAcceptor, tempfile::NamedTempFile) {
     (TlsAcceptor::from(Arc::new(config)), authority)
 }
 
-#[tokio::test]
-async fn https_receivers_need_a_certificate_that_the_system_trusts() {
-    let (acceptor, authority) = tls(&[]);
+/// A receiver that speaks TLS: its address, and the first request that reaches it, which it takes.
+async fn encrypted(acceptor: TlsAcceptor) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!(
         "https://localhost:{}/",
@@ -506,6 +506,13 @@ async fn https_receivers_need_a_certificate_that_the_system_trusts() {
             }
         }
     });
+    (url, receiving)
+}
+
+#[tokio::test]
+async fn https_receivers_need_a_certificate_that_the_system_trusts() {
+    let (acceptor, authority) = tls(&[]);
+    let (url, receiving) = encrypted(acceptor).await;
 
     let server = notifying(&url);
     server.finish("topic").await;
@@ -521,4 +528,22 @@ async fn https_receivers_need_a_certificate_that_the_system_trusts() {
         .unwrap()
         .unwrap();
     assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn certificate_authorities_are_read_when_a_certificate_is_first_to_be_verified() {
+    let (acceptor, authority) = tls(&[]);
+    let (url, receiving) = encrypted(acceptor).await;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("authority.pem");
+    let server = Server::start(&[
+        ("NOTIFICATION_WEBHOOK_URL", &url),
+        ("SSL_CERT_FILE", path.to_str().unwrap()),
+    ]);
+    std::fs::copy(authority.path(), &path).unwrap();
+    server.finish("topic").await;
+    tokio::time::timeout(PATIENCE, receiving)
+        .await
+        .unwrap()
+        .unwrap();
 }

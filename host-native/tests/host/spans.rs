@@ -341,6 +341,28 @@ async fn a_collector_that_takes_no_spans_costs_a_line_and_no_request() {
 }
 
 #[tokio::test]
+async fn why_a_collector_is_not_reached_is_told() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let silent = Collector::start(None).await;
+    for (url, timeout, reason) in [
+        (&url, "10000", "Connection refused"),
+        (&silent.url, "1", "no answer in time"),
+    ] {
+        let server = Server::start(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", url),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", timeout),
+            ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+        ]);
+        server.report("t", "running").await;
+        server
+            .logged(&["WARN", "spans cannot be exported", reason])
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn a_collector_that_does_not_answer_holds_up_no_request_and_not_the_end() {
     let collector = Collector::start(None).await;
     let mut server = Server::start(&[
