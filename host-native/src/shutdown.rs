@@ -1,8 +1,10 @@
 //! Orderly shutdown.
 
-use std::io;
 use std::time::Duration;
+use std::{fs, io};
 
+use futures_util::future::OptionFuture;
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -10,21 +12,28 @@ use tokio::time::{Instant, timeout_at};
 /// Time that queued notifications and mails get once requests are done.
 const BACKGROUND: Duration = Duration::from_secs(5);
 
-/// Starts listening for SIGTERM and SIGINT. The returned future ends with the first of them; the
-/// second ends the process at once.
+/// Starts listening for SIGTERM, SIGINT and, unless it is ignored, SIGHUP. The returned future ends with
+/// the first of them; a SIGTERM or SIGINT after it ends the process at once.
 ///
 /// # Errors
 /// When the system refuses.
 pub(crate) fn on_signals() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // To catch it would undo nohup.
+    let mut hangup = match is_ignored(Signal::HUP) {
+        true => None,
+        false => Some(signal(SignalKind::hangup())?),
+    };
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            Some(_) = OptionFuture::from(hangup.as_mut().map(|hangup| hangup.recv())) => {}
         }
         tracing::info!("stopping; a second signal stops at once");
         tokio::spawn(async move {
+            // Of one terminal that closes, two SIGHUPs may come: the system's and the shell's.
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -33,6 +42,15 @@ pub(crate) fn on_signals() -> io::Result<impl Future<Output = ()>> {
             std::process::exit(1);
         });
     })
+}
+
+/// Whether this process was told to ignore a signal, where the system says.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
 }
 
 /// Waits a limited time for tasks that have been told to stop.

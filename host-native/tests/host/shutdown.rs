@@ -1,7 +1,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 
-use http::Request;
+use http::{Request, StatusCode};
 use rustix::process::Signal;
 
 use crate::support::{PATIENCE, Receiver, Reply, Server, eventually, report};
@@ -34,7 +35,7 @@ async fn refuses_connections(server: &Server) {
 
 #[tokio::test]
 async fn a_request_under_way_is_finished_and_new_ones_are_refused() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let mut server = Server::start(&[]);
         let idle = TcpStream::connect(server.address).unwrap();
         let (mut stream, rest) = half_a_report(server.address);
@@ -47,6 +48,36 @@ async fn a_request_under_way_is_finished_and_new_ones_are_refused() {
         assert_eq!(server.exit_code().await, Some(0));
         drop(idle);
     }
+}
+
+#[tokio::test]
+async fn a_terminal_that_closes_may_say_so_twice() {
+    let mut server = Server::start(&[("SHUTDOWN_DELAY_SECONDS", "300")]);
+    server.signal(Signal::HUP);
+    server.logged(&["stopping"]).await;
+    server.signal(Signal::HUP);
+    for _ in 0..20 {
+        assert_eq!(server.get("/health").await.status, StatusCode::OK);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code().await, Some(1));
+}
+
+#[tokio::test]
+async fn under_nohup_a_terminal_that_closes_stops_nothing() {
+    let mut command = Command::new("nohup");
+    command.arg(env!("CARGO_BIN_EXE_kubeagents"));
+    command.env_clear().env("PORT", "0");
+    let mut server = Server::of(&mut command);
+    let (mut stream, rest) = half_a_report(server.address);
+    server.signal(Signal::HUP);
+    server.signal(Signal::TERM);
+    server.logged(&["stopping"]).await;
+    stream.write_all(rest.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(server.exit_code().await, Some(0));
 }
 
 /// Sends a request on a connection and reads its answer's head.

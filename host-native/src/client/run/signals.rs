@@ -15,6 +15,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{self, SignalKind, signal};
 
+use crate::shutdown::is_ignored;
+
 /// The signals that are passed on, and whether a terminal sends them to the command by itself.
 const PASSED: [(Signal, bool); 6] = [
     (Signal::HUP, false),
@@ -48,7 +50,6 @@ pub(super) struct Signals(Option<(Runtime, Vec<Caught>)>);
 impl Signals {
     /// Catches what is to be passed on. What is ignored stays ignored, also by the command.
     pub(super) fn catch() -> Self {
-        let ignored = ignored();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -59,15 +60,13 @@ impl Signals {
         let caught = {
             let _context = runtime.enter();
             let caught = PASSED.iter().filter_map(|(passed, by_terminal)| {
-                let number = passed.as_raw();
-                let is_ignored = ignored >> (number - 1) & 1 == 1;
-                if is_ignored {
+                if is_ignored(*passed) {
                     return None;
                 }
                 Some(Caught {
                     signal: *passed,
                     by_terminal: *by_terminal,
-                    stream: signal(SignalKind::from_raw(number)).ok()?,
+                    stream: signal(SignalKind::from_raw(passed.as_raw())).ok()?,
                 })
             });
             caught.collect()
@@ -158,13 +157,4 @@ fn is_in_foreground() -> bool {
         Some((group, in_foreground)) => group == in_foreground,
         None => io::stdin().is_terminal(),
     }
-}
-
-/// The signals that this process was told to ignore, where the system says: a bit for each.
-fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mut lines = status.lines();
-    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or_default()
 }
