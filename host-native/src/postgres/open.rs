@@ -18,6 +18,9 @@ use crate::config::ConfigError;
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long the last attempt to connect at start has: enough to say what is wrong.
+const LAST_ATTEMPT: Duration = Duration::from_millis(500);
+
 /// How long a connection beyond DB_MAX_IDLE_CONNS is kept while nothing is to be done.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -172,7 +175,8 @@ pub(crate) async fn connect(
             }
             Err(late) => OpenError::Connect(late.into()),
         };
-        if Instant::now() + pause >= deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left <= LAST_ATTEMPT {
             return Err(failure);
         }
         tracing::warn!(
@@ -181,7 +185,7 @@ pub(crate) async fn connect(
             error = crate::causes(&failure),
             "waiting for PostgreSQL"
         );
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.min(left - LAST_ATTEMPT)).await;
         pause = (pause * 2).min(Duration::from_secs(2));
     }
 }

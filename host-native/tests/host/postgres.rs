@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use kubeagents_test_postgres::{
@@ -458,15 +459,17 @@ fn a_database_that_is_absent_is_waited_for_and_then_given_up() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = unused.local_addr().unwrap().port().to_string();
     drop(unused);
+    let begin = Instant::now();
     let (code, log) = ends_with(&[
         ("DB_HOST", "127.0.0.1"),
         ("DB_PORT", &port),
         ("DB_NAME", "kubeagents"),
         ("DB_USER", "kubeagents"),
         ("DB_PASSWORD", "very secret"),
-        ("DB_CONNECT_TIMEOUT_SECONDS", "1"),
+        ("DB_CONNECT_TIMEOUT_SECONDS", "3"),
     ]);
     assert_eq!(code, Some(1), "{log}");
+    assert!(begin.elapsed() >= Duration::from_millis(2500), "{log}");
     assert!(log.contains("waiting for PostgreSQL"), "{log}");
     assert!(!log.contains("very secret"), "{log}");
 }
