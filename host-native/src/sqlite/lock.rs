@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The right to serve a database file. It ends with this value, and with the process, however that
@@ -36,6 +37,8 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
+            // Whoever can open it can lock it, too.
+            .mode(0o600)
             .open(&path)
             .map_err(failed)?;
         match file.try_lock() {

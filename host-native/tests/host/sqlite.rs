@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -208,6 +209,23 @@ async fn a_relative_file_is_in_the_directory_that_the_server_is_started_in() {
     let server = Server::of(command.current_dir(place.0.path()));
     server.report("topic", "running").await;
     assert_eq!(count(&place.file()), 1);
+}
+
+#[tokio::test]
+async fn nobody_else_reads_or_locks_its_files() {
+    let place = Place::new();
+    let server = place.open();
+    server.report("topic", "running").await;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(place.0.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{entry:?}");
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    names.sort();
+    let ends = ["", "-lock", "-shm", "-wal"];
+    assert_eq!(names, ends.map(|end| format!("kubeagents.db{end}")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
