@@ -114,7 +114,7 @@ pub(crate) fn commands() -> [Command; 2] {
                 .value_name("NAME")
                 .default_value("made by the operator"))
         .arg(
-            text("scopes", "What the key may do: report, read, or both")
+            text("scopes", "What the key may do: report, read, or report,read")
                 .value_name("SCOPES")
                 .value_delimiter(',')
                 .default_value("report"),
