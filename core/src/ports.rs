@@ -268,6 +268,17 @@ pub struct CallerTrace {
 #[error("no thread can be started")]
 pub struct NoThread;
 
+/// What a list rests after while reports are under way, so that it leaves most of a thread to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestAfter {
+    /// Nothing: reports have a thread of their own.
+    Nothing,
+    /// The time that it computes. What it waits for takes nothing from reports.
+    Work,
+    /// All its time. The host hands over row by row on the same cores, which is work too.
+    Time,
+}
+
 /// Everything that the core needs of its host.
 pub trait Ports {
     /// Where state lives.
@@ -319,10 +330,9 @@ pub trait Ports {
         usize::MAX
     }
 
-    /// How long a list rests after each millisecond or so of work while reports are under way. Hosts with a
-    /// thread for reports need none.
-    fn rest_beside_reports(&self) -> Option<Duration> {
-        None
+    /// What a list rests after while reports are under way.
+    fn reads_rest_after(&self) -> RestAfter {
+        RestAfter::Nothing
     }
 
     /// Does what takes the processor for long and may wait for what is more urgent: writing a long list

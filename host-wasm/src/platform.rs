@@ -9,6 +9,7 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use kubeagents_core::delivery::{Answer, PostError};
+use kubeagents_core::ports::RestAfter;
 
 /// How much of an answer's body is read, and for how long: some providers say there what went wrong.
 const ANSWER_BYTES: usize = 16 * 1024;
@@ -16,6 +17,9 @@ const ANSWER_TIME: Duration = Duration::from_millis(300);
 
 /// The platform, as far as the standard library does not reach it. Clones are the same platform.
 pub trait Platform: Clone + Unpin + 'static {
+    /// What a list rests after while reports are under way in its instance.
+    const READS_REST_AFTER: RestAfter = RestAfter::Work;
+
     /// Runs a task beside the instance's requests, also after the answer to the one that it is
     /// spawned in. The platform may end it early together with the instance.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);

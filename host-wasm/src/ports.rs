@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 use http::Request;
 use kubeagents_core::delivery::{Answer, PostError, Poster, Reach, reach_by_name};
 use kubeagents_core::ports::{
-    Clock, Entropy, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports,
+    Clock, Entropy, Mail, Mailer, NoEvents, Notifier, PasswordFailure, Passwords, Ports, RestAfter,
 };
 use kubeagents_core::{ChannelMail, FairQueue, Store, Timestamp, password, yield_now};
 use tokio::sync::oneshot;
@@ -32,9 +32,6 @@ pub struct PlatformPoster<P> {
     pub(crate) platform: P,
     pub(crate) timeout: Duration,
 }
-
-/// With it, a list has a fifth of the instance's one thread while reports are under way.
-const REST: Duration = Duration::from_millis(4);
 
 /// Why no mail is sent.
 pub(crate) const NO_MAIL: &str = "this host sends no mail";
@@ -266,8 +263,8 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
         1
     }
 
-    fn rest_beside_reports(&self) -> Option<Duration> {
-        Some(REST)
+    fn reads_rest_after(&self) -> RestAfter {
+        P::READS_REST_AFTER
     }
 }
 

@@ -9,7 +9,7 @@ use super::precedence::COURTESY;
 use super::response::{Answer, json, link_next, ok, tagged};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::paging::{Cursor, SessionCursor};
-use crate::ports::Ports;
+use crate::ports::{Ports, RestAfter};
 use crate::session::SessionView;
 use crate::store::{
     AgentCursor, AgentQuery, Expiry, Page, Row, SessionHistory, SessionQuery, Sessions, StoreError,
@@ -351,11 +351,12 @@ impl<P: Ports> App<P> {
     ) -> Result<T, StoreError> {
         let courtesy = self.ports.pause(COURTESY);
         let read = self.precedence.read(workspace, courtesy).await;
-        let Some(rest) = self.ports.rest_beside_reports() else {
+        let after = self.ports.reads_rest_after();
+        if after == RestAfter::Nothing {
             return reading.await;
-        };
-        let rest = || self.ports.pause(rest);
-        read.with_rests(reading, || self.now(), rest).await
+        }
+        let rest = |length| self.ports.pause(length);
+        read.with_rests(reading, after, || self.now(), rest).await
     }
 }
 

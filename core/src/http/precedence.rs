@@ -12,13 +12,20 @@ use chrono::TimeDelta;
 use futures_channel::oneshot::{Receiver, Sender, channel};
 
 use super::turns::await_with;
+use crate::ports::RestAfter;
 use crate::{FairQueue, Timestamp, Workspace};
 
 /// How long a read makes way for reports. Then it begins all the same.
 pub(super) const COURTESY: Duration = Duration::from_secs(1);
 
-/// How long a read that rests beside reports works before its next rest. What it waits for does not count.
+/// How long a read that rests beside reports goes on at least before its next rest.
 const STRETCH: TimeDelta = TimeDelta::milliseconds(1);
+
+/// How many times as long a read rests, so that it has a fifth of the thread.
+const RESTS: u32 = 4;
+
+/// The longest rest. What has gone on for longer has mostly been held up by others.
+const MAX_REST: Duration = Duration::from_millis(20);
 
 /// What is under way at a host. Clones share it.
 #[derive(Debug, Clone)]
@@ -139,32 +146,40 @@ impl Shared {
 }
 
 impl Read {
-    /// Does what the read is to do, with a rest after each [`STRETCH`] at the end of which reports are
-    /// under way.
+    /// Does what the read is to do, with a rest after each [`STRETCH`] or more at the end of which reports
+    /// are under way.
     pub(super) async fn with_rests<T, R: Future<Output = ()>>(
         &self,
         work: impl Future<Output = T>,
+        after: RestAfter,
         now: impl Fn() -> Timestamp,
-        rest: impl Fn() -> R,
+        rest: impl Fn(Duration) -> R,
     ) -> T {
         let mut work = pin!(work);
-        let mut worked = TimeDelta::zero();
+        let mut gone = TimeDelta::zero();
+        let mut began = now();
         loop {
-            let began = now();
             let step = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
             if let Poll::Ready(done) = step {
                 return done;
             }
-            worked += now() - began;
-            if worked >= STRETCH {
-                worked = TimeDelta::zero();
+            let stopped = now();
+            gone += stopped - began;
+            began = stopped;
+            if gone >= STRETCH {
+                let length = gone.to_std().unwrap_or_default() * RESTS;
+                gone = TimeDelta::zero();
                 if !self.0.is_quiet() {
                     self.0.have_come.store(false, Ordering::Relaxed);
-                    rest().await;
+                    rest(length.min(MAX_REST)).await;
+                    began = now();
                     continue;
                 }
             }
             woken().await;
+            if after == RestAfter::Work {
+                began = now();
+            }
         }
     }
 }
@@ -197,9 +212,10 @@ impl Drop for Read {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::collections::VecDeque;
     use std::future::{pending, ready};
+    use std::ops::Range;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
@@ -259,51 +275,63 @@ mod tests {
         assert_eq!(precedence.0.lock().at_work, 1);
     }
 
-    /// How often a read rests that takes ten steps of 400 µs. At each step, `beside` is told how many
-    /// there have been.
-    fn rests(precedence: &Precedence, beside: impl Fn(usize)) -> usize {
+    /// The rests, in µs, of a read that takes ten steps of so many µs, and waits 300 µs after each. At each
+    /// step, `beside` is told how many there have been.
+    fn rests(
+        precedence: &Precedence,
+        after: RestAfter,
+        step: i64,
+        beside: impl Fn(usize),
+    ) -> Vec<u128> {
         let read = poll(&mut waiting(precedence, 0)).unwrap();
         let (now, steps) = (Cell::new(Timestamp::UNIX_EPOCH), Cell::new(0));
-        let rests = Cell::new(0);
+        let rests = RefCell::new(Vec::new());
         let work = poll_fn(|context| {
             steps.set(steps.get() + 1);
             beside(steps.get());
-            now.set(now.get() + TimeDelta::microseconds(400));
+            now.set(now.get() + TimeDelta::microseconds(step));
             context.waker().wake_by_ref();
             match steps.get() {
                 10 => Poll::Ready("done"),
                 _ => Poll::Pending,
             }
         });
-        let rest = || async {
-            yield_now().await;
-            rests.set(rests.get() + 1);
+        let rest = |length: Duration| {
+            rests.borrow_mut().push(length.as_micros());
+            yield_now()
         };
-        assert_eq!(block_on(read.with_rests(work, || now.get(), rest)), "done");
-        rests.get()
+        let mut reading = pin!(read.with_rests(work, after, || now.get(), rest));
+        let done = poll_fn(|context| {
+            let done = reading.as_mut().poll(context);
+            now.set(now.get() + TimeDelta::microseconds(300));
+            done
+        });
+        assert_eq!(block_on(done), "done");
+        rests.take()
     }
 
     #[test]
-    fn a_read_rests_as_long_as_reports_are_under_way() {
+    fn a_read_rests_while_reports_are_under_way() {
         let precedence = Precedence::new(1);
-        assert_eq!(rests(&precedence, |_| ()), 0);
         let reporting = Cell::new(None);
-        let reports = |from, until| {
-            let precedence = &precedence;
-            let reporting = &reporting;
-            move |step| {
-                if step == from {
+        let rests = |after, step, reports: Range<usize>| {
+            rests(&precedence, after, step, |step| {
+                if step == reports.start {
                     reporting.set(Some(precedence.report()));
                 }
-                if step == until {
+                if step == reports.end {
                     reporting.set(None);
                 }
-            }
+            })
         };
-        assert_eq!(rests(&precedence, reports(1, 10)), 3);
-        assert_eq!(rests(&precedence, reports(5, 10)), 2);
+        assert_eq!(rests(RestAfter::Work, 400, 0..0), []);
+        assert_eq!(rests(RestAfter::Work, 400, 1..10), [4_800; 3]);
+        assert_eq!(rests(RestAfter::Time, 400, 1..10), [4_400; 4]);
+        assert_eq!(rests(RestAfter::Work, 400, 5..10), [4_800; 2]);
         // Once, since its client may send another.
-        assert_eq!(rests(&precedence, reports(1, 2)), 1);
+        assert_eq!(rests(RestAfter::Work, 400, 1..2), [4_800]);
+        assert_eq!(rests(RestAfter::Work, 2_000, 1..4), [8_000; 3]);
+        assert_eq!(rests(RestAfter::Work, 30_000, 1..3), [20_000; 2]);
     }
 
     /// Moves those that may begin to those at work.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use kubeagents_core::ports::RestAfter;
 use kubeagents_host_wasm::{Answer, Platform, PostError, answer};
 use spin_sdk::wasip3::http::types::ErrorCode;
 
@@ -12,6 +13,9 @@ use spin_sdk::wasip3::http::types::ErrorCode;
 pub(super) struct Spin;
 
 impl Platform for Spin {
+    // Each row of a database is an event, for which Spin works more than the component.
+    const READS_REST_AFTER: RestAfter = RestAfter::Time;
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         spin_sdk::wasip3::spawn(task);
     }
