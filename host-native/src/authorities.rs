@@ -2,46 +2,56 @@
 
 use std::sync::{Arc, LazyLock};
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
-/// The system's certificate authorities, so that an operator's own are trusted. Without any, as in an
-/// empty container, only HTTPS fails. They take time and memory, and many processes never need them.
-static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
+/// What rustls verifies, by the system's certificate authorities, so that an operator's own are trusted.
+/// Without any, as in an empty container, only HTTPS fails. They take time and memory, and many processes
+/// never need them.
+static SYSTEM: LazyLock<Option<Arc<WebPkiServerVerifier>>> = LazyLock::new(|| {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::warn!(%error, "certificate authorities cannot be read");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        tracing::warn!("no certificate authorities are found: connections by HTTPS fail");
-    }
-    roots
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .inspect_err(|error| tracing::warn!(%error, "connections by HTTPS fail"))
+        .ok()
 });
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
 
 /// TLS by the system's certificate authorities, which are read for the first certificate.
 ///
 /// # Errors
 /// When TLS cannot be set up.
 pub(crate) fn tls_config() -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = BySystem(provider.signature_verification_algorithms);
-    Ok(ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        // What rustls verifies by default, but for when the authorities are read.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(Arc::new(BySystem))
         .with_no_client_auth())
 }
 
-/// Takes certificates that the system's authorities have signed.
+/// Leaves everything to [`SYSTEM`], which it makes when it is first asked.
 #[derive(Debug)]
-struct BySystem(WebPkiSupportedAlgorithms);
+struct BySystem;
+
+impl BySystem {
+    fn verifier(&self) -> Result<&WebPkiServerVerifier, Error> {
+        let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        SYSTEM.as_deref().ok_or(unknown)
+    }
+}
 
 impl ServerCertVerifier for BySystem {
     fn verify_server_cert(
@@ -49,19 +59,11 @@ impl ServerCertVerifier for BySystem {
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        _: &[u8],
+        ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let certificate = ParsedCertificate::try_from(certificate)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &SYSTEM,
-            intermediates,
-            now,
-            self.0.all,
-        )?;
-        verify_server_name(&certificate, name)?;
-        Ok(ServerCertVerified::assertion())
+        self.verifier()?
+            .verify_server_cert(certificate, intermediates, name, ocsp, now)
     }
 
     fn verify_tls12_signature(
@@ -70,7 +72,8 @@ impl ServerCertVerifier for BySystem {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
+        self.verifier()?
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -79,10 +82,12 @@ impl ServerCertVerifier for BySystem {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
+        self.verifier()?
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        let algorithms = provider().signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }

@@ -518,10 +518,18 @@ async fn https_receivers_need_a_certificate_that_the_system_trusts() {
     server.finish("topic").await;
     server.logged(&["given up", "certificate"]).await;
 
-    let server = Server::start(&[
-        ("NOTIFICATION_WEBHOOK_URL", &url),
-        ("SSL_CERT_FILE", authority.path().to_str().unwrap()),
-    ]);
+    let trusting = |url: &str| {
+        let authority = authority.path().to_str().unwrap();
+        Server::start(&[
+            ("NOTIFICATION_WEBHOOK_URL", url),
+            ("SSL_CERT_FILE", authority),
+        ])
+    };
+    let server = trusting(&url.replace("localhost", "127.0.0.1"));
+    server.finish("topic").await;
+    server.logged(&["given up", "not valid for name"]).await;
+
+    let server = trusting(&url);
     server.finish("topic").await;
     let request = tokio::time::timeout(PATIENCE, receiving)
         .await
