@@ -33,10 +33,18 @@ async fn refuses_connections(server: &Server) {
     .await;
 }
 
+/// A server that does not ignore SIGHUP, even where these tests run under `nohup`.
+fn heeding_hangups(delay: &str) -> Server {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_kubeagents")]);
+    command.env_clear().env("PORT", "0");
+    Server::of(command.env("SHUTDOWN_DELAY_SECONDS", delay))
+}
+
 #[tokio::test]
 async fn a_request_under_way_is_finished_and_new_ones_are_refused() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
-        let mut server = Server::start(&[]);
+        let mut server = heeding_hangups("0");
         let idle = TcpStream::connect(server.address).unwrap();
         let (mut stream, rest) = half_a_report(server.address);
         server.signal(signal);
@@ -52,7 +60,7 @@ async fn a_request_under_way_is_finished_and_new_ones_are_refused() {
 
 #[tokio::test]
 async fn a_terminal_that_closes_may_say_so_twice() {
-    let mut server = Server::start(&[("SHUTDOWN_DELAY_SECONDS", "300")]);
+    let mut server = heeding_hangups("300");
     server.signal(Signal::HUP);
     server.logged(&["stopping"]).await;
     server.signal(Signal::HUP);
