@@ -20,6 +20,7 @@ const BACKGROUND: Duration = Duration::from_secs(5);
 pub(crate) fn on_signals() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let is_ignored = ignored();
     // To catch it would undo nohup.
     let mut hangup = match is_ignored(Signal::HUP) {
         true => None,
@@ -44,13 +45,14 @@ pub(crate) fn on_signals() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Whether this process was told to ignore a signal, where the system says.
-pub(crate) fn is_ignored(signal: Signal) -> bool {
+/// Tells of a signal whether this process was told to ignore it, where the system says.
+pub(crate) fn ignored() -> impl Fn(Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut lines = status.lines();
     let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
+    let mask = mask.unwrap_or_default();
+    move |signal| mask >> (signal.as_raw() - 1) & 1 == 1
 }
 
 /// Waits a limited time for tasks that have been told to stop.

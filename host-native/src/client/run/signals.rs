@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{self, SignalKind, signal};
 
-use crate::shutdown::is_ignored;
+use crate::shutdown::ignored;
 
 /// The signals that are passed on, and whether a terminal sends them to the command by itself.
 const PASSED: [(Signal, bool); 6] = [
@@ -50,6 +50,7 @@ pub(super) struct Signals(Option<(Runtime, Vec<Caught>)>);
 impl Signals {
     /// Catches what is to be passed on. What is ignored stays ignored, also by the command.
     pub(super) fn catch() -> Self {
+        let is_ignored = ignored();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
