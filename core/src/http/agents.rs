@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::precedence::COURTESY;
-use super::response::{Answer, json, link_next, ok, tagged};
+use super::response::{Answer, json_of_size, link_next, ok, tagged};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::paging::{Cursor, SessionCursor};
 use crate::ports::{Ports, RestAfter};
@@ -26,6 +26,9 @@ pub(super) const MAX_LIMIT: usize = 10_000;
 
 /// The most bytes of rows that are written as JSON at once, whatever waits meanwhile.
 const SHORT_BYTES: usize = 64 << 10;
+
+/// The same where no report has come since their reading began: as many as take a millisecond.
+const SHORT_BYTES_IN_QUIET: usize = 1 << 20;
 
 /// Rows and where the next ones begin.
 #[derive(Serialize, JsonSchema)]
@@ -88,15 +91,15 @@ impl<P: Ports> App<P> {
         };
         let Ok(status) = status else {
             let agents = Vec::new();
-            return Ok(list(AgentList { agents }, None::<AgentCursor>));
+            return Ok(list(AgentList { agents }, None::<AgentCursor>, 0));
         };
         let query = AgentQuery { status, ..query };
         let workspace = &request.caller.workspace;
         let reading = self.ports.store().agents(workspace, &query, self.now());
         let page = self.read(workspace, reading).await?;
-        self.paged(&request, page, |page| {
+        self.paged(&request, page, |page, size| {
             let agents = page.items;
-            list(AgentList { agents }, page.next)
+            list(AgentList { agents }, page.next, size)
         })
         .await
     }
@@ -131,9 +134,9 @@ impl<P: Ports> App<P> {
         let page = self
             .find_sessions(workspace, &agent_id, &query, now)
             .await?;
-        self.paged(&request, page, move |page| {
+        self.paged(&request, page, move |page, size| {
             let sessions = page.items.iter().map(|session| session.view(now)).collect();
-            list(SessionList { sessions }, page.next)
+            list(SessionList { sessions }, page.next, size)
         })
         .await
     }
@@ -166,7 +169,7 @@ impl<P: Ports> App<P> {
         };
         let (Ok(state), Ok(status)) = (state, status) else {
             let sessions = Vec::new();
-            return Ok(list(SessionList { sessions }, None::<WorkspaceCursor>));
+            return Ok(list(SessionList { sessions }, None::<WorkspaceCursor>, 0));
         };
         let query = WorkspaceQuery {
             state,
@@ -180,9 +183,9 @@ impl<P: Ports> App<P> {
             .store()
             .workspace_sessions(workspace, &query, now);
         let page = self.read(workspace, reading).await?;
-        self.paged(&request, page, move |page| {
+        self.paged(&request, page, move |page, size| {
             let sessions = page.items.iter().map(|named| named.view(now)).collect();
-            list(SessionList { sessions }, page.next)
+            list(SessionList { sessions }, page.next, size)
         })
         .await
     }
@@ -199,9 +202,9 @@ impl<P: Ports> App<P> {
         let (limit, before) = (limit(uri)?, cursor(uri)?);
         let SessionHistory { session, history } = self.find_session(&key, before, limit).await?;
         let now = self.now();
-        self.paged(&request, history, move |history| {
+        self.paged(&request, history, move |history, size| {
             let rows = SessionDetail::new(&session, history.items, now);
-            list(rows, history.next)
+            list(rows, history.next, size)
         })
         .await
     }
@@ -234,9 +237,9 @@ impl<P: Ports> App<P> {
         if page.items.is_empty() {
             self.find_agent(workspace, &agent_id).await?;
         }
-        self.paged(&request, page, |page| {
+        self.paged(&request, page, |page, size| {
             let status_history = page.items;
-            list(StatusList { status_history }, page.next)
+            list(StatusList { status_history }, page.next, size)
         })
         .await
     }
@@ -311,12 +314,13 @@ pub(super) fn decode_cursor<C: Cursor>(text: Option<&str>) -> Result<Option<C>, 
 }
 
 impl<P: Ports> App<P> {
-    /// A page as `answer` writes it, with a link to the next one where there is one.
+    /// A page as `answer` writes it, to which the size of its rows is told; with a link to the next one where
+    /// there is one.
     pub(super) async fn paged<T: Row + Send + 'static, C: Cursor + Send + 'static>(
         &self,
         request: &Admitted<'_>,
         page: Page<T, C>,
-        answer: impl FnOnce(Page<T, C>) -> Response<Bytes> + Send + 'static,
+        answer: impl FnOnce(Page<T, C>, usize) -> Response<Bytes> + Send + 'static,
     ) -> Answer {
         let link = page.next.as_ref().map(|next| {
             let query = request.parts.uri.query().unwrap_or_default();
@@ -327,9 +331,13 @@ impl<P: Ports> App<P> {
                 .finish();
             format!("?{query}")
         });
-        let is_short = are_short(&page.items);
-        let write = move || tagged(answer(page));
-        let mut response = match is_short {
+        let size = page.items.iter().map(|row| row.size(str::len)).sum();
+        let short = match self.precedence.is_quiet() {
+            true => SHORT_BYTES_IN_QUIET,
+            false => SHORT_BYTES,
+        };
+        let write = move || tagged(answer(page, size));
+        let mut response = match size <= short {
             true => write(),
             false => {
                 let workspace = &request.caller.workspace;
@@ -360,13 +368,11 @@ impl<P: Ports> App<P> {
     }
 }
 
-/// Checks whether rows are written so soon that nothing gains by their making way for it.
-fn are_short<T: Row>(rows: &[T]) -> bool {
-    let mut sizes = rows.iter().map(|row| row.size(str::len));
-    sizes.try_fold(SHORT_BYTES, usize::checked_sub).is_some()
-}
-
-/// An answer of rows, with the place of the next ones.
-pub(super) fn list(rows: impl Serialize, next: Option<impl Cursor>) -> Response<Bytes> {
-    json(StatusCode::OK, &Paged::new(rows, next))
+/// An answer of rows of this size, with the place of the next ones.
+pub(super) fn list(
+    rows: impl Serialize,
+    next: Option<impl Cursor>,
+    size: usize,
+) -> Response<Bytes> {
+    json_of_size(StatusCode::OK, &Paged::new(rows, next), size)
 }

@@ -98,9 +98,9 @@ impl<P: Ports> App<P> {
         let (limit, after) = (limit(uri)?, cursor(uri)?);
         let store = self.ports.store();
         let page = store.api_keys(account_id, after.as_ref(), limit).await?;
-        self.paged(&request, page, |page| {
+        self.paged(&request, page, |page, size| {
             let api_keys = page.items;
-            list(KeyList { api_keys }, page.next)
+            list(KeyList { api_keys }, page.next, size)
         })
         .await
     }

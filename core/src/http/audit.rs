@@ -27,9 +27,9 @@ impl<P: Ports> App<P> {
         let store = self.ports.store();
         let page = store.audit(&request.caller.workspace, since, after.as_ref(), limit);
         let page = page.await?;
-        self.paged(&request, page, |page| {
+        self.paged(&request, page, |page, size| {
             let entries = page.items;
-            list(AuditList { entries }, page.next)
+            list(AuditList { entries }, page.next, size)
         })
         .await
     }

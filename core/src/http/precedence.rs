@@ -78,6 +78,11 @@ impl Precedence {
         Reporting(Arc::clone(&self.0))
     }
 
+    /// Checks whether no report is under way, and none has come since the last read began.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.0.is_quiet()
+    }
+
     /// Waits until a read may begin, but not beyond `courtesy`.
     pub(super) async fn read(
         &self,

@@ -14,7 +14,16 @@ pub(super) type Answer = Result<Response<Bytes>, super::ApiError>;
 
 /// A JSON response.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response<Bytes> {
-    let (status, body) = match crate::json::to_vec(body) {
+    json_of_size(status, body, 0)
+}
+
+/// A JSON response whose body has about this size in bytes.
+pub(super) fn json_of_size(
+    status: StatusCode,
+    body: &impl Serialize,
+    size: usize,
+) -> Response<Bytes> {
+    let (status, body) = match crate::json::to_vec(body, size) {
         Ok(body) => (status, body),
         Err(error) => {
             tracing::error!(%error, "response could not be serialised");

@@ -55,12 +55,13 @@ pub(crate) fn size(text: &str) -> usize {
     }
 }
 
-/// The JSON of a value.
+/// The JSON of a value, in memory that is taken at once for about this `size`.
 ///
 /// # Errors
 /// Those of the value, and a map whose keys are no texts.
-pub(crate) fn to_vec(value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
-    let mut encoder = Encoder { json: Vec::new() };
+pub(crate) fn to_vec(value: &(impl Serialize + ?Sized), size: usize) -> Result<Vec<u8>, Error> {
+    let json = Vec::with_capacity(size);
+    let mut encoder = Encoder { json };
     value.serialize(&mut encoder)?;
     Ok(encoder.json)
 }
@@ -453,7 +454,7 @@ mod tests {
 
     fn assert_same(value: &impl Serialize) {
         assert_eq!(
-            String::from_utf8(to_vec(value).unwrap()).unwrap(),
+            String::from_utf8(to_vec(value, 0).unwrap()).unwrap(),
             serde_json::to_string(value).unwrap()
         );
     }
@@ -462,7 +463,7 @@ mod tests {
         #[test]
         fn texts_are_written_and_measured_as_serde_json_writes_them(text in text()) {
             assert_same(&text);
-            prop_assert_eq!(size(&text) + 2, to_vec(&text).unwrap().len());
+            prop_assert_eq!(size(&text) + 2, to_vec(&text, 0).unwrap().len());
             prop_assert!(size_at_most(&text) >= size(&text));
         }
 
@@ -491,7 +492,7 @@ mod tests {
                 for after in [0, 1, AT_ONCE] {
                     let text = format!("{}{character}{}", "x".repeat(before), "y".repeat(after));
                     assert_same(&text);
-                    assert_eq!(size(&text) + 2, to_vec(&text).unwrap().len());
+                    assert_eq!(size(&text) + 2, to_vec(&text, 0).unwrap().len());
                 }
             }
         }
@@ -499,7 +500,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_no_text_is_an_error() {
-        assert!(to_vec(&BTreeMap::from([(1, 2)])).is_err());
-        assert!(to_vec(&BTreeMap::from([(Some("x"), 2)])).is_ok());
+        assert!(to_vec(&BTreeMap::from([(1, 2)]), 0).is_err());
+        assert!(to_vec(&BTreeMap::from([(Some("x"), 2)]), 0).is_ok());
     }
 }

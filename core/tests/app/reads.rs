@@ -102,20 +102,43 @@ fn long_lists_are_written_at_leisure_whatever_number_of_rows_they_have() {
         });
         assert_eq!(server.post("/webhook/status", &report).status, 200);
     };
-    (0..100).for_each(|topic| report("many", topic, 0));
-    (0..10).for_each(|_| report("large", 0, 10_000));
+    (0..300).for_each(|topic| report("many", topic, 0));
+    (0..110).for_each(|_| report("large", 0, 10_000));
     for (path, is_long) in [
         ("/api/agents", false),
         ("/api/agents/many/sessions", false),
         ("/api/agents/many/history", false),
         ("/api/agents/large/history", true),
-        ("/api/agents/large/history?limit=6", false),
-        ("/api/agents/large/history?limit=7", true),
+        ("/api/agents/large/history?limit=101", false),
+        ("/api/agents/large/history?limit=102", true),
         ("/api/agents/large/sessions/0", true),
     ] {
         let before = server.leisurely();
         assert_eq!(server.get(path).status, 200);
         assert_eq!(server.leisurely() > before, is_long, "{path}");
+    }
+}
+
+#[test]
+fn beside_reports_shorter_lists_are_written_at_leisure_too() {
+    let server = Server::new(settings(AuthMode::Open));
+    let report = |topic: usize| {
+        let report = json!({
+            "agent_id": "a", "session_topic": topic.to_string(), "status": "running",
+            "timestamp": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(server.post("/webhook/status", &report).status, 200);
+    };
+    (0..300).for_each(report);
+    for comes in [false, true] {
+        let before = server.leisurely();
+        let mut list = get(&server, "/api/agents/a/sessions");
+        assert!(is_at_work(&mut list));
+        if comes {
+            report(0);
+        }
+        while is_at_work(&mut list) {}
+        assert_eq!(server.leisurely() > before, comes);
     }
 }
 
