@@ -318,6 +318,9 @@ const HISTORY: &str = concat!(
     " ORDER BY \"timestamp\" DESC, session_topic, seq DESC"
 );
 
+/// The number that the next transaction will have which changes anything.
+const REVISION: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
+
 /// A number of rows or bytes.
 fn number(count: usize) -> Value<'static> {
     saturating(count).into()
@@ -404,6 +407,11 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
 
     async fn clock(&self, _: Timestamp) -> Result<Timestamp, StoreError> {
         silence::clock(&self.query).await
+    }
+
+    async fn revision(&self) -> Result<Option<i64>, StoreError> {
+        let lists = self.query.lists();
+        lists.one(REVISION, &[], Row::int).await.map(Some)
     }
 
     async fn silences(

@@ -335,6 +335,13 @@ impl<C: Connection> Sessions for SqliteStore<C> {
         Ok(outcomes)
     }
 
+    async fn revision(&self) -> Result<Option<i64>, StoreError> {
+        // What other connections have changed. Each counts for itself: where lists have several, the number
+        // may be another without a report.
+        let changes = "PRAGMA data_version";
+        self.lists.first(changes, [], Row::int).await
+    }
+
     async fn silences(
         &self,
         after: Timestamp,

@@ -496,6 +496,29 @@ fn readers_do_not_wait_for_writers() {
 }
 
 #[test]
+fn each_report_changes_the_revision() {
+    block_on(async {
+        let database = Database::new();
+        drop(database.open().await.unwrap());
+        let connection = || InTurn::open(&database.file(), 1);
+        let store = SqliteStore::new(Connections {
+            writer: connection(),
+            lookups: connection(),
+            lists: connection(),
+        });
+        let before = store.revision().await.unwrap();
+        assert!(before.is_some());
+        assert_eq!(store.revision().await.unwrap(), before);
+        let report = Report::new("a", "t", StatusKind::Running);
+        let now = DateTime::UNIX_EPOCH;
+        let decided = decide(&Workspace::Shared, &report, &Snapshot::default(), now, 60);
+        let outcome = store.commit(&decided.unwrap().commit).await;
+        assert_eq!(outcome.unwrap(), CommitOutcome::Committed);
+        assert_ne!(store.revision().await.unwrap(), before);
+    });
+}
+
+#[test]
 fn a_copy_made_by_sqlite_is_a_database_whose_readers_do_not_wait_either() {
     block_on(async {
         let database = Database::new();

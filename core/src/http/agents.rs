@@ -363,6 +363,12 @@ impl<P: Ports> App<P> {
         if after == RestAfter::Nothing {
             return reading.await;
         }
+        if self.precedence.may_look(self.now()) {
+            // What fails here fails in the reading, too.
+            if let Ok(Some(revision)) = self.ports.store().revision().await {
+                self.precedence.look(revision, self.now());
+            }
+        }
         let rest = |length| self.ports.pause(length);
         read.with_rests(reading, after, || self.now(), rest).await
     }

@@ -21,11 +21,17 @@ pub(super) const COURTESY: Duration = Duration::from_secs(1);
 /// How long a read that rests beside reports goes on at least before its next rest.
 const STRETCH: TimeDelta = TimeDelta::milliseconds(1);
 
-/// How many times as long a read rests, so that it has a fifth of the thread.
-const RESTS: u32 = 4;
+/// How many times as long a read rests, so that it has a seventh of the thread.
+const RESTS: u32 = 6;
 
 /// The longest rest. What has gone on for longer has mostly been held up by others.
-const MAX_REST: Duration = Duration::from_millis(20);
+const MAX_REST: Duration = Duration::from_millis(30);
+
+/// How long what was seen of other hosts' reports holds.
+const LOOK_AGAIN: TimeDelta = TimeDelta::milliseconds(50);
+
+/// How long ago storage may have been looked at, for a change since then to mean that reports are under way.
+const LATELY: TimeDelta = TimeDelta::seconds(1);
 
 /// What is under way at a host. Clones share it.
 #[derive(Debug, Clone)]
@@ -39,6 +45,10 @@ struct Shared {
     reports: AtomicUsize,
     /// Whether a report has come since the last read began.
     have_come: AtomicBool,
+    /// Whether other hosts on the same storage report.
+    others_report: AtomicBool,
+    /// What storage looked like, and when.
+    seen: Mutex<Option<(i64, Timestamp)>>,
     reads: Mutex<Reads>,
 }
 
@@ -67,6 +77,8 @@ impl Precedence {
             few,
             reports: AtomicUsize::new(0),
             have_come: AtomicBool::new(false),
+            others_report: AtomicBool::new(false),
+            seen: Mutex::new(None),
             reads: Mutex::new(reads),
         }))
     }
@@ -81,6 +93,19 @@ impl Precedence {
     /// Checks whether no report is under way, and none has come since the last read began.
     pub(super) fn is_quiet(&self) -> bool {
         self.0.is_quiet()
+    }
+
+    /// Checks whether nothing is known of reports, and storage has not been looked at lately.
+    pub(super) fn may_look(&self, now: Timestamp) -> bool {
+        let is_old = |(_, at)| now - at >= LOOK_AGAIN;
+        self.0.none_here() && self.0.seen().is_none_or(is_old)
+    }
+
+    /// Notes what storage looks like. If it has changed since the last look, others report.
+    pub(super) fn look(&self, revision: i64, now: Timestamp) {
+        let before = self.0.seen().replace((revision, now));
+        let has_moved = before.is_some_and(|(seen, at)| seen != revision && now - at < LATELY);
+        self.0.others_report.store(has_moved, Ordering::Relaxed);
     }
 
     /// Waits until a read may begin, but not beyond `courtesy`.
@@ -109,9 +134,18 @@ impl Shared {
         self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no report is under way or has just been. That none but a report's client can send its next
-    /// one takes a moment, in which it seems that there are none.
+    fn seen(&self) -> MutexGuard<'_, Option<(i64, Timestamp)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no report is under way anywhere, as far as is known.
     fn is_quiet(&self) -> bool {
+        self.none_here() && !self.others_report.load(Ordering::Relaxed)
+    }
+
+    /// Whether no report is under way at this host or has just been. That none but a report's client can send its next
+    /// one takes a moment, in which it seems that there are none.
+    fn none_here(&self) -> bool {
         self.reports.load(Ordering::Relaxed) == 0 && !self.have_come.load(Ordering::Relaxed)
     }
 
@@ -330,13 +364,48 @@ mod tests {
             })
         };
         assert_eq!(rests(RestAfter::Work, 400, 0..0), []);
-        assert_eq!(rests(RestAfter::Work, 400, 1..10), [4_800; 3]);
-        assert_eq!(rests(RestAfter::Time, 400, 1..10), [4_400; 4]);
-        assert_eq!(rests(RestAfter::Work, 400, 5..10), [4_800; 2]);
+        assert_eq!(rests(RestAfter::Work, 400, 1..10), [7_200; 3]);
+        assert_eq!(rests(RestAfter::Time, 400, 1..10), [6_600; 4]);
+        assert_eq!(rests(RestAfter::Work, 400, 5..10), [7_200; 2]);
         // Once, since its client may send another.
-        assert_eq!(rests(RestAfter::Work, 400, 1..2), [4_800]);
-        assert_eq!(rests(RestAfter::Work, 2_000, 1..4), [8_000; 3]);
-        assert_eq!(rests(RestAfter::Work, 30_000, 1..3), [20_000; 2]);
+        assert_eq!(rests(RestAfter::Work, 400, 1..2), [7_200]);
+        assert_eq!(rests(RestAfter::Work, 2_000, 1..4), [12_000; 3]);
+        assert_eq!(rests(RestAfter::Work, 30_000, 1..3), [30_000; 2]);
+    }
+
+    #[test]
+    fn what_changes_in_storage_shows_that_others_report() {
+        let precedence = Precedence::new(1);
+        let at = |millis| Timestamp::UNIX_EPOCH + TimeDelta::milliseconds(millis);
+        assert!(precedence.may_look(at(0)));
+        for (millis, revision, is_quiet) in [
+            // There is nothing to compare it with.
+            (0, 7, true),
+            (50, 7, true),
+            (100, 8, false),
+            (1_099, 9, false),
+            // Too long ago.
+            (2_099, 10, true),
+            (2_149, 11, false),
+            (2_199, 11, true),
+        ] {
+            assert!(precedence.may_look(at(millis)));
+            precedence.look(revision, at(millis));
+            assert_eq!(precedence.is_quiet(), is_quiet, "{millis}");
+            assert!(!precedence.may_look(at(millis + 49)));
+        }
+        let reporting = precedence.report();
+        assert!(!precedence.may_look(at(9_999)), "its own are known");
+        drop(reporting);
+    }
+
+    #[test]
+    fn a_read_rests_while_others_report() {
+        let precedence = Precedence::new(1);
+        precedence.look(1, Timestamp::UNIX_EPOCH);
+        precedence.look(2, Timestamp::UNIX_EPOCH);
+        let rests = rests(&precedence, RestAfter::Work, 400, |_| ());
+        assert_eq!(rests, [7_200; 3]);
     }
 
     /// Moves those that may begin to those at work.

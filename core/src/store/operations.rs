@@ -22,6 +22,7 @@ macro_rules! store_operations {
             fn load_many(keys: &[$crate::SessionKey]) -> Vec<$crate::Snapshot>;
             fn load(key: &$crate::SessionKey) -> $crate::Snapshot;
             fn clock(now: $crate::Timestamp) -> $crate::Timestamp;
+            fn revision() -> Option<i64>;
             fn silences(after: $crate::Timestamp, until: $crate::Timestamp, limit: usize)
                 -> Vec<($crate::SessionKey, $crate::Snapshot)>;
             fn note_silences(notes: &[$crate::store::SilenceNote]) -> Vec<bool>;

@@ -144,6 +144,12 @@ pub trait Sessions {
         async move { Ok(now) }
     }
 
+    /// A number that is another one if anybody, on whatever host, has stored a report since it was last asked
+    /// for. It may be another for other reasons as well. `None` where storage has none.
+    fn revision(&self) -> impl Future<Output = Result<Option<i64>, StoreError>> {
+        async { Ok(None) }
+    }
+
     /// Sessions of all workspaces whose expiry is [watched](crate::Silence::Watched) and comes after
     /// `after` and not after `until`: those that expire soonest, at most `limit`. The cost does not
     /// depend on how many expire at other times.

@@ -143,6 +143,27 @@ fn beside_reports_shorter_lists_are_written_at_leisure_too() {
 }
 
 #[test]
+fn reports_of_other_servers_are_seen_in_storage() {
+    let server = Server::new(settings(AuthMode::Open));
+    let other = server.beside(settings(AuthMode::Open));
+    let report = |topic: usize| {
+        let report = json!({
+            "agent_id": "a", "session_topic": topic.to_string(), "status": "running",
+            "timestamp": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(other.post("/webhook/status", &report).status, 200);
+    };
+    (0..300).for_each(report);
+    for (reports, is_quiet) in [(0, true), (0, true), (1, false), (0, true)] {
+        (0..reports).for_each(report);
+        let before = server.leisurely();
+        assert_eq!(server.get("/api/agents/a/sessions").status, 200);
+        assert_eq!(server.leisurely() == before, is_quiet);
+        server.clock.advance(TimeDelta::milliseconds(60));
+    }
+}
+
+#[test]
 fn few_lists_are_read_at_once_while_reports_come() {
     let server = Server::new(settings(AuthMode::Open));
     let report = |agent: usize| {

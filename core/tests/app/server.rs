@@ -15,7 +15,7 @@ use http_body_util::Full;
 use kubeagents_core::delivery::{Answer, PostError, Poster};
 use kubeagents_core::ports::{
     Clock, Entropy, Events, Mail, Mailer, NoEvents, NoThread, Notifier, PasswordFailure, Passwords,
-    Ports, Reports, SubscribeError,
+    Ports, Reports, RestAfter, SubscribeError,
 };
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
@@ -198,6 +198,10 @@ impl Ports for TestPorts {
 
     fn reads_beside_reports(&self) -> usize {
         1
+    }
+
+    fn reads_rest_after(&self) -> RestAfter {
+        RestAfter::Work
     }
 
     async fn at_leisure<T: Send + 'static>(

@@ -8,12 +8,12 @@ use chrono::DateTime;
 use kubeagents_core::ports::Reports;
 use kubeagents_core::store::suite::found_by_walking;
 use kubeagents_core::store::{
-    LeaseRequest, MAX_LOOKED_AT, MAX_PAGE_BYTES, Outbox, RefreshTokens, SessionQuery, Sessions,
-    WorkspaceQuery,
+    CommitOutcome, LeaseRequest, MAX_LOOKED_AT, MAX_PAGE_BYTES, Outbox, RefreshTokens,
+    SessionQuery, Sessions, WorkspaceQuery,
 };
 use kubeagents_core::{
-    AccountId, AuthMode, Quotas, RefreshToken, Report, ReportPolicy, SessionKey, StatusKind, Store,
-    StoreError, Witness, Workspace,
+    AccountId, AuthMode, Quotas, RefreshToken, Report, ReportPolicy, SessionKey, Snapshot,
+    StatusKind, Store, StoreError, Witness, Workspace, decide,
 };
 use kubeagents_store_postgres::{PostgresStore, Query, Row, Value, schema};
 use kubeagents_test_postgres::{Database, database, wait_for};
@@ -138,6 +138,20 @@ mod suite {
         let case = kubeagents_core::store::suite::registrations_go_when_their_link_has_run_out;
         run("links", async |store: &_, tag: &str| case(store, tag).await);
     }
+}
+
+#[tokio::test]
+async fn each_report_changes_the_revision() {
+    let database = database();
+    let store = store(pool(&database).await);
+    let before = store.revision().await.unwrap();
+    assert!(before.is_some());
+    let now = DateTime::UNIX_EPOCH;
+    let report = report("a", "t", "");
+    let decided = decide(&Workspace::Shared, &report, &Snapshot::default(), now, 60);
+    let outcome = store.commit(&decided.unwrap().commit).await;
+    assert_eq!(outcome.unwrap(), CommitOutcome::Committed);
+    assert_ne!(store.revision().await.unwrap(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,6 +56,11 @@ impl Places {
         self.last_number
     }
 
+    /// The last number given, of which each change takes one.
+    pub(super) const fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
     /// Puts a session where it belongs.
     pub(super) fn insert(&mut self, session: &mut SessionState) {
         let SessionState { number, head, .. } = session;

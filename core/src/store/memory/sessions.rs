@@ -696,6 +696,11 @@ impl Sessions for MemoryStore {
         Ok(state.commit(&commit.key, commit.expected_seq, &[commit]))
     }
 
+    async fn revision(&self) -> Result<Option<i64>, StoreError> {
+        let number = self.lock().sessions.places.last_number();
+        Ok(number.try_into().ok())
+    }
+
     async fn silences(
         &self,
         after: Timestamp,
