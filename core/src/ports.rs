@@ -268,11 +268,9 @@ pub struct CallerTrace {
 #[error("no thread can be started")]
 pub struct NoThread;
 
-/// What a list rests after while reports are under way, so that it leaves most of a thread to them.
+/// What a list rests after while reports are under way, so that it leaves most of a core to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestAfter {
-    /// Nothing: reports have a thread of their own.
-    Nothing,
     /// The time that it computes. What it waits for takes nothing from reports.
     Work,
     /// All its time. The host hands over row by row on the same cores, which is work too.
@@ -332,7 +330,12 @@ pub trait Ports {
 
     /// What a list rests after while reports are under way.
     fn reads_rest_after(&self) -> RestAfter {
-        RestAfter::Nothing
+        RestAfter::Work
+    }
+
+    /// Whether others on the same machine report to the same storage, so that lists make way for those, too.
+    fn has_siblings(&self) -> bool {
+        false
     }
 
     /// Does what takes the processor for long and may wait for what is more urgent: writing a long list

@@ -1,10 +1,9 @@
 //! The core's ports on a native host.
 
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use chrono::Utc;
-use kubeagents_core::ports::{CallerTrace, Clock, Entropy, NoThread, Reports};
+use kubeagents_core::ports::{CallerTrace, Clock, Entropy, NoThread, Reports, RestAfter};
 use kubeagents_core::store::MemoryStore;
 use kubeagents_core::{
     Incoming, Ports, Recorded, Recorder, ReportPolicy, StoreError, Timestamp, Witness, Workspace,
@@ -17,7 +16,7 @@ use crate::mail::MailSender;
 use crate::metrics::Metered;
 use crate::passwords::PasswordThreads;
 use crate::spans;
-use crate::threads::Threads;
+use crate::threads::{Threads, spare_cores};
 
 /// The system's clock.
 #[derive(Debug, Clone, Copy)]
@@ -132,9 +131,12 @@ impl<S: Changes, R: Reports> Ports for NativePorts<S, R> {
     }
 
     fn reads_beside_reports(&self) -> usize {
-        let cores = available_parallelism().map_or(1, usize::from);
-        // One core is always free for a report.
-        (cores - 1).max(1)
+        spare_cores()
+    }
+
+    fn reads_rest_after(&self) -> RestAfter {
+        // SQLite reads on the same cores. PostgreSQL may have others, but reports need those as well.
+        RestAfter::Time
     }
 
     async fn at_leisure<T: Send + 'static>(

@@ -14,7 +14,13 @@ const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread for each core that makes way for others, with a queue before them in which keys take turns.
+/// The cores that what takes long may keep busy: all but one, which is always free for a report.
+pub(crate) fn spare_cores() -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (cores - 1).max(1)
+}
+
+/// A thread for each [spare core](spare_cores) that makes way for others, with a queue before them in which keys take turns.
 /// They start with the first job, and end when this is dropped.
 pub(crate) struct Threads<K> {
     name: &'static str,
@@ -73,7 +79,7 @@ impl<K: Clone + Eq + Hash> Shared<K> {
 impl<K: Clone + Eq + Hash + Send + 'static> Threads<K> {
     /// Threads with a queue for so many jobs of each.
     pub(crate) fn new(name: &'static str, queue_per_thread: usize) -> Self {
-        let count = thread::available_parallelism().map_or(1, usize::from);
+        let count = spare_cores();
         let state = State {
             queue: FairQueue::new(count.saturating_mul(queue_per_thread)),
             is_over: false,

@@ -266,6 +266,10 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
     fn reads_rest_after(&self) -> RestAfter {
         P::READS_REST_AFTER
     }
+
+    fn has_siblings(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

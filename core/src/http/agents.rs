@@ -9,7 +9,7 @@ use super::precedence::COURTESY;
 use super::response::{Answer, json_of_size, link_next, ok, tagged};
 use super::{Admitted, ApiError, App, query_parameter};
 use crate::paging::{Cursor, SessionCursor};
-use crate::ports::{Ports, RestAfter};
+use crate::ports::Ports;
 use crate::session::SessionView;
 use crate::store::{
     AgentCursor, AgentQuery, Expiry, Page, Row, SessionHistory, SessionQuery, Sessions, StoreError,
@@ -359,16 +359,13 @@ impl<P: Ports> App<P> {
     ) -> Result<T, StoreError> {
         let courtesy = self.ports.pause(COURTESY);
         let read = self.precedence.read(workspace, courtesy).await;
-        let after = self.ports.reads_rest_after();
-        if after == RestAfter::Nothing {
-            return reading.await;
-        }
-        if self.precedence.may_look(self.now()) {
+        if self.ports.has_siblings() && self.precedence.may_look(self.now()) {
             // What fails here fails in the reading, too.
             if let Ok(Some(revision)) = self.ports.store().revision().await {
                 self.precedence.look(revision, self.now());
             }
         }
+        let after = self.ports.reads_rest_after();
         let rest = |length| self.ports.pause(length);
         read.with_rests(reading, after, || self.now(), rest).await
     }

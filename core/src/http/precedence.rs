@@ -1,5 +1,5 @@
 //! Reports before reads: while reports are under way, few lists are read at once. Workspaces take turns.
-//! Where all share one thread, a list rests now and then as well.
+//! A list that takes long rests now and then as well.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -15,7 +15,7 @@ use http_body_util::Full;
 use kubeagents_core::delivery::{Answer, PostError, Poster};
 use kubeagents_core::ports::{
     Clock, Entropy, Events, Mail, Mailer, NoEvents, NoThread, Notifier, PasswordFailure, Passwords,
-    Ports, Reports, RestAfter, SubscribeError,
+    Ports, Reports, SubscribeError,
 };
 use kubeagents_core::settings::{Host, Values};
 use kubeagents_core::store::MemoryStore;
@@ -200,8 +200,8 @@ impl Ports for TestPorts {
         1
     }
 
-    fn reads_rest_after(&self) -> RestAfter {
-        RestAfter::Work
+    fn has_siblings(&self) -> bool {
+        true
     }
 
     async fn at_leisure<T: Send + 'static>(
