@@ -333,7 +333,8 @@ pub trait Ports {
         RestAfter::Work
     }
 
-    /// Whether others on the same machine report to the same storage, so that lists make way for those, too.
+    /// Whether lists also make way for what other instances of the host report to the same storage. An
+    /// instance must last for several requests to see that.
     fn has_siblings(&self) -> bool {
         false
     }

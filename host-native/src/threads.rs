@@ -14,7 +14,8 @@ const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The cores that what takes long may keep busy: all but one, which is always free for a report.
+/// The cores that one kind of long work may keep busy: all but one, if there are several, so that a report
+/// finds a free one.
 pub(crate) fn spare_cores() -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     (cores - 1).max(1)

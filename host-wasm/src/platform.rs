@@ -17,8 +17,11 @@ const ANSWER_TIME: Duration = Duration::from_millis(300);
 
 /// The platform, as far as the standard library does not reach it. Clones are the same platform.
 pub trait Platform: Clone + Unpin + 'static {
-    /// What a list rests after while reports are under way in its instance.
+    /// What a list rests after while reports are under way.
     const READS_REST_AFTER: RestAfter = RestAfter::Work;
+
+    /// Whether several instances at once last for many requests each.
+    const HAS_SIBLINGS: bool = false;
 
     /// Runs a task beside the instance's requests, also after the answer to the one that it is
     /// spawned in. The platform may end it early together with the instance.

@@ -268,7 +268,7 @@ impl<S: Store + 'static, P: Platform> Ports for WasmPorts<S, P> {
     }
 
     fn has_siblings(&self) -> bool {
-        true
+        P::HAS_SIBLINGS
     }
 }
 

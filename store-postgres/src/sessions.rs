@@ -318,7 +318,7 @@ const HISTORY: &str = concat!(
     " ORDER BY \"timestamp\" DESC, session_topic, seq DESC"
 );
 
-/// The number that the next transaction will have which changes anything.
+/// A number that grows with the transactions that change anything in any database of the server.
 const REVISION: &str = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
 
 /// A number of rows or bytes.
@@ -410,8 +410,7 @@ impl<Q: Query, C> Sessions for PostgresStore<Q, C> {
     }
 
     async fn revision(&self) -> Result<Option<i64>, StoreError> {
-        let lists = self.query.lists();
-        lists.one(REVISION, &[], Row::int).await.map(Some)
+        self.query.one(REVISION, &[], Row::int).await.map(Some)
     }
 
     async fn silences(

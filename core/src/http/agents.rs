@@ -27,7 +27,8 @@ pub(super) const MAX_LIMIT: usize = 10_000;
 /// The most bytes of rows that are written as JSON at once, whatever waits meanwhile.
 const SHORT_BYTES: usize = 64 << 10;
 
-/// The same where no report has come since their reading began: as many as take a millisecond.
+/// The same where no report is under way, and none has come since a list last began to be read: as many as
+/// take about a millisecond.
 const SHORT_BYTES_IN_QUIET: usize = 1 << 20;
 
 /// Rows and where the next ones begin.
@@ -359,10 +360,11 @@ impl<P: Ports> App<P> {
     ) -> Result<T, StoreError> {
         let courtesy = self.ports.pause(COURTESY);
         let read = self.precedence.read(workspace, courtesy).await;
-        if self.ports.has_siblings() && self.precedence.may_look(self.now()) {
-            // What fails here fails in the reading, too.
-            if let Ok(Some(revision)) = self.ports.store().revision().await {
-                self.precedence.look(revision, self.now());
+        if self.ports.has_siblings() && self.precedence.is_to_look(self.now()) {
+            match self.ports.store().revision().await {
+                Ok(Some(revision)) => self.precedence.look(revision, self.now()),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "what others report is not seen"),
             }
         }
         let after = self.ports.reads_rest_after();

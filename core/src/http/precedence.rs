@@ -21,13 +21,13 @@ pub(super) const COURTESY: Duration = Duration::from_secs(1);
 /// How long a read that rests beside reports goes on at least before its next rest.
 const STRETCH: TimeDelta = TimeDelta::milliseconds(1);
 
-/// How many times as long a read rests, so that it has a seventh of the thread.
+/// How many times as long a read rests, so that it works for a seventh of its time.
 const RESTS: u32 = 6;
 
 /// The longest rest. What has gone on for longer has mostly been held up by others.
 const MAX_REST: Duration = Duration::from_millis(30);
 
-/// How long what was seen of other hosts' reports holds.
+/// How long it takes at least until storage is looked at again.
 const LOOK_AGAIN: TimeDelta = TimeDelta::milliseconds(50);
 
 /// How long ago storage may have been looked at, for a change since then to mean that reports are under way.
@@ -43,13 +43,31 @@ struct Shared {
     few: usize,
     /// Reports under way.
     reports: AtomicUsize,
-    /// Whether a report has come since the last read began.
-    have_come: AtomicBool,
-    /// Whether other hosts on the same storage report.
-    others_report: AtomicBool,
-    /// What storage looked like, and when.
-    seen: Mutex<Option<(i64, Timestamp)>>,
+    /// How many reports have come.
+    come: AtomicUsize,
+    /// How many had come when the last read began.
+    come_before: AtomicUsize,
+    /// Whether siblings report, as far as the last look at storage tells.
+    siblings_report: AtomicBool,
+    looks: Mutex<Looks>,
     reads: Mutex<Reads>,
+}
+
+/// Looks at storage for what siblings report.
+#[derive(Debug, Default)]
+struct Looks {
+    /// When the last one began.
+    began: Option<Timestamp>,
+    /// What the last one saw.
+    last: Option<Look>,
+}
+
+#[derive(Debug)]
+struct Look {
+    revision: i64,
+    at: Timestamp,
+    /// How many of the host's own reports had come.
+    come: usize,
 }
 
 #[derive(Debug)]
@@ -64,7 +82,11 @@ pub(super) struct Reporting(Arc<Shared>);
 
 /// A read at work; over when dropped.
 #[derive(Debug)]
-pub(super) struct Read(Arc<Shared>);
+pub(super) struct Read {
+    shared: Arc<Shared>,
+    /// How many reports had come when it began.
+    come: usize,
+}
 
 impl Precedence {
     /// `few`: the most reads at once beside reports.
@@ -76,9 +98,10 @@ impl Precedence {
         Self(Arc::new(Shared {
             few,
             reports: AtomicUsize::new(0),
-            have_come: AtomicBool::new(false),
-            others_report: AtomicBool::new(false),
-            seen: Mutex::new(None),
+            come: AtomicUsize::new(0),
+            come_before: AtomicUsize::new(0),
+            siblings_report: AtomicBool::new(false),
+            looks: Mutex::default(),
             reads: Mutex::new(reads),
         }))
     }
@@ -86,7 +109,7 @@ impl Precedence {
     /// Notes that a report is under way.
     pub(super) fn report(&self) -> Reporting {
         self.0.reports.fetch_add(1, Ordering::Relaxed);
-        self.0.have_come.store(true, Ordering::Relaxed);
+        self.0.come.fetch_add(1, Ordering::Relaxed);
         Reporting(Arc::clone(&self.0))
     }
 
@@ -95,17 +118,36 @@ impl Precedence {
         self.0.is_quiet()
     }
 
-    /// Checks whether nothing is known of reports, and storage has not been looked at lately.
-    pub(super) fn may_look(&self, now: Timestamp) -> bool {
-        let is_old = |(_, at)| now - at >= LOOK_AGAIN;
-        self.0.none_here() && self.0.seen().is_none_or(is_old)
+    /// Whether to look at storage now, for whether siblings report: not where the host itself does, and not
+    /// often. Whoever is told to does.
+    pub(super) fn is_to_look(&self, now: Timestamp) -> bool {
+        let mut looks = self.0.looks();
+        let is_old = |began: Timestamp| (now - began).abs() >= LOOK_AGAIN;
+        let is_due = self.0.none_here() && looks.began.is_none_or(is_old);
+        if is_due {
+            looks.began = Some(now);
+        }
+        is_due
     }
 
-    /// Notes what storage looks like. If it has changed since the last look, others report.
+    /// Notes what storage looks like. If it has changed since the last look, lately and not by the host's own
+    /// reports, siblings report. So it takes two reads in a second until they are known of.
     pub(super) fn look(&self, revision: i64, now: Timestamp) {
-        let before = self.0.seen().replace((revision, now));
-        let has_moved = before.is_some_and(|(seen, at)| seen != revision && now - at < LATELY);
-        self.0.others_report.store(has_moved, Ordering::Relaxed);
+        let come = self.0.come.load(Ordering::Relaxed);
+        let look = Look {
+            revision,
+            at: now,
+            come,
+        };
+        let last = self.0.looks().last.replace(look);
+        let report = last.is_some_and(|last| {
+            let is_late = (now - last.at).abs() < LATELY;
+            last.revision != revision && last.come == come && is_late
+        });
+        self.0.siblings_report.store(report, Ordering::Relaxed);
+        if !report {
+            self.0.let_in();
+        }
     }
 
     /// Waits until a read may begin, but not beyond `courtesy`.
@@ -134,19 +176,32 @@ impl Shared {
         self.reads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seen(&self) -> MutexGuard<'_, Option<(i64, Timestamp)>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether no report is under way anywhere, as far as is known.
     fn is_quiet(&self) -> bool {
-        self.none_here() && !self.others_report.load(Ordering::Relaxed)
+        self.none_here() && !self.siblings_report.load(Ordering::Relaxed)
     }
 
     /// Whether no report is under way at this host or has just been. That none but a report's client can send its next
     /// one takes a moment, in which it seems that there are none.
     fn none_here(&self) -> bool {
-        self.reports.load(Ordering::Relaxed) == 0 && !self.have_come.load(Ordering::Relaxed)
+        let come_before = self.come_before.load(Ordering::Relaxed);
+        self.reports.load(Ordering::Relaxed) == 0 && !self.have_come(come_before)
+    }
+
+    /// Whether reports have come since there had been so many.
+    fn have_come(&self, before: usize) -> bool {
+        self.come.load(Ordering::Relaxed) != before
+    }
+
+    /// Whether a report is under way, or has come since there had been so many, or siblings report.
+    fn is_beside_reports(&self, before: usize) -> bool {
+        self.reports.load(Ordering::Relaxed) > 0
+            || self.have_come(before)
+            || self.siblings_report.load(Ordering::Relaxed)
     }
 
     /// Whether another read may begin.
@@ -155,9 +210,13 @@ impl Shared {
     }
 
     fn begin(self: &Arc<Self>, reads: &mut Reads) -> Read {
-        self.have_come.store(false, Ordering::Relaxed);
+        let come = self.come.load(Ordering::Relaxed);
+        self.come_before.store(come, Ordering::Relaxed);
         reads.at_work += 1;
-        Read(Arc::clone(self))
+        Read {
+            shared: Arc::clone(self),
+            come,
+        }
     }
 
     /// A read now, or a place in the queue.
@@ -182,11 +241,19 @@ impl Shared {
         }
         None
     }
+
+    /// Has those begin that wait and may.
+    fn let_in(self: &Arc<Self>) {
+        while let Some((sender, read)) = self.next() {
+            // Whoever has gone meanwhile drops the read, and so passes it on.
+            let _ = sender.send(read);
+        }
+    }
 }
 
 impl Read {
     /// Does what the read is to do, with a rest after each [`STRETCH`] or more at the end of which reports
-    /// are under way.
+    /// are under way or have come meanwhile: for [`COURTESY`] in all.
     pub(super) async fn with_rests<T, R: Future<Output = ()>>(
         &self,
         work: impl Future<Output = T>,
@@ -196,6 +263,8 @@ impl Read {
     ) -> T {
         let mut work = pin!(work);
         let mut gone = TimeDelta::zero();
+        let mut courtesy = COURTESY;
+        let mut come = self.come;
         let mut began = now();
         loop {
             let step = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
@@ -203,14 +272,17 @@ impl Read {
                 return done;
             }
             let stopped = now();
-            gone += stopped - began;
+            // A clock may have been set back.
+            gone += (stopped - began).max(TimeDelta::zero());
             began = stopped;
             if gone >= STRETCH {
                 let length = gone.to_std().unwrap_or_default() * RESTS;
                 gone = TimeDelta::zero();
-                if !self.0.is_quiet() {
-                    self.0.have_come.store(false, Ordering::Relaxed);
-                    rest(length.min(MAX_REST)).await;
+                let length = length.min(MAX_REST).min(courtesy);
+                if !length.is_zero() && self.shared.is_beside_reports(come) {
+                    come = self.shared.come.load(Ordering::Relaxed);
+                    courtesy -= length;
+                    rest(length).await;
                     began = now();
                     continue;
                 }
@@ -241,11 +313,8 @@ impl Drop for Reporting {
 
 impl Drop for Read {
     fn drop(&mut self) {
-        self.0.lock().at_work -= 1;
-        while let Some((sender, read)) = self.0.next() {
-            // Whoever has gone meanwhile drops the read, and so passes it on.
-            let _ = sender.send(read);
-        }
+        self.shared.lock().at_work -= 1;
+        self.shared.let_in();
     }
 }
 
@@ -314,12 +383,12 @@ mod tests {
         assert_eq!(precedence.0.lock().at_work, 1);
     }
 
-    /// The rests, in µs, of a read that takes ten steps of so many µs, and waits 300 µs after each. At each
+    /// The rests, in µs, of a read that takes `count` steps of `step` µs each, and waits 300 µs after each. At each
     /// step, `beside` is told how many there have been.
     fn rests(
         precedence: &Precedence,
         after: RestAfter,
-        step: i64,
+        (count, step): (usize, i64),
         beside: impl Fn(usize),
     ) -> Vec<u128> {
         let read = poll(&mut waiting(precedence, 0)).unwrap();
@@ -331,7 +400,7 @@ mod tests {
             now.set(now.get() + TimeDelta::microseconds(step));
             context.waker().wake_by_ref();
             match steps.get() {
-                10 => Poll::Ready("done"),
+                done if done == count => Poll::Ready("done"),
                 _ => Poll::Pending,
             }
         });
@@ -354,7 +423,7 @@ mod tests {
         let precedence = Precedence::new(1);
         let reporting = Cell::new(None);
         let rests = |after, step, reports: Range<usize>| {
-            rests(&precedence, after, step, |step| {
+            rests(&precedence, after, (10, step), |step| {
                 if step == reports.start {
                     reporting.set(Some(precedence.report()));
                 }
@@ -371,13 +440,22 @@ mod tests {
         assert_eq!(rests(RestAfter::Work, 400, 1..2), [7_200]);
         assert_eq!(rests(RestAfter::Work, 2_000, 1..4), [12_000; 3]);
         assert_eq!(rests(RestAfter::Work, 30_000, 1..3), [30_000; 2]);
+        assert_eq!(rests(RestAfter::Work, -1, 1..10), []);
     }
 
     #[test]
-    fn what_changes_in_storage_shows_that_others_report() {
+    fn a_read_rests_for_a_second_in_all() {
+        let precedence = Precedence::new(1);
+        let _reporting = precedence.report();
+        let rests = rests(&precedence, RestAfter::Time, (50, 10_000), |_| ());
+        assert_eq!(rests[..33], [30_000; 33]);
+        assert_eq!(rests[33..], [10_000]);
+    }
+
+    #[test]
+    fn what_changes_in_storage_shows_that_siblings_report() {
         let precedence = Precedence::new(1);
         let at = |millis| Timestamp::UNIX_EPOCH + TimeDelta::milliseconds(millis);
-        assert!(precedence.may_look(at(0)));
         for (millis, revision, is_quiet) in [
             // There is nothing to compare it with.
             (0, 7, true),
@@ -388,23 +466,45 @@ mod tests {
             (2_099, 10, true),
             (2_149, 11, false),
             (2_199, 11, true),
+            // The clock was set back.
+            (199, 12, true),
+            (249, 13, false),
+            (299, 13, true),
         ] {
-            assert!(precedence.may_look(at(millis)));
+            assert!(precedence.is_to_look(at(millis)));
+            assert!(!precedence.is_to_look(at(millis)), "another does");
             precedence.look(revision, at(millis));
-            assert_eq!(precedence.is_quiet(), is_quiet, "{millis}");
-            assert!(!precedence.may_look(at(millis + 49)));
+            assert_eq!(precedence.0.is_quiet(), is_quiet, "{millis}");
+            assert!(!precedence.is_to_look(at(millis + 49)));
         }
         let reporting = precedence.report();
-        assert!(!precedence.may_look(at(9_999)), "its own are known");
+        assert!(!precedence.is_to_look(at(349)), "its own are known");
         drop(reporting);
+        let read = poll(&mut waiting(&precedence, 0));
+        assert!(precedence.is_to_look(at(349)));
+        precedence.look(14, at(349));
+        assert!(precedence.0.is_quiet(), "it was its own");
+        drop(read);
     }
 
     #[test]
-    fn a_read_rests_while_others_report() {
+    fn who_waits_for_siblings_begins_when_they_are_quiet() {
         let precedence = Precedence::new(1);
         precedence.look(1, Timestamp::UNIX_EPOCH);
         precedence.look(2, Timestamp::UNIX_EPOCH);
-        let rests = rests(&precedence, RestAfter::Work, 400, |_| ());
+        let first = poll(&mut waiting(&precedence, 0));
+        let mut second = waiting(&precedence, 0);
+        assert!(first.is_some() && poll(&mut second).is_none());
+        precedence.look(2, Timestamp::UNIX_EPOCH);
+        assert!(poll(&mut second).is_some());
+    }
+
+    #[test]
+    fn a_read_rests_while_siblings_report() {
+        let precedence = Precedence::new(1);
+        precedence.look(1, Timestamp::UNIX_EPOCH);
+        precedence.look(2, Timestamp::UNIX_EPOCH);
+        let rests = rests(&precedence, RestAfter::Work, (10, 400), |_| ());
         assert_eq!(rests, [7_200; 3]);
     }
 

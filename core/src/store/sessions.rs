@@ -144,8 +144,8 @@ pub trait Sessions {
         async move { Ok(now) }
     }
 
-    /// A number that is another one if anybody, on whatever host, has stored a report since it was last asked
-    /// for. It may be another for other reasons as well. `None` where storage has none.
+    /// A hint: a number that is mostly another one if anybody, on whatever host, has stored a report since it
+    /// was last asked for, and may be another for other reasons. `None` where storage has none.
     fn revision(&self) -> impl Future<Output = Result<Option<i64>, StoreError>> {
         async { Ok(None) }
     }

@@ -141,6 +141,7 @@ async fn a_log_in_that_fails_is_logged_with_the_clients_address() {
 async fn a_crowd_of_log_ins_by_one_client_does_not_hold_up_another() {
     let server = Arc::new(Server::start(&[("TRUSTED_PROXIES", "127.0.0.1")]));
     let cores = std::thread::available_parallelism().unwrap().get();
+    let threads = (cores - 1).max(1);
     let mut crowd = JoinSet::new();
     for n in 0..cores * 200 {
         let server = server.clone();
@@ -159,5 +160,5 @@ async fn a_crowd_of_log_ins_by_one_client_does_not_hold_up_another() {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{answer:?}");
     let finished = std::iter::from_fn(|| crowd.try_join_next());
     let checked = finished.filter(|status| matches!(status, Ok(StatusCode::UNAUTHORIZED)));
-    assert!(checked.count() < cores * 32, "it waited behind the crowd");
+    assert!(checked.count() < threads * 32, "it waited behind the crowd");
 }

@@ -15,6 +15,7 @@ pub(super) struct Spin;
 impl Platform for Spin {
     // Each row of a database is an event, for which Spin works more than the component.
     const READS_REST_AFTER: RestAfter = RestAfter::Time;
+    const HAS_SIBLINGS: bool = true;
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         spin_sdk::wasip3::spawn(task);
