@@ -141,8 +141,8 @@ impl Precedence {
         };
         let last = self.0.looks().last.replace(look);
         let report = last.is_some_and(|last| {
-            let is_late = (now - last.at).abs() < LATELY;
-            last.revision != revision && last.come == come && is_late
+            let is_recent = (now - last.at).abs() < LATELY;
+            last.revision != revision && last.come == come && is_recent
         });
         self.0.siblings_report.store(report, Ordering::Relaxed);
         if !report {
