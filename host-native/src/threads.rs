@@ -21,8 +21,8 @@ pub(crate) fn spare_cores() -> usize {
     (cores - 1).max(1)
 }
 
-/// A thread for each [spare core](spare_cores) that makes way for others, with a queue before them in which keys take turns.
-/// They start with the first job, and end when this is dropped.
+/// A thread for each [spare core](spare_cores) that makes way for others, with a queue before them in which
+/// keys take turns. They start with the first job, and end when this is dropped.
 pub(crate) struct Threads<K> {
     name: &'static str,
     count: usize,

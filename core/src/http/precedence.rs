@@ -123,7 +123,7 @@ impl Precedence {
     pub(super) fn is_to_look(&self, now: Timestamp) -> bool {
         let mut looks = self.0.looks();
         let is_old = |began: Timestamp| (now - began).abs() >= LOOK_AGAIN;
-        let is_due = self.0.none_here() && looks.began.is_none_or(is_old);
+        let is_due = self.0.none_here_since(self.0.come_before()) && looks.began.is_none_or(is_old);
         if is_due {
             looks.began = Some(now);
         }
@@ -180,28 +180,26 @@ impl Shared {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no report is under way anywhere, as far as is known.
+    /// Whether no report is under way anywhere, as far as is known, and none has come to this host since
+    /// there had been so many.
+    fn is_quiet_since(&self, come: usize) -> bool {
+        self.none_here_since(come) && !self.siblings_report.load(Ordering::Relaxed)
+    }
+
+    /// Whether no report is under way at this host, and none has come since there had been so many. That
+    /// none but a report's client can send its next one takes a moment, in which it seems that there are none.
+    fn none_here_since(&self, come: usize) -> bool {
+        self.reports.load(Ordering::Relaxed) == 0 && self.come.load(Ordering::Relaxed) == come
+    }
+
+    /// How many reports had come when the last read began.
+    fn come_before(&self) -> usize {
+        self.come_before.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is quiet since the last read began.
     fn is_quiet(&self) -> bool {
-        self.none_here() && !self.siblings_report.load(Ordering::Relaxed)
-    }
-
-    /// Whether no report is under way at this host or has just been. That none but a report's client can send its next
-    /// one takes a moment, in which it seems that there are none.
-    fn none_here(&self) -> bool {
-        let come_before = self.come_before.load(Ordering::Relaxed);
-        self.reports.load(Ordering::Relaxed) == 0 && !self.have_come(come_before)
-    }
-
-    /// Whether reports have come since there had been so many.
-    fn have_come(&self, before: usize) -> bool {
-        self.come.load(Ordering::Relaxed) != before
-    }
-
-    /// Whether a report is under way, or has come since there had been so many, or siblings report.
-    fn is_beside_reports(&self, before: usize) -> bool {
-        self.reports.load(Ordering::Relaxed) > 0
-            || self.have_come(before)
-            || self.siblings_report.load(Ordering::Relaxed)
+        self.is_quiet_since(self.come_before())
     }
 
     /// Whether another read may begin.
@@ -279,7 +277,7 @@ impl Read {
                 let length = gone.to_std().unwrap_or_default() * RESTS;
                 gone = TimeDelta::zero();
                 let length = length.min(MAX_REST).min(courtesy);
-                if !length.is_zero() && self.shared.is_beside_reports(come) {
+                if !length.is_zero() && !self.shared.is_quiet_since(come) {
                     come = self.shared.come.load(Ordering::Relaxed);
                     courtesy -= length;
                     rest(length).await;

@@ -22,6 +22,15 @@ fn get(server: &Server, path: &str) -> Pin<Box<impl Future<Output = Response<Byt
     Box::pin(async move { answer.await.map(kubeagents_core::Reply::into_whole) })
 }
 
+/// Reports on a session of the agent `a`.
+fn report_on(server: &Server, topic: usize) {
+    let report = json!({
+        "agent_id": "a", "session_topic": topic.to_string(), "status": "running",
+        "timestamp": "2026-01-01T00:00:00Z",
+    });
+    assert_eq!(server.post("/webhook/status", &report).status, 200);
+}
+
 fn is_at_work(request: &mut Pin<Box<impl Future>>) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     matches!(request.as_mut().poll(&mut context), Poll::Pending)
@@ -122,13 +131,7 @@ fn long_lists_are_written_at_leisure_whatever_number_of_rows_they_have() {
 #[test]
 fn beside_reports_shorter_lists_are_written_at_leisure_too() {
     let server = Server::new(settings(AuthMode::Open));
-    let report = |topic: usize| {
-        let report = json!({
-            "agent_id": "a", "session_topic": topic.to_string(), "status": "running",
-            "timestamp": "2026-01-01T00:00:00Z",
-        });
-        assert_eq!(server.post("/webhook/status", &report).status, 200);
-    };
+    let report = |topic: usize| report_on(&server, topic);
     (0..300).for_each(report);
     for comes in [false, true] {
         let before = server.leisurely();
@@ -146,13 +149,7 @@ fn beside_reports_shorter_lists_are_written_at_leisure_too() {
 fn reports_of_other_servers_are_seen_in_storage() {
     let server = Server::new(settings(AuthMode::Open));
     let other = server.beside(settings(AuthMode::Open));
-    let report = |topic: usize| {
-        let report = json!({
-            "agent_id": "a", "session_topic": topic.to_string(), "status": "running",
-            "timestamp": "2026-01-01T00:00:00Z",
-        });
-        assert_eq!(other.post("/webhook/status", &report).status, 200);
-    };
+    let report = |topic: usize| report_on(&other, topic);
     (0..300).for_each(report);
     for (reports, is_quiet) in [(0, true), (0, true), (1, false), (0, true)] {
         (0..reports).for_each(report);
