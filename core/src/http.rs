@@ -8,6 +8,7 @@ mod audit;
 mod body;
 mod channels;
 mod client;
+mod coalescing;
 mod cookie;
 mod cors;
 mod credentials;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use serde::de::DeserializeOwned;
@@ -69,6 +71,7 @@ use body::{Received, Standing};
 use client::Client;
 pub use client::Peer;
 pub(crate) use client::network;
+use coalescing::Coalescing;
 use cookie::CookieNames;
 use credentials::Caller;
 use endpoints::{Access, Endpoint, Route, Row};
@@ -76,8 +79,9 @@ use error::ApiError;
 use known_accounts::KnownAccounts;
 use limits::ReportRate;
 pub use origin::Encrypted;
-use precedence::Precedence;
+use precedence::{COURTESY, Precedence};
 use request_id::RequestIds;
+use response::Answer;
 use shares::Shares;
 use trace::{Pseudonyms, Trace};
 use turns::{Impatient, PATIENCE, Turn, Turns};
@@ -96,6 +100,7 @@ pub struct App<P> {
     bodies: Shares,
     turns: Turns<Workspace>,
     precedence: Precedence,
+    coalescing: Coalescing<Answer>,
     /// Turns at the passwords of one address, for each client.
     attempts: Turns<(String, IpAddr)>,
     known_accounts: KnownAccounts,
@@ -160,6 +165,7 @@ impl<P: Ports> App<P> {
             cookie_names: CookieNames::new(&settings.jwt_secret),
             bodies: Shares::new(body::BUDGET_BYTES),
             turns: Turns::new(settings.values.reads_in_flight as usize),
+            coalescing: Coalescing::new(),
             attempts: Turns::new(1),
             known_accounts: KnownAccounts::default(),
             unsent: Shares::new(unsent::BUDGET_BYTES),
@@ -265,11 +271,6 @@ impl<P: Ports> App<P> {
             // Minutes may have passed with a slow body, and the key or the account may be gone.
             caller = self.admit(parts, row.access).await?;
         }
-        // Whoever still sends a body, which these need not have, takes no turn from others.
-        let _turn = match row.endpoint.is_list() {
-            true => self.turn(&workspace).await?,
-            false => None,
-        };
         let request = Admitted {
             parts,
             route,
@@ -280,7 +281,18 @@ impl<P: Ports> App<P> {
         };
         let reporting =
             (row.access == Access::Scope(Scope::Report)).then(|| self.precedence.report());
-        let answer = self.dispatch(row.endpoint, request).await;
+        let mut turn = None;
+        let answering = async {
+            if row.endpoint.is_list() {
+                // Whoever still sends a body, which these need not have, takes no turn from others.
+                turn = self.turn(&workspace).await?;
+            }
+            self.dispatch(row.endpoint, request).await
+        };
+        let answer = match row.is_coalesced() {
+            true => self.coalesced(&workspace, &parts.uri, answering).await,
+            false => answering.await,
+        };
         drop(reporting);
         if answer.as_ref().is_err_and(ApiError::is_bad_request) {
             // Nothing has come of it.
@@ -303,6 +315,27 @@ impl<P: Ports> App<P> {
             }
             stream => Ok(Response::from_parts(head, stream)),
         }
+    }
+
+    /// The answer to all who ask for the same list at once.
+    async fn coalesced(
+        &self,
+        workspace: &Workspace,
+        uri: &Uri,
+        answering: impl Future<Output = Result<Response<Reply<FeedOf<P>>>, ApiError>>,
+    ) -> Result<Response<Reply<FeedOf<P>>>, ApiError> {
+        let read = async {
+            let (head, reply) = answering.await?.into_parts();
+            let whole = reply
+                .whole()
+                .ok_or_else(|| ApiError::internal("an endless list"))?;
+            Ok(Response::from_parts(head, whole))
+        };
+        let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let question = (workspace.clone(), target.to_owned());
+        let patience = self.ports.pause(COURTESY);
+        let answer = self.coalescing.answer(question, patience, read).await;
+        answer.map(|response| response.map(Reply::Whole))
     }
 
     async fn admit(&self, parts: &Parts, access: Access) -> Result<Caller, ApiError> {

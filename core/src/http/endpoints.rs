@@ -285,6 +285,12 @@ impl Row {
         self.path.split('/').filter_map(placeholder)
     }
 
+    /// Whether those who ask at once for the same path and query of a workspace get the same answer: what it
+    /// lists depends on nothing else.
+    pub(super) fn is_coalesced(&self) -> bool {
+        self.access == READ && self.endpoint.is_list()
+    }
+
     /// Whether its answer has an `ETag`, and is left out when the client has it: what there is to read
     /// in a workspace or an account.
     pub(super) fn is_conditional(&self) -> bool {

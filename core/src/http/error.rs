@@ -1,6 +1,7 @@
 //! Errors as clients see them, and their causes as the log does.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -19,7 +20,7 @@ const WRONG_KIND: &str = "Bearer error=\"invalid_token\", error_description=\"an
                           /api/auth/login is needed here, not an API key\"";
 
 /// Why a request is refused or failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{status}: {message}")]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -34,7 +35,7 @@ pub(crate) struct ApiError {
     /// Whether the credentials are valid, and of a kind that is of no use here; with 401.
     is_wrong_kind: bool,
     /// What went wrong inside. For the log only.
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 /// Why a request is refused or failed.
@@ -208,7 +209,7 @@ impl ApiError {
     pub(crate) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Self {
-            source: Some(cause.into()),
+            source: Some(cause.into().into()),
             ..Self::new(status, "internal_error", "internal error")
         }
     }
@@ -216,7 +217,7 @@ impl ApiError {
     pub(crate) fn misconfigured(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let message = "the server is misconfigured; its log says why";
         Self {
-            source: Some(cause.into()),
+            source: Some(cause.into().into()),
             ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "misconfigured", message)
         }
     }
@@ -224,7 +225,7 @@ impl ApiError {
     pub(crate) fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self {
-            source: Some(cause.into()),
+            source: Some(cause.into().into()),
             ..Self::new(status, "unavailable", "temporarily unavailable, try again")
         }
     }

@@ -57,6 +57,16 @@ impl<F> From<Bytes> for Reply<F> {
     }
 }
 
+impl<F> Reply<F> {
+    /// The whole body, unless it is a stream.
+    pub(super) fn whole(self) -> Option<Bytes> {
+        match self {
+            Self::Whole(bytes) => Some(bytes),
+            Self::Events(_) => None,
+        }
+    }
+}
+
 impl Reply<Infallible> {
     /// The whole body, on a host that cannot stream.
     pub fn into_whole(self) -> Bytes {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use chrono::TimeDelta;
 use futures_util::{StreamExt, stream};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{Full, StreamBody};
 use kubeagents_core::ports::Clock;
@@ -50,9 +50,8 @@ fn a_workspace_reads_so_many_lists_at_once_and_others_are_told_to_come_again() {
         });
         assert_eq!(server.post("/webhook/status", &report).status, 200);
     }
-    let slow = "/api/agents?status=failed";
-    let mut first = get(&server, slow);
-    let mut second = get(&server, slow);
+    let mut first = get(&server, "/api/agents?status=failed");
+    let mut second = get(&server, "/api/agents?status=failed&limit=9");
     assert!(is_at_work(&mut first) && is_at_work(&mut second));
 
     // The clock of these tests does not wait.
@@ -146,6 +145,45 @@ fn beside_reports_shorter_lists_are_written_at_leisure_too() {
 }
 
 #[test]
+fn those_who_ask_for_the_same_list_meanwhile_share_a_reading_that_has_what_was_reported_before() {
+    let server = Server::new(settings(AuthMode::Open));
+    (0..300).for_each(|topic| report_on(&server, topic));
+    let path = "/api/agents/a/sessions?limit=299";
+    let mut first = get(&server, path);
+    assert!(is_at_work(&mut first));
+    server.clock.advance(TimeDelta::seconds(1));
+    report_on(&server, 300);
+    let mut others: Vec<_> = (0..5).map(|_| get(&server, path)).collect();
+    assert!(others.iter_mut().all(is_at_work));
+    assert_eq!(
+        server.get("/api/agents/a/sessions").status,
+        200,
+        "another list does not wait"
+    );
+    while is_at_work(&mut first) {}
+
+    let before = server.leisurely();
+    let mut context = Context::from_waker(Waker::noop());
+    for other in &mut others {
+        let answer = loop {
+            if let Poll::Ready(answer) = other.as_mut().poll(&mut context) {
+                break answer;
+            }
+            // For what is read to be written at leisure, which is counted.
+            report_on(&server, 1);
+        };
+        let body: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
+        let sessions = body["sessions"].as_array().unwrap();
+        let has_last = sessions
+            .iter()
+            .any(|session| session["session_topic"] == "300");
+        assert_eq!((answer.status(), has_last), (StatusCode::OK, true));
+        assert!(answer.headers()["link"].to_str().unwrap().contains("next"));
+    }
+    assert_eq!(server.leisurely(), before + 1);
+}
+
+#[test]
 fn reports_of_other_servers_are_seen_in_storage() {
     let server = Server::new(settings(AuthMode::Open));
     let other = server.beside(settings(AuthMode::Open));
@@ -171,11 +209,10 @@ fn few_lists_are_read_at_once_while_reports_come() {
         assert_eq!(server.post("/webhook/status", &report).status, 200);
     };
     (0..300).for_each(report);
-    let slow = "/api/agents?status=failed";
-    let mut first = get(&server, slow);
+    let mut first = get(&server, "/api/agents?status=failed");
     assert!(is_at_work(&mut first));
     report(0);
-    let mut second = get(&server, slow);
+    let mut second = get(&server, "/api/agents?status=failed&limit=9");
     for _ in 0..100 {
         assert!(is_at_work(&mut second), "it reads beside the first");
     }
