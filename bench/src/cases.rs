@@ -133,6 +133,7 @@ const TRANSACTION: &str = "one writer with one transaction and one flush a repor
 const PGBENCH: &str = "pgbench with the statement of a single report, prepared";
 const EMPTY: &str = "an empty component in the same host";
 const ALONE: &str = "the writer alone";
+const OWN: &str = "each its own";
 const SHORT_HISTORY: &str = "reports on sessions with up to 100";
 const NO_NEIGHBOURS: &str = "that workspace alone";
 
@@ -177,6 +178,22 @@ pub(crate) const CASES: &[Case] = &[
         unit: PER_SECOND,
         aim: AtLeast(0.6),
         open: |bench| reads::in_memory(bench, Read::Sessions),
+    },
+    Case {
+        name: "memory/same-session",
+        what: "a session with 1,000 statuses, which all ask for, in memory",
+        limit: OWN,
+        unit: PER_SECOND,
+        aim: AtLeast(1.2),
+        open: |bench| reads::shared(bench, Memory),
+    },
+    Case {
+        name: "postgres/same-session",
+        what: "a session with 1,000 statuses, which all ask for, PostgreSQL",
+        limit: OWN,
+        unit: PER_SECOND,
+        aim: AtLeast(1.5),
+        open: |bench| reads::shared(bench, Postgres),
     },
     Case {
         name: "sqlite/report",

@@ -79,7 +79,7 @@ use error::ApiError;
 use known_accounts::KnownAccounts;
 use limits::ReportRate;
 pub use origin::Encrypted;
-use precedence::{COURTESY, Precedence};
+use precedence::Precedence;
 use request_id::RequestIds;
 use response::Answer;
 use shares::Shares;
@@ -165,7 +165,7 @@ impl<P: Ports> App<P> {
             cookie_names: CookieNames::new(&settings.jwt_secret),
             bodies: Shares::new(body::BUDGET_BYTES),
             turns: Turns::new(settings.values.reads_in_flight as usize),
-            coalescing: Coalescing::new(),
+            coalescing: Coalescing::default(),
             attempts: Turns::new(1),
             known_accounts: KnownAccounts::default(),
             unsent: Shares::new(unsent::BUDGET_BYTES),
@@ -289,8 +289,8 @@ impl<P: Ports> App<P> {
             }
             self.dispatch(row.endpoint, request).await
         };
-        let answer = match row.is_coalesced() {
-            true => self.coalesced(&workspace, &parts.uri, answering).await,
+        let answer = match row.endpoint.is_coalesced() {
+            true => Box::pin(self.coalesced(&workspace, &parts.uri, answering)).await,
             false => answering.await,
         };
         drop(reporting);
@@ -306,18 +306,14 @@ impl<P: Ports> App<P> {
                 if row.is_conditional() {
                     response = response::conditional(&parts.headers, response);
                 }
-                let held = unsent::hold(self.unsent.open(owner), response);
-                if held.is_err() {
-                    // It was made in vain, and the next turn is likely to be as well.
-                    self.ports.pause(IN_VAIN).await;
-                }
-                Ok(held?.map(Reply::Whole))
+                Ok(self.hold(owner, response).await?.map(Reply::Whole))
             }
             stream => Ok(Response::from_parts(head, stream)),
         }
     }
 
-    /// The answer to all who ask for the same list at once.
+    /// The answer to a request for a list, which others who ask for the same at once may share. So may they
+    /// the room that it takes up until it is sent.
     async fn coalesced(
         &self,
         workspace: &Workspace,
@@ -329,13 +325,24 @@ impl<P: Ports> App<P> {
             let whole = reply
                 .whole()
                 .ok_or_else(|| ApiError::internal("an endless list"))?;
-            Ok(Response::from_parts(head, whole))
+            self.hold(Some(workspace.clone()), Response::from_parts(head, whole))
+                .await
         };
         let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
         let question = (workspace.clone(), target.to_owned());
-        let patience = self.ports.pause(COURTESY);
+        let patience = self.ports.pause(coalescing::PATIENCE);
         let answer = self.coalescing.answer(question, patience, read).await;
         answer.map(|response| response.map(Reply::Whole))
+    }
+
+    /// The answer with the room that it takes up until it is sent.
+    async fn hold(&self, owner: Option<Workspace>, response: Response<Bytes>) -> Answer {
+        let held = unsent::hold(self.unsent.open(owner), response);
+        if held.is_err() {
+            // It was made in vain, and the next turn is likely to be as well.
+            self.ports.pause(IN_VAIN).await;
+        }
+        held
     }
 
     async fn admit(&self, parts: &Parts, access: Access) -> Result<Caller, ApiError> {

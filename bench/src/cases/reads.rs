@@ -1,5 +1,7 @@
 //! Reads per second, beside the same bytes from memory.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result};
 
 use super::{Sides, rate};
@@ -68,4 +70,20 @@ pub(super) fn in_memory(bench: &Bench, read: Read) -> Result<Sides> {
     };
     let (measured, limit) = (load(&server.url), load(&bare.url));
     Ok(Sides::new(rate(measured, server), rate(limit, bare)))
+}
+
+/// Eight who read the same, beside eight who do not.
+pub(super) fn shared(bench: &Bench, storage: Storage) -> Result<Sides> {
+    let server = native::start(bench, storage, &[])?.with_accounts(bench, 1, 8)?;
+    let read = Read::Session;
+    read.fill(bench, &server.client(), server.key())?;
+    let url = format!("{}{}", server.url, read.path());
+    let each = Load::new("get", url, bench.connections(CONNECTIONS));
+    let each = each.keys(server.keys_file.as_deref());
+    let together = each.clone().with("SAME", 1);
+    let server = Rc::new(server);
+    Ok(Sides::new(
+        rate(together, Rc::clone(&server)),
+        rate(each, server),
+    ))
 }

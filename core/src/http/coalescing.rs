@@ -1,145 +1,174 @@
-//! Requests for the same list are coalesced: while one is being read, those who ask for it wait, and one
-//! reading answers them all. It begins after the last of them has asked, so that nobody gets what is older
-//! than their question. Nothing is kept beyond that: there is no cache.
+//! Requests for the same list are coalesced: while it is being read, those who ask for it wait, and one
+//! reading answers them all. It begins after the last of them has asked, so nobody gets what is older than
+//! their question. There is no cache: nothing is kept.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::turns::{Impatient, Turns};
+use futures_channel::oneshot::{Receiver, Sender, channel};
+
+use super::turns::await_with;
 use crate::Workspace;
 
-/// What is asked for: a workspace, and the path and query of a list in it.
-type Question = (Workspace, String);
+/// How long a request waits for others: longer than a list makes way for reports and rests beside them.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Questions under way, with what was last read for each.
+/// How many readings of a list begin before others wait until they are over. With one, two clients would only
+/// hold each other up: neither has asked when the other's reading begins.
+const AT_ONCE: usize = 2;
+
+/// A list that is asked for: its workspace, its path and its query.
+pub(super) type Question = (Workspace, String);
+
+/// Lists that are being read. Clones share them.
 #[derive(Debug)]
-pub(super) struct Coalescing<A> {
-    /// One reading at once for each question.
-    turns: Turns<Arc<Question>>,
-    asked: Mutex<HashMap<Arc<Question>, Readings<A>>>,
-}
+pub(super) struct Coalescing<A>(Arc<Mutex<HashMap<Question, Readings<A>>>>);
 
-/// The readings for a question, as long as somebody asks it.
 #[derive(Debug)]
 struct Readings<A> {
-    askers: usize,
-    /// How many have begun.
-    begun: u64,
-    /// What the last one found, once it has.
-    found: Option<A>,
+    under_way: usize,
+    /// Who is answered by the next one.
+    waiting: Vec<Sender<Sent<A>>>,
 }
 
-/// Somebody who asks, until dropped.
-struct Asker<'c, A> {
-    coalescing: &'c Coalescing<A>,
-    question: Arc<Question>,
-    /// How many readings had begun before.
-    begun: u64,
+/// What somebody who waits is sent.
+#[derive(Debug)]
+enum Sent<A> {
+    Answer(A),
+    /// They are to read, for themselves and for others.
+    Reading(Reading<A>),
+}
+
+/// A reading under way. If it is dropped without an answer, the next of those who wait for it reads.
+#[derive(Debug)]
+struct Reading<A> {
+    coalescing: Coalescing<A>,
+    question: Question,
+    /// Who else is answered by it.
+    others: Vec<Sender<Sent<A>>>,
+}
+
+impl<A> Default for Coalescing<A> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<A> Clone for Coalescing<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
 impl<A: Clone> Coalescing<A> {
-    pub(super) fn new() -> Self {
-        Self {
-            turns: Turns::new(1),
-            asked: Mutex::default(),
-        }
-    }
-
-    /// What `read` finds, or another reading for the same question that has begun since it was asked. Who has
-    /// waited for others until `patience` ends reads beside them.
+    /// What `read` finds, or what another reading does that begins from now on. Whoever has waited until
+    /// `patience` ends reads beside the others.
     pub(super) async fn answer(
         &self,
         question: Question,
         patience: impl Future<Output = ()>,
         read: impl Future<Output = A>,
     ) -> A {
-        let asker = self.ask(Arc::new(question));
-        let _turn = match self.turns.wait(&asker.question, patience).await {
-            Ok(turn) => turn,
-            Err(Impatient) => return read.await,
+        let sent = match self.ask(question) {
+            Ok(reading) => Some(Sent::Reading(reading)),
+            Err(receiver) => await_with(patience, receiver).await,
         };
-        if let Some(found) = asker.found() {
-            return found;
-        }
-        asker.begin();
-        let found = read.await;
-        asker.show(&found);
-        found
-    }
-
-    fn ask(&self, question: Arc<Question>) -> Asker<'_, A> {
-        let mut asked = self.lock();
-        let readings = asked.entry(Arc::clone(&question)).or_insert(Readings {
-            askers: 0,
-            begun: 0,
-            found: None,
-        });
-        readings.askers += 1;
-        Asker {
-            coalescing: self,
-            question,
-            begun: readings.begun,
+        match sent {
+            Some(Sent::Answer(answer)) => answer,
+            Some(Sent::Reading(mut reading)) => {
+                let answer = read.await;
+                for other in reading.others.drain(..) {
+                    // Whoever has gone needs none.
+                    let _ = other.send(Sent::Answer(answer.clone()));
+                }
+                answer
+            }
+            None => read.await,
         }
     }
 }
 
 impl<A> Coalescing<A> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Question>, Readings<A>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Question, Readings<A>>> {
         // Nothing that holds the lock leaves the state half-changed.
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<A: Clone> Asker<'_, A> {
-    /// What was found by a reading that has begun since.
-    fn found(&self) -> Option<A> {
-        let asked = self.coalescing.lock();
-        let readings = asked.get(&self.question)?;
-        (readings.begun > self.begun)
-            .then(|| readings.found.clone())
-            .flatten()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a reading. All who have asked before the last one began have their answer.
-    fn begin(&self) {
-        if let Some(readings) = self.coalescing.lock().get_mut(&self.question) {
-            readings.begun += 1;
-            readings.found = None;
+    /// A reading now, or a place among those who wait for the next one.
+    fn ask(&self, question: Question) -> Result<Reading<A>, Receiver<Sent<A>>> {
+        let mut asked = self.lock();
+        let readings = asked.entry(question.clone()).or_insert(Readings {
+            under_way: 0,
+            waiting: Vec::new(),
+        });
+        // Who came first loses patience first.
+        if readings.waiting.first().is_some_and(Sender::is_canceled) {
+            readings.waiting.retain(|waiting| !waiting.is_canceled());
+        }
+        if readings.waiting.is_empty() && readings.under_way < AT_ONCE {
+            readings.under_way += 1;
+            return Ok(self.reading(question, Vec::new()));
+        }
+        let (sender, receiver) = channel();
+        readings.waiting.push(sender);
+        Err(receiver)
+    }
+
+    fn reading(&self, question: Question, others: Vec<Sender<Sent<A>>>) -> Reading<A> {
+        Reading {
+            coalescing: self.clone(),
+            question,
+            others,
         }
     }
 
-    /// Shows what was found to those who have asked meanwhile.
-    fn show(&self, found: &A) {
-        if let Some(readings) = self.coalescing.lock().get_mut(&self.question)
-            && readings.askers > 1
-        {
-            readings.found = Some(found.clone());
+    /// Ends a reading. Returns who waits for the next one, if it is to begin.
+    fn next(&self, question: &Question) -> Vec<Sender<Sent<A>>> {
+        let mut asked = self.lock();
+        let Some(readings) = asked.get_mut(question) else {
+            return Vec::new();
+        };
+        readings.under_way -= 1;
+        if readings.under_way > 0 {
+            return Vec::new();
         }
+        let mut waiting = std::mem::take(&mut readings.waiting);
+        waiting.retain(|waiting| !waiting.is_canceled());
+        match waiting.is_empty() {
+            true => drop(asked.remove(question)),
+            false => readings.under_way = 1,
+        }
+        waiting
     }
 }
 
-impl<A> Drop for Asker<'_, A> {
+impl<A> Drop for Reading<A> {
     fn drop(&mut self) {
-        let mut asked = self.coalescing.lock();
-        if let Some(readings) = asked.get_mut(&self.question) {
-            readings.askers -= 1;
-            if readings.askers == 0 {
-                asked.remove(&self.question);
-            }
+        self.others.retain(|other| !other.is_canceled());
+        let mut others = std::mem::take(&mut self.others);
+        if others.is_empty() {
+            others = self.coalescing.next(&self.question);
+        }
+        if !others.is_empty() {
+            let first = others.remove(0);
+            let question = self.question.clone();
+            // Whoever has gone meanwhile drops the reading, and so passes it on.
+            let _ = first.send(Sent::Reading(self.coalescing.reading(question, others)));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
+    use std::collections::BTreeMap;
     use std::future::{pending, ready};
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
-    use futures_channel::oneshot::{Sender, channel};
-
     use super::*;
+    use crate::AccountId;
 
     type Asking<'c> = Pin<Box<dyn Future<Output = u32> + 'c>>;
 
@@ -147,11 +176,11 @@ mod tests {
         (Workspace::Shared, target.to_owned())
     }
 
-    /// Readings, each of which is over when a test says so. They find how many have begun.
+    /// Readings that find how many have begun, and go on until a test ends them.
     #[derive(Default)]
     struct Storage {
         begun: Cell<u32>,
-        ends: Mutex<Vec<Sender<()>>>,
+        ends: RefCell<BTreeMap<u32, Sender<()>>>,
     }
 
     impl Storage {
@@ -159,19 +188,24 @@ mod tests {
             self.begun.set(self.begun.get() + 1);
             let found = self.begun.get();
             let (sender, end) = channel();
-            self.ends.lock().unwrap().push(sender);
+            self.ends.borrow_mut().insert(found, sender);
             end.await.unwrap();
             found
         }
 
-        fn end(&self) {
-            self.ends.lock().unwrap().remove(0).send(()).unwrap();
+        fn end(&self, reading: u32) {
+            let end = self.ends.borrow_mut().remove(&reading).unwrap();
+            end.send(()).unwrap();
         }
     }
 
-    fn ask<'c>(coalescing: &'c Coalescing<u32>, storage: &'c Storage, target: &str) -> Asking<'c> {
-        let asking = coalescing.answer(question(target), pending(), storage.read());
-        let mut asking: Asking<'c> = Box::pin(asking);
+    /// Somebody who asks, and has no answer yet.
+    fn ask<'s>(coalescing: &Coalescing<u32>, storage: &'s Storage, asked: Question) -> Asking<'s> {
+        let coalescing = coalescing.clone();
+        let mut asking: Asking<'s> = Box::pin(async move {
+            let read = storage.read();
+            coalescing.answer(asked, pending(), read).await
+        });
         assert_eq!(poll(&mut asking), None);
         asking
     }
@@ -185,59 +219,72 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_while_a_list_is_read_is_answered_by_the_next_reading() {
-        let (coalescing, storage) = (Coalescing::new(), Storage::default());
-        let mut first = ask(&coalescing, &storage, "a");
-        let mut second = ask(&coalescing, &storage, "a");
-        let mut third = ask(&coalescing, &storage, "a");
-        assert_eq!(storage.begun.get(), 1);
-        storage.end();
-        assert_eq!(poll(&mut first), Some(1));
-        assert_eq!(poll(&mut second), None);
+    fn who_asks_while_a_list_is_read_is_answered_by_a_reading_that_begins_later() {
+        let (coalescing, storage) = (Coalescing::default(), Storage::default());
+        let ask = || ask(&coalescing, &storage, question("a"));
+        let (mut first, mut second) = (ask(), ask());
+        let (mut third, mut fourth) = (ask(), ask());
+        storage.end(1);
+        assert_eq!((poll(&mut first), poll(&mut third)), (Some(1), None));
+        let mut fifth = ask();
         assert_eq!(storage.begun.get(), 2);
+        storage.end(2);
+        assert_eq!((poll(&mut second), poll(&mut fourth)), (Some(2), None));
+        assert_eq!((poll(&mut third), storage.begun.get()), (None, 3));
 
-        // The second reading has begun: it is too late for the fourth.
-        let mut fourth = ask(&coalescing, &storage, "a");
-        storage.end();
-        assert_eq!(poll(&mut second), Some(2));
-        drop((first, second));
-        assert_eq!(poll(&mut third), Some(2));
-        drop(third);
-        assert_eq!(poll(&mut fourth), None);
-        storage.end();
-        assert_eq!(poll(&mut fourth), Some(3));
-        drop(fourth);
+        // The third reading has begun: it is too late for the sixth, who reads beside it.
+        let mut sixth = ask();
+        assert_eq!(storage.begun.get(), 4);
+        storage.end(3);
+        assert_eq!((poll(&mut fourth), poll(&mut third)), (None, Some(3)));
+        assert_eq!((poll(&mut fourth), poll(&mut fifth)), (Some(3), Some(3)));
+        storage.end(4);
+        assert_eq!(poll(&mut sixth), Some(4));
         assert!(coalescing.lock().is_empty(), "nothing is kept");
     }
 
     #[test]
-    fn other_lists_are_read_beside() {
-        let (coalescing, storage) = (Coalescing::new(), Storage::default());
-        let _first = ask(&coalescing, &storage, "a");
-        let _second = ask(&coalescing, &storage, "b");
-        assert_eq!(storage.begun.get(), 2);
+    fn other_lists_and_those_of_other_workspaces_are_read_beside() {
+        let (coalescing, storage) = (Coalescing::default(), Storage::default());
+        let own = Workspace::Account(AccountId::new("a"));
+        let asked = [
+            question("a"),
+            question("a"),
+            question("b"),
+            (own, "a".to_owned()),
+        ];
+        let _all = asked.map(|asked| ask(&coalescing, &storage, asked));
+        assert_eq!(storage.begun.get(), 4);
     }
 
     #[test]
     fn who_goes_leaves_the_reading_to_the_next() {
-        let (coalescing, storage) = (Coalescing::new(), Storage::default());
-        let first = ask(&coalescing, &storage, "a");
-        let second = ask(&coalescing, &storage, "a");
-        let mut third = ask(&coalescing, &storage, "a");
-        drop(second);
-        drop(first);
-        assert_eq!(poll(&mut third), None);
-        assert_eq!(storage.begun.get(), 2);
-        storage.ends.lock().unwrap().remove(0);
-        storage.end();
-        assert_eq!(poll(&mut third), Some(2));
+        let (coalescing, storage) = (Coalescing::default(), Storage::default());
+        let mut all: Vec<Asking<'_>> = (0..6)
+            .map(|_| ask(&coalescing, &storage, question("a")))
+            .collect();
+        // The first two read. The third is to read in their place, and then the fourth is.
+        drop(all.drain(..2));
+        drop(all.remove(0));
+        let mut context = Context::from_waker(Waker::noop());
+        for asking in &mut all {
+            assert!(asking.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(storage.begun.get(), 3);
+        storage.end(3);
+        let found: Vec<_> = all.iter_mut().map(poll).collect();
+        assert_eq!(found, [Some(3); 3]);
+        drop(all);
+        assert!(coalescing.lock().is_empty(), "nothing is left");
     }
 
     #[test]
     fn who_has_no_patience_left_reads_beside_the_others() {
-        let (coalescing, storage) = (Coalescing::new(), Storage::default());
-        let _first = ask(&coalescing, &storage, "a");
-        let asking = coalescing.answer(question("a"), ready(()), ready(7));
-        assert_eq!(futures_executor::block_on(asking), 7);
+        let (coalescing, storage) = (Coalescing::default(), Storage::default());
+        let all = [(); 3].map(|()| ask(&coalescing, &storage, question("a")));
+        let impatient = coalescing.answer(question("a"), ready(()), ready(7));
+        assert_eq!(futures_executor::block_on(impatient), 7);
+        drop(all);
+        assert!(coalescing.lock().is_empty(), "nothing is left");
     }
 }

@@ -277,18 +277,25 @@ impl Endpoint {
         let mut query = self.operation().query.iter();
         query.any(|parameter| parameter.name == CURSOR.name)
     }
+
+    /// Checks whether its answer depends on nothing but the workspace, the path and the query, and whether it
+    /// is worth sharing among those who ask for it at once.
+    pub(super) fn is_coalesced(self) -> bool {
+        matches!(
+            self,
+            Self::ListAgents
+                | Self::ListSessions
+                | Self::GetSession
+                | Self::ListWorkspaceSessions
+                | Self::History
+        )
+    }
 }
 
 impl Row {
     /// The names of the parameters in the path.
     pub(super) fn placeholders(&self) -> impl Iterator<Item = &'static str> {
         self.path.split('/').filter_map(placeholder)
-    }
-
-    /// Whether those who ask at once for the same path and query of a workspace get the same answer: what it
-    /// lists depends on nothing else.
-    pub(super) fn is_coalesced(&self) -> bool {
-        self.access == READ && self.endpoint.is_list()
     }
 
     /// Whether its answer has an `ETag`, and is left out when the client has it: what there is to read

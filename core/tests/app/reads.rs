@@ -144,13 +144,28 @@ fn beside_reports_shorter_lists_are_written_at_leisure_too() {
     }
 }
 
+/// The answer, once reports made meanwhile let it through: what is read beside reports is written at leisure,
+/// which is counted.
+fn beside_reports(
+    server: &Server,
+    list: &mut Pin<Box<impl Future<Output = Response<Bytes>>>>,
+) -> Response<Bytes> {
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(answer) = list.as_mut().poll(&mut context) {
+            return answer;
+        }
+        report_on(server, 1);
+    }
+}
+
 #[test]
 fn those_who_ask_for_the_same_list_meanwhile_share_a_reading_that_has_what_was_reported_before() {
     let server = Server::new(settings(AuthMode::Open));
     (0..300).for_each(|topic| report_on(&server, topic));
     let path = "/api/agents/a/sessions?limit=299";
-    let mut first = get(&server, path);
-    assert!(is_at_work(&mut first));
+    let mut readers = [(); 2].map(|()| get(&server, path));
+    assert!(readers.iter_mut().all(is_at_work));
     server.clock.advance(TimeDelta::seconds(1));
     report_on(&server, 300);
     let mut others: Vec<_> = (0..5).map(|_| get(&server, path)).collect();
@@ -160,18 +175,13 @@ fn those_who_ask_for_the_same_list_meanwhile_share_a_reading_that_has_what_was_r
         200,
         "another list does not wait"
     );
-    while is_at_work(&mut first) {}
+    for reader in readers {
+        futures_executor::block_on(reader);
+    }
 
     let before = server.leisurely();
-    let mut context = Context::from_waker(Waker::noop());
     for other in &mut others {
-        let answer = loop {
-            if let Poll::Ready(answer) = other.as_mut().poll(&mut context) {
-                break answer;
-            }
-            // For what is read to be written at leisure, which is counted.
-            report_on(&server, 1);
-        };
+        let answer = beside_reports(&server, other);
         let body: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
         let sessions = body["sessions"].as_array().unwrap();
         let has_last = sessions
@@ -181,6 +191,84 @@ fn those_who_ask_for_the_same_list_meanwhile_share_a_reading_that_has_what_was_r
         assert!(answer.headers()["link"].to_str().unwrap().contains("next"));
     }
     assert_eq!(server.leisurely(), before + 1);
+}
+
+#[test]
+fn a_shared_answer_is_to_each_what_they_asked_for() {
+    let server = Server::new(settings(AuthMode::Open));
+    (0..300).for_each(|topic| report_on(&server, topic));
+    let path = "/api/agents/a/sessions";
+    let whole = server.get(path).response;
+    let tag = whole.headers()["etag"].clone();
+    let mut readers = [(); 2].map(|()| get(&server, path));
+    assert!(readers.iter_mut().all(is_at_work));
+    let ask = |request: http::request::Builder| {
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let mut asking = Box::pin(server.app.handle(request));
+        assert!(is_at_work(&mut asking));
+        asking
+    };
+    let asking = [
+        ask(Request::get(path).header("x-request-id", "first")),
+        ask(Request::get(path).header("if-none-match", &tag)),
+        ask(Request::head(path)),
+    ];
+    for reader in readers {
+        futures_executor::block_on(reader);
+    }
+    let answers = asking.map(|asking| {
+        let answer = futures_executor::block_on(asking);
+        answer.map(kubeagents_core::Reply::into_whole)
+    });
+    let [first, known, head] = answers;
+    assert_eq!(first.headers()["x-request-id"], "first");
+    assert_eq!(first.body(), whole.body());
+    assert_eq!(
+        (known.status(), known.body().len()),
+        (StatusCode::NOT_MODIFIED, 0)
+    );
+    assert_eq!((head.status(), head.body().len()), (StatusCode::OK, 0));
+    assert_eq!(
+        head.headers()["content-length"],
+        whole.body().len().to_string()
+    );
+    assert_ne!(
+        known.headers()["x-request-id"],
+        head.headers()["x-request-id"]
+    );
+}
+
+#[test]
+fn what_is_shared_takes_up_room_until_it_is_sent_to_all() {
+    let server = Server::new(settings(AuthMode::Open));
+    for _ in 0..500 {
+        let report = json!({
+            "agent_id": "a", "session_topic": "t", "status": "running",
+            "timestamp": "2026-01-01T00:00:00Z", "content": "x".repeat(10_000),
+        });
+        assert_eq!(server.post("/webhook/status", &report).status, 200);
+    }
+    let mut unsent = Vec::new();
+    for n in 0..20 {
+        let path = format!("/api/agents/a/history?n={n}");
+        let mut asking: Vec<_> = (0..4).map(|_| get(&server, &path)).collect();
+        let mut at_work = asking.iter_mut().map(is_at_work);
+        assert!(at_work.all(|is_at_work| is_at_work));
+        let answers: Vec<_> = asking.into_iter().map(futures_executor::block_on).collect();
+        if answers
+            .iter()
+            .any(|answer| answer.status() != StatusCode::OK)
+        {
+            let limit = answers.last().unwrap();
+            assert_eq!(limit.status(), StatusCode::SERVICE_UNAVAILABLE);
+            break;
+        }
+        unsent.push(answers);
+    }
+    // Of 64 MiB, three pages of 4 MiB for each four requests.
+    assert!((3..=6).contains(&unsent.len()), "{}", unsent.len());
+    drop(unsent);
+    assert_eq!(server.get("/api/agents/a/history").status, 200);
 }
 
 #[test]
