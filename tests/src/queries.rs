@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use http::Method;
 use pretty_assertions::{assert_eq, assert_ne};
 use serde_json::{Value, json};
@@ -34,6 +35,7 @@ scenarios! {
     nothing_is_found_under_an_unknown_agent,
     nothing_is_found_under_an_unknown_session,
     a_query_with_u0000_is_no_server_error,
+    who_has_reported_sees_it_in_lists_that_many_ask_for_at_once,
 }
 
 async fn found(client: &Client, query: &str) -> Vec<String> {
@@ -591,4 +593,32 @@ async fn a_query_with_u0000_is_no_server_error(world: Arc<World>) {
         let answer = client.get(&path).await;
         assert!(!answer.status.is_server_error(), "{answer}");
     }
+}
+
+async fn who_has_reported_sees_it_in_lists_that_many_ask_for_at_once(world: Arc<World>) {
+    const CLIENTS: usize = 12;
+    const REPORTS: usize = 6;
+    let client = world.client().await;
+    let id = world.name("agent");
+    let paths = [
+        (format!("/api/agents/{id}/sessions"), "sessions"),
+        (format!("/api/agents/{id}/history"), "status_history"),
+        (format!("/api/sessions?search={id}"), "sessions"),
+    ];
+    join_all((0..CLIENTS).map(|of| {
+        let (client, id, paths) = (&client, &id, &paths);
+        async move {
+            for n in 0..REPORTS {
+                let topic = of.to_string();
+                let (path, list) = &paths[n % paths.len()];
+                let report = with(report(id, &topic, "running"), "message", n.to_string());
+                client.report(&report).await;
+                let listed = client.get(path).await.ok();
+                let listed = listed[list].as_array().unwrap();
+                let own = listed.iter().find(|row| row["session_topic"] == *topic);
+                assert_eq!(own.unwrap()["message"], n.to_string(), "{path}");
+            }
+        }
+    }))
+    .await;
 }
