@@ -597,7 +597,7 @@ async fn a_query_with_u0000_is_no_server_error(world: Arc<World>) {
 
 async fn who_has_reported_sees_it_in_lists_that_many_ask_for_at_once(world: Arc<World>) {
     const CLIENTS: usize = 12;
-    const REPORTS: usize = 6;
+    const REPORTS: usize = 9;
     let client = world.client().await;
     let id = world.name("agent");
     let paths = [
