@@ -1,5 +1,5 @@
 -- Reads of the URL that wrk is given. Those who ask for the same list at once share a reading, so each asks for
--- a list of its own, unless SAME is set.
+-- a list of its own, unless SAME is set: by a case, or in the environment.
 dofile("wrk/common.lua")
 
 local same = os.getenv("SAME")

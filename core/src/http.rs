@@ -281,6 +281,7 @@ impl<P: Ports> App<P> {
         };
         let reporting =
             (row.access == Access::Scope(Scope::Report)).then(|| self.precedence.report());
+        // Kept until the answer has found room, or has been made in vain.
         let mut turn = None;
         let answering = async {
             if row.endpoint.is_list() {

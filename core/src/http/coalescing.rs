@@ -1,18 +1,23 @@
-//! Requests for the same list are coalesced: while it is being read, those who ask for it wait, and one
-//! reading answers them all. It begins after the last of them has asked, so nobody gets what is older than
-//! their question. There is no cache: nothing is kept.
+//! Requests for the same list are coalesced: while two readings of it are under way, those who ask for it wait
+//! until they are over, and one reading answers them all. It begins after the last of them has asked, so nobody
+//! gets what is older than their question. There is no cache: nothing is kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_channel::oneshot::{Receiver, Sender, channel};
 
 use super::turns::await_with;
+use super::{precedence, turns};
 use crate::Workspace;
 
-/// How long a request waits for others: longer than a list makes way for reports and rests beside them.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a request waits for the readings of others: for as long as one may wait for its turn, make way for
+/// reports and rest beside them, and a second more.
+pub(super) const PATIENCE: Duration = turns::PATIENCE
+    .saturating_add(precedence::COURTESY)
+    .saturating_add(precedence::COURTESY)
+    .saturating_add(Duration::from_secs(1));
 
 /// How many readings of a list begin before others wait until they are over. With one, two clients would only
 /// hold each other up: neither has asked when the other's reading begins.
@@ -29,8 +34,11 @@ pub(super) struct Coalescing<A>(Arc<Mutex<HashMap<Question, Readings<A>>>>);
 struct Readings<A> {
     under_way: usize,
     /// Who is answered by the next one.
-    waiting: Vec<Sender<Sent<A>>>,
+    waiting: Waiting<A>,
 }
+
+/// Those who wait for the same reading, in the order in which they have asked.
+type Waiting<A> = VecDeque<Sender<Sent<A>>>;
 
 /// What somebody who waits is sent.
 #[derive(Debug)]
@@ -46,7 +54,7 @@ struct Reading<A> {
     coalescing: Coalescing<A>,
     question: Question,
     /// Who else is answered by it.
-    others: Vec<Sender<Sent<A>>>,
+    others: Waiting<A>,
 }
 
 impl<A> Default for Coalescing<A> {
@@ -100,22 +108,19 @@ impl<A> Coalescing<A> {
         let mut asked = self.lock();
         let readings = asked.entry(question.clone()).or_insert(Readings {
             under_way: 0,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
         });
-        // Who came first loses patience first.
-        if readings.waiting.first().is_some_and(Sender::is_canceled) {
-            readings.waiting.retain(|waiting| !waiting.is_canceled());
-        }
+        drop_gone(&mut readings.waiting);
         if readings.waiting.is_empty() && readings.under_way < AT_ONCE {
             readings.under_way += 1;
-            return Ok(self.reading(question, Vec::new()));
+            return Ok(self.reading(question, VecDeque::new()));
         }
         let (sender, receiver) = channel();
-        readings.waiting.push(sender);
+        readings.waiting.push_back(sender);
         Err(receiver)
     }
 
-    fn reading(&self, question: Question, others: Vec<Sender<Sent<A>>>) -> Reading<A> {
+    fn reading(&self, question: Question, others: Waiting<A>) -> Reading<A> {
         Reading {
             coalescing: self.clone(),
             question,
@@ -124,17 +129,17 @@ impl<A> Coalescing<A> {
     }
 
     /// Ends a reading. Returns who waits for the next one, if it is to begin.
-    fn next(&self, question: &Question) -> Vec<Sender<Sent<A>>> {
+    fn next(&self, question: &Question) -> Waiting<A> {
         let mut asked = self.lock();
         let Some(readings) = asked.get_mut(question) else {
-            return Vec::new();
+            return VecDeque::new();
         };
         readings.under_way -= 1;
         if readings.under_way > 0 {
-            return Vec::new();
+            return VecDeque::new();
         }
-        let mut waiting = std::mem::take(&mut readings.waiting);
-        waiting.retain(|waiting| !waiting.is_canceled());
+        drop_gone(&mut readings.waiting);
+        let waiting = std::mem::take(&mut readings.waiting);
         match waiting.is_empty() {
             true => drop(asked.remove(question)),
             false => readings.under_way = 1,
@@ -143,15 +148,21 @@ impl<A> Coalescing<A> {
     }
 }
 
+/// Drops those at the front who have gone: who came first loses patience first.
+fn drop_gone<A>(waiting: &mut Waiting<A>) {
+    while waiting.front().is_some_and(Sender::is_canceled) {
+        waiting.pop_front();
+    }
+}
+
 impl<A> Drop for Reading<A> {
     fn drop(&mut self) {
-        self.others.retain(|other| !other.is_canceled());
+        drop_gone(&mut self.others);
         let mut others = std::mem::take(&mut self.others);
         if others.is_empty() {
             others = self.coalescing.next(&self.question);
         }
-        if !others.is_empty() {
-            let first = others.remove(0);
+        if let Some(first) = others.pop_front() {
             let question = self.question.clone();
             // Whoever has gone meanwhile drops the reading, and so passes it on.
             let _ = first.send(Sent::Reading(self.coalescing.reading(question, others)));
@@ -166,6 +177,8 @@ mod tests {
     use std::future::{pending, ready};
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::AccountId;
@@ -195,7 +208,8 @@ mod tests {
 
         fn end(&self, reading: u32) {
             let end = self.ends.borrow_mut().remove(&reading).unwrap();
-            end.send(()).unwrap();
+            // Who reads may have gone.
+            let _ = end.send(());
         }
     }
 
@@ -241,6 +255,46 @@ mod tests {
         storage.end(4);
         assert_eq!(poll(&mut sixth), Some(4));
         assert!(coalescing.lock().is_empty(), "nothing is kept");
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_gets_what_is_older_than_their_question_or_nothing(
+            steps in prop::collection::vec((0..4_u8, any::<prop::sample::Index>()), 0..60)
+        ) {
+            let (coalescing, storage) = (Coalescing::default(), Storage::default());
+            // With how many readings had begun when they asked.
+            let mut all: Vec<(u32, Asking<'_>)> = Vec::new();
+            let look = |all: &mut Vec<(u32, Asking<'_>)>, one: usize| {
+                if let Some(found) = poll(&mut all[one].1) {
+                    assert!(found > all[one].0, "{found} had begun");
+                    drop(all.swap_remove(one));
+                }
+            };
+            for (step, index) in steps {
+                let reading = storage.ends.borrow().keys().copied().nth(index.index(3));
+                match step {
+                    0 => {
+                        let begun = storage.begun.get();
+                        all.push((begun, ask(&coalescing, &storage, question("a"))));
+                    }
+                    1 => reading.into_iter().for_each(|reading| storage.end(reading)),
+                    2 if !all.is_empty() => drop(all.swap_remove(index.index(all.len()))),
+                    3 if !all.is_empty() => {
+                        let one = index.index(all.len());
+                        look(&mut all, one);
+                    }
+                    _ => {}
+                }
+            }
+            for _ in 0..120 {
+                let under_way: Vec<u32> = storage.ends.borrow().keys().copied().collect();
+                under_way.into_iter().for_each(|reading| storage.end(reading));
+                (0..all.len()).rev().for_each(|one| look(&mut all, one));
+            }
+            prop_assert!(all.is_empty(), "{} wait for ever", all.len());
+            prop_assert!(coalescing.lock().is_empty(), "nothing is left");
+        }
     }
 
     #[test]
