@@ -31,6 +31,17 @@ fn report_on(server: &Server, topic: usize) {
     assert_eq!(server.post("/webhook/status", &report).status, 200);
 }
 
+/// Reports 5 MB on the session `t` of the agent `a`.
+fn report_more_than_a_page(server: &Server) {
+    for _ in 0..500 {
+        let report = json!({
+            "agent_id": "a", "session_topic": "t", "status": "running",
+            "timestamp": "2026-01-01T00:00:00Z", "content": "x".repeat(10_000),
+        });
+        assert_eq!(server.post("/webhook/status", &report).status, 200);
+    }
+}
+
 fn is_at_work(request: &mut Pin<Box<impl Future>>) -> bool {
     let mut context = Context::from_waker(Waker::noop());
     matches!(request.as_mut().poll(&mut context), Poll::Pending)
@@ -241,13 +252,7 @@ fn a_shared_answer_is_to_each_what_they_asked_for() {
 #[test]
 fn what_is_shared_takes_up_room_until_it_is_sent_to_all() {
     let server = Server::new(settings(AuthMode::Open));
-    for _ in 0..500 {
-        let report = json!({
-            "agent_id": "a", "session_topic": "t", "status": "running",
-            "timestamp": "2026-01-01T00:00:00Z", "content": "x".repeat(10_000),
-        });
-        assert_eq!(server.post("/webhook/status", &report).status, 200);
-    }
+    report_more_than_a_page(&server);
     let mut unsent = Vec::new();
     for n in 0..20 {
         let path = format!("/api/agents/a/history?n={n}");
@@ -316,13 +321,7 @@ fn few_lists_are_read_at_once_while_reports_come() {
 #[test]
 fn health_is_answered_between_the_large_pages_that_a_batch_reads() {
     let server = Server::new(settings(AuthMode::Open));
-    for _ in 0..500 {
-        let report = json!({
-            "agent_id": "a", "session_topic": "t", "status": "running",
-            "timestamp": "2026-01-01T00:00:00Z", "content": "x".repeat(10_000),
-        });
-        assert_eq!(server.post("/webhook/status", &report).status, 200);
-    }
+    report_more_than_a_page(&server);
     let arguments = json!({"agent_id": "a", "session_topic": "t", "limit": 1000});
     let params = json!({"name": "get_session", "arguments": arguments});
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
