@@ -158,7 +158,7 @@ impl<P: Ports> App<P> {
     pub fn new(ports: P, settings: Settings) -> Self {
         Self {
             request_ids: RequestIds::new(ports.entropy()),
-            precedence: Precedence::new(ports.reads_beside_reports()),
+            precedence: Precedence::new(ports.reads_beside_reports(), ports.has_siblings()),
             ports,
             cors: settings.cors_policy(),
             signer: TokenSigner::new(&settings.jwt_secret),

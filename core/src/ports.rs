@@ -333,8 +333,8 @@ pub trait Ports {
         RestAfter::Work
     }
 
-    /// Whether lists also make way for what other instances of the host report to the same storage. An
-    /// instance must last for several requests to see that.
+    /// Whether lists also make way for what other instances of the host report to the same storage, and rest
+    /// longer, since those read as well. An instance must last for several requests to see that.
     fn has_siblings(&self) -> bool {
         false
     }

@@ -27,6 +27,9 @@ const RESTS: u32 = 6;
 /// The longest rest. What has gone on for longer has mostly been held up by others.
 const MAX_REST: Duration = Duration::from_millis(30);
 
+/// How many times as long a read rests where other instances read beside it, as readers are spread over several.
+const AMONG_SIBLINGS: u32 = 2;
+
 /// How long it takes at least until storage is looked at again.
 const LOOK_AGAIN: TimeDelta = TimeDelta::milliseconds(50);
 
@@ -41,6 +44,8 @@ pub(super) struct Precedence(Arc<Shared>);
 struct Shared {
     /// The most reads at once beside reports.
     few: usize,
+    /// How many times as long as elsewhere a read rests.
+    rests: u32,
     /// Reports under way.
     reports: AtomicUsize,
     /// How many reports have come.
@@ -90,13 +95,14 @@ pub(super) struct Read {
 
 impl Precedence {
     /// `few`: the most reads at once beside reports.
-    pub(super) fn new(few: usize) -> Self {
+    pub(super) fn new(few: usize, has_siblings: bool) -> Self {
         let reads = Reads {
             at_work: 0,
             waiting: FairQueue::new(usize::MAX),
         };
         Self(Arc::new(Shared {
             few,
+            rests: if has_siblings { AMONG_SIBLINGS } else { 1 },
             reports: AtomicUsize::new(0),
             come: AtomicUsize::new(0),
             come_before: AtomicUsize::new(0),
@@ -276,7 +282,7 @@ impl Read {
             if gone >= STRETCH {
                 let length = gone.to_std().unwrap_or_default() * RESTS;
                 gone = TimeDelta::zero();
-                let length = length.min(MAX_REST).min(courtesy);
+                let length = (length.min(MAX_REST) * self.shared.rests).min(courtesy);
                 if !length.is_zero() && !self.shared.is_quiet_since(come) {
                     come = self.shared.come.load(Ordering::Relaxed);
                     courtesy -= length;
@@ -354,14 +360,14 @@ mod tests {
 
     #[test]
     fn any_number_reads_where_nobody_reports() {
-        let precedence = Precedence::new(FEW);
+        let precedence = Precedence::new(FEW, false);
         let reads: Vec<Option<Read>> = (0..9).map(|_| poll(&mut waiting(&precedence, 0))).collect();
         assert!(reads.iter().all(Option::is_some));
     }
 
     #[test]
     fn few_read_where_a_report_has_just_been_answered() {
-        let precedence = Precedence::new(1);
+        let precedence = Precedence::new(1, false);
         let first = poll(&mut waiting(&precedence, 0));
         drop(precedence.report());
         let mut second = waiting(&precedence, 0);
@@ -372,7 +378,7 @@ mod tests {
 
     #[test]
     fn who_has_made_way_for_long_begins() {
-        let precedence = Precedence::new(1);
+        let precedence = Precedence::new(1, false);
         let _first = poll(&mut waiting(&precedence, 0));
         let _reporting = precedence.report();
         let second = block_on(precedence.read(&Workspace::Shared, ready(())));
@@ -418,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_read_rests_while_reports_are_under_way() {
-        let precedence = Precedence::new(1);
+        let precedence = Precedence::new(1, false);
         let reporting = Cell::new(None);
         let rests = |after, step, reports: Range<usize>| {
             rests(&precedence, after, (10, step), |step| {
@@ -443,16 +449,24 @@ mod tests {
 
     #[test]
     fn a_read_rests_for_a_second_in_all() {
-        let precedence = Precedence::new(1);
-        let _reporting = precedence.report();
-        let rests = rests(&precedence, RestAfter::Time, (50, 10_000), |_| ());
-        assert_eq!(rests[..33], [30_000; 33]);
-        assert_eq!(rests[33..], [10_000]);
+        let rests = |has_siblings| {
+            let precedence = Precedence::new(1, has_siblings);
+            let _reporting = precedence.report();
+            rests(&precedence, RestAfter::Time, (50, 10_000), |_| ())
+        };
+        let alone = rests(false);
+        assert_eq!(
+            (&alone[..33], &alone[33..]),
+            (&[30_000; 33][..], &[10_000][..])
+        );
+        let among_siblings = rests(true);
+        let (most, last) = among_siblings.split_at(16);
+        assert_eq!((most, last), (&[60_000; 16][..], &[40_000][..]));
     }
 
     #[test]
     fn what_changes_in_storage_shows_that_siblings_report() {
-        let precedence = Precedence::new(1);
+        let precedence = Precedence::new(1, false);
         let at = |millis| Timestamp::UNIX_EPOCH + TimeDelta::milliseconds(millis);
         for (millis, revision, is_quiet) in [
             // There is nothing to compare it with.
@@ -487,7 +501,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_siblings_begins_when_they_are_quiet() {
-        let precedence = Precedence::new(1);
+        let precedence = Precedence::new(1, false);
         precedence.look(1, Timestamp::UNIX_EPOCH);
         precedence.look(2, Timestamp::UNIX_EPOCH);
         let first = poll(&mut waiting(&precedence, 0));
@@ -499,7 +513,7 @@ mod tests {
 
     #[test]
     fn a_read_rests_while_siblings_report() {
-        let precedence = Precedence::new(1);
+        let precedence = Precedence::new(1, false);
         precedence.look(1, Timestamp::UNIX_EPOCH);
         precedence.look(2, Timestamp::UNIX_EPOCH);
         let rests = rests(&precedence, RestAfter::Work, (10, 400), |_| ());
@@ -519,7 +533,7 @@ mod tests {
 
     #[test]
     fn workspaces_take_turns() {
-        let precedence = Precedence::new(1);
+        let precedence = Precedence::new(1, false);
         let _reporting = precedence.report();
         let mut read = poll(&mut waiting(&precedence, 0));
         let mut crowd: Vec<Waiting> = (0..3).map(|_| waiting(&precedence, 1)).collect();
@@ -557,7 +571,7 @@ mod tests {
         fn few_begin_beside_reports_and_all_have_their_turn(
             steps in prop::collection::vec(step(), 1..200),
         ) {
-            let precedence = Precedence::new(FEW);
+            let precedence = Precedence::new(FEW, false);
             let mut reports = VecDeque::new();
             let mut at_work: Vec<Read> = Vec::new();
             let mut waits: Vec<Waiting> = Vec::new();
