@@ -136,7 +136,8 @@ settings! {
     hook_detail: Detail = "HOOK_DETAIL", parse::hook_detail, Value("full"), EVERY;
 
     /// The most lists and histories of one workspace that are read at once; 0: any number. More wait
-    /// their turn, for 5 seconds at most.
+    /// their turn, for 5 seconds at most. Those who ask for the same at once may share a reading, which
+    /// counts once.
     reads_in_flight: u32 = "READS_IN_FLIGHT", |text| parse::number(text, "number", 0..=10_000),
         Value("8"), EVERY;
 
