@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use futures_channel::oneshot::{Receiver, Sender, channel};
 
-use super::turns::await_with;
+use super::turns::{await_with, drop_gone};
 use super::{precedence, turns};
 use crate::Workspace;
 
 /// How long a request waits for the readings of others: for as long as one may wait for its turn, make way for
 /// reports and rest beside them, and a second more.
 pub(super) const PATIENCE: Duration = turns::PATIENCE
-    .saturating_add(precedence::COURTESY)
-    .saturating_add(precedence::COURTESY)
+    .saturating_add(precedence::COURTESY.saturating_mul(2))
     .saturating_add(Duration::from_secs(1));
 
 /// How many readings of a list begin before others wait until they are over. With one, two clients would only
@@ -145,13 +144,6 @@ impl<A> Coalescing<A> {
             false => readings.under_way = 1,
         }
         waiting
-    }
-}
-
-/// Drops those at the front who have gone: who came first loses patience first.
-fn drop_gone<A>(waiting: &mut Waiting<A>) {
-    while waiting.front().is_some_and(Sender::is_canceled) {
-        waiting.pop_front();
     }
 }
 

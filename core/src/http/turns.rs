@@ -55,6 +55,13 @@ pub(super) async fn await_with<T>(
     .await
 }
 
+/// Drops those at the front who no longer wait: who came first loses patience first.
+pub(super) fn drop_gone<T>(waiting: &mut VecDeque<Sender<T>>) {
+    while waiting.front().is_some_and(Sender::is_canceled) {
+        waiting.pop_front();
+    }
+}
+
 impl<K: Clone + Eq + Hash> Turns<K> {
     pub(super) fn new(most: usize) -> Self {
         Self {
@@ -92,10 +99,7 @@ impl<K: Clone + Eq + Hash> Turns<K> {
             queue.at_work += 1;
             return Ok(self.turn(key));
         }
-        // Who came first loses patience first.
-        while queue.waiting.front().is_some_and(Sender::is_canceled) {
-            queue.waiting.pop_front();
-        }
+        drop_gone(&mut queue.waiting);
         let (sender, receiver) = channel();
         queue.waiting.push_back(sender);
         Err(receiver)
@@ -116,10 +120,9 @@ impl<K: Clone + Eq + Hash> Turns<K> {
     fn next(&self, key: &K) -> Option<Sender<Turn<K>>> {
         let mut queues = self.lock();
         let queue = queues.get_mut(key)?;
-        while let Some(next) = queue.waiting.pop_front() {
-            if !next.is_canceled() {
-                return Some(next);
-            }
+        drop_gone(&mut queue.waiting);
+        if let Some(next) = queue.waiting.pop_front() {
+            return Some(next);
         }
         queue.at_work -= 1;
         if queue.at_work == 0 {

@@ -312,10 +312,7 @@ fn few_lists_are_read_at_once_while_reports_come() {
     report(1);
     assert_eq!(server.get("/api/agents/1").status, 200, "this is no list");
     while is_at_work(&mut first) {}
-    let mut context = Context::from_waker(Waker::noop());
-    while second.as_mut().poll(&mut context).is_pending() {
-        report(2);
-    }
+    beside_reports(&server, &mut second);
 }
 
 #[test]
